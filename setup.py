@@ -1,0 +1,48 @@
+"""Package description. The base install is light; everything heavy is an extra, imported when it is used."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ONNX = ["onnx>=1.17", "onnxruntime>=1.20"]
+DEV = ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "mypy>=1.13", "import-linter>=2.1", "types-PyYAML"]
+
+setup(
+    name="simswap-jax",
+    version="0.1.0",
+    description="SimSwap (ACM MM 2020) in JAX and Flax: face swapping of arbitrary identities, trained on TPU pods and GPUs",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["simswap_jax", "simswap_jax.*"]), "simswap_jax.configs"],
+    package_dir={"simswap_jax.configs": "configs"},
+    package_data={
+        "simswap_jax.configs": ["*.yaml", "*/*.yaml"],
+        "simswap_jax": ["pretrained/**/*.json", "pretrained/**/*.safetensors", "pretrained/**/*.md"],
+    },
+    install_requires=[
+        "jax>=0.10,<0.12",
+        "flax>=0.12",
+        "optax>=0.2.6",
+        "orbax-checkpoint>=0.11",
+        "tensorflow-datasets>=4.9.9",
+        "numpy>=2.0",
+        "opencv-python>=4.11",
+        "clu>=0.0.12",
+        "grain>=0.2.12",
+        "ml_collections>=1.0",
+        "pillow>=11",
+        "pyyaml>=6",
+        "safetensors>=0.5",
+    ],
+    extras_require={
+        "cuda": ["jax[cuda13]>=0.10,<0.12"],
+        "tpu": ["jax[tpu]>=0.10,<0.12"],
+        "torch": ["torch>=2.4"],
+        "onnx": ONNX,
+        "tensorboard": ["tensorflow>=2.18", "tensorboard"],
+        "dev": [*DEV, *ONNX],
+    },
+    entry_points={"console_scripts": ["simswap-jax=simswap_jax.cli:main"]},
+)

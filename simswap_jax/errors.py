@@ -1,0 +1,19 @@
+"""The one error that a user's mistake raises."""
+
+
+class UserError(ValueError):
+    """A mistake of the user's, in one sentence: what was wrong and what to do.
+
+    The command line prints the sentence after ``simswap-jax: `` and exits with status 2; no traceback is shown.
+    """
+
+
+def missing_extra(package: str, extra: str, purpose: str) -> UserError:
+    """The sentence for an optional package that is not installed.
+
+    Args:
+      package: the name that failed to import, e.g. ``"onnxruntime"``.
+      extra: the extra of this project that brings it, e.g. ``"onnx"``.
+      purpose: what it was wanted for, e.g. ``"judging with an ONNX network"``.
+    """
+    return UserError(f"{purpose} needs {package}, which is not installed: pip install 'simswap-jax[{extra}]'.")

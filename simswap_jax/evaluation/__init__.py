@@ -1,0 +1,1 @@
+"""Judging swaps with networks that took no part in training."""

@@ -1,0 +1,1 @@
+"""Geometry of faces in photos. NumPy and OpenCV only."""

@@ -1,0 +1,1 @@
+"""Swapping faces with a trained model folder."""

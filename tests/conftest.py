@@ -1,0 +1,30 @@
+"""What every test stands on: CPU, no silent rank promotion, one compilation cache, where outside files lie."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+import jax
+import pytest
+from absl import flags
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+flags.FLAGS.mark_as_parsed()
+
+TEST_DATA = Path(os.environ.get("SIMSWAP_JAX_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture
+def outside():
+    """A file or folder of the outside test data, or a skip that names it."""
+
+    def find(name: str) -> Path:
+        path = TEST_DATA / name
+        if not path.exists():
+            pytest.skip(f"{name} is not in the test data (set SIMSWAP_JAX_TEST_DATA)")
+        return path
+
+    return find
