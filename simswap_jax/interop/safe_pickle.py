@@ -1,0 +1,328 @@
+"""A pickle read as data: it builds nothing but tensor references and inert containers.
+
+A pickle is a program for a small stack machine, and Python's own machine imports and calls whatever the program names.
+This machine follows the same instructions (parsed by the standard library's ``pickletools``) but knows no import and no
+call: a class or function becomes a `Name`, calling one becomes an `Inert` record of what was asked for, and only the
+handful of names with which PyTorch writes tensors turn into `TensorRef`. So no code of a file ever runs, whatever the
+file holds.
+
+Memory stays in proportion to the file: an instruction that announces more bytes than follow is an error, instructions
+are counted, and shapes are checked against their storage before any array exists (in `torch_files`).
+"""
+
+import pickletools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+MOST_INSTRUCTIONS = 1 << 20  # a whole ResNet-200 with optimiser state has about 100,000
+MOST_DIMENSIONS = 16
+
+
+class PickleRefused(ValueError):
+    """The pickle is damaged or asks for what no weight file needs; the message is a clause without a final stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A class or function that the file names. It was not imported."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+@dataclass(eq=False, slots=True)
+class Inert:
+    """What the file wanted to be an object: which class or function, with what. Nothing was called."""
+
+    name: Name | None
+    arguments: Any = ()
+    state: Any = None
+    items: dict[Any, Any] = field(default_factory=dict)
+
+
+@dataclass(eq=False, slots=True)
+class StorageRef:
+    """Numbers that lie elsewhere in the file.
+
+    Attributes:
+      key: their name in the container.
+      dtype: NumPy's name of the number type, e.g. ``"float32"``.
+      numel: how many numbers the file claims.
+      start: where a view begins, in numbers of the storage it looks into.
+    """
+
+    key: str
+    dtype: str
+    numel: int
+    start: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class TensorRef:
+    """A tensor as the file describes it: a strided window on a storage; offset and strides in numbers, not bytes."""
+
+    storage: StorageRef
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+_DICTS = {("collections", "OrderedDict"), ("collections", "defaultdict")}
+_TENSOR = {"_rebuild_tensor": 4, "_rebuild_tensor_v2": 6}  # of torch._utils → least number of arguments
+_WRAPPERS = {
+    ("torch._utils", "_rebuild_parameter"),
+    ("torch._utils", "_rebuild_parameter_with_state"),
+    ("torch.nn.parameter", "Parameter"),
+    ("torch.autograd.variable", "Variable"),
+}
+_BUFFER_KEYS = (str, int, float, bool, bytes, type(None), Name)
+_MARK = object()
+
+
+def whole(value: object, what: str) -> int:
+    """`value` as a non-negative int below 2**62, or PickleRefused naming `what`."""
+    if type(value) is not int or not 0 <= value < 1 << 62:
+        raise PickleRefused(f"{what} is no sensible number")
+    return value
+
+
+def _wholes(value: object, what: str) -> tuple[int, ...]:
+    if not isinstance(value, (tuple, list)) or len(value) > MOST_DIMENSIONS:
+        raise PickleRefused(f"{what} is no sensible shape")
+    return tuple(whole(v, what) for v in value)
+
+
+def _call(function: object, arguments: object) -> object:
+    """What a call in the file stands for: a tensor, a container, or the record of a call that is not made."""
+    if not isinstance(arguments, tuple):
+        raise PickleRefused("a call in it has no arguments")
+    if not isinstance(function, Name):
+        return Inert(None, arguments)
+    place = (function.module, function.name)
+    if function.module == "torch._utils" and function.name in _TENSOR:
+        if len(arguments) < _TENSOR[function.name] or not isinstance(arguments[0], StorageRef):
+            raise PickleRefused("a tensor in it has no storage")
+        shape = _wholes(arguments[2], "the shape of a tensor")
+        strides = _wholes(arguments[3], "the strides of a tensor")
+        if len(shape) != len(strides):
+            raise PickleRefused("a tensor in it has more sizes than strides")
+        return TensorRef(arguments[0], whole(arguments[1], "the offset of a tensor"), shape, strides)
+    if place in _WRAPPERS and arguments and isinstance(arguments[0], TensorRef):
+        return arguments[0]
+    if place == ("torch._tensor", "_rebuild_from_type_v2") and len(arguments) >= 3 and isinstance(arguments[0], Name):
+        inner = (arguments[0].module, arguments[0].name)
+        return Inert(function, arguments) if inner == place else _call(arguments[0], arguments[2])
+    if place in _DICTS:
+        result: dict[Any, Any] = {}
+        if function.name == "OrderedDict" and arguments and isinstance(arguments[0], (list, tuple)):
+            for pair in arguments[0]:  # Python 2 wrote a list of [key, value]
+                if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+                    raise PickleRefused("an ordered dictionary in it is misshapen")
+                result[_key(pair[0])] = pair[1]
+        return result
+    if place == ("torch", "Size") and arguments and isinstance(arguments[0], (tuple, list)):
+        return tuple(arguments[0])
+    if place in (("__builtin__", "set"), ("builtins", "set"), ("builtins", "frozenset"), ("__builtin__", "frozenset")):
+        return list(arguments[0]) if arguments and isinstance(arguments[0], (tuple, list)) else []
+    if function.name in ("_reconstructor", "__newobj__") and function.module in ("copy_reg", "copyreg"):
+        return _new(arguments[0] if arguments else None, arguments[1:])
+    return Inert(function, arguments)
+
+
+def _new(cls: object, arguments: tuple[object, ...]) -> object:
+    if isinstance(cls, Name) and ((cls.module, cls.name) in _DICTS or (cls.module, cls.name) in _WRAPPERS):
+        return _call(cls, arguments)
+    return Inert(cls if isinstance(cls, Name) else None, arguments)
+
+
+def _key(key: object) -> object:
+    """A dictionary key: plain ones as they are, any other replaced by a fresh record (it is never hashed)."""
+    return key if isinstance(key, _BUFFER_KEYS) else Inert(None)
+
+
+def _set_item(target: object, key: object, value: object) -> None:
+    if isinstance(target, Inert):
+        target = target.items
+    if isinstance(target, dict):
+        target[_key(key)] = value
+    elif not isinstance(target, (TensorRef, Name)):
+        raise PickleRefused("it files an item into what is no dictionary")
+
+
+def _append(target: object, values: list[Any]) -> None:
+    if isinstance(target, list):
+        target.extend(values)
+    elif isinstance(target, Inert):
+        for value in values:
+            target.items[len(target.items)] = value
+    else:
+        raise PickleRefused("it appends to what is no list")
+
+
+def _build(target: object, state: object) -> None:
+    if isinstance(target, Inert):
+        target.state = state
+    # dictionaries carry PyTorch's _metadata this way, tensors their Python attributes: of no use here
+
+
+_CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_SET": list, "EMPTY_TUPLE": tuple}
+_VALUES = frozenset(
+    ["INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"]
+    + ["STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"]
+    + ["BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"]
+)
+_FRESH = frozenset(["DICT", "LIST", "TUPLE", "FROZENSET"])
+
+
+class _Machine:
+    """The stack machine. `run` gives the object that the pickle leaves on the stack."""
+
+    def __init__(self, persistent: Callable[[Any], object]) -> None:
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+        self.persistent = persistent
+
+    def pop(self) -> Any:
+        value = self.stack.pop()
+        if value is _MARK:
+            raise PickleRefused("its stack is in disorder")
+        return value
+
+    def top(self) -> Any:
+        if self.stack[-1] is _MARK:
+            raise PickleRefused("its stack is in disorder")
+        return self.stack[-1]
+
+    def to_mark(self) -> list[Any]:
+        """Everything above the last mark; the mark goes too."""
+        at = len(self.stack) - 1
+        while self.stack[at] is not _MARK:
+            at -= 1
+            if at < 0:
+                raise PickleRefused("its stack is in disorder")
+        values = self.stack[at + 1 :]
+        del self.stack[at:]
+        return values
+
+    def run(self, stream: BinaryIO) -> object:
+        for count, (code, argument, _) in enumerate(pickletools.genops(stream)):
+            if count >= MOST_INSTRUCTIONS:
+                raise PickleRefused(f"it has more than {MOST_INSTRUCTIONS:,} instructions")
+            if code.name == "STOP":
+                return self.pop()
+            self.step(code.name, argument)
+        raise PickleRefused("it ends too early")
+
+    def step(self, name: str, argument: Any) -> None:
+        push = self.stack.append
+        if name in _VALUES:
+            push(argument)
+        elif name in _CONSTANTS:
+            push(_CONSTANTS[name])
+        elif name in _EMPTY:
+            push(_EMPTY[name]())
+        elif name == "MARK":
+            push(_MARK)
+        elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
+            self.memo[argument] = self.top()
+        elif name == "MEMOIZE":
+            self.memo[len(self.memo)] = self.top()
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            push(self.memo[argument])
+        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
+            values = [self.pop() for _ in range(int(name[-1]))]
+            push(tuple(reversed(values)))
+        elif name in _FRESH:
+            values = self.to_mark()
+            if name == "DICT":
+                if len(values) % 2:
+                    raise PickleRefused("a dictionary in it lacks a value")
+                push({_key(k): v for k, v in zip(values[::2], values[1::2])})
+            else:
+                push(tuple(values) if name == "TUPLE" else values)
+        elif name == "SETITEM":
+            value, key = self.pop(), self.pop()
+            _set_item(self.top(), key, value)
+        elif name == "SETITEMS":
+            values = self.to_mark()
+            if len(values) % 2:
+                raise PickleRefused("a dictionary in it lacks a value")
+            for k, v in zip(values[::2], values[1::2]):
+                _set_item(self.top(), k, v)
+        elif name == "APPEND":
+            value = self.pop()
+            _append(self.top(), [value])
+        elif name in ("APPENDS", "ADDITEMS"):
+            values = self.to_mark()
+            _append(self.top(), values)
+        elif name == "BUILD":
+            state = self.pop()
+            _build(self.top(), state)
+        elif name == "GLOBAL":
+            module, _, attribute = argument.partition(" ")
+            push(Name(module, attribute))
+        elif name == "STACK_GLOBAL":
+            attribute, module = self.pop(), self.pop()
+            if not (isinstance(module, str) and isinstance(attribute, str)):
+                raise PickleRefused("it names a class by something that is no text")
+            push(Name(module, attribute))
+        elif name == "REDUCE":
+            arguments, function = self.pop(), self.pop()
+            push(_call(function, arguments))
+        elif name == "NEWOBJ":
+            arguments, cls = self.pop(), self.pop()
+            push(_new(cls, arguments if isinstance(arguments, tuple) else ()))
+        elif name == "NEWOBJ_EX":
+            self.pop()  # keyword arguments
+            arguments, cls = self.pop(), self.pop()
+            push(_new(cls, arguments if isinstance(arguments, tuple) else ()))
+        elif name == "OBJ":
+            values = self.to_mark()
+            push(_new(values[0], tuple(values[1:])))
+        elif name == "INST":
+            module, _, attribute = argument.partition(" ")
+            push(_new(Name(module, attribute), tuple(self.to_mark())))
+        elif name == "BINPERSID":
+            push(self.persistent(self.pop()))
+        elif name == "PERSID":
+            push(self.persistent(argument))
+        elif name == "POP":
+            self.stack.pop()
+        elif name == "POP_MARK":
+            self.to_mark()
+        elif name == "DUP":
+            push(self.top())
+        elif name not in ("PROTO", "FRAME"):
+            raise PickleRefused(f"it uses the instruction {name}, which no weight file needs")
+
+
+def load(stream: BinaryIO, persistent: Callable[[Any], object] | None = None) -> Any:
+    """Reads one pickle and leaves the stream right behind it.
+
+    Args:
+      stream: binary, in memory or mapped (``read`` must clamp to what is there).
+      persistent: what stands for a persistent id (PyTorch: a storage); without it such an id is refused.
+
+    Returns:
+      Numbers, text, None, lists, tuples and dicts, and among them `Name`, `Inert`, `TensorRef` and what `persistent`
+      gives. Sets come as lists; the same object may stand in several places, and in itself.
+
+    Raises:
+      PickleRefused: the pickle is damaged or asks for what no weight file needs.
+    """
+
+    def refuse(_: object) -> object:
+        raise PickleRefused("it refers to numbers outside of itself")
+
+    try:
+        return _Machine(persistent or refuse).run(stream)
+    except PickleRefused:
+        raise
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError, AttributeError) as error:
+        # pickletools' own complaints and whatever a stack in disorder leads to: the file's fault, never the reader's
+        raise PickleRefused(f"its pickle cannot be followed ({type(error).__name__.lower()})") from error
