@@ -1,0 +1,295 @@
+"""The layers that the networks share: torch-exact convolutions, norms, resizing and activations, NHWC.
+
+Every number equals PyTorch's. Parameters and statistics are float32; ``dtype`` is what a layer computes and returns.
+The same mathematics is written in two ways where XLA's CPU back end needs it (convolutions of three channels, depthwise
+convolutions); :func:`on_cpu` decides, while tracing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array, lax
+
+from simswap_jax.models.depthwise import shifted_depthwise
+
+Dtype = Any
+
+# PyTorch's default for convolutions and linear layers: uniform in ±1/sqrt(fan_in). Small weights in front of a norm make
+# for a large relative step, which is what published SimSwap trainings started from. Biases start at zero.
+torch_init = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
+
+_platform: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
+
+
+@contextlib.contextmanager
+def compiling_for(platform: str) -> Iterator[None]:
+    """Traces made inside are meant for ``platform`` ("cpu", "gpu", "tpu"), whatever this machine has."""
+    token = _platform.set(platform)
+    try:
+        yield
+    finally:
+        _platform.reset(token)
+
+
+def on_cpu() -> bool:
+    """Whether the program being traced will run on a CPU."""
+    return (_platform.get() or jax.default_backend()) == "cpu"
+
+
+def per_channel(vector: Array, rank: int) -> Array:
+    """A [C] vector as [1, …, 1, C] of the given rank."""
+    return vector.reshape((1,) * (rank - 1) + (-1,))
+
+
+# --- padding and resizing ------------------------------------------------------------------------------------------
+
+
+def reflect_pad(x: Array, pad: int) -> Array:
+    """Mirrors ``pad`` rows and columns about the edge pixels, which are not repeated. [B,H,W,C] → [B,H+2p,W+2p,C]."""
+    if pad >= min(x.shape[1:3]):
+        raise ValueError(
+            f"A map of {x.shape[1]}×{x.shape[2]} cannot be reflect-padded by {pad}; use a larger picture or fewer layers."
+        )
+    return jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
+
+
+def bilinear_double(x: Array) -> Array:
+    """Bilinear ×2 with half-pixel centres and clamped edges (torch ``align_corners=False``). [B,H,W,C] → [B,2H,2W,C].
+
+    Written as shifted sums: even outputs are ¼·left + ¾·here, odd ones ¾·here + ¼·right.
+    """
+    for axis in (1, 2):
+        length = x.shape[axis]
+        before = jnp.concatenate(
+            [lax.slice_in_dim(x, 0, 1, axis=axis), lax.slice_in_dim(x, 0, length - 1, axis=axis)], axis
+        )
+        after = jnp.concatenate(
+            [lax.slice_in_dim(x, 1, length, axis=axis), lax.slice_in_dim(x, length - 1, length, axis=axis)], axis
+        )
+        doubled = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis=axis + 1)
+        x = doubled.reshape(*x.shape[:axis], 2 * length, *x.shape[axis + 1 :])
+    return x
+
+
+def resize_bicubic(x: Array, height: int, width: int) -> Array:
+    """Torch's bicubic (a = −0.75, no anti-aliasing). [B,H,W,C] → [B,height,width,C]."""
+    return jax.image.resize(x, (x.shape[0], height, width, x.shape[3]), "cubic-pytorch", antialias=False)
+
+
+def resize_nearest(x: Array, height: int, width: int) -> Array:
+    """Torch's *nearest*: output i takes input floor(i·in/out). [B,H,W,C] → [B,height,width,C]."""
+    rows = (jnp.arange(height) * x.shape[1]) // height
+    columns = (jnp.arange(width) * x.shape[2]) // width
+    return x[:, rows][:, :, columns]
+
+
+def resize_bilinear_corners(x: Array, height: int, width: int) -> Array:
+    """Bilinear with ``align_corners=True``: the corner pixels stay corner pixels. [B,H,W,C] → [B,height,width,C]."""
+
+    def weights(size: int, out: int) -> Array:
+        position = jnp.arange(out) * ((size - 1) / max(out - 1, 1))
+        return jnp.maximum(0.0, 1.0 - jnp.abs(position[:, None] - jnp.arange(size)[None, :])).astype(x.dtype)
+
+    x = jnp.einsum("ih,bhwc->biwc", weights(x.shape[1], height), x)
+    return jnp.einsum("jw,biwc->bijc", weights(x.shape[2], width), x)
+
+
+def space_to_depth(x: Array, factor: int) -> Array:
+    """[B,H,W,C] → [B,H/f,W/f,f·f·C]."""
+    if factor == 1:
+        return x
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // factor, factor, w // factor, factor, c)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h // factor, w // factor, factor * factor * c)
+
+
+def depth_to_space(x: Array, factor: int) -> Array:
+    """[B,H,W,f·f·C] → [B,f·H,f·W,C]; undoes :func:`space_to_depth`."""
+    if factor == 1:
+        return x
+    b, h, w, c = x.shape
+    x = x.reshape(b, h, w, factor, factor, c // factor**2)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h * factor, w * factor, c // factor**2)
+
+
+# --- convolutions ---------------------------------------------------------------------------------------------------
+
+
+def convolve(x: Array, kernel: Array, stride: int = 1, padding: int = 0) -> Array:
+    """A convolution, [B,H,W,I] with [kh,kw,I,O] → [B,H',W',O], zero-padded by ``padding`` on every side."""
+    channels = x.shape[-1]
+    if channels < 4 and on_cpu():
+        # XLA's CPU convolutions are nine times slower with three input channels than with four.
+        x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, 4 - channels)))
+        kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, 4 - channels), (0, 0)))
+    pads = ((padding, padding), (padding, padding))
+    return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+class Conv(nn.Module):
+    """A convolution as PyTorch's ``Conv2d``, with zero or reflected padding.
+
+    Attributes:
+      features: output channels.
+      kernel: size of the square window.
+      padding: rows and columns added on every side; mirrored if ``reflect``.
+    """
+
+    features: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    reflect: bool = False
+    use_bias: bool = True
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[B,H,W,I] → [B,H',W',features]."""
+        shape = (self.kernel, self.kernel, x.shape[-1], self.features)
+        kernel = self.param("kernel", torch_init, shape, jnp.float32).astype(self.dtype)
+        x = x.astype(self.dtype)
+        if self.reflect:
+            x = convolve(reflect_pad(x, self.padding), kernel, self.stride)
+        else:
+            x = convolve(x, kernel, self.stride, self.padding)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
+            x = x + per_channel(bias.astype(self.dtype), x.ndim)
+        return x
+
+
+class DepthwiseConv(nn.Module):
+    """One small filter per channel, no bias. Kernel [kh,kw,1,C]."""
+
+    kernel: tuple[int, int]
+    stride: int = 1
+    padding: int = 0
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[B,H,W,C] → [B,H',W',C]."""
+        channels = x.shape[-1]
+        kernel = self.param("kernel", torch_init, (*self.kernel, 1, channels), jnp.float32).astype(self.dtype)
+        x = x.astype(self.dtype)
+        if on_cpu():
+            return shifted_depthwise(x, kernel, self.stride, self.padding)
+        pads = ((self.padding, self.padding),) * 2
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            (self.stride, self.stride),
+            pads,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=channels,
+        )
+
+
+class Linear(nn.Module):
+    """A linear layer with a bias, kernel [in,out]."""
+
+    features: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[B,I] → [B,features]."""
+        kernel = self.param("kernel", torch_init, (x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
+        y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        return y + per_channel(bias.astype(self.dtype), y.ndim)
+
+
+# --- norms and activations ------------------------------------------------------------------------------------------
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation with PyTorch's numbers.
+
+    Normalises by the biased variance, keeps the *unbiased* one: running ← 0.9·running + 0.1·batch. In training the
+    batch is all devices' batch when ``axis_name`` names a pmap axis; under jit it is so by construction. Statistics
+    move in every training call whose ``batch_stats`` are mutable.
+    """
+
+    axis_name: str | None = None
+    epsilon: float = 1e-5
+    momentum: float = 0.9
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """[B,…,C] → the same shape."""
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones_init(), (channels,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (channels,), jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
+        wide = x.astype(jnp.float32)
+        if not train:
+            factor = scale * lax.rsqrt(running_var.value + self.epsilon)
+            shift = bias - running_mean.value * factor
+            return (wide * per_channel(factor, x.ndim) + per_channel(shift, x.ndim)).astype(self.dtype)
+
+        axes = tuple(range(x.ndim - 1))
+        count = x.size // channels
+        mean = jnp.mean(wide, axes)
+        if self.axis_name is not None and not self.is_initializing():
+            mean = lax.pmean(mean, self.axis_name)
+            count *= lax.axis_size(self.axis_name)
+        if count < 2 and not self.is_initializing():
+            raise ValueError(
+                "Batch norm needs more than one value per channel to train on; use a batch of at least two."
+            )
+        centred = wide - per_channel(mean, x.ndim)
+        var = jnp.mean(jnp.square(centred), axes)
+        if self.axis_name is not None and not self.is_initializing():
+            var = lax.pmean(var, self.axis_name)
+        if self.is_mutable_collection("batch_stats") and not self.is_initializing():
+            keep = self.momentum
+            running_mean.value = keep * running_mean.value + (1.0 - keep) * mean
+            running_var.value = keep * running_var.value + (1.0 - keep) * var * (count / (count - 1))
+        factor = scale * lax.rsqrt(var + self.epsilon)
+        return (centred * per_channel(factor, x.ndim) + per_channel(bias, x.ndim)).astype(self.dtype)
+
+
+def instance_norm(x: Array, epsilon: float = 1e-8) -> Array:
+    """x − mean over the map, divided by the map's root mean square; no parameters, float32. [B,H,W,C]."""
+    x = x.astype(jnp.float32)
+    x = x - jnp.mean(x, (1, 2), keepdims=True)
+    return x * lax.rsqrt(jnp.mean(jnp.square(x), (1, 2), keepdims=True) + epsilon)
+
+
+class AdaIN(nn.Module):
+    """Adaptive instance normalisation, the paper's eq. 1: instance norm, then the identity's scale and shift.
+
+    A linear layer of the identity vector gives γ and β; y = norm(x)·(1+γ) + β.
+    """
+
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, identity: Array) -> Array:
+        """[B,H,W,C] and [B,D] → [B,H,W,C]."""
+        style = Linear(2 * x.shape[-1], name="linear")(identity.astype(jnp.float32))
+        gamma, beta = jnp.split(style[:, None, None, :], 2, axis=-1)
+        return (instance_norm(x) * (1.0 + gamma) + beta).astype(self.dtype)
+
+
+class PReLU(nn.Module):
+    """x where positive, slope·x elsewhere; one slope, or one per channel."""
+
+    shared: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Any shape ending in channels → the same."""
+        slope = self.param("slope", nn.initializers.constant(0.25), (1 if self.shared else x.shape[-1],), jnp.float32)
+        return jnp.where(x >= 0, x, per_channel(slope.astype(x.dtype), x.ndim) * x)
