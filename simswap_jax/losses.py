@@ -56,7 +56,8 @@ def gradient_penalty(scale_fn: Callable[[Array], Array], real: Array, fake: Arra
 
     Args:
       scale_fn: one scale's logits from its own input.
-      real: that scale's own real input, [B,H,W,3]. (Pooling is linear: pooled interpolates are interpolates of the pooled.)
+      real: that scale's own real input, [B,H,W,3]. Pooling is linear: the pooled interpolate is this interpolate of
+        the pooled.
       fake: the fake one.
       alpha: uniform random numbers in [0,1), [B,1,1,1].
     """

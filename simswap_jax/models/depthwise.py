@@ -1,7 +1,7 @@
 """A depthwise convolution as shifted multiply-adds, for XLA's CPU back end.
 
-There a convolution with ``feature_group_count`` is 15 to 35 times slower than this; elsewhere the grouped convolution is
-the better one.
+There a convolution with ``feature_group_count`` is 15 to 35 times slower than this; elsewhere the grouped convolution
+is the better one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _backward(stride: int, padding: int, saved: tuple[Array, Array], g: Array) -
 
 def _input_gradient(g: Array, kernel: Array, shape: tuple[int, ...], stride: int, padding: int) -> Array:
     """The transposed convolution: the flipped kernel over g, spread out by the stride."""
-    b, h, w, c = shape
+    _, h, w, c = shape
     kh, kw = kernel.shape[:2]
     if g.shape[1:3] == (1, 1) and (h, w) == (kh, kw) and padding == 0:
         return g * kernel.reshape(1, kh, kw, c)

@@ -132,6 +132,7 @@ class MultiScaleDiscriminator(nn.Module):
     axis_name: str | None = None
 
     def setup(self) -> None:
+        """Names one network per scale."""
         for i in range(self.config.scales):
             setattr(self, f"d{i + 1}", PatchDiscriminator(self.config, self.axis_name))
 

@@ -37,8 +37,8 @@ class GeneratorConfig:
       widths: channels of ``first_layer`` and after each down-sampling.
       blocks: number of ID blocks.
       identity_size: length of the identity vector.
-      convention: ``"unit"``, RGB in [0,1] in and out (a tanh head); ``"imagenet"``, (RGB − mean)/std in and out (no head).
-        Nothing in a PyTorch file tells the two apart.
+      convention: ``"unit"``, RGB in [0,1] in and out (a tanh head); ``"imagenet"``, (RGB − mean)/std in and out (no
+        head). Nothing in a PyTorch file tells the two apart.
       first_down: number in the name of the first down-sampling: 1, or 0 in the 512 preset.
       patch: pixels are folded into channels by this factor before ``first_layer`` and unfolded after ``last_layer``;
         1 is the paper's, 2 makes small models affordable on a CPU.

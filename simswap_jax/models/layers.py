@@ -21,8 +21,8 @@ from simswap_jax.models.depthwise import shifted_depthwise
 
 Dtype = Any
 
-# PyTorch's default for convolutions and linear layers: uniform in ±1/sqrt(fan_in). Small weights in front of a norm make
-# for a large relative step, which is what published SimSwap trainings started from. Biases start at zero.
+# PyTorch's default for convolutions and linear layers: uniform in ±1/sqrt(fan_in). Small weights in front of a norm
+# make for a large relative step. Published SimSwap trainings started from it. Biases start at zero.
 torch_init = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
 
 _platform: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
@@ -55,7 +55,7 @@ def reflect_pad(x: Array, pad: int) -> Array:
     """Mirrors ``pad`` rows and columns about the edge pixels, which are not repeated. [B,H,W,C] → [B,H+2p,W+2p,C]."""
     if pad >= min(x.shape[1:3]):
         raise ValueError(
-            f"A map of {x.shape[1]}×{x.shape[2]} cannot be reflect-padded by {pad}; use a larger picture or fewer layers."
+            f"A map of {x.shape[1]}×{x.shape[2]} cannot be mirrored by {pad}; use a larger picture or fewer layers."
         )
     return jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
 
@@ -261,7 +261,7 @@ class BatchNorm(nn.Module):
 
 
 def instance_norm(x: Array, epsilon: float = 1e-8) -> Array:
-    """x − mean over the map, divided by the map's root mean square; no parameters, float32. [B,H,W,C]."""
+    """Instance norm: x − mean over the map, divided by the map's root mean square; no parameters, float32. [B,H,W,C]."""
     x = x.astype(jnp.float32)
     x = x - jnp.mean(x, (1, 2), keepdims=True)
     return x * lax.rsqrt(jnp.mean(jnp.square(x), (1, 2), keepdims=True) + epsilon)
