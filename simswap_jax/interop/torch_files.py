@@ -139,7 +139,7 @@ def read_zip(data: mmap.mmap) -> TorchFile:
       PickleRefused: what is wrong with it, as a clause.
     """
     try:
-        entries = {e.filename: e for e in zipfile.ZipFile(_Directory(data)).infolist()}  # type: ignore[arg-type]
+        entries = {e.filename: e for e in zipfile.ZipFile(_Directory(data)).infolist()}
     except (zipfile.BadZipFile, OSError, ValueError, struct.error, NotImplementedError, IndexError) as error:
         if isinstance(error, PickleRefused):
             raise
