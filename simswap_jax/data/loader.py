@@ -1,0 +1,268 @@
+"""From pairs to batches: a grain pipeline that decodes in threads, knows its position, and hands batches to the device ahead of time.
+
+Every sample is a pure function of its number, so a position is one number, and a restored one continues at exactly the next batch.
+"""
+
+import queue
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, Self
+
+import grain
+import numpy as np
+
+from simswap_jax.data.identities import People
+from simswap_jax.data.pairs import Pairing, below, random_words
+from simswap_jax.errors import UserError
+
+Batch = dict[str, np.ndarray]
+State = dict[str, Any]  # JSON-able
+
+ENDLESS = sys.maxsize // 2  # samples
+
+
+class Positioned(Protocol):
+    """An iterator whose position can be saved and restored."""
+
+    def __next__(self) -> Any: ...
+
+    def get_state(self) -> State: ...
+
+    def set_state(self, state: State) -> None: ...
+
+
+class Batches(Iterator[Batch]):
+    """Endless batches. `get_state` after n batches, `set_state` in another process: the next one is batch n (from 0)."""
+
+    def __init__(self, samples: grain.MapDataset, batch_size: int, threads: int, origin: State) -> None:
+        """Args:
+        samples: the samples, one a number.
+        batch_size: samples to a batch.
+        threads: how many batches are made at once; 0 makes each when it is asked for.
+        origin: what the position belongs to: a state with another origin is refused.
+        """
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+        self._iterator = iter(samples.batch(batch_size, drop_remainder=True).to_iter_dataset(options))
+        self._origin = origin
+
+    def __next__(self) -> Batch:
+        return next(self._iterator)
+
+    def get_state(self) -> State:
+        """The position, JSON-able."""
+        return {"position": self._iterator.get_state(), "origin": self._origin}
+
+    def set_state(self, state: State) -> None:
+        """Go to a saved position.
+
+        Raises:
+          UserError: when it was saved with other data, another seed or another batch size.
+        """
+        for name, value in self._origin.items():
+            if state["origin"].get(name) != value:
+                raise UserError(
+                    f"The saved position of the data belongs to another run: its {name} was {state['origin'].get(name)}, now it is "
+                    f"{value}; restore what it was, or start in a new folder."
+                )
+        self._iterator.set_state(state["position"])
+
+
+def pair_batches(
+    people: People,
+    pairing: Pairing,
+    size: int,
+    source_size: int,
+    vectors: np.ndarray | None = None,
+    threads: int = 2,
+) -> Batches:
+    """The training batches of this host.
+
+    Args:
+      people: the data set; `pairing` is made from its `person`.
+      pairing: which pictures make sample number i.
+      size: side of the targets, in pixels.
+      source_size: side of the sources.
+      vectors: float32 [N,2,D], the identity vectors of every picture and of its mirror (`vectors.identity_vectors`); then the batches
+        hold the sources' vectors instead of the sources.
+      threads: how many batches are made at once; 0 makes each when it is asked for.
+
+    Returns:
+      Endless {"target": uint8 [B,size,size,3], "source": uint8 [B,source_size,source_size,3] or "identity": float32 [B,D],
+      "same_person": bool [B]}, B being `pairing.local_batch_size`.
+
+    Raises:
+      ValueError: when pairing or vectors belong to another data set. While iterating, UserError naming a file that cannot be decoded.
+    """
+    if len(pairing.person) != len(people):
+        raise ValueError(
+            f"The pairing is of {len(pairing.person)} pictures and the data set of {len(people)}; make it from people.person."
+        )
+    if vectors is not None and (vectors.ndim != 3 or vectors.shape[:2] != (len(people), 2)):
+        raise ValueError(
+            f"The identity vectors are {vectors.shape}, the data set needs ({len(people)}, 2, D); compute them for it."
+        )
+
+    def sample(local: int) -> Batch:
+        pair = pairing.pair(pairing.global_index(int(local)))
+        made = {
+            "target": mirrored(people.picture(pair.target, size), pair.flip_target),
+            "same_person": np.bool_(pair.same_person),
+        }
+        if vectors is None:
+            made["source"] = mirrored(people.picture(pair.source, source_size), pair.flip_source)
+        else:
+            made["identity"] = vectors[pair.source, int(pair.flip_source)]
+        return made
+
+    origin = {
+        "data": people.fingerprint[:16],
+        "seed": pairing.seed,
+        "batch size": pairing.batch_size,
+        "mode": f"{pairing.mode} {pairing.same_samples}",
+    }
+    return Batches(grain.MapDataset.range(ENDLESS).map(sample), pairing.local_batch_size, threads, origin)
+
+
+def picture_batches(
+    people: People,
+    batch_size: int,
+    size: int,
+    seed: int,
+    flip: bool = True,
+    *,
+    host_index: int = 0,
+    host_count: int = 1,
+    threads: int = 2,
+) -> Batches:
+    """Single pictures with whose they are, for training an identity network: every picture once an epoch, in an order of its own.
+
+    Args:
+      people: the data set.
+      batch_size: pictures a step over all hosts.
+      size: side in pixels.
+      seed: another seed, another order.
+      flip: mirror a picture with probability ½.
+      host_index, host_count: which part of each batch this host sees.
+      threads: how many batches are made at once.
+
+    Returns:
+      Endless {"image": uint8 [B,size,size,3], "person": int32 [B]}, B being batch_size / host_count. A batch may reach into the next
+      epoch.
+
+    Raises:
+      UserError: when the hosts cannot share the batch evenly.
+    """
+    if batch_size % host_count:
+        raise UserError(
+            f"A batch of {batch_size} cannot be shared evenly over {host_count} hosts; set batch_size to a multiple of it."
+        )
+    local_size = batch_size // host_count
+    shuffled = grain.MapDataset.range(len(people)).seed(seed).shuffle().repeat()
+
+    def sample(local: int) -> Batch:
+        step, slot = divmod(int(local), local_size)
+        index = step * batch_size + host_index * local_size + slot
+        picture = int(shuffled[index])
+        turn = flip and bool(below(random_words(seed, index, 1)[0], 2))
+        return {"image": mirrored(people.picture(picture, size), turn), "person": people.person[picture]}
+
+    origin = {"data": people.fingerprint[:16], "seed": seed, "batch size": batch_size}
+    return Batches(grain.MapDataset.range(ENDLESS).map(sample), local_size, threads, origin)
+
+
+def mirrored(picture: np.ndarray, turn: bool) -> np.ndarray:
+    """A picture [H,W,3], left and right exchanged if `turn`."""
+    return picture[:, ::-1] if turn else picture
+
+
+class Prefetch(Iterator[Any]):
+    """Places batches on the device ahead of time, in a thread. Its state is that of the last batch it handed out, so what was made
+    ahead and never used is made again after a restart."""
+
+    def __init__(self, iterator: Positioned, place: Callable[[Any], Any], depth: int) -> None:
+        """Args: as `prefetch`."""
+        self._iterator, self._place, self._depth = iterator, place, depth
+        self._state = iterator.get_state()
+        self._start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __next__(self) -> Any:
+        if self._thread is None:
+            if self._depth > 0:
+                raise StopIteration
+            return self._take()
+        item, state, error = self._ready.get()
+        if error is not None:
+            self.close()
+            raise error
+        self._state = state
+        return item
+
+    def get_state(self) -> State:
+        """The position after the last batch handed out."""
+        return self._state
+
+    def set_state(self, state: State) -> None:
+        """Go to a saved position; what was made ahead is dropped."""
+        self.close()
+        self._iterator.set_state(state)
+        self._state = state
+        self._start()
+
+    def close(self) -> None:
+        """Stop the thread; needed only before the end of the process."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._stop.set()
+        while thread.is_alive():  # it may be waiting for room
+            try:
+                self._ready.get(timeout=0.05)
+            except queue.Empty:
+                continue
+        thread.join()
+
+    def _start(self) -> None:
+        self._stop = threading.Event()
+        self._ready: queue.Queue[tuple[Any, State, BaseException | None]] = queue.Queue(max(self._depth, 1))
+        self._thread: threading.Thread | None = None
+        if self._depth > 0:
+            self._thread = threading.Thread(
+                target=self._work, args=(self._stop, self._ready), name="prefetch", daemon=True
+            )
+            self._thread.start()
+
+    def _take(self) -> Any:
+        item = self._place(next(self._iterator))
+        self._state = self._iterator.get_state()
+        return item
+
+    def _work(self, stop: threading.Event, ready: "queue.Queue[tuple[Any, State, BaseException | None]]") -> None:
+        while not stop.is_set():
+            try:
+                batch = next(self._iterator)
+                state = self._iterator.get_state()
+                ready.put((self._place(batch), state, None))
+            except BaseException as error:  # handed to whoever asks for the batch, StopIteration too
+                ready.put((None, {}, error))
+                return
+
+
+def prefetch(iterator: Positioned, place: Callable[[Any], Any] = lambda batch: batch, depth: int = 2) -> Prefetch:
+    """Batches placed ahead of time.
+
+    Args:
+      iterator: what `pair_batches` or `picture_batches` returns. From now on it is this one's; do not use it elsewhere.
+      place: puts a batch on the device, e.g. ``lambda batch: jax.device_put(batch, sharding)``; called in a thread.
+      depth: how many batches wait; 0 uses no thread.
+
+    Returns:
+      An iterator with `get_state`, `set_state` and `close`; errors of the iterator and of `place` are raised by ``next``.
+    """
+    return Prefetch(iterator, place, depth)

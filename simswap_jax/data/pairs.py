@@ -1,0 +1,155 @@
+"""Which source with which target: a pure function of seed and index, the same on every machine and after every restart.
+
+Sample number `index` of a training run is slot ``index % batch_size`` of step ``index // batch_size``. Its target is drawn evenly
+over all pictures (or, with ``weighting="people"``, evenly over people and then over that person's pictures), with replacement. A
+same-person source is another picture of the target's person, drawn evenly (the same picture where there is only one). A different
+person's source is drawn evenly over the other people, then over that person's pictures, so that people with many pictures do not
+crowd out the rest.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from simswap_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One sample: which pictures, and whether each is mirrored."""
+
+    target: int
+    source: int
+    same_person: bool
+    flip_target: bool
+    flip_source: bool
+
+
+class Pairing:
+    """The pairs of a training run, `batch_size` a step, shared out over hosts.
+
+    ``"alternate"`` is the paper's: even steps are all of same-person pairs, odd steps all of different people. ``"mixed"``: the first
+    ``round(same_fraction * batch_size)`` samples of every step are same-person. Host h of n sees slots h·B/n to (h+1)·B/n − 1 of every
+    step: the hosts' batches, one after the other, are the batch of a single host.
+    """
+
+    def __init__(
+        self,
+        person: np.ndarray,
+        seed: int,
+        batch_size: int,
+        mode: Literal["alternate", "mixed"] = "alternate",
+        same_fraction: float = 0.5,
+        flip: bool = True,
+        host_index: int = 0,
+        host_count: int = 1,
+        weighting: Literal["pictures", "people"] = "pictures",
+    ) -> None:
+        """Args:
+          person: int [N], whose each picture is, counted from 0.
+          seed: another seed, other pairs.
+          batch_size: samples a step over all hosts; at least 2.
+          mode: how same-person pairs are spread over steps.
+          same_fraction: of ``"mixed"``; 0 to 1.
+          flip: mirror every target and every source with probability ½, independently.
+          host_index, host_count: which part of each batch this host sees.
+          weighting: how targets are drawn.
+
+        Raises:
+          UserError: fewer than two people, a batch of one, a batch that the hosts cannot share evenly, an unknown mode.
+        """
+        self.person = np.asarray(person, np.int64)
+        self.order = np.argsort(self.person, kind="stable")  # the pictures, person after person
+        self.counts = np.bincount(self.person)
+        self.starts = np.cumsum(self.counts) - self.counts
+        self.people = np.flatnonzero(self.counts)
+        self.place = np.empty_like(self.order)  # of a picture among its person's
+        self.place[self.order] = np.arange(len(self.order)) - self.starts[self.person[self.order]]
+        self.seed, self.batch_size, self.mode, self.flip = seed, batch_size, mode, flip
+        self.host_index, self.host_count, self.weighting = host_index, host_count, weighting
+        self.same_samples = round(same_fraction * batch_size)
+        if len(self.people) < 2:
+            raise UserError(
+                f"Pairs of different people need at least two people, and there are {len(self.people)}; "
+                "add people or hold out fewer."
+            )
+        if batch_size < 2:
+            raise UserError(
+                f"The batch size is {batch_size}, and batch norm needs two samples or more; set batch_size to 2 or more."
+            )
+        if batch_size % host_count or not 0 <= host_index < host_count:
+            raise UserError(
+                f"A batch of {batch_size} cannot be shared evenly over {host_count} hosts (this is number {host_index}); "
+                f"set batch_size to a multiple of {host_count}."
+            )
+        if mode not in ("alternate", "mixed"):
+            raise UserError(f"There is no pairing mode {mode!r}; choose 'alternate' or 'mixed'.")
+        if weighting not in ("pictures", "people"):
+            raise UserError(f"There is no weighting {weighting!r}; choose 'pictures' or 'people'.")
+        if not 0 <= same_fraction <= 1:
+            raise UserError(f"same_fraction is {same_fraction}; set it between 0 and 1.")
+
+    @property
+    def local_batch_size(self) -> int:
+        """Samples a step on this host."""
+        return self.batch_size // self.host_count
+
+    def global_index(self, local: int) -> int:
+        """The index of this host's sample number `local`."""
+        step, slot = divmod(local, self.local_batch_size)
+        return step * self.batch_size + self.host_index * self.local_batch_size + slot
+
+    def is_same_person(self, index: int) -> bool:
+        """Whether sample `index` is to be a same-person pair."""
+        step, slot = divmod(index, self.batch_size)
+        return step % 2 == 0 if self.mode == "alternate" else slot < self.same_samples
+
+    def pair(self, index: int) -> Pair:
+        """Sample `index` of the run, counted over all hosts; any order, any number of times.
+
+        Args:
+          index: 0 or more.
+        """
+        target_draw, person_draw, source_draw, other_draw, target_coin, source_coin = random_words(self.seed, index, 6)
+        if self.weighting == "pictures":
+            target = below(target_draw, len(self.person))
+        else:
+            someone = int(self.people[below(person_draw, len(self.people))])
+            target = self._picture(someone, below(target_draw, int(self.counts[someone])))
+        who = int(self.person[target])
+        same = self.is_same_person(index)
+        if same:
+            source = self._another(target, who, source_draw)
+        else:
+            source = self._of_another_person(who, other_draw, source_draw)
+        return Pair(
+            target, source, same, self.flip and bool(below(target_coin, 2)), self.flip and bool(below(source_coin, 2))
+        )
+
+    def _picture(self, person: int, place: int) -> int:
+        return int(self.order[self.starts[person] + place])
+
+    def _another(self, picture: int, person: int, draw: int) -> int:
+        count = int(self.counts[person])
+        if count == 1:
+            return picture
+        place = below(draw, count - 1)
+        return self._picture(person, place + (place >= int(self.place[picture])))
+
+    def _of_another_person(self, person: int, other_draw: int, draw: int) -> int:
+        own = int(np.searchsorted(self.people, person))
+        chosen = below(other_draw, len(self.people) - 1)
+        other = int(self.people[chosen + (chosen >= own)])
+        return self._picture(other, below(draw, int(self.counts[other])))
+
+
+def random_words(seed: int, index: int, count: int) -> list[int]:
+    """The first `count` uniform 64-bit numbers that belong to (seed, index). Philox is a counter: there is no state to carry."""
+    words = np.random.Philox(key=seed % 2**64, counter=[0, index, 0, 0]).random_raw(count)
+    return [int(word) for word in words]
+
+
+def below(word: int, count: int) -> int:
+    """A uniform 64-bit number as one of 0 … count − 1 (biased by less than count / 2⁶⁴)."""
+    return word * count >> 64
