@@ -1,8 +1,9 @@
-"""A folder of people as a data set: a TFDS builder for ``<root>/<person>/<picture>`` (VGGFace2, VGGFace2-HQ, LFW, yours) that writes
-ArrayRecord, and `People`, the data set as the rest of the project sees it. Neither building nor reading imports TensorFlow.
+"""A folder of people as a data set: a TFDS builder for ``<root>/<person>/<picture>`` (VGGFace2, VGGFace2-HQ, LFW,
+yours) that writes ArrayRecord, and `People`, the data set as the rest of the project sees it. Neither building nor
+reading imports TensorFlow.
 
-Beside the records, in ``<data_dir>/identities/<version>/``, lie `people.json` (who has which pictures, in the records' order, and the
-fingerprint of the folder they were made from) and `report.json` (what was left out, and why).
+Beside the records, in ``<data_dir>/identities/<version>/``, lie `people.json` (who has which pictures, in the
+records' order, and the fingerprint of the folder they were made from) and `report.json` (what was left out, and why).
 """
 
 import contextlib
@@ -12,23 +13,21 @@ import json
 import os
 import shutil
 import socket
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from simswap_jax.data.people import People
 from simswap_jax.data.pictures import (
     BrokenPicture,
-    decode_plain,
     list_people,
     plain_bytes,
     read_bytes,
-    resize_square,
 )
 from simswap_jax.data.progress import Progress, Sink, clock, to_terminal
 from simswap_jax.errors import UserError
@@ -41,7 +40,8 @@ Example = dict[str, Any]
 
 
 class Identities(tfds.core.GeneratorBasedBuilder):
-    """TFDS builder: features `picture` (an encoded upright 8-bit RGB JPEG or PNG), `person` and `file` (``person/picture.jpg``).
+    """TFDS builder: features `picture` (an encoded upright 8-bit RGB JPEG or PNG), `person` and `file`
+    (``person/picture.jpg``).
 
     The records keep the order of the people's and the files' names. Use `build`, which hands it the examples.
     """
@@ -79,7 +79,9 @@ class Identities(tfds.core.GeneratorBasedBuilder):
         return enumerate(self._examples())
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
-        """Stream the examples into shards. TFDS's own writer holds a gigabyte in memory and beyond that needs TensorFlow."""
+        """Stream the examples into shards. TFDS's own writer holds a gigabyte in memory and beyond that needs
+        TensorFlow.
+        """
         info = self._info()  # a fresh one: its folder is the temporary one that TFDS renames when all is written
         writer = tfds.core.SequentialWriter(info, max_examples_per_shard=PER_SHARD, file_format="array_record")
         writer.initialize_splits([SPLIT])
@@ -96,145 +98,6 @@ class Identities(tfds.core.GeneratorBasedBuilder):
         """The same."""
 
 
-class Records(Protocol):
-    """What a TFDS data source looks like from here."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
-
-
-class PictureCache:
-    """Decoded pictures of one size, kept in memory as they are first asked for."""
-
-    def __init__(self, count: int, size: int) -> None:
-        self.pictures = np.zeros(
-            (count, size, size, 3), np.uint8
-        )  # the system gives the memory page by page, when written
-        self.present = np.zeros(count, bool)
-
-    def get(self, row: int, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """The picture of a row, made if it is not there yet. Safe to call from several threads."""
-        if not self.present[row]:
-            self.pictures[row] = make()
-            self.present[row] = True
-        return self.pictures[row].copy()
-
-
-class People:
-    """A data set of people: pictures 0 … N−1, each of one person.
-
-    Attributes:
-      names: the people's names, sorted.
-      person: int32 [N], index into `names`; ascending.
-      files: ``person/picture.jpg`` of each picture, below the folder it was built from.
-      fingerprint: changes when the pictures or the selection do.
-    """
-
-    def __init__(
-        self,
-        records: Records,
-        names: Sequence[str],
-        person: np.ndarray,
-        files: Sequence[str],
-        rows: np.ndarray,
-        fingerprint: str,
-    ) -> None:
-        """Args:
-        records: all records; shared, never copied.
-        names, person, files, fingerprint: as the attributes.
-        rows: int64 [N], the record of each picture.
-        """
-        self.names = list(names)
-        self.person = np.asarray(person, np.int32)
-        self.files = list(files)
-        self.fingerprint = fingerprint
-        self._records = records
-        self._rows = rows
-        self._cache_bytes = 0
-        self._caches: dict[int, PictureCache | None] = {}
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __repr__(self) -> str:
-        return f"People({len(self.names):,} people, {len(self):,} pictures)"
-
-    def encoded(self, index: int) -> bytes:
-        """The JPEG or PNG bytes of a picture."""
-        return self._records[int(self._rows[index])]["picture"]
-
-    def picture(self, index: int, size: int | None = None) -> np.ndarray:
-        """A picture, decoded.
-
-        Args:
-          index: 0 … N−1.
-          size: side in pixels of the centred square to return (area-averaged when it shrinks, bicubic when it grows); None for
-            the picture as it is.
-
-        Returns:
-          uint8 RGB [size,size,3] or [H,W,3].
-
-        Raises:
-          UserError: naming the file, when its record cannot be decoded.
-        """
-        if size is None:
-            return self._decode(index)
-        cache = self._cache(size)
-        if cache is None:
-            return resize_square(self._decode(index), size)
-        return cache.get(index, lambda: resize_square(self._decode(index), size))
-
-    def select(self, names: Iterable[str]) -> "People":
-        """The same data set with only these people; records are shared, `person` counts anew.
-
-        Raises:
-          UserError: for a name that is not there, or no name at all.
-        """
-        wanted = set(names)
-        if missing := sorted(wanted - set(self.names)):
-            raise UserError(
-                f"The data set has nobody called {missing[0]!r}; its {len(self.names)} people are named by their folders."
-            )
-        if not wanted:
-            raise UserError("The selection holds no people; choose another held-out fraction or add people.")
-        keep = np.array([name in wanted for name in self.names])
-        chosen = np.flatnonzero(keep[self.person])
-        renumbered = np.cumsum(keep) - 1
-        rows = self._rows[chosen]
-        people = People(
-            self._records,
-            [name for name in self.names if name in wanted],
-            renumbered[self.person[chosen]],
-            [self.files[i] for i in chosen],
-            rows,
-            hashlib.sha256(self.fingerprint.encode() + rows.tobytes()).hexdigest(),
-        )
-        return people.remember(self._cache_bytes)
-
-    def remember(self, max_bytes: int) -> "People":
-        """From now on keep decoded pictures in memory, for every size at which the whole data set takes at most `max_bytes`.
-
-        Returns:
-          itself.
-        """
-        self._cache_bytes = max_bytes
-        self._caches.clear()
-        return self
-
-    def _cache(self, size: int) -> PictureCache | None:
-        if size not in self._caches:
-            with self._lock:
-                if size not in self._caches:
-                    fits = len(self) * size * size * 3 <= self._cache_bytes
-                    self._caches[size] = PictureCache(len(self), size) if fits else None
-        return self._caches[size]
-
-    def _decode(self, index: int) -> np.ndarray:
-        return decode_plain(self.encoded(index), self.files[index])
-
-
 def build(
     root: str | os.PathLike,
     data_dir: str | os.PathLike,
@@ -246,8 +109,9 @@ def build(
 ) -> People:
     """The data set of ``<root>/<person>/<picture>``: opened where `data_dir` holds it already, else built there.
 
-    It is built anew when a file of the folder was added, removed or changed (name, size or time of change). Unreadable and too small
-    pictures, and people left without a picture, are left out and listed with the reason in `report.json`.
+    It is built anew when a file of the folder was added, removed or changed (name, size or time of change).
+    Unreadable and too small pictures, and people left without a picture, are left out and listed with the reason in
+    `report.json`.
 
     Args:
       root: the folder of people. Never written to.
@@ -258,8 +122,8 @@ def build(
       threads: how many pictures are checked at once; None for twice the processors.
 
     Raises:
-      UserError: when the folder is missing, empty or not one of people, nobody (or one person) has a readable picture, or the records
-        cannot be written. Nothing half-written is left.
+      UserError: when the folder is missing, empty or not one of people, nobody (or one person) has a readable
+        picture, or the records cannot be written. Nothing half-written is left.
     """
     root, data_dir = Path(root), Path(data_dir)
     listing = list_people(root)
@@ -274,7 +138,7 @@ def build(
     people = open_people(data_dir)
     if len(people.names) < min_people:
         raise UserError(
-            f"Only one person in {root} has readable pictures ({people.names[0]}), and swapping needs two people or more; "
+            f"Only one person in {root} has readable pictures ({people.names[0]}), and swapping needs two or more; "
             f"add another folder {root}/<person>."
         )
     return people
@@ -301,7 +165,7 @@ def open_people(data_dir: str | os.PathLike) -> People:
     counts = [len(files) for files in pictures.values()]
     if len(records) != sum(counts):
         raise UserError(f"The data set in {data_dir} is damaged (records are missing); remove {place} and {remedy}.")
-    person = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    person: np.ndarray = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     files = [f"{name}/{file}" for name, files in pictures.items() for file in files]
     return People(records, list(pictures), person, files, np.arange(len(files)), index["fingerprint"])
 
@@ -356,8 +220,8 @@ class _Survey:
         if not self.good:
             first = self.left_out[0]
             raise UserError(
-                f"No picture of {self.root} can be used: {len(self.left_out)} were tried, and the first, {first['file']}, "
-                f"{first['reason']}; add pictures (jpg, png, webp, …)."
+                f"No picture of {self.root} can be used: {len(self.left_out)} were tried, and the first, "
+                f"{first['file']}, {first['reason']}; add pictures (jpg, png, webp, …)."
             )
 
     def _check(self, file: Path) -> tuple[bytes, str]:
@@ -478,7 +342,7 @@ def _told_plainly(data_dir: Path) -> Iterator[None]:
             raise _no_room(data_dir, "the disk is full") from None
         if isinstance(error, OSError):
             raise UserError(
-                f"The data set cannot be written to {data_dir} ({error.strerror or error}); choose another folder for it."
+                f"The data set cannot be written to {data_dir} ({error.strerror or error}); choose another folder."
             ) from None
         raise
 

@@ -1,8 +1,11 @@
-"""From pairs to batches: a grain pipeline that decodes in threads, knows its position, and hands batches to the device ahead of time.
+"""From pairs to batches: a grain pipeline that decodes in threads, knows its position, and hands batches to the
+device ahead of time.
 
-Every sample is a pure function of its number, so a position is one number, and a restored one continues at exactly the next batch.
+Every sample is a pure function of its number, so a position is one number, and a restored one continues at exactly
+the next batch.
 """
 
+import hashlib
 import queue
 import sys
 import threading
@@ -16,7 +19,7 @@ from simswap_jax.data.identities import People
 from simswap_jax.data.pairs import Pairing, below, random_words
 from simswap_jax.errors import UserError
 
-Batch = dict[str, np.ndarray]
+Batch = dict[str, Any]  # arrays by name
 State = dict[str, Any]  # JSON-able
 
 ENDLESS = sys.maxsize // 2  # samples
@@ -27,13 +30,15 @@ class Positioned(Protocol):
 
     def __next__(self) -> Any: ...
 
-    def get_state(self) -> State: ...
+    def get_state(self) -> State:
+        """The position, JSON-able."""
 
-    def set_state(self, state: State) -> None: ...
+    def set_state(self, state: State) -> None:
+        """Go to a saved position."""
 
 
 class Batches(Iterator[Batch]):
-    """Endless batches. `get_state` after n batches, `set_state` in another process: the next one is batch n (from 0)."""
+    """Endless batches. After `set_state` with what `get_state` gave after n batches, batch number n is next."""
 
     def __init__(self, samples: grain.MapDataset, batch_size: int, threads: int, origin: State) -> None:
         """Args:
@@ -60,10 +65,11 @@ class Batches(Iterator[Batch]):
           UserError: when it was saved with other data, another seed or another batch size.
         """
         for name, value in self._origin.items():
-            if state["origin"].get(name) != value:
+            former = state["origin"].get(name)
+            if former != value:
                 raise UserError(
-                    f"The saved position of the data belongs to another run: its {name} was {state['origin'].get(name)}, now it is "
-                    f"{value}; restore what it was, or start in a new folder."
+                    f"The saved position of the data belongs to another run: its {name} was {former} "
+                    f"and is now {value}; restore what it was, or start in a new folder."
                 )
         self._iterator.set_state(state["position"])
 
@@ -83,20 +89,21 @@ def pair_batches(
       pairing: which pictures make sample number i.
       size: side of the targets, in pixels.
       source_size: side of the sources.
-      vectors: float32 [N,2,D], the identity vectors of every picture and of its mirror (`vectors.identity_vectors`); then the batches
-        hold the sources' vectors instead of the sources.
+      vectors: float32 [N,2,D], the identity vectors of every picture and of its mirror (`vectors.identity_vectors`);
+        then the batches hold the sources' vectors instead of the sources.
       threads: how many batches are made at once; 0 makes each when it is asked for.
 
     Returns:
-      Endless {"target": uint8 [B,size,size,3], "source": uint8 [B,source_size,source_size,3] or "identity": float32 [B,D],
-      "same_person": bool [B]}, B being `pairing.local_batch_size`.
+      Endless {"target": uint8 [B,size,size,3], "source": uint8 [B,source_size,source_size,3] or "identity": float32
+      [B,D], "same_person": bool [B]}, B being `pairing.local_batch_size`.
 
     Raises:
-      ValueError: when pairing or vectors belong to another data set. While iterating, UserError naming a file that cannot be decoded.
+      ValueError: when pairing or vectors belong to another data set. While iterating, UserError naming a file that
+        cannot be decoded.
     """
     if len(pairing.person) != len(people):
         raise ValueError(
-            f"The pairing is of {len(pairing.person)} pictures and the data set of {len(people)}; make it from people.person."
+            f"The pairing is of {len(pairing.person)} pictures, the data of {len(people)}; make it from people.person."
         )
     if vectors is not None and (vectors.ndim != 3 or vectors.shape[:2] != (len(people), 2)):
         raise ValueError(
@@ -116,10 +123,10 @@ def pair_batches(
         return made
 
     origin = {
-        "data": people.fingerprint[:16],
+        "list of pictures": _listing(people),
         "seed": pairing.seed,
         "batch size": pairing.batch_size,
-        "mode": f"{pairing.mode} {pairing.same_samples}",
+        "pairing": f"{pairing.mode}, {pairing.same_samples} same-person, by {pairing.weighting}, flip {pairing.flip}",
     }
     return Batches(grain.MapDataset.range(ENDLESS).map(sample), pairing.local_batch_size, threads, origin)
 
@@ -135,7 +142,8 @@ def picture_batches(
     host_count: int = 1,
     threads: int = 2,
 ) -> Batches:
-    """Single pictures with whose they are, for training an identity network: every picture once an epoch, in an order of its own.
+    """Single pictures with whose they are, for training an identity network: every picture once an epoch, in an order
+    of its own.
 
     Args:
       people: the data set.
@@ -147,15 +155,15 @@ def picture_batches(
       threads: how many batches are made at once.
 
     Returns:
-      Endless {"image": uint8 [B,size,size,3], "person": int32 [B]}, B being batch_size / host_count. A batch may reach into the next
-      epoch.
+      Endless {"image": uint8 [B,size,size,3], "person": int32 [B]}, B being batch_size / host_count. A batch may
+      reach into the next epoch.
 
     Raises:
       UserError: when the hosts cannot share the batch evenly.
     """
     if batch_size % host_count:
         raise UserError(
-            f"A batch of {batch_size} cannot be shared evenly over {host_count} hosts; set batch_size to a multiple of it."
+            f"A batch of {batch_size} cannot be shared evenly over {host_count} hosts; make it a multiple of that."
         )
     local_size = batch_size // host_count
     shuffled = grain.MapDataset.range(len(people)).seed(seed).shuffle().repeat()
@@ -167,7 +175,7 @@ def picture_batches(
         turn = flip and bool(below(random_words(seed, index, 1)[0], 2))
         return {"image": mirrored(people.picture(picture, size), turn), "person": people.person[picture]}
 
-    origin = {"data": people.fingerprint[:16], "seed": seed, "batch size": batch_size}
+    origin = {"list of pictures": _listing(people), "seed": seed, "batch size": batch_size, "flip": flip}
     return Batches(grain.MapDataset.range(ENDLESS).map(sample), local_size, threads, origin)
 
 
@@ -176,14 +184,21 @@ def mirrored(picture: np.ndarray, turn: bool) -> np.ndarray:
     return picture[:, ::-1] if turn else picture
 
 
+def _listing(people: People) -> str:
+    """Names the pictures, not their bytes or dates: a data set that was copied elsewhere is the same one."""
+    return hashlib.sha256("\n".join(people.files).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
 class Prefetch(Iterator[Any]):
-    """Places batches on the device ahead of time, in a thread. Its state is that of the last batch it handed out, so what was made
-    ahead and never used is made again after a restart."""
+    """Places batches on the device ahead of time, in a thread. Its state is that of the last batch it handed out, so
+    what was made ahead and never used is made again after a restart.
+    """
 
     def __init__(self, iterator: Positioned, place: Callable[[Any], Any], depth: int) -> None:
         """Args: as `prefetch`."""
         self._iterator, self._place, self._depth = iterator, place, depth
         self._state = iterator.get_state()
+        self._thread: threading.Thread | None = None
         self._start()
 
     def __enter__(self) -> Self:
@@ -231,11 +246,9 @@ class Prefetch(Iterator[Any]):
     def _start(self) -> None:
         self._stop = threading.Event()
         self._ready: queue.Queue[tuple[Any, State, BaseException | None]] = queue.Queue(max(self._depth, 1))
-        self._thread: threading.Thread | None = None
         if self._depth > 0:
-            self._thread = threading.Thread(
-                target=self._work, args=(self._stop, self._ready), name="prefetch", daemon=True
-            )
+            arguments = (self._stop, self._ready)
+            self._thread = threading.Thread(target=self._work, args=arguments, name="prefetch", daemon=True)
             self._thread.start()
 
     def _take(self) -> Any:
@@ -263,6 +276,7 @@ def prefetch(iterator: Positioned, place: Callable[[Any], Any] = lambda batch: b
       depth: how many batches wait; 0 uses no thread.
 
     Returns:
-      An iterator with `get_state`, `set_state` and `close`; errors of the iterator and of `place` are raised by ``next``.
+      An iterator with `get_state`, `set_state` and `close`; errors of the iterator and of `place` are raised by
+      ``next``.
     """
     return Prefetch(iterator, place, depth)

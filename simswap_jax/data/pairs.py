@@ -1,10 +1,10 @@
 """Which source with which target: a pure function of seed and index, the same on every machine and after every restart.
 
-Sample number `index` of a training run is slot ``index % batch_size`` of step ``index // batch_size``. Its target is drawn evenly
-over all pictures (or, with ``weighting="people"``, evenly over people and then over that person's pictures), with replacement. A
-same-person source is another picture of the target's person, drawn evenly (the same picture where there is only one). A different
-person's source is drawn evenly over the other people, then over that person's pictures, so that people with many pictures do not
-crowd out the rest.
+Sample number `index` of a training run is slot ``index % batch_size`` of step ``index // batch_size``. Its target is
+drawn evenly over all pictures (or, with ``weighting="people"``, evenly over people and then over that person's
+pictures), with replacement. A same-person source is another picture of the target's person, drawn evenly (the same
+picture where there is only one). A different person's source is drawn evenly over the other people, then over that
+person's pictures, so that people with many pictures do not crowd out the rest.
 """
 
 from dataclasses import dataclass
@@ -29,9 +29,10 @@ class Pair:
 class Pairing:
     """The pairs of a training run, `batch_size` a step, shared out over hosts.
 
-    ``"alternate"`` is the paper's: even steps are all of same-person pairs, odd steps all of different people. ``"mixed"``: the first
-    ``round(same_fraction * batch_size)`` samples of every step are same-person. Host h of n sees slots h·B/n to (h+1)·B/n − 1 of every
-    step: the hosts' batches, one after the other, are the batch of a single host.
+    ``"alternate"`` is the paper's: even steps are all of same-person pairs, odd steps all of different people.
+    ``"mixed"``: the first ``round(same_fraction * batch_size)`` samples of every step are same-person. Host h of n
+    sees slots h·B/n to (h+1)·B/n − 1 of every step: the hosts' batches, one after the other, are the batch of a
+    single host.
     """
 
     def __init__(
@@ -76,11 +77,11 @@ class Pairing:
             )
         if batch_size < 2:
             raise UserError(
-                f"The batch size is {batch_size}, and batch norm needs two samples or more; set batch_size to 2 or more."
+                f"The batch size is {batch_size}, and batch norm needs two samples or more; set batch_size higher."
             )
         if batch_size % host_count or not 0 <= host_index < host_count:
             raise UserError(
-                f"A batch of {batch_size} cannot be shared evenly over {host_count} hosts (this is number {host_index}); "
+                f"A batch of {batch_size} does not divide evenly over {host_count} hosts (this is host {host_index}); "
                 f"set batch_size to a multiple of {host_count}."
             )
         if mode not in ("alternate", "mixed"):
@@ -145,7 +146,9 @@ class Pairing:
 
 
 def random_words(seed: int, index: int, count: int) -> list[int]:
-    """The first `count` uniform 64-bit numbers that belong to (seed, index). Philox is a counter: there is no state to carry."""
+    """The first `count` uniform 64-bit numbers that belong to (seed, index). Philox is a counter: there is no state
+    to carry.
+    """
     words = np.random.Philox(key=seed % 2**64, counter=[0, index, 0, 0]).random_raw(count)
     return [int(word) for word in words]
 

@@ -1,8 +1,8 @@
 """Any picture file becomes uint8 RGB, or one sentence; a folder of people becomes a listing.
 
-What is done with the unusual ones: grey is repeated over the three channels, CMYK and palettes are converted, 16-bit values are
-divided by 257 and rounded (65535 → 255), transparency is laid on white, of an animation the first frame is taken, and the EXIF
-orientation is applied. Values are taken as sRGB; embedded colour profiles are not applied.
+What is done with the unusual ones: grey is repeated over the three channels, CMYK and palettes are converted, 16-bit
+values are divided by 257 and rounded (65535 → 255), transparency is laid on white, of an animation the first frame is
+taken, and the EXIF orientation is applied. Values are taken as sRGB; embedded colour profiles are not applied.
 """
 
 import io
@@ -16,8 +16,8 @@ from PIL import Image
 from simswap_jax.errors import UserError
 
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .bmp .tif .tiff .gif .avif .heic .heif .ppm .pgm".split()
-)  # HEIC cannot be read, but its owner should be told so
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif"]
+)  # HEIC may not be readable, but then its owner should be told so
 MAX_PIXELS = 80_000_000
 ORIENTATION = 0x0112  # the EXIF tag
 
@@ -75,8 +75,8 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
 
 
 def plain_bytes(data: bytes, name: str) -> tuple[bytes, int, int]:
-    """Check a picture file wholly and return bytes that `decode_plain` reads: its own where it is an upright 8-bit RGB JPEG or
-    PNG, else a PNG of it (nothing is lost).
+    """Check a picture file wholly and return bytes that `decode_plain` reads: its own where it is an upright 8-bit
+    RGB JPEG or PNG, else a PNG of it (nothing is lost).
 
     Returns:
       (bytes, height, width) in pixels.
@@ -90,7 +90,9 @@ def plain_bytes(data: bytes, name: str) -> tuple[bytes, int, int]:
 
 
 def decode_plain(data: bytes, name: str) -> np.ndarray:
-    """Decode bytes that `plain_bytes` returned, with OpenCV: the same pixels as `decode_picture`, in a third of its time."""
+    """Decode bytes that `plain_bytes` returned, with OpenCV: the same pixels as `decode_picture`, in a third of its
+    time.
+    """
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     return decode_picture(data, name) if picture is None else picture
 
@@ -226,7 +228,8 @@ def _sixteen_bit(data: bytes) -> np.ndarray:
 
 
 def _on_white(rgba: np.ndarray) -> np.ndarray:
-    colour, alpha = rgba[:, :, :3].astype(np.uint32), rgba[:, :, 3:].astype(np.uint32)
+    values: np.ndarray = rgba.astype(np.uint32)
+    colour, alpha = values[:, :, :3], values[:, :, 3:]
     return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 

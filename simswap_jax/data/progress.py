@@ -46,7 +46,8 @@ class Progress:
     def line(self, seconds: float) -> str:
         """E.g. ``1,200 of 24,000 pictures, 5,021/s, 0:05 left``."""
         rate = self.done / max(seconds, 1e-9)
-        return f"{self.done:,} of {self.total:,} {self.what}, {rate:,.0f}/s, {clock((self.total - self.done) / max(rate, 1e-9))} left"
+        left = (self.total - self.done) / max(rate, 1e-9)
+        return f"{self.done:,} of {self.total:,} {self.what}, {rate:,.0f}/s, {clock(left)} left"
 
 
 def clock(seconds: float) -> str:

@@ -1,4 +1,6 @@
-"""Which people are held out: decided by each name alone, so that adding people moves nobody from one side to the other."""
+"""Which people are held out: decided by each name alone, so that adding people moves nobody from one side to the
+other.
+"""
 
 import zlib
 from collections.abc import Iterable
