@@ -18,8 +18,8 @@ from simswap_jax.models.layers import (
     depth_to_space,
     space_to_depth,
 )
+from simswap_jax.models.values import CONVENTIONS
 
-CONVENTIONS = ("unit", "imagenet")
 DTYPES = ("float32", "bfloat16")
 
 _PRESETS: dict[str, dict[str, Any]] = {

@@ -261,7 +261,7 @@ class BatchNorm(nn.Module):
 
 
 def instance_norm(x: Array, epsilon: float = 1e-8) -> Array:
-    """Instance norm: x − mean over the map, divided by the map's root mean square; no parameters, float32. [B,H,W,C]."""
+    """Instance norm: x minus the map's mean, over the map's root mean square; no parameters, float32. [B,H,W,C]."""
     x = x.astype(jnp.float32)
     x = x - jnp.mean(x, (1, 2), keepdims=True)
     return x * lax.rsqrt(jnp.mean(jnp.square(x), (1, 2), keepdims=True) + epsilon)

@@ -14,10 +14,8 @@ from jax import Array
 from simswap_jax.models.identity.arcface import ArcFace
 from simswap_jax.models.identity.iresnet import IResNet
 from simswap_jax.models.identity.mobilefacenet import MobileFaceNet
-from simswap_jax.models.layers import per_channel, resize_bicubic, resize_nearest
-
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
+from simswap_jax.models.layers import resize_bicubic, resize_nearest
+from simswap_jax.models.values import to_convention
 
 _DEPTHS = {
     "arcface": {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)},
@@ -35,8 +33,8 @@ class IdentityConfig:
       widths: channels per stage.
       se: whether ArcFace's blocks carry squeeze-excitation.
       size: height and width of the network's input.
-      frame: height and width that a face crop is resized to; ``size`` is cut from its middle (MobileFaceNet sees columns
-        8 to 103 of 112).
+      frame: height and width that a face crop is resized to; ``size`` is cut from its middle (MobileFaceNet sees
+        columns 8 to 103 of 112).
       embedding: length of the vector.
       values: ``"imagenet"``, (x − mean)/std; ``"symmetric"``, 255x/127.5 − 1; ``"symmetric128"``, (255x − 127.5)/128.
       dtype: what layers compute in; parameters, statistics, norms and the vector are float32 always.
@@ -154,11 +152,6 @@ def normalise(vectors: Array) -> Array:
     return vectors / jnp.sqrt(jnp.sum(jnp.square(vectors), -1, keepdims=True) + 1e-24)
 
 
-def _imagenet(x: Array) -> Array:
-    mean, std = (per_channel(jnp.asarray(values, jnp.float32), x.ndim) for values in (_IMAGENET_MEAN, _IMAGENET_STD))
-    return (x - mean) / std
-
-
 _MODULES: dict[str, Callable[..., nn.Module]] = {
     "arcface": ArcFace,
     "iresnet": IResNet,
@@ -166,7 +159,7 @@ _MODULES: dict[str, Callable[..., nn.Module]] = {
 }
 _RESIZES: dict[str, Callable[[Array, int, int], Array]] = {"bicubic": resize_bicubic, "nearest": resize_nearest}
 _VALUES: dict[str, Callable[[Array], Array]] = {
-    "imagenet": _imagenet,
+    "imagenet": lambda x: to_convention(x, "imagenet"),
     "symmetric": lambda x: x * 2.0 - 1.0,
     "symmetric128": lambda x: (x * 255.0 - 127.5) / 128.0,
 }
