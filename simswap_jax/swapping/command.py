@@ -1,0 +1,300 @@
+"""`simswap-jax swap`: one pair, a folder of pairs, or a grid of sources × targets."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simswap_jax.data.pictures import read_picture
+from simswap_jax.data.progress import Progress, to_terminal
+from simswap_jax.data.sheets import contact_sheet
+from simswap_jax.errors import UserError
+from simswap_jax.swapping import images
+from simswap_jax.swapping.provenance import draw_label, marks_of_files
+from simswap_jax.swapping.swapper import BATCH_SIZE, FaceSwapper, check_face, resized
+
+EXAMPLES = """\
+a pair:          simswap-jax swap --aligned --model M --source anna.jpg --target ben.jpg --output swapped.png
+one person:      … --source anna1.jpg anna2.jpg --target ben.jpg --output swapped.png   (her pictures are averaged)
+one on many:     … --source anna.jpg --target folder --output results
+pairs by name:   … --source folder1 --target folder2 --output results   (folder1/x.jpg goes onto folder2/x.jpg)
+a grid:          … --grid --source anna.jpg ben.jpg --target folder --output sheet.png
+
+Swap only faces of people who agreed to it, and say that the result is synthetic.
+"""
+
+
+@dataclass(frozen=True)
+class Swap:
+    """One picture to make: the pictures of one source person, the target, and where the result goes."""
+
+    sources: tuple[Path, ...]
+    target: Path
+    output: Path
+
+
+@dataclass
+class Job:
+    """What one call is asked to do, and what went wrong on the way."""
+
+    swapper: FaceSwapper
+    arguments: argparse.Namespace
+    failures: list[str] = field(default_factory=list)
+
+    def attempt(self, action: Callable[[], Any]) -> Any:
+        """What ``action`` gives, or None and its sentence noted, so that one broken file does not stop a folder."""
+        try:
+            return action()
+        except UserError as error:
+            self.fail(str(error))
+            return None
+
+    def fail(self, sentence: str) -> None:
+        """Note and show what is left out."""
+        self.failures.append(sentence)
+        print(f"simswap-jax: left out: {sentence}", file=sys.stderr)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``simswap-jax swap``; returns 0, or 1 if some files of a folder could not be done."""
+    options = parser().parse_args(arguments)
+    if not options.aligned:
+        raise UserError("finding faces in photos is not built yet; give aligned face crops and --aligned.")
+    check_paths(options)
+    job = Job(FaceSwapper.from_pretrained(options.model), options)
+    if options.grid:
+        done = swap_grid(job)
+    elif options.target[0].is_dir():
+        done = swap_folder(job)
+    else:
+        done = swap_pair(job)
+    print(f"{done} {marks_sentence(options)}")
+    if job.failures:
+        print(f"simswap-jax: {len(job.failures)} left out, named above.", file=sys.stderr)
+    return 1 if job.failures else 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
+    parse = argparse.ArgumentParser(
+        "simswap-jax swap",
+        description="Re-draw target faces with the identity of a source.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parse.add_argument
+    add("--aligned", action="store_true", help="the pictures are square face crops already")
+    add("--model", type=Path, metavar="FOLDER", help="model folder (default: the one that ships)")
+    add(
+        "--source",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="PATH",
+        help="who gives the identity: pictures or a folder",
+    )
+    add(
+        "--target",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="PATH",
+        help="whose face is re-drawn: pictures or a folder",
+    )
+    add("--output", type=Path, required=True, metavar="PATH", help="picture, or folder where the target is a folder")
+    add("--grid", action="store_true", help="every source on every target, as one sheet")
+    add("--strength", type=float, default=1.0, help="from 0, the target's own identity, to 1, the source's (default 1)")
+    add("--batch-size", type=int, default=BATCH_SIZE, help=f"faces at once (default {BATCH_SIZE})")
+    add("--quality", type=int, default=95, help="of JPEG and WebP (default 95)")
+    add("--no-visible-label", action="store_true", help="drop the 'AI face swap' label that people can see")
+    add("--no-metadata", action="store_true", help="drop the XMP metadata by which programs know a synthetic picture")
+    return parse
+
+
+def check_paths(options: argparse.Namespace) -> None:
+    """A UserError for what can be known to be wrong before a model is loaded."""
+    for path in [*options.source, *options.target]:
+        if not path.exists():
+            raise UserError(f"there is no {path}; check the path.")
+    if options.batch_size < 1:
+        raise UserError(f"--batch-size is {options.batch_size}; it must be at least 1.")
+    if not 1 <= options.quality <= 100:
+        raise UserError(f"--quality is {options.quality}; it goes from 1 to 100.")
+    if options.grid:
+        images.picture_format(options.output)
+        return
+    folders = [path for path in options.target if path.is_dir()]
+    if len(options.target) > 1:
+        raise UserError("several targets need --grid, or a folder that holds them; --target takes one path otherwise.")
+    if any(path.is_dir() for path in options.source) and (not folders or len(options.source) > 1):
+        raise UserError(
+            "a source folder goes with one target folder of equal file names, or with --grid; name pictures instead."
+        )
+    if not folders:
+        images.picture_format(options.output)
+        if options.output.is_dir():
+            raise UserError(f"{options.output} is a folder; name the picture to write.")
+    elif options.output.is_file():
+        raise UserError(f"{options.output} is a file; the results of a folder go into a folder.")
+
+
+def read_face(path: Path, role: str) -> np.ndarray:
+    """An aligned face crop, uint8 RGB [H, H, 3], or a UserError that names the file."""
+    picture = read_picture(path)
+    try:
+        check_face(picture, role)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return picture
+
+
+def swap_pair(job: Job) -> str:
+    """Sources (one person) on one target file → one file; returns what was done."""
+    options = job.arguments
+    sources, target = options.source, options.target[0]
+    images.refuse_overwriting([options.output], [*sources, target])
+    vector = job.swapper.identity([read_face(path, "source") for path in sources], aligned=True)
+    result = job.swapper.swap_aligned(read_face(target, "target"), vector, options.batch_size, options.strength)
+    write(job, options.output, result, sources, [target])
+    return f"Swapped 1 face into {options.output}."
+
+
+def swap_folder(job: Job) -> str:
+    """A folder of targets, each with the source of its name or all with the one person given; returns what was done."""
+    options = job.arguments
+    swaps = swaps_of_folders(job)
+    vector = None
+    if not options.source[0].is_dir():
+        vector = job.swapper.identity([read_face(path, "source") for path in options.source], aligned=True)
+    progress = Progress(len(swaps), "faces", to_terminal)
+    done = 0
+    with ThreadPoolExecutor(4) as pool:
+        for start in range(0, len(swaps), options.batch_size):
+            chunk = swaps[start : start + options.batch_size]
+            done += swap_chunk(job, chunk, vector, pool)
+            progress.add(len(chunk))
+    if not done:
+        raise UserError(
+            f"none of the {len(swaps)} pairs could be read, so nothing was written; look at the files named."
+        )
+    rate = f"{progress.seconds:.1f} s ({done / max(progress.seconds, 1e-9):.1f} faces/s)"
+    return f"Swapped {done} of {done + len(job.failures)} faces into {options.output} in {rate}."
+
+
+def swaps_of_folders(job: Job) -> list[Swap]:
+    """What is to be done for a target folder; a target without a source of its name is noted as a failure."""
+    options = job.arguments
+    folder, given = options.target[0], options.source
+    targets = images.list_pictures(folder)
+    by_name = {path.name: path for path in images.list_pictures(given[0])} if given[0].is_dir() else None
+    swaps = []
+    for target in targets:
+        if by_name is not None and target.name not in by_name:
+            job.fail(f"{target} has no source of that name in {given[0]}; add one.")
+            continue
+        sources = tuple(given) if by_name is None else (by_name[target.name],)
+        swaps.append(Swap(sources, target, options.output / output_name(target)))
+    if not swaps:
+        raise UserError(f"no file of {given[0]} has the name of one in {folder}; name them alike.")
+    inputs = [*targets, *(path for swap in swaps for path in swap.sources)]
+    images.refuse_overwriting([swap.output for swap in swaps], inputs)
+    return swaps
+
+
+def swap_chunk(job: Job, swaps: Sequence[Swap], vector: np.ndarray | None, pool: ThreadPoolExecutor) -> int:
+    """Swap and write a batch with one vector, or (None) each with its own source; returns how many could be done."""
+
+    def read(swap: Swap) -> tuple[np.ndarray, np.ndarray]:
+        target = read_face(swap.target, "target")
+        return target, target if vector is not None else read_face(swap.sources[0], "source")
+
+    options = job.arguments
+    read_in = zip(swaps, pool.map(lambda swap: job.attempt(lambda: read(swap)), swaps))
+    ready = [(swap, faces) for swap, faces in read_in if faces is not None]
+    targets = [target for _, (target, _) in ready]
+    vectors = vector
+    if vectors is None:
+        vectors = job.swapper.identity_vectors([source for _, (_, source) in ready], options.batch_size)
+    results = job.swapper.swap_faces(targets, vectors, options.batch_size, options.strength)
+    done = [swap for swap, _ in ready]
+    list(pool.map(lambda swap, result: write(job, swap.output, result, swap.sources, [swap.target]), done, results))
+    return len(done)
+
+
+def swap_grid(job: Job) -> str:
+    """Every source (down) on every target (along) → one sheet; returns what was done."""
+    options = job.arguments
+    sources, source_files = read_all(job, options.source, "source")
+    targets, target_files = read_all(job, options.target, "target")
+    images.refuse_overwriting([options.output], [*source_files, *target_files])
+    vectors = job.swapper.identity_vectors(sources, options.batch_size)
+    size = max(job.swapper.face_size, 64)
+    progress = Progress(len(sources) * len(targets), "faces", to_terminal)
+    rows = [[np.full((size, size, 3), 255, np.uint8), *(resized(target, size) for target in targets)]]
+    for source, vector in zip(sources, vectors):
+        results = job.swapper.swap_faces(targets, vector, options.batch_size, options.strength)
+        cells = [resized(result, size) for result in results]
+        rows.append([resized(source, size), *(cells if options.no_visible_label else map(draw_label, cells))])
+        progress.add(len(targets))
+    columns = ["source ↓ target →", *(path.stem for path in target_files)]
+    sheet = contact_sheet(rows, columns, ["", *(path.stem for path in source_files)])
+    # The label stands on every swapped cell; the sources and targets among them are as they were.
+    write(job, options.output, sheet, source_files, target_files, labelled=True)
+    count = len(sources) * len(targets)
+    return f"Swapped {len(sources)} sources × {len(targets)} targets = {count} faces into {options.output}."
+
+
+def read_all(job: Job, paths: Iterable[Path], role: str) -> tuple[list[np.ndarray], list[Path]]:
+    """The faces of files (a broken one is an error) and folders (a broken one is left out and named)."""
+    faces: list[np.ndarray] = []
+    files: list[Path] = []
+    for path in paths:
+        whole = path.is_dir()
+        for file in images.list_pictures(path) if whole else [path]:
+            read = partial(read_face, file, role)
+            face = job.attempt(read) if whole else read()
+            if face is not None:
+                faces.append(face)
+                files.append(file)
+    if not faces:
+        raise UserError(f"none of the {role}s could be read; see the sentences above.")
+    return faces, files
+
+
+def write(
+    job: Job, path: Path, picture: np.ndarray, sources: Sequence[Path], targets: Sequence[Path], labelled: bool = False
+) -> None:
+    """One result with the marks that were asked for; ``labelled``: it carries its visible labels already."""
+    options = job.arguments
+    images.write_result(
+        path,
+        picture,
+        marks_of_files(sources, targets),
+        visible_label=not (options.no_visible_label or labelled),
+        metadata=not options.no_metadata,
+        quality=options.quality,
+    )
+
+
+def output_name(target: Path) -> str:
+    """The target's own name where we can write such a file, else that name with .png after it."""
+    return target.name if target.suffix.lower() in images.FORMATS else f"{target.name}.png"
+
+
+def marks_sentence(options: argparse.Namespace) -> str:
+    """What the results say of themselves."""
+    kept = [
+        *([] if options.no_visible_label else ["a visible label"]),
+        *([] if options.no_metadata else ["XMP metadata"]),
+    ]
+    dropped = [*(["visible label"] if options.no_visible_label else []), *(["metadata"] if options.no_metadata else [])]
+    if not dropped:
+        return f"Marked as synthetic by {' and '.join(kept)}."
+    without = f"without {' and '.join(dropped)}, as asked; say yourself that the pictures are synthetic."
+    return f"Marked as synthetic by {kept[0]} only, {without}" if kept else f"Not marked as synthetic: {without}"

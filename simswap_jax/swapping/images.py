@@ -1,0 +1,140 @@
+"""Picture files in and out: results are written whole or not at all, marked, and never over their own inputs."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from simswap_jax.data.pictures import SUFFIXES
+from simswap_jax.errors import UserError
+from simswap_jax.swapping.provenance import Marks, draw_label, xmp_packet
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+_JPEG_XMP_LIMIT = 65_000  # one APP1 segment
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place when the block ends, and vanishes when it fails.
+
+    Raises:
+      UserError: the folder cannot be made or written, or the disk is full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{path} cannot be written ({reason}); choose another place or make room.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file (UTF-8), whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_picture(path: str | Path, picture: np.ndarray, xmp: bytes | None = None, quality: int = 95) -> None:
+    """Write one picture as it is, whole or not at all.
+
+    Args:
+      path: ends in .png, .jpg, .jpeg or .webp, which chooses the format.
+      picture: uint8 RGB [H, W, 3].
+      xmp: an XMP packet to embed, UTF-8.
+      quality: of JPEG and WebP, 1 to 100.
+
+    Raises:
+      UserError: another ending, too much metadata for a JPEG, or a place that cannot be written.
+    """
+    path = Path(path)
+    kind = picture_format(path)
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise UserError(f"a picture to write must be uint8 [H, W, 3], not {picture.dtype} {list(picture.shape)}.")
+    options: dict[str, object] = {}
+    if kind == "JPEG":
+        options = {"quality": quality, "subsampling": 0}
+    elif kind == "WEBP":
+        options = {"quality": quality}
+    if xmp is not None and kind == "PNG":
+        information = PngImagePlugin.PngInfo()
+        information.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8"))
+        options["pnginfo"] = information
+    elif xmp is not None:
+        if kind == "JPEG" and len(xmp) > _JPEG_XMP_LIMIT:
+            raise UserError(f"{path} is made of too many inputs for a JPEG's metadata; name a .png instead.")
+        options["xmp"] = xmp
+    with whole_file(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(picture)).save(temporary, format=kind, **options)
+
+
+def write_result(
+    path: str | Path,
+    picture: np.ndarray,
+    marks: Marks,
+    *,
+    visible_label: bool = True,
+    metadata: bool = True,
+    quality: int = 95,
+) -> None:
+    """Write one swapped picture with its marks.
+
+    Args:
+      path: where; its ending chooses the format.
+      picture: uint8 RGB [H, W, 3], unmarked.
+      marks: what the metadata says.
+      visible_label: False drops the label that people see.
+      metadata: False drops the XMP packet that machines read.
+      quality: of JPEG and WebP, 1 to 100.
+    """
+    picture = draw_label(picture) if visible_label else picture
+    write_picture(path, picture, xmp_packet(marks) if metadata else None, quality)
+
+
+def picture_format(path: str | Path) -> str:
+    """Pillow's name of the format that a file's ending stands for, or a UserError with the endings there are."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in FORMATS:
+        raise UserError(f"{path} does not say which picture to write; end it in {', '.join(FORMATS)}.")
+    return FORMATS[suffix]
+
+
+def list_pictures(folder: str | Path) -> list[Path]:
+    """The picture files right inside a folder, by name; hidden ones are left out.
+
+    Raises:
+      UserError: there is no such folder, or no picture in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}; check the path.")
+    found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+    if not found:
+        raise UserError(f"there is no picture in {folder}; it should hold files ending in {', '.join(FORMATS)}.")
+    return sorted(found)
+
+
+def refuse_overwriting(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -> None:
+    """A UserError if one of the outputs is one of the inputs, also by another name of the same file."""
+    paths = [Path(path) for path in inputs]
+    taken = {path.resolve() for path in paths}
+    files = {_file_number(path) for path in paths} - {None}
+    for output in map(Path, outputs):
+        if output.resolve() in taken or _file_number(output) in files:
+            raise UserError(f"the output {output} is also an input and would be lost; name another output.")
+
+
+def _file_number(path: Path) -> tuple[int, int] | None:
+    """Device and inode of an existing file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -1,0 +1,234 @@
+"""FaceSwapper: a model folder made ready to re-draw faces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from simswap_jax.errors import UserError
+from simswap_jax.interop import model_folder
+from simswap_jax.models import Generator
+from simswap_jax.models.identity import IdentityNetwork
+from simswap_jax.models.values import from_convention, to_convention
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
+DEFAULT_FOLDERS = ("faces", "rendered")  # the first that is there
+BATCH_SIZE = 16
+
+
+class FaceSwapper:
+    """Re-draws target faces with the identity of a source.
+
+    Attributes:
+      model: the model folder as read.
+      face_size: side of the crops that the generator sees, in pixels; other sizes are resized to it and back.
+      identity_size: numbers in an identity vector.
+    """
+
+    def __init__(self, model: model_folder.ModelFolder) -> None:
+        self.model = model
+        self.face_size = model.face_size
+        self.identity_size = model.generator.identity_size
+        self._identity_network = IdentityNetwork(model.identity)
+        # SimSwap's own ArcFace gets nearest-neighbour crops when swapping, as released; other networks bicubic ones.
+        self._method = "nearest" if model.identity.family == "arcface" else "bicubic"
+        # The variables are arguments, never closed over: they would be baked into every program.
+        self._generator_variables = jax.device_put(model.variables)
+        self._identity_variables = jax.device_put(model.identity_variables)
+        self._redraw = jax.jit(partial(redraw, Generator(model.generator), model.generator.convention))
+        self._embed = jax.jit(self._identity_network.apply)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path | None = None) -> FaceSwapper:
+        """Load a model folder.
+
+        Args:
+          folder: what `simswap-jax train` leaves; if None, the package's ``pretrained/faces``, else its
+            ``pretrained/rendered``.
+
+        Raises:
+          UserError: there is no such folder, it is damaged, or its identity network is missing.
+        """
+        if folder is None:
+            here = [PRETRAINED / name for name in DEFAULT_FOLDERS if (PRETRAINED / name / "config.json").is_file()]
+            if not here:
+                raise UserError(
+                    "no model ships with this installation; name a model folder that `simswap-jax train` left."
+                )
+            folder = here[0]
+        return cls(model_folder.read(Path(folder)))
+
+    def identity(self, photos: np.ndarray | Sequence[np.ndarray], aligned: bool = False) -> np.ndarray:
+        """The identity vector of one person, v_S of the paper.
+
+        Args:
+          photos: one or several uint8 RGB pictures of the same person; several are averaged, which steadies the vector.
+          aligned: the pictures are face crops already.
+
+        Returns:
+          float32 [D], L2-normalised.
+
+        Raises:
+          UserError: not aligned (finding faces in photos is not built yet), no picture, or not uint8 RGB squares.
+        """
+        if not aligned:
+            raise UserError(
+                "finding the face in a photo is not built yet; give an aligned face crop and say aligned=True."
+            )
+        pictures = [photos] if isinstance(photos, np.ndarray) and photos.ndim == 3 else list(photos)
+        if not pictures:
+            raise UserError("an identity needs at least one picture; give one.")
+        return normalised(self.identity_vectors(pictures).mean(axis=0))
+
+    def identity_vectors(self, pictures: Sequence[np.ndarray], batch_size: int = BATCH_SIZE) -> np.ndarray:
+        """One identity vector for each of several aligned face crops, which may differ in size and in person.
+
+        Args:
+          pictures: N uint8 RGB squares.
+          batch_size: the most that go through the network at once.
+
+        Returns:
+          float32 [N, D], L2-normalised.
+        """
+        for picture in pictures:
+            check_face(picture, "source")
+        vectors = []
+        for chunk, count in batches(len(pictures), batch_size):
+            ready = [self._preprocess(pictures[i]) for i in chunk]
+            vectors.append(np.asarray(self._embed(self._identity_variables, pad(np.stack(ready), count)))[: len(ready)])
+        return normalised(np.concatenate([np.zeros((0, self.identity_size), np.float32), *vectors]))
+
+    def swap_aligned(
+        self,
+        targets: np.ndarray,
+        vectors: np.ndarray,
+        batch_size: int = BATCH_SIZE,
+        strength: float = 1.0,
+    ) -> np.ndarray:
+        """Re-draw aligned face crops with other identities.
+
+        Args:
+          targets: uint8 RGB [B, H, W, 3] or one [H, W, 3], H = W of any size.
+          vectors: identity vectors [B, D], or one [D] for all.
+          batch_size: the most that go through the generator at once; compiled once per power of two up to it.
+          strength: how far the identity moves from the target's own (0) to the source's (1); both are L2-normalised
+            vectors and so is the mixture.
+
+        Returns:
+          uint8, the shape of ``targets``.
+
+        Raises:
+          UserError: wrong shapes, types, vector length or strength.
+        """
+        single = isinstance(targets, np.ndarray) and targets.ndim == 3
+        faces = [targets] if single else list(targets)
+        results = self.swap_faces(faces, vectors, batch_size, strength)
+        return results[0] if single else np.stack(results) if results else np.empty_like(targets)
+
+    def swap_faces(
+        self,
+        targets: Sequence[np.ndarray],
+        vectors: np.ndarray,
+        batch_size: int = BATCH_SIZE,
+        strength: float = 1.0,
+    ) -> list[np.ndarray]:
+        """``swap_aligned`` for crops that may differ in size: uint8 RGB squares in, squares of the same sizes out."""
+        for target in targets:
+            check_face(target, "target")
+        if not 0.0 <= strength <= 1.0:
+            raise UserError(f"strength is {strength}; it goes from 0 (the target's own identity) to 1 (the source's).")
+        wanted = self._checked_vectors(vectors, len(targets))
+        if strength < 1.0 and targets:
+            own = self.identity_vectors(targets, batch_size)
+            wanted = normalised((1.0 - strength) * own + strength * wanted)
+        results: list[np.ndarray] = []
+        for chunk, count in batches(len(targets), batch_size):
+            faces = np.stack([resized(targets[i], self.face_size) for i in chunk])
+            drawn = self._redraw(self._generator_variables, pad(faces, count), pad(wanted[chunk], count))
+            results += [resized(face, targets[i].shape[0]) for i, face in zip(chunk, np.asarray(drawn))]
+        return results
+
+    def _preprocess(self, picture: np.ndarray) -> np.ndarray:
+        height, width = self.model.identity.frame
+        if self._method == "bicubic" and height == width:
+            picture = resized(picture, height)  # area-averaged where it shrinks, as the training data is
+        values = jnp.asarray(picture, jnp.float32)[None] / 255.0
+        return np.asarray(self._identity_network.preprocess(values, self._method))[0]
+
+    def _checked_vectors(self, vectors: np.ndarray, count: int) -> np.ndarray:
+        """Vectors as L2-normalised float32 [count, D], or a sentence."""
+        vectors = np.asarray(vectors)
+        if not np.issubdtype(vectors.dtype, np.floating) or vectors.ndim not in (1, 2):
+            raise UserError(
+                f"identity vectors must be float [B, D] or [D], not {vectors.dtype} {list(vectors.shape)}; "
+                "take what identity() gives."
+            )
+        if vectors.shape[-1] != self.identity_size:
+            raise UserError(
+                f"the identity vectors have {vectors.shape[-1]} numbers and this model takes {self.identity_size}; "
+                "make them with the same model's identity()."
+            )
+        if vectors.ndim == 2 and vectors.shape[0] != count:
+            raise UserError(
+                f"there are {count} targets and {vectors.shape[0]} identity vectors; give one for each, or one for all."
+            )
+        if not np.isfinite(vectors).all() or not (np.linalg.norm(vectors, axis=-1) > 0).all():
+            raise UserError("an identity vector is zero or not finite; make it again with identity().")
+        return normalised(np.broadcast_to(vectors.astype(np.float32), (count, self.identity_size)))
+
+
+def redraw(generator: Generator, convention: str, variables: dict, targets: jax.Array, vectors: jax.Array) -> jax.Array:
+    """I_R = G(I_T, v_S) on 8-bit pictures: uint8 [B, H, W, 3], [B, D] → uint8 [B, H, W, 3]. Pure; to be jitted."""
+    values = to_convention(targets.astype(jnp.float32) / 255.0, convention)
+    results = from_convention(generator.apply(variables, values, vectors, train=False).astype(jnp.float32), convention)
+    return jnp.round(jnp.clip(results, 0.0, 1.0) * 255.0).astype(jnp.uint8)
+
+
+def batches(count: int, batch_size: int) -> list[tuple[list[int], int]]:
+    """Indices 0 … count − 1 in chunks, each with the size it is padded to: a power of two, or ``batch_size``.
+
+    So at most log2(batch_size) + 1 programs are ever compiled, and a single face does not pay for a full batch.
+
+    Raises:
+      UserError: a batch size under one.
+    """
+    if batch_size < 1:
+        raise UserError(f"the batch size is {batch_size}; it must be at least 1.")
+    starts = range(0, count, batch_size)
+    chunks = [list(range(start, min(start + batch_size, count))) for start in starts]
+    return [(chunk, min(batch_size, 1 << (len(chunk) - 1).bit_length())) for chunk in chunks]
+
+
+def pad(array: np.ndarray, count: int) -> np.ndarray:
+    """Repeat the last row of ``array`` [n, …] until there are ``count``."""
+    return np.concatenate([array, np.repeat(array[-1:], count - len(array), axis=0)]) if len(array) < count else array
+
+
+def normalised(vectors: np.ndarray) -> np.ndarray:
+    """Vectors [..., D] scaled to length one, float32; a zero vector stays zero."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return (vectors / np.maximum(length, 1e-12)).astype(np.float32)
+
+
+def resized(picture: np.ndarray, size: int) -> np.ndarray:
+    """A square uint8 picture at another side length: area-averaged going down, bicubic going up, itself if equal."""
+    side = picture.shape[0]
+    if side == size:
+        return picture
+    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if size < side else cv2.INTER_CUBIC)
+
+
+def check_face(picture: np.ndarray, role: str) -> None:
+    """A UserError unless ``picture`` is a uint8 RGB square [H, H, 3]."""
+    if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        found = f"{picture.dtype} {list(picture.shape)}" if isinstance(picture, np.ndarray) else type(picture).__name__
+        raise UserError(f"a {role} must be a uint8 RGB picture [H, W, 3], not {found}; convert it first.")
+    height, width = picture.shape[:2]
+    if height != width or height < 1:
+        raise UserError(f"an aligned {role} must be square, not {width}×{height}; crop it around the face first.")
