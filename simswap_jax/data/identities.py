@@ -347,12 +347,15 @@ def _told_plainly(data_dir: Path) -> Iterator[None]:
         raise
 
 
-def _in_order(pool: Executor, function: Callable[[Any], Any], items: Iterable[Any], ahead: int = 64) -> Iterator[Any]:
-    """`map` on a pool, in order, that runs only so many items ahead of its reader."""
+def _in_order(
+    pool: Executor, function: Callable[[Any], Any], items: Iterable[Any], some: int = 16, ahead: int = 16
+) -> Iterator[Any]:
+    """`map` on a pool, in order and `some` items at a time, that runs only so many handfuls ahead of its reader."""
     waiting: deque[Any] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
+    items = iter(items)
+    while handful := list(itertools.islice(items, some)):
+        waiting.append(pool.submit(lambda handful: [function(item) for item in handful], handful))
         if len(waiting) > ahead:
-            yield waiting.popleft().result()
+            yield from waiting.popleft().result()
     while waiting:
-        yield waiting.popleft().result()
+        yield from waiting.popleft().result()
