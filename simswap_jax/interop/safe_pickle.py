@@ -4,13 +4,15 @@ A pickle is a program for a small stack machine, and Python's own machine import
 This machine follows the same instructions (parsed by the standard library's ``pickletools``) but knows no import and no
 call: a class or function becomes a `Name`, calling one becomes an `Inert` record of what was asked for, and only the
 handful of names with which PyTorch writes tensors turn into `TensorRef`. So no code of a file ever runs, whatever the
-file holds.
+file holds. Names of the standard library that no weight file needs (``os.system``, ``builtins.eval``, …) are refused on
+sight all the same: not because they could run here, but because the file's owner should know.
 
 Memory stays in proportion to the file: an instruction that announces more bytes than follow is an error, instructions
 are counted, and shapes are checked against their storage before any array exists (in `torch_files`).
 """
 
 import pickletools
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -81,6 +83,46 @@ _WRAPPERS = {
 }
 _BUFFER_KEYS = (str, int, float, bool, bytes, type(None), Name)
 _MARK = object()
+# what trained modules and their settings are made of, of the standard library; every other name of it is refused
+_HARMLESS: dict[str, frozenset[str] | None] = {  # None: all of the module
+    "__main__": None,
+    "builtins": frozenset(
+        [
+            *("object", "type", "set", "frozenset", "list", "dict", "tuple", "int", "long", "float", "bool", "complex"),
+            *("str", "unicode", "bytes", "bytearray", "slice", "range", "xrange", "getattr", "Ellipsis"),
+        ]
+    ),
+    "_codecs": frozenset(["encode"]),
+    "argparse": frozenset(["Namespace"]),
+    "collections": frozenset(["OrderedDict", "defaultdict", "deque", "Counter"]),
+    "copyreg": frozenset(["_reconstructor", "__newobj__", "__newobj_ex__"]),
+    "datetime": None,
+    "decimal": frozenset(["Decimal"]),
+    "enum": None,
+    "fractions": frozenset(["Fraction"]),
+    "functools": frozenset(["partial"]),
+    "logging": frozenset(["getLogger", "Logger"]),
+    "pathlib": frozenset(["Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath"]),
+    "random": frozenset(["Random"]),
+    "types": frozenset(["SimpleNamespace"]),
+    "uuid": frozenset(["UUID"]),
+}
+_PYTHON2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+_PYTHON2_LIBRARY = frozenset(["commands", "cPickle", "exceptions", "popen2", "posixfile", "urllib2"])
+
+
+def _name(module: str, attribute: str) -> Name:
+    """The name of a class or function, not imported; refused where only a hostile file has a use for it."""
+    at_home = _PYTHON2.get(module, module)
+    top = at_home.partition(".")[0]
+    if top in sys.stdlib_module_names or top in _PYTHON2_LIBRARY:
+        allowed = _HARMLESS.get(at_home, frozenset())
+        if allowed is not None and attribute not in allowed:
+            raise PickleRefused(
+                f"it names {f'{module}.{attribute}'[:80]!r}, for which weights have no use: it may be meant to run code"
+                " (nothing of it was run)"
+            )
+    return Name(module, attribute)
 
 
 def whole(value: object, what: str) -> int:
@@ -265,12 +307,12 @@ class _Machine:
             _build(self.top(), state)
         elif name == "GLOBAL":
             module, _, attribute = argument.partition(" ")
-            push(Name(module, attribute))
+            push(_name(module, attribute))
         elif name == "STACK_GLOBAL":
             attribute, module = self.pop(), self.pop()
             if not (isinstance(module, str) and isinstance(attribute, str)):
                 raise PickleRefused("it names a class by something that is no text")
-            push(Name(module, attribute))
+            push(_name(module, attribute))
         elif name == "REDUCE":
             arguments, function = self.pop(), self.pop()
             push(_call(function, arguments))
@@ -286,7 +328,7 @@ class _Machine:
             push(_new(values[0], tuple(values[1:])))
         elif name == "INST":
             module, _, attribute = argument.partition(" ")
-            push(_new(Name(module, attribute), tuple(self.to_mark())))
+            push(_new(_name(module, attribute), tuple(self.to_mark())))
         elif name == "BINPERSID":
             push(self.persistent(self.pop()))
         elif name == "PERSID":

@@ -155,9 +155,12 @@ def _read_torch(path: Path, part: str | None) -> WeightFile:
     content = torch_files.read(path)
     parts, ignored = _parts(content.root)
     chosen = _choose(path, parts, part)
+    for name in chosen.tensors:
+        if not name.isprintable() or len(name) > 500:
+            raise PickleRefused(f"it has a tensor with the impossible name {name[:60]!r}")
     tensors = {name: content.array(ref) for name, ref in chosen.tensors.items()}
     tensors, wrapper = _unwrap(tensors)
-    ignored = [*ignored, *(p.path for p in parts if p is not chosen)]
+    ignored = [*ignored, *(p.path or ", ".join(p.tensors) for p in parts if p is not chosen)]
     return WeightFile(
         path,
         tensors,
@@ -192,7 +195,7 @@ def _parts(root: Any) -> tuple[list[_Part], list[str]]:
             raise PickleRefused("its contents are nested beyond measure")
         members = _module_state(node)
         if members is not None:
-            found.append(_Part(path, dict(_named(members)), str(node.name)[:200]))
+            found.append(_Part(path, dict(_named(members)), _printable(str(node.name))))
             return
         items = node.items if isinstance(node, Inert) else node
         if not isinstance(items, dict) or not items or _is_optimiser(items):
@@ -203,11 +206,16 @@ def _parts(root: Any) -> tuple[list[_Part], list[str]]:
             found.append(_Part(path, own))
         for key, value in items.items():
             if not isinstance(value, TensorRef):
-                name = str(key)[:80] if isinstance(key, (str, int)) else "?"
+                name = _printable(str(key)) if isinstance(key, (str, int)) else "?"
                 walk(value, f"{path}/{name}" if path else name, depth + 1)
 
     walk(root, "", 0)
     return [p for p in found if p.tensors], ignored
+
+
+def _printable(text: str) -> str:
+    """Text of a file, fit to stand in a sentence."""
+    return "".join(c if c.isprintable() else "?" for c in text[:80])
 
 
 def _is_optimiser(items: Mapping[Any, Any]) -> bool:
