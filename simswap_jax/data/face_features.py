@@ -116,7 +116,7 @@ def _marks(face: Face, p: Numbers, eye_y: jax.Array) -> list[Layer]:
     band = jnp.clip(1.2 - jnp.abs(face.t - eye_y - 0.22) * 7, 0, 1) * jnp.clip(2.2 - jnp.abs(face.s) * 5, 0, 1)
     freckles = jnp.clip((dot_x * dot_y - 0.45) * 2.2, 0, 1) * band * p["freckles_amount"]
     mole_x, mole_y = lerp(-0.36, 0.36, p["mole_x"]), lerp(0.12, 0.60, p["mole_y"])
-    mole = jnp.sqrt((face.s - mole_x) ** 2 + (face.t - mole_y) ** 2 + 1e-8) - lerp(0.02, 0.045, p["mole_amount"])
+    mole = jnp.sqrt((face.s - mole_x) ** 2 + (face.t - mole_y) ** 2 + 1e-8) - lerp(0.030, 0.065, p["mole_amount"])
     return [
         (near * p["blush_amount"] * 0.7, rosy),
         (freckles * 0.8, blend(times(face.skin, 0.55), (jnp.asarray(0.5), jnp.asarray(0.22), jnp.asarray(0.08)), 0.4)),

@@ -17,7 +17,7 @@ import numpy as np
 from simswap_jax.data.face_features import Colour, Face, Layer, Numbers, Plane, cover, features, lerp, palette
 from simswap_jax.data.face_numbers import ATTRIBUTE_SIZE, ATTRIBUTES, PERSON, PERSON_SIZE
 
-BATCH = 64  # pictures drawn by one call of the compiled program; a rest is padded
+BATCH = 64  # pictures of up to 64×64 drawn by one call of the compiled program
 
 _ZOOM = 1.10  # how much of the picture the head fills
 _SKIN = ((1.00, 0.87, 0.78), (0.96, 0.77, 0.63), (0.83, 0.60, 0.44), (0.62, 0.41, 0.28), (0.38, 0.25, 0.18))
@@ -268,8 +268,9 @@ def render(people: np.ndarray, attributes: np.ndarray, size: int) -> np.ndarray:
             f"give [B, {PERSON_SIZE}], [B, {ATTRIBUTE_SIZE}] and a size of 1 or more."
         )
     pictures: np.ndarray = np.empty((count, size, size, 3), np.uint8)
-    batch = min(BATCH, count)
-    for start in range(0, count, BATCH):
+    batch = max(1, BATCH * 64 * 64 // max(64, size) ** 2)
+    for start in range(0, count, batch):
+        # One program per size, whatever the count: a rest is filled up with the last face.
         rows = np.minimum(np.arange(start, start + batch), count - 1)
         packed = np.asarray(_draw_batch(people[rows], attributes[rows], size))[: count - start]
         for channel in range(3):
