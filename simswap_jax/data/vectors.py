@@ -5,6 +5,7 @@ A file of vectors is found again by a key of everything that went into it: the n
 at which the network was shown the pictures.
 """
 
+import contextlib
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -129,4 +130,5 @@ def _write(file: Path, vectors: np.ndarray) -> None:
             f"The identity vectors cannot be written to {file} ({error.strerror}); free room or choose another folder."
         ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
