@@ -87,7 +87,7 @@ def test_padding_sizes():
 
 def test_identity_is_the_networks_own_and_averages(folder, swapper):
     model = model_folder.read(folder)
-    pictures = faces(3, 16)
+    pictures = faces(3)
     wanted = jax.jit(IdentityNetwork(model.identity).embed)(
         model.identity_variables, jnp.asarray(pictures / 255.0, jnp.float32)
     )
@@ -110,11 +110,9 @@ def test_pictures_of_different_sizes_have_identities(swapper):
 def test_simswaps_arcface_is_fed_by_nearest(tmp_path):
     # The release swaps with nearest-neighbour crops (index floor(i·in/out)); only its own family is treated so.
     swapper = FaceSwapper.from_pretrained(write_small_model(tmp_path / "m", family="arcface"))
-    picture = faces(1, 48)[0]
-    picked = picture[::3, ::3]
-    np.testing.assert_allclose(swapper.identity_vectors([picture]), swapper.identity_vectors([picked]), atol=1e-5)
+    picture = faces(1)[0]
     noisy = picture.copy()
-    noisy[1::3, 1::3] = 255  # pixels that nearest never sees
+    noisy[1::2, 1::2] = 255  # pixels that nearest never sees: 32 → 16
     np.testing.assert_array_equal(swapper.identity_vectors([picture]), swapper.identity_vectors([noisy]))
 
 

@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from simswap_jax.evaluation.report import Figure, Table, html_report, text_table
 from simswap_jax.evaluation.trial import Swaps, Verdict, judge_everybody, swap_pairs, verdicts
 from simswap_jax.swapping.images import write_picture, write_text
 from simswap_jax.swapping.provenance import Marks, draw_label, xmp_packet
-from simswap_jax.swapping.swapper import FaceSwapper
+from simswap_jax.swapping.swapper import FaceSwapper, resized
 
 ROWS = {
     "result": "result",
@@ -175,9 +176,13 @@ def measure_table(found: Mapping[str, Verdict], swaps: Swaps) -> Table:
 
 
 def sheet(swaps: Swaps) -> np.ndarray:
-    """Source, target and result of some pairs; the results carry the visible label."""
-    rows = [[source, target, draw_label(result)] for source, target, result in swaps.examples]
-    return contact_sheet(rows, ["source", "target", "result"], [""] * len(rows))
+    """Source, target and result of some pairs, two pairs a row; the results carry the visible label."""
+    side = swaps.examples[0][0].shape[0]
+    size = side * -(-96 // side)  # large enough to read the label
+    rows = [[resized(picture, size) for picture in row] for row in swaps.examples]
+    triples = [[source, target, draw_label(result)] for source, target, result in rows]
+    rows = [list(chain.from_iterable(triples[start : start + 2])) for start in range(0, len(triples), 2)]
+    return contact_sheet(rows, ["source", "target", "result"] * (len(rows[0]) // 3))
 
 
 def write_folder(

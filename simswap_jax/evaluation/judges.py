@@ -91,30 +91,23 @@ class FlaxRecogniser:
 class HeadPose:
     """Yaw, pitch and roll of aligned crops, from an ONNX network of BGR [1, 3, 64, 64], (x − 127.5) / 128.
 
-    Alignment fixes where a face lies in its crop, so one box serves every picture, results and targets alike.
+    The whole crop is shown: of five boxes in `simswap-frontal` crops it agreed best with the landmarks (yaw against the
+    nose's offset: r = −0.95) and with its own answer for the mirrored picture (1.2 to 2.1 degrees).
     """
 
-    def __init__(self, path: Path, box: tuple[float, float, float, float] = (0.08, 0.12, 0.92, 0.96)) -> None:
-        """Load it.
-
-        Args:
-          path: the ONNX file.
-          box: left, top, right, bottom of the face in the crop, in parts of its side; as is, for `simswap-frontal`.
-        """
-        self.name, self.box = path.stem, box
+    def __init__(self, path: Path) -> None:
+        self.name = path.stem
         self._session = onnx_session(path, "estimating head pose")
         self._input = self._session.get_inputs()[0].name
 
     def angles(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """N uint8 RGB squares → float32 [N, 3]: yaw, pitch and roll in degrees."""
-        return np.concatenate(
-            [self._session.run(None, {self._input: self._values(picture)})[0] for picture in pictures]
-        )
+        return np.concatenate([self._session.run(None, {self._input: _bgr_input(picture)})[0] for picture in pictures])
 
-    def _values(self, picture: np.ndarray) -> np.ndarray:
-        left, top, right, bottom = (round(part * picture.shape[0]) for part in self.box)
-        face = fitted(picture[top:bottom, left:right, ::-1], (64, 64))
-        return np.ascontiguousarray(((face.astype(np.float32) - 127.5) / 128.0).transpose(2, 0, 1)[None])
+
+def _bgr_input(picture: np.ndarray) -> np.ndarray:
+    face = fitted(picture, (64, 64))[:, :, ::-1]
+    return np.ascontiguousarray(((face.astype(np.float32) - 127.5) / 128.0).transpose(2, 0, 1)[None])
 
 
 def open_recogniser(source: str | Path) -> Recogniser:

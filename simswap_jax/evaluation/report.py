@@ -2,17 +2,14 @@
 
 import base64
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
-
-from simswap_jax.errors import UserError
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by colour-blind readers too
 WIDTH, HEIGHT = 460, 250
@@ -25,7 +22,8 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem aut
 h1 { font-size: 1.6rem; } p.opening { font-size: 1.1rem; max-width: 48rem; }
 table { border-collapse: collapse; margin: 1.5rem 0; font-variant-numeric: tabular-nums; }
 caption, figcaption { text-align: left; padding: .3rem 0; opacity: .8; }
-th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right; }
+th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th { white-space: normal; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; } thead th { border-bottom-width: 2px; }
 tbody tr:nth-child(odd) { background: var(--soft); }
 .curves { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0 0 1.5rem; }
@@ -84,35 +82,18 @@ def html_report(
     )
 
 
-def read_curves(path: str | Path, plots: Mapping[str, Sequence[str]]) -> list[Curve]:
-    """Curves of a training run's JSON lines, each ``{"step": n, name: value, …}``.
+def curves_of(records: Sequence[Mapping[str, Any]], plots: Mapping[str, Sequence[str]]) -> list[Curve]:
+    """Curves of a training run's rows (``training.metrics.read_lines``), each ``{"step": n, name: value, …}``.
 
     Args:
-      path: the metrics.jsonl.
+      records: the rows.
       plots: title → the names to draw in it. A name that never occurs is left out, and so is a plot without any.
-
-    Raises:
-      UserError: there is no such file, or a line in the middle of it is not JSON.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); name a run's metrics.jsonl.") from error
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            if number == len(lines):  # a run that was killed while it wrote
-                break
-            raise UserError(f"line {number} of {path} is not JSON; name a run's metrics.jsonl.") from error
-        if isinstance(record, dict) and "step" in record:
-            records.append(record)
     curves = []
     for title, names in plots.items():
         series = {}
         for name in names:
-            points = [(r["step"], r[name]) for r in records if isinstance(r.get(name), int | float)]
+            points = [(row["step"], row[name]) for row in records if isinstance(row.get(name), int | float)]
             if points:
                 series[name] = ([x for x, _ in points], [y for _, y in points])
         if series:

@@ -96,7 +96,7 @@ def swap_pairs(
     pose: HeadPose | None,
     plan: Protocol,
     root: Path,
-    examples: int = 10,
+    examples: int = 20,
     progress: Progress | None = None,
 ) -> Swaps:
     """Swap every pair of ``plan``, and every target with itself, at the model's face size."""

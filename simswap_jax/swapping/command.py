@@ -19,6 +19,8 @@ from simswap_jax.swapping import images
 from simswap_jax.swapping.provenance import draw_label, marks_of_files
 from simswap_jax.swapping.swapper import BATCH_SIZE, FaceSwapper, check_face, resized
 
+SMALLEST_CELL = 96  # of a grid, in pixels: its labels can be read
+
 EXAMPLES = """\
 a pair:          simswap-jax swap --aligned --model M --source anna.jpg --target ben.jpg --output swapped.png
 one person:      … --source anna1.jpg anna2.jpg --target ben.jpg --output swapped.png   (her pictures are averaged)
@@ -234,7 +236,7 @@ def swap_grid(job: Job) -> str:
     targets, target_files = read_all(job, options.target, "target")
     images.refuse_overwriting([options.output], [*source_files, *target_files])
     vectors = job.swapper.identity_vectors(sources, options.batch_size)
-    size = max(job.swapper.face_size, 64)
+    size = job.swapper.face_size * -(-SMALLEST_CELL // job.swapper.face_size)
     progress = Progress(len(sources) * len(targets), "faces", to_terminal)
     rows = [[np.full((size, size, 3), 255, np.uint8), *(resized(target, size) for target in targets)]]
     for source, vector in zip(sources, vectors):
@@ -242,7 +244,7 @@ def swap_grid(job: Job) -> str:
         cells = [resized(result, size) for result in results]
         rows.append([resized(source, size), *(cells if options.no_visible_label else map(draw_label, cells))])
         progress.add(len(targets))
-    columns = ["source ↓ target →", *(path.stem for path in target_files)]
+    columns = ["", *(path.stem for path in target_files)]
     sheet = contact_sheet(rows, columns, ["", *(path.stem for path in source_files)])
     # The label stands on every swapped cell; the sources and targets among them are as they were.
     write(job, options.output, sheet, source_files, target_files, labelled=True)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         reason = error.strerror or str(error)
         raise UserError(f"{path} cannot be written ({reason}); choose another place or make room.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # not there: it took its place, or was never begun
+            temporary.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:

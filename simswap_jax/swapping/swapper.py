@@ -155,10 +155,8 @@ class FaceSwapper:
         return results
 
     def _preprocess(self, picture: np.ndarray) -> np.ndarray:
-        height, width = self.model.identity.frame
-        if self._method == "bicubic" and height == width:
-            picture = resized(picture, height)  # area-averaged where it shrinks, as the training data is
-        values = jnp.asarray(picture, jnp.float32)[None] / 255.0
+        # At the size of training's faces first, so that the network sees a source as it saw them.
+        values = jnp.asarray(resized(picture, self.face_size), jnp.float32)[None] / 255.0
         return np.asarray(self._identity_network.preprocess(values, self._method))[0]
 
     def _checked_vectors(self, vectors: np.ndarray, count: int) -> np.ndarray:
