@@ -115,3 +115,6 @@ def test_a_real_network(people, tmp_path):
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=-1), 1, atol=1e-5)
     direct = network.embed(variables, jnp.asarray(people.picture(4)[None, :, ::-1] / 255, jnp.float32))
     np.testing.assert_allclose(vectors[4, 1], direct[0], atol=1e-5)
+    unsized = identity_vectors(people, network, variables, "abc", tmp_path)  # the network's own side
+    np.testing.assert_array_equal(unsized, vectors)
+    assert len(list(tmp_path.iterdir())) == 1

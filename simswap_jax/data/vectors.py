@@ -24,6 +24,10 @@ from simswap_jax.errors import UserError
 class Network(Protocol):
     """What is asked of an identity network (`models.identity.IdentityNetwork`)."""
 
+    @property
+    def config(self) -> Any:
+        """Its `frame` is the height and width that faces are resized to."""
+
     def embed(self, variables: Any, pictures: jax.Array, method: str = "bicubic") -> jax.Array:
         """Pictures [B,H,W,3] in [0,1] → unit vectors [B,D], float32."""
 
@@ -35,7 +39,7 @@ def identity_vectors(
     sha256: str,
     cache_dir: str | os.PathLike,
     *,
-    size: int = 112,
+    size: int | None = None,
     method: str = "bicubic",
     batch_size: int = 64,
     progress: Sink | None = to_terminal,
@@ -48,8 +52,8 @@ def identity_vectors(
       variables: its Flax variables.
       sha256: names network and variables; the same string must mean the same numbers.
       cache_dir: where the file of vectors goes (N × 2 × D × 4 bytes).
-      size: side in pixels at which the pictures are given to `network.embed`: that of the faces in training, so that
-        a source is seen as a result is.
+      size: side in pixels at which the pictures are given to `network.embed`. Best the side of the faces in training,
+        so that a source is seen as a result is; None for the side that the network resizes everything to.
       method: of `network.embed`.
       batch_size: pictures at a time.
       progress: is given lines of progress; None is silent.
@@ -61,6 +65,7 @@ def identity_vectors(
       UserError: when a picture cannot be decoded, a vector is not finite, or the file cannot be written. Nothing
         half-written is left.
     """
+    size = size or max(network.config.frame)
     file = Path(cache_dir) / f"vectors-{vectors_key(people, sha256, size, method)}.npy"
     if (vectors := _read(file, len(people))) is not None:
         return vectors
