@@ -11,7 +11,7 @@ import pytest
 from flax import traverse_util
 
 from simswap_jax.errors import UserError
-from simswap_jax.interop import model_folder, weights
+from simswap_jax.interop import model_folder, torch_weights, weight_files, weights
 from simswap_jax.interop.model_folder import ModelFolder, check_use, read, write
 from simswap_jax.models import Generator, GeneratorConfig
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
@@ -156,6 +156,22 @@ def test_an_identity_network_that_is_not_ours_is_found_by_its_sum(tmp_path, mode
     with pytest.raises(UserError, match=r"small\.safetensors, needed for the identity vectors of .*is missing"):
         read(folder)
     assert read(folder, with_identity=False).identity_variables is None
+
+
+def test_pytorchs_counts_and_a_public_identity_network_come_back(tmp_path, model, monkeypatch):
+    network = IdentityNetwork(model.identity)
+    counts = {"num_batches_tracked": {"bn1": {"count": np.array(5, np.int64)}}}
+    state_dict = torch_weights.identity_state_dict(network, {**model.identity_variables, **counts})
+    path = weight_files.save(state_dict, tmp_path / "public.safetensors")
+    public = dataclasses.replace(
+        model, identity_sha256=weights.file_sha256(path), variables={**model.variables, **counts}
+    )
+    folder = write(tmp_path / "model", public, include_identity=False)
+    monkeypatch.setenv("SIMSWAP_JAX_WEIGHTS", str(tmp_path))
+    again = read(folder)
+    assert again.variables["num_batches_tracked"]["bn1"]["count"] == 5
+    for name, value in torch_weights.identity_state_dict(network, again.identity_variables).items():
+        np.testing.assert_array_equal(value, state_dict[name])
 
 
 def damage_config(folder):

@@ -269,6 +269,7 @@ def test_pth_is_what_torch_loads(tmp_path, kind):
 
 
 @pytest.mark.torch
+@pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
 @pytest.mark.parametrize("new", [True, False])
 def test_what_torch_writes_is_read(tmp_path, new):
     import torch

@@ -25,7 +25,8 @@ import numpy as np
 from flax import traverse_util
 
 from simswap_jax.errors import UserError
-from simswap_jax.interop import weight_files, weights
+from simswap_jax.interop import torch_weights, weight_files, weights
+from simswap_jax.interop.torch_layouts import COUNTS
 from simswap_jax.models import Generator, GeneratorConfig
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 
@@ -241,8 +242,6 @@ def _read_weights(folder: Path, name: str, sums: Mapping[str, str]) -> dict[str,
 def _identity_variables(folder: Path, model: ModelFolder, sums: Mapping[str, str]) -> Mapping[str, Any]:
     if IDENTITY in sums:
         return _read_weights(folder, IDENTITY, sums)
-    from simswap_jax.interop import torch_weights
-
     path = weights.find_by_sha256(model.identity_sha256, model.identity_name, f"the identity vectors of {folder}")
     network, variables = torch_weights.load_identity_network(path)
     if replace(network.config, dtype=model.identity.dtype) != model.identity:
@@ -273,7 +272,8 @@ def _check_whole(model: ModelFolder, name: str) -> None:
 
 
 def _check_tree(variables: Mapping[str, Any], wanted: Any, name: str) -> None:
-    has = {key: tuple(np.shape(value)) for key, value in _flatten(variables).items()}
+    counts = f"{COUNTS}/"  # PyTorch's, kept for the way back
+    has = {key: tuple(np.shape(v)) for key, v in _flatten(variables).items() if not key.startswith(counts)}
     needs = {key: tuple(value.shape) for key, value in _flatten(wanted).items()}
     for key in needs:
         if key not in has:
@@ -290,8 +290,12 @@ def _flatten(variables: Any) -> dict[str, Any]:
 
 
 def _flat(variables: Mapping[str, Any], dtype: str) -> dict[str, np.ndarray]:
-    flat = {name: np.asarray(value) for name, value in _flatten(jax.device_get(variables)).items()}
-    return {name: a.astype(DTYPES[dtype] if a.ndim > 1 else np.float32) for name, a in flat.items()}
+    def rounded(array: np.ndarray) -> np.ndarray:
+        if array.dtype.kind in "iu":  # PyTorch's counts
+            return array
+        return array.astype(DTYPES[dtype if array.ndim > 1 else "float32"], copy=False)
+
+    return {name: rounded(np.asarray(value)) for name, value in _flatten(jax.device_get(variables)).items()}
 
 
 def _card(model: ModelFolder, include_identity: bool, dtype: str) -> str:

@@ -13,11 +13,12 @@ are counted, and shapes are checked against their storage before any array exist
 
 import pickletools
 import sys
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-MOST_INSTRUCTIONS = 1 << 20  # a whole ResNet-200 with optimiser state has about 100,000
+MOST_INSTRUCTIONS = 1 << 20  # a whole ResNet-200 with optimiser state has about 100,000; each may take 100 bytes
 MOST_DIMENSIONS = 16
 
 
@@ -43,7 +44,7 @@ class Inert:
     name: Name | None
     arguments: Any = ()
     state: Any = None
-    items: dict[Any, Any] = field(default_factory=dict)
+    entries: dict[Any, Any] | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -188,8 +189,10 @@ def _key(key: object) -> object:
 
 def _set_item(target: object, key: object, value: object) -> None:
     if isinstance(target, Inert):
-        target = target.items
-    if isinstance(target, dict):
+        if target.entries is None:
+            target.entries = {}
+        target.entries[_key(key)] = value
+    elif isinstance(target, dict):
         target[_key(key)] = value
     elif not isinstance(target, (TensorRef, Name)):
         raise PickleRefused("it files an item into what is no dictionary")
@@ -200,7 +203,7 @@ def _append(target: object, values: list[Any]) -> None:
         target.extend(values)
     elif isinstance(target, Inert):
         for value in values:
-            target.items[len(target.items)] = value
+            _set_item(target, len(target.entries or ()), value)
     else:
         raise PickleRefused("it appends to what is no list")
 
@@ -224,10 +227,11 @@ _FRESH = frozenset(["DICT", "LIST", "TUPLE", "FROZENSET"])
 class _Machine:
     """The stack machine. `run` gives the object that the pickle leaves on the stack."""
 
-    def __init__(self, persistent: Callable[[Any], object]) -> None:
+    def __init__(self, persistent: Callable[[Any], object], most: int) -> None:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.persistent = persistent
+        self.most = most
 
     def pop(self) -> Any:
         value = self.stack.pop()
@@ -253,8 +257,8 @@ class _Machine:
 
     def run(self, stream: BinaryIO) -> object:
         for count, (code, argument, _) in enumerate(pickletools.genops(stream)):
-            if count >= MOST_INSTRUCTIONS:
-                raise PickleRefused(f"it has more than {MOST_INSTRUCTIONS:,} instructions")
+            if count >= self.most:
+                raise PickleRefused(f"it has more than {self.most:,} instructions")
             if code.name == "STOP":
                 return self.pop()
             self.step(code.name, argument)
@@ -343,12 +347,18 @@ class _Machine:
             raise PickleRefused(f"it uses the instruction {name}, which no weight file needs")
 
 
-def load(stream: BinaryIO, persistent: Callable[[Any], object] | None = None) -> Any:
+def instructions_for(size: int) -> int:
+    """How many instructions a file of `size` bytes may have, so that its objects stay within a few times that size."""
+    return min(MOST_INSTRUCTIONS, 100_000 + size // 16)
+
+
+def load(stream: BinaryIO, persistent: Callable[[Any], object] | None = None, most: int = MOST_INSTRUCTIONS) -> Any:
     """Reads one pickle and leaves the stream right behind it.
 
     Args:
       stream: binary, in memory or mapped (``read`` must clamp to what is there).
       persistent: what stands for a persistent id (PyTorch: a storage); without it such an id is refused.
+      most: the number of instructions beyond which it is refused.
 
     Returns:
       Numbers, text, None, lists, tuples and dicts, and among them `Name`, `Inert`, `TensorRef` and what `persistent`
@@ -362,7 +372,9 @@ def load(stream: BinaryIO, persistent: Callable[[Any], object] | None = None) ->
         raise PickleRefused("it refers to numbers outside of itself")
 
     try:
-        return _Machine(persistent or refuse).run(stream)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pickletools warns of odd escapes in protocol 0's texts
+            return _Machine(persistent or refuse, most).run(stream)
     except PickleRefused:
         raise
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, AttributeError) as error:

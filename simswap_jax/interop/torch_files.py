@@ -15,7 +15,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from simswap_jax.interop.safe_pickle import Name, PickleRefused, StorageRef, TensorRef, load, whole
+from simswap_jax.interop.safe_pickle import Name, PickleRefused, StorageRef, TensorRef, instructions_for, load, whole
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 MOST_DIRECTORY = 4 << 20  # bytes of a zip's central directory: about 30,000 tensors
@@ -170,7 +170,7 @@ def read_zip(data: mmap.mmap) -> TorchFile:
 
     if f"{root}byteorder" in entries and bytes(content("byteorder")) != b"little":
         raise PickleRefused("it was written on a big-endian machine; save it again on an ordinary one")
-    tree = load(io.BytesIO(bytes(content("data.pkl"))), _storage)
+    tree = load(io.BytesIO(bytes(content("data.pkl"))), _storage, instructions_for(len(data)))
     arrays: dict[tuple[str, str], np.ndarray] = {}
 
     def numbers(ref: StorageRef) -> np.ndarray:
@@ -195,10 +195,11 @@ def read_legacy(data: mmap.mmap) -> TorchFile:
     Raises:
       PickleRefused: what is wrong with it, as a clause.
     """
+    most = instructions_for(len(data))
     data.seek(0)
-    if load(data) != LEGACY_MAGIC or load(data) != 1001:  # type: ignore[arg-type]
+    if load(data, None, 10) != LEGACY_MAGIC or load(data, None, 10) != 1001:  # type: ignore[arg-type]
         raise PickleRefused("it is of no version of PyTorch's format that is known")
-    system = load(data)  # type: ignore[arg-type]
+    system = load(data, None, 1000)  # type: ignore[arg-type]
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise PickleRefused("it was written on a big-endian machine; save it again on an ordinary one")
     known: dict[str, StorageRef] = {}
@@ -209,8 +210,8 @@ def read_legacy(data: mmap.mmap) -> TorchFile:
             raise PickleRefused(f"its storage {ref.key[:60]!r} is of two kinds")
         return ref
 
-    tree = load(data, storage)  # type: ignore[arg-type]
-    keys = load(data)  # type: ignore[arg-type]
+    tree = load(data, storage, most)  # type: ignore[arg-type]
+    keys = load(data, None, most)  # type: ignore[arg-type]
     if not isinstance(keys, list):
         raise PickleRefused("it lacks the list of its storages")
     arrays: dict[str, np.ndarray] = {}

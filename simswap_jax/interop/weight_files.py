@@ -19,8 +19,8 @@ from simswap_jax.errors import UserError, missing_extra
 from simswap_jax.interop import torch_files
 from simswap_jax.interop.safe_pickle import Inert, PickleRefused, TensorRef
 
-MOST_NODES = 1 << 20  # of an object tree; a shared part counts as often as it is reached
 MOST_DEPTH = 64
+MOST_MODULES = 1 << 13  # a shared one counts as often as it is reached; a ResNet-200 has about 1,000
 WRAPPERS = ("module.", "_orig_mod.")  # DataParallel, torch.compile
 
 
@@ -186,18 +186,20 @@ def _parts(root: Any) -> tuple[list[_Part], list[str]]:
     """All sets of weights in an object tree, and the names of its other parts; optimisers are left out."""
     found: list[_Part] = []
     ignored: list[str] = []
-    visited = 0
+    seen: set[int] = set()
 
     def walk(node: Any, path: str, depth: int) -> None:
-        nonlocal visited
-        visited += 1
-        if visited > MOST_NODES or depth > MOST_DEPTH:
+        if depth > MOST_DEPTH:
             raise PickleRefused("its contents are nested beyond measure")
+        if isinstance(node, (dict, Inert)):  # the same one under a second name is no second one
+            if id(node) in seen:
+                return
+            seen.add(id(node))
         members = _module_state(node)
         if members is not None:
             found.append(_Part(path, dict(_named(members)), _printable(str(node.name))))
             return
-        items = node.items if isinstance(node, Inert) else node
+        items = node.entries if isinstance(node, Inert) else node
         if not isinstance(items, dict) or not items or _is_optimiser(items):
             ignored.append(path)
             return
@@ -232,7 +234,7 @@ def _module_state(node: Any) -> dict[str, Any] | None:
 
 
 def _as_dict(node: Any) -> Any:
-    return node.items if isinstance(node, Inert) else node
+    return node.entries if isinstance(node, Inert) else node
 
 
 def _named(state: dict[str, Any]) -> Iterator[tuple[str, TensorRef]]:
@@ -242,7 +244,7 @@ def _named(state: dict[str, Any]) -> Iterator[tuple[str, TensorRef]]:
     while stack:
         state, prefix = stack.pop()
         visited += 1
-        if visited > 1 << 16 or len(prefix) > 1000:
+        if visited > MOST_MODULES or len(prefix) > 1000:
             raise PickleRefused("its modules are nested beyond measure")
         left_out = state.get("_non_persistent_buffers_set") or ()
         left_out = [n for n in left_out if isinstance(n, str)] if isinstance(left_out, (list, tuple)) else []
