@@ -138,7 +138,7 @@ def test_broken_pictures_are_left_out_and_named(model, people, tmp_path, capsys)
 
 def test_judges_agree_with_the_networks_they_hold(model, tmp_path):
     read = model_folder.read(model)
-    pictures = faces(3)
+    pictures = faces(3, 16)
     network = IdentityNetwork(read.identity)
     wanted = jax.jit(network.embed)(read.identity_variables, jnp.asarray(pictures / 255.0, jnp.float32))
     np.testing.assert_allclose(judges.open_recogniser(model).embed(list(pictures)), np.asarray(wanted), atol=1e-5)

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from simswap_jax.data.pictures import read_picture
 from simswap_jax.errors import UserError, missing_extra
 from simswap_jax.interop import identity_folder, model_folder, weights
 from simswap_jax.models.identity import IdentityNetwork
-from simswap_jax.swapping.swapper import batches, normalised, pad
+from simswap_jax.swapping.swapper import batches, embed, normalised, pad
 
 BATCH_SIZE = 32
 
@@ -73,19 +73,16 @@ class FlaxRecogniser:
 
     def __init__(self, network: IdentityNetwork, variables: Any, name: str, sha256: str) -> None:
         self.name, self.sha256 = name, sha256
-        self._network, self._variables = network, jax.device_put(variables)
-        self._apply = jax.jit(network.apply)
+        self._frame, self._variables = network.config.frame, jax.device_put(variables)
+        self._embed = jax.jit(partial(embed, network, "bicubic"))
 
     def embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """N uint8 RGB squares → float32 [N, D], L2-normalised."""
         vectors = []
         for chunk, count in batches(len(pictures), BATCH_SIZE):
-            ready = [self._preprocess(pictures[i]) for i in chunk]
-            vectors.append(np.asarray(self._apply(self._variables, pad(np.concatenate(ready), count)))[: len(ready)])
+            faces = np.stack([fitted(pictures[i], self._frame) for i in chunk])
+            vectors.append(np.asarray(self._embed(self._variables, pad(faces, count)))[: len(chunk)])
         return normalised(np.concatenate(vectors))
-
-    def _preprocess(self, picture: np.ndarray) -> np.ndarray:
-        return np.asarray(self._network.preprocess(jnp.asarray(picture, jnp.float32)[None] / 255.0))
 
 
 class HeadPose:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import jax
@@ -35,14 +36,13 @@ class FaceSwapper:
         self.model = model
         self.face_size = model.face_size
         self.identity_size = model.generator.identity_size
-        self._identity_network = IdentityNetwork(model.identity)
-        # SimSwap's own ArcFace gets nearest-neighbour crops when swapping, as released; other networks bicubic ones.
-        self._method = "nearest" if model.identity.family == "arcface" else "bicubic"
         # The variables are arguments, never closed over: they would be baked into every program.
         self._generator_variables = jax.device_put(model.variables)
         self._identity_variables = jax.device_put(model.identity_variables)
         self._redraw = jax.jit(partial(redraw, Generator(model.generator), model.generator.convention))
-        self._embed = jax.jit(self._identity_network.apply)
+        # SimSwap's own ArcFace gets nearest-neighbour crops when swapping, as released; other networks bicubic ones.
+        method = "nearest" if model.identity.family == "arcface" else "bicubic"
+        self._embed = jax.jit(partial(embed, IdentityNetwork(model.identity), method))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path | None = None) -> FaceSwapper:
@@ -100,8 +100,9 @@ class FaceSwapper:
             check_face(picture, "source")
         vectors = []
         for chunk, count in batches(len(pictures), batch_size):
-            ready = [self._preprocess(pictures[i]) for i in chunk]
-            vectors.append(np.asarray(self._embed(self._identity_variables, pad(np.stack(ready), count)))[: len(ready)])
+            # At the size of training's faces first, so that the network sees a source as it saw them.
+            faces = np.stack([resized(pictures[i], self.face_size) for i in chunk])
+            vectors.append(np.asarray(self._embed(self._identity_variables, pad(faces, count)))[: len(chunk)])
         return normalised(np.concatenate([np.zeros((0, self.identity_size), np.float32), *vectors]))
 
     def swap_aligned(
@@ -154,11 +155,6 @@ class FaceSwapper:
             results += [resized(face, targets[i].shape[0]) for i, face in zip(chunk, np.asarray(drawn))]
         return results
 
-    def _preprocess(self, picture: np.ndarray) -> np.ndarray:
-        # At the size of training's faces first, so that the network sees a source as it saw them.
-        values = jnp.asarray(resized(picture, self.face_size), jnp.float32)[None] / 255.0
-        return np.asarray(self._identity_network.preprocess(values, self._method))[0]
-
     def _checked_vectors(self, vectors: np.ndarray, count: int) -> np.ndarray:
         """Vectors as L2-normalised float32 [count, D], or a sentence."""
         vectors = np.asarray(vectors)
@@ -181,11 +177,16 @@ class FaceSwapper:
         return normalised(np.broadcast_to(vectors.astype(np.float32), (count, self.identity_size)))
 
 
-def redraw(generator: Generator, convention: str, variables: dict, targets: jax.Array, vectors: jax.Array) -> jax.Array:
+def redraw(generator: Generator, convention: str, variables: Any, targets: jax.Array, vectors: jax.Array) -> jax.Array:
     """I_R = G(I_T, v_S) on 8-bit pictures: uint8 [B, H, W, 3], [B, D] → uint8 [B, H, W, 3]. Pure; to be jitted."""
     values = to_convention(targets.astype(jnp.float32) / 255.0, convention)
     results = from_convention(generator.apply(variables, values, vectors, train=False).astype(jnp.float32), convention)
     return jnp.round(jnp.clip(results, 0.0, 1.0) * 255.0).astype(jnp.uint8)
+
+
+def embed(network: IdentityNetwork, method: str, variables: Any, pictures: jax.Array) -> jax.Array:
+    """Identity vectors of 8-bit pictures: uint8 [B, H, W, 3] → float32 [B, D], L2-normalised. Pure; to be jitted."""
+    return network.embed(variables, pictures.astype(jnp.float32) / 255.0, method)
 
 
 def batches(count: int, batch_size: int) -> list[tuple[list[int], int]]:
