@@ -1,0 +1,26 @@
+"""The paper's recipe at 224 pixels (VGGFace2, five losses, nine ID blocks).
+
+Command:  simswap-jax train --config ml_collections_configs/simswap_224.py --workdir runs/simswap_224 \
+              --config.data.root=VGGFACE2_CROPS --config.identity.weights=arcface_checkpoint.tar
+Hardware, time, score: not trained here yet; no number is claimed.
+"""
+
+import ml_collections
+
+from simswap_jax.training.config import default_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The paper's values are the defaults."""
+    return default_config()
+
+
+def get_test_config() -> ml_collections.ConfigDict:
+    """The same experiment in small: narrow networks at 32 pixels, two steps."""
+    config = get_config()
+    config.steps, config.batch_size = 2, 4
+    config.data.size, config.data.source_size = 32, 32
+    config.generator.preset, config.generator.widths, config.generator.blocks = "", (4, 8, 8, 8), 2
+    config.discriminator.widths, config.discriminator.tail = (4, 4, 4, 4), 4
+    config.log_every, config.sample_every, config.checkpoint_every = 1, 2, 2
+    return config

@@ -1,0 +1,55 @@
+"""`simswap-jax train --config FILE --workdir FOLDER --config.field=value …`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from simswap_jax.errors import UserError
+
+USAGE = """usage: simswap-jax train --config EXPERIMENT.py --workdir FOLDER [--config.field=value …]
+
+Trains, or goes on where FOLDER stopped. Ctrl-C saves and ends; the same command goes on at the next batch.
+  --config    an experiment file with get_config(); EXPERIMENT.py:test takes its small get_test_config()
+  --workdir   gets checkpoints, metrics.jsonl, samples and, at the end, model (the model folder)
+Any field of the experiment can be changed: --config.data.root=FOLDER --config.batch_size=32 --config.steps=10000
+"""
+
+
+def parse(arguments: Sequence[str]) -> tuple[object, Path]:
+    """The experiment and the workdir of a command line.
+
+    Raises:
+      UserError: a flag is unknown or missing, or the experiment file cannot be read.
+    """
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file(
+        "config", None, "the experiment", flag_values=values, sys_argv=["train", *arguments]
+    )
+    flags.DEFINE_string("workdir", None, "where everything goes", flag_values=values)
+    try:
+        left = values(["train", *arguments])[1:]
+        config, workdir = values.config, values.workdir
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"the command line cannot be read: {str(error).splitlines()[0]}") from error
+    except OSError as error:
+        raise UserError(f"the experiment file cannot be read: {error.strerror}: {error.filename}.") from error
+    if left:
+        raise UserError(f"'{left[0]}' is not understood; fields are set as --config.name=value.")
+    if config is None or workdir is None:
+        raise UserError(
+            f"--{'config' if config is None else 'workdir'} is missing; simswap-jax train --help shows an example."
+        )
+    return config, Path(workdir)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the verb. Status 0: all steps made; 3: stopped before the end, saved."""
+    if not arguments or any(word in ("-h", "--help") for word in arguments):
+        print(USAGE)
+        return 0
+    config, workdir = parse(arguments)
+    from simswap_jax.training.loop import train
+
+    return 0 if train(config, workdir).finished else 3

@@ -1,0 +1,99 @@
+"""The fields of an experiment, with the paper's values. An experiment file changes what it changes and no more."""
+
+import ml_collections
+
+from simswap_jax.errors import UserError
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """The ``paper`` recipe at 224 pixels (SimSwap, section 3; weights of the losses as in its section 4).
+
+    Lengths are in steps, sizes in pixels. Fields that the paper leaves open carry a comment.
+    """
+    config = ml_collections.ConfigDict()
+    config.method = "simswap"
+    config.seed = 0
+    config.steps = 500_000
+    config.batch_size = 16
+    config.data = ml_collections.ConfigDict(
+        {
+            "root": "",  # <root>/<person>/<picture>
+            "cache": "",  # where the ArrayRecord files go; <workdir>/data if empty
+            "size": 224,
+            "source_size": 112,
+            "alignment": "simswap",  # the template that the pictures were aligned to
+            "vectors": False,  # identity vectors computed once, in place of source pictures
+            "held_out": 0.0,  # share of the people kept out of training, chosen by name
+            "pairing": "alternate",  # "alternate" (paper): same-person batches and others in turn; "mixed": both in each
+            "same_fraction": 0.5,  # of a "mixed" batch
+            "flip": True,
+            "threads": 2,
+        }
+    )
+    config.generator = ml_collections.ConfigDict(
+        {
+            "preset": "224",  # or "" and the fields below
+            "widths": (64, 128, 256, 512),
+            "blocks": 9,
+            "patch": 1,
+            "convention": "unit",
+            "dtype": "float32",
+            "remat": False,
+        }
+    )
+    config.discriminator = ml_collections.ConfigDict(
+        {"widths": (64, 128, 256, 512), "tail": 512, "scales": 2, "norm": "batch", "dtype": "float32"}
+    )
+    config.identity = ml_collections.ConfigDict({"weights": "arcface_checkpoint.tar"})
+    config.losses = ml_collections.ConfigDict(
+        {
+            "identity": 10.0,
+            "reconstruction": 10.0,
+            "adversarial": 1.0,
+            "gradient_penalty": 1e-5,
+            "gradient_penalty_every": 1,  # every k steps, weighted k times
+            "feature_matching": 10.0,
+            "feature_matching_first": 3,  # the paper's m, counted from 0; not stated there
+            "identity_ramp": 0,  # steps over which the identity weight grows from 0
+        }
+    )
+    config.optimizer = ml_collections.ConfigDict(
+        {
+            "learning_rate": 4e-4,  # not stated in the paper
+            "discriminator_learning_rate": 4e-4,
+            "b1": 0.0,
+            "b2": 0.999,
+            "warmup": 0,
+            "decay": "constant",  # or "cosine", to a twentieth at the last step
+        }
+    )
+    config.ema = 0.999  # 0 keeps no average
+    config.log_every = 100
+    config.sample_every = 5_000
+    config.score_every = 0  # steps between calls of the score handed to train(); 0 never
+    config.checkpoint_every = 5_000
+    config.keep = 3
+    config.devices = 0  # how many devices share a batch; 0: all
+    return config
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Refuse what cannot work, before anything is built.
+
+    Raises:
+      UserError: with the field, its value and the remedy.
+    """
+    if config.batch_size < 2:
+        raise UserError(
+            f"config.batch_size is {config.batch_size}, but batch norm and pairs need at least 2; raise --config.batch_size."
+        )
+    if not config.data.root:
+        raise UserError("config.data.root is empty; name the folder of people with --config.data.root=FOLDER.")
+    if config.steps < 1:
+        raise UserError(f"config.steps is {config.steps}; it must be at least 1.")
+    if config.method == "simswap" and config.data.pairing not in ("alternate", "mixed"):
+        raise UserError(f"config.data.pairing is '{config.data.pairing}'; use 'alternate' (the paper's) or 'mixed'.")
+    if not 0.0 <= config.data.held_out < 1.0:
+        raise UserError(f"config.data.held_out is {config.data.held_out}; it is a share of the people, 0 to below 1.")
+    if config.optimizer.decay not in ("constant", "cosine"):
+        raise UserError(f"config.optimizer.decay is '{config.optimizer.decay}'; use 'constant' or 'cosine'.")

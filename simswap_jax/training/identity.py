@@ -1,0 +1,190 @@
+"""A small identity network trained with an additive angular margin (ArcFace), as a method: the demo's, or yours.
+
+L = −log softmax(s · [cos(θ_y + m), cos θ_j…]): vectors and class centres of unit length, θ the angle between them.
+"""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from simswap_jax.data import loader
+from simswap_jax.data.people import People
+from simswap_jax.interop import identity_folder
+from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
+from simswap_jax.training import optimizers
+from simswap_jax.training.method import Batch, Metrics
+from simswap_jax.training.state import PyTree, TrainState, averaged, network_state
+
+
+def margin_logits(
+    vectors: jax.Array, centres: jax.Array, person: jax.Array, margin: jax.Array, scale: float
+) -> jax.Array:
+    """Logits of the additive angular margin.
+
+    Args:
+      vectors: float [B, D], any length.
+      centres: float [people, D], any length.
+      person: int32 [B], the right row of ``centres``.
+      margin: radians added to the angle to the right centre.
+      scale: s.
+
+    Returns:
+      float32 [B, people].
+    """
+    unit = [x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + 1e-12) for x in (vectors, centres)]
+    cosine = unit[0] @ unit[1].T
+    # cos(θ + m) without arccos, whose gradient is infinite at ±1; past π − m the angle could not grow any more.
+    sine = jnp.sqrt(jnp.maximum(1.0 - jnp.square(cosine), 1e-6))
+    moved = jnp.where(
+        cosine > -jnp.cos(margin), cosine * jnp.cos(margin) - sine * jnp.sin(margin), cosine - margin * jnp.sin(margin)
+    )
+    right = jax.nn.one_hot(person, centres.shape[0], dtype=bool)
+    return scale * jnp.where(right, moved, cosine)
+
+
+class AngularHead(nn.Module):
+    """The class centres: a table [people, embedding], used in training only."""
+
+    people: int
+
+    @nn.compact
+    def __call__(self, vectors: jax.Array) -> jax.Array:
+        """Give the table, whose width is that of ``vectors`` [B, D]."""
+        return self.param("centres", nn.initializers.normal(1.0), (self.people, vectors.shape[-1]))
+
+
+@dataclass(frozen=True)
+class IdentityTraining:
+    """One identity network and the table of the people it is trained to tell apart."""
+
+    config: ml_collections.ConfigDict
+    network: IdentityNetwork
+    people: int
+    frozen: PyTree = None
+
+    @functools.cached_property
+    def optimizer(self) -> optax.GradientTransformation:
+        """Adam with decoupled weight decay: margins over-fit small sets."""
+        rates = self.config.optimizer
+        return optax.adamw(
+            optimizers.schedule(self.config, rates.learning_rate),
+            b1=0.9,
+            b2=0.999,
+            weight_decay=self.config.network.weight_decay,
+        )
+
+    def init(self, key: jax.Array) -> TrainState:
+        """Fresh network and centres."""
+        of_network, of_head, of_run = jax.random.split(key, 3)
+        variables = self.network.init(of_network)
+        head = AngularHead(self.people).init(of_head, jnp.zeros((2, self.network.config.embedding)))
+        networks = {"identity": network_state(variables, self.optimizer), "head": network_state(head, self.optimizer)}
+        return TrainState.create(of_run, networks, jax.tree.map(jnp.copy, variables) if self.config.ema else {})
+
+    def step(self, state: TrainState, batch: Batch, frozen: PyTree) -> tuple[TrainState, Metrics]:
+        """One update. Batch: ``image`` uint8 [B, H, W, 3] and ``person`` int32 [B]."""
+        del frozen
+        settings = self.config.network
+        inputs = self.network.preprocess(batch["image"].astype(jnp.float32) / 255.0)
+        margin = settings.margin * jnp.minimum(1.0, (state.step + 1.0) / max(1, settings.margin_ramp))
+        identity, head = state.networks["identity"], state.networks["head"]
+
+        def loss(params: dict[str, PyTree]) -> tuple[jax.Array, Any]:
+            vectors, collections = self.network.module.apply(
+                {"params": params["identity"], **identity.collections},
+                inputs,
+                train=True,
+                mutable=list(identity.collections),
+            )
+            centres = AngularHead(self.people).apply({"params": params["head"]}, vectors)
+            logits = margin_logits(vectors, centres, batch["person"], margin, settings.scale)
+            right = jnp.mean(jnp.argmax(logits, axis=-1) == batch["person"])
+            return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["person"])), (
+                collections,
+                right,
+            )
+
+        (value, (collections, right)), gradients = jax.value_and_grad(loss, has_aux=True)(
+            {"identity": identity.params, "head": head.params}
+        )
+        networks = {
+            "identity": identity.updated(gradients["identity"], collections, self.optimizer),
+            "head": head.updated(gradients["head"], {}, self.optimizer),
+        }
+        ema = state.ema
+        if self.config.ema:
+            ema = averaged(ema, networks["identity"].variables, self.config.ema, state.step)
+        metrics = {"identity_loss": value, "training_accuracy": right}
+        return TrainState(step=state.step + 1, key=state.key, networks=networks, ema=ema), metrics
+
+    def batches(self, people: People, cache: Path, start: loader.State | None = None) -> loader.Batches:
+        """Pictures of the training people, shuffled, with their numbers."""
+        data = self.config.data
+        iterator = loader.picture_batches(people, self.config.batch_size, data.size, self.config.seed, data.flip)
+        if start is not None:
+            iterator.set_state(start)
+        return iterator
+
+    def sample(self, state: TrainState, batch: Batch, frozen: PyTree) -> dict[str, np.ndarray]:
+        """Nothing to see: vectors."""
+        return {}
+
+    def export(self, state: TrainState, folder: Path) -> None:
+        """Write an identity folder."""
+        variables = state.ema if self.config.ema else state.networks["identity"].variables
+        card = {"step": int(state.step), "people": self.people, "licence": "that of the training pictures"}
+        identity_folder.write(folder, self.network.config, variables, card)
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """A small network on 32×32 pictures, trained in well under a minute on two CPU cores."""
+    from simswap_jax.training.config import default_config as simswap_config
+
+    config = simswap_config()
+    config.method = "identity"
+    config.steps = 800
+    config.batch_size = 128
+    config.data.size = 32
+    config.ema = 0.99
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.decay = "cosine"
+    config.optimizer.warmup = 50
+    config.network = ml_collections.ConfigDict(
+        {
+            "family": "iresnet",
+            "layers": (1, 1, 1, 1),
+            "widths": (16, 32, 64, 128),
+            "size": (32, 32),
+            "embedding": 128,
+            "margin": 0.2,  # radians
+            "margin_ramp": 400,  # steps from 0 to the whole margin
+            "scale": 16.0,
+            "weight_decay": 1e-3,
+        }
+    )
+    return config
+
+
+def build(config: ml_collections.ConfigDict, people: People) -> IdentityTraining:
+    """The method for one experiment and the people in it."""
+    fields = config.network
+    network = IdentityNetwork(
+        IdentityConfig(
+            family=fields.family,
+            layers=tuple(fields.layers),
+            widths=tuple(fields.widths),
+            size=tuple(fields.size),
+            frame=tuple(fields.size),
+            embedding=fields.embedding,
+            values="symmetric",
+        )
+    )
+    return IdentityTraining(ml_collections.FrozenConfigDict(config), network, len(people.names))

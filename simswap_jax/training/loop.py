@@ -1,0 +1,214 @@
+"""train(config, workdir): one readable pass from an experiment to a model folder."""
+
+import json
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from simswap_jax.data import identities, loader, sheets, split
+from simswap_jax.data.pictures import encode_png
+from simswap_jax.errors import UserError
+from simswap_jax.training import method as methods
+from simswap_jax.training.checkpoints import Checkpoints, room
+from simswap_jax.training.config import check
+from simswap_jax.training.method import Method, Score
+from simswap_jax.training.metrics import Progress, Writers, read_lines
+from simswap_jax.training.parallel import Runner
+from simswap_jax.training.state import TrainState
+
+CONFIG = "config.json"
+MEMORY = 2**30  # bytes of decoded pictures that are kept, if the whole data set fits
+# Fields that may differ when a workdir is taken up again; everything else makes it another experiment.
+FREE = {
+    "steps",
+    "log_every",
+    "sample_every",
+    "score_every",
+    "checkpoint_every",
+    "keep",
+    "devices",
+    "data.root",
+    "data.cache",
+    "data.threads",
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a call of ``train`` left.
+
+    Attributes:
+      method, state: as they ended.
+      model: the model folder.
+      finished: all steps were made; False after Ctrl-C or SIGTERM.
+    """
+
+    method: Method
+    state: TrainState
+    model: Path
+    finished: bool
+
+
+def train(
+    config: ml_collections.ConfigDict,
+    workdir: str | Path,
+    score: Score | None = None,
+    say: Callable[[str], None] = print,
+) -> Trained:
+    """Train, or go on where ``workdir`` stopped.
+
+    Args:
+      config: an experiment (``training.config.default_config`` and what an experiment file changes).
+      workdir: gets checkpoints, metrics.jsonl, samples, the data set's records and, at the end, ``model``.
+      score: called every ``config.score_every`` steps; the state with the highest score is exported to ``best``.
+      say: prints a line of progress.
+
+    Raises:
+      UserError: the experiment cannot run here, with the reason; nothing that stood in ``workdir`` is lost.
+    """
+    check(config)
+    workdir = Path(workdir).expanduser()
+    claim(workdir, config)
+    cache = Path(config.data.cache).expanduser() if config.data.cache else workdir / "data"
+    everybody = identities.build(Path(config.data.root).expanduser(), cache, progress=say).remember(MEMORY)
+    kept_out = set(split.held_out(everybody.names, config.data.held_out))
+    people = everybody.select([name for name in everybody.names if name not in kept_out])
+    if len(people.names) < 2:
+        raise UserError(
+            f"{config.data.root} leaves {len(people.names)} person to train on; pairs of different people need at least 2."
+        )
+    say(f"{len(people.names)} people, {len(people)} pictures to train on; {len(kept_out)} people held out")
+
+    method = methods.build(config, people)
+    runner = Runner(method, config.batch_size, config.devices)
+    key = jax.random.PRNGKey(config.seed)
+    like = runner.abstract(key)
+    checkpoints = Checkpoints(workdir, config.keep)
+    room(checkpoints.folder, like)
+    restored = checkpoints.restore(like)
+    state, position = restored or (runner.init(key), None)
+    start = int(state.step)
+    if restored:
+        say(f"going on from step {start}")
+    writers = Writers(workdir, start, say)
+    progress = Progress(writers, config.steps, config.batch_size, start)
+    best = max((row["score"] for row in read_lines(workdir) if "score" in row), default=-np.inf)
+    finished = True
+    shown = None
+
+    batches = loader.prefetch(method.batches(people, cache, position), runner.place)
+    with asked_to_stop() as stop:
+        for step in range(start + 1, config.steps + 1):
+            batch = next(batches)
+            if shown is None:  # one fixed batch for every sheet, so that sheets can be compared
+                shown = {name: np.asarray(array)[:8] for name, array in batch.items()}
+            state, metrics = runner.step(state, batch)
+            if step == start + 1:
+                jax.block_until_ready(metrics)
+                progress = Progress(writers, config.steps, config.batch_size, step)  # compiling is no training
+            progress.add(metrics)
+            if step % config.log_every == 0 or step == config.steps:
+                progress.log(step)
+            stopping = stop()
+            last = step == config.steps
+            with progress.paused():
+                if config.sample_every and (step % config.sample_every == 0 or last):
+                    draw(method, state, shown, runner, workdir / "samples" / f"{step:07d}.png")
+                if score is not None and config.score_every and step % config.score_every == 0:
+                    value = score(method, state)
+                    writers.write(step, {"score": value})
+                    if value > best:
+                        best = value
+                        method.export(state, workdir / "best")
+                if last or stopping or step % config.checkpoint_every == 0:
+                    checkpoints.save(state, batches.get_state())
+            if stopping:
+                finished = last
+                break
+    checkpoints.wait()
+    checkpoints.close()
+    method.export(state, workdir / "model")
+    if not finished:
+        say(f"stopped at step {int(state.step)}, saved; the same command goes on from there")
+    else:
+        say(f"done at step {int(state.step)}; model folder: {workdir / 'model'}")
+    return Trained(method, state, workdir / "model", finished)
+
+
+def draw(method: Method, state: TrainState, batch: dict[str, Any], runner: Runner, path: Path) -> None:
+    """Write a sample sheet: a row a sample, a column a kind of picture."""
+    columns = method.sample(state, batch, runner.frozen)
+    if columns:
+        rows = [list(row) for row in zip(*columns.values(), strict=True)]
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encode_png(sheets.contact_sheet(rows, list(columns))))
+
+
+def claim(workdir: Path, config: ml_collections.ConfigDict) -> None:
+    """Make ``workdir`` this experiment's, or refuse.
+
+    Raises:
+      UserError: it holds another experiment, or cannot be written.
+    """
+    wanted = json.loads(config.to_json())
+    path = workdir / CONFIG
+    try:
+        if path.exists():
+            there = flat(json.loads(path.read_text(encoding="utf-8")))
+            now = flat(wanted)
+            for name in sorted(set(there) | set(now)):
+                if name not in FREE and there.get(name) != now.get(name):
+                    raise UserError(
+                        f"{workdir} holds another experiment: config.{name} was {there.get(name)!r} and is now "
+                        f"{now.get(name)!r}; use another --workdir, or the old value to go on."
+                    )
+        workdir.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+        fresh.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"the workdir {workdir} cannot be written: {error.strerror or error}; use another --workdir."
+        ) from error
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path} is damaged, so it cannot be told which experiment {workdir} holds; use another --workdir."
+        ) from error
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields as dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Turn Ctrl-C and SIGTERM into a question asked between two steps; a second Ctrl-C stops at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def note(signum: int, frame: Any) -> None:
+        del frame
+        if asked.is_set() and signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,108 @@
+"""Numbers of a training: to the terminal, to JSON lines and, where TensorFlow is installed, to TensorBoard through clu."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from simswap_jax.data.progress import clock
+
+FILE = "metrics.jsonl"
+
+
+def read_lines(workdir: Path) -> list[dict[str, Any]]:
+    """The rows of ``metrics.jsonl``; a last line cut short by a kill is left out."""
+    path = workdir / FILE
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+class Writers:
+    """Where a training's numbers go.
+
+    Args:
+      workdir: gets ``metrics.jsonl`` and, with TensorFlow, ``tensorboard/``.
+      step: the step that training goes on from; rows after it (of a killed run) are dropped.
+      say: prints a line.
+    """
+
+    def __init__(self, workdir: Path, step: int, say: Callable[[str], None] = print) -> None:
+        kept = [row for row in read_lines(workdir) if row["step"] <= step]
+        self._path = workdir / FILE
+        fresh = self._path.with_suffix(".new")
+        fresh.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        fresh.replace(self._path)
+        self._say = say
+        self._tensorboard: Any = None
+        if find_spec("tensorflow") and find_spec("tensorboard"):  # clu's writers need both
+            from clu.metric_writers import SummaryWriter
+
+            self._tensorboard = SummaryWriter(str(workdir / "tensorboard"))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Append one row."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        if self._tensorboard is not None:
+            self._tensorboard.write_scalars(step, dict(values))
+            self._tensorboard.flush()
+
+    def say(self, line: str) -> None:
+        """A line on the terminal."""
+        self._say(line)
+
+
+class Progress:
+    """Collects a step's metrics, fetches them one step late (so that logging never stops the device), averages and writes.
+
+    Args:
+      writers: where the averages go.
+      steps: the step that ends the training.
+      batch_size: images a step.
+      start: the step that training goes on from.
+    """
+
+    def __init__(self, writers: Writers, steps: int, batch_size: int, start: int) -> None:
+        self._writers, self._steps, self._batch_size = writers, steps, batch_size
+        self._waiting: list[Mapping[str, jax.Array]] = []
+        self._since, self._at = time.monotonic(), start
+
+    def add(self, metrics: Mapping[str, jax.Array]) -> None:
+        """Keep one step's metrics, still on the device."""
+        self._waiting.append(metrics)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out of the speed what happens inside: samples, scores, checkpoints."""
+        began = time.monotonic()
+        yield
+        self._since += time.monotonic() - began
+
+    def log(self, step: int) -> dict[str, float]:
+        """Average what was added, write it and say it; returns the row."""
+        fetched = jax.device_get(self._waiting)
+        self._waiting = []
+        row = {name: float(np.mean([values[name] for values in fetched])) for name in fetched[0]}
+        now = time.monotonic()
+        speed = (step - self._at) / max(now - self._since, 1e-9)
+        self._since, self._at = now, step
+        row |= {"steps_per_second": speed, "images_per_second": speed * self._batch_size}
+        self._writers.write(step, row)
+        shown = " · ".join(f"{name} {value:.3g}" for name, value in row.items() if "per_second" not in name)
+        left = clock((self._steps - step) / speed)
+        self._writers.say(
+            f"step {step}/{self._steps} ({100 * step // self._steps} %) · {speed:.2f} steps/s · "
+            f"{speed * self._batch_size:.0f} images/s · ETA {left} · {shown}"
+        )
+        return row

@@ -1,0 +1,324 @@
+"""SimSwap as a method (paper, section 3): one step updates generator and discriminators in one program."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from simswap_jax import losses
+from simswap_jax.data import loader, pairs, vectors
+from simswap_jax.data.people import People
+from simswap_jax.errors import UserError
+from simswap_jax.interop import identity_folder, model_folder
+from simswap_jax.models import DiscriminatorConfig, Generator, GeneratorConfig, MultiScaleDiscriminator
+from simswap_jax.models.values import from_convention, to_convention
+from simswap_jax.training import optimizers
+from simswap_jax.training.method import Batch, Metrics
+from simswap_jax.training.state import NetworkState, PyTree, TrainState, averaged, network_state
+
+
+@dataclass(frozen=True)
+class SimSwap:
+    """The networks, the weights of the losses and the optimisers of one experiment.
+
+    Attributes:
+      frozen: variables of the identity network.
+      axis_name: the mapped axis under ``pmap``; None under ``jit``, where the batch is global by construction.
+    """
+
+    config: ml_collections.ConfigDict
+    generator: Generator
+    discriminator: MultiScaleDiscriminator
+    identity: identity_folder.Identity
+    axis_name: str | None = None
+
+    @property
+    def frozen(self) -> PyTree:
+        """Variables of the identity network."""
+        return self.identity.variables
+
+    @functools.cached_property
+    def optimizers(self) -> dict[str, optax.GradientTransformation]:
+        """Optax, by the trained network's name."""
+        rates = self.config.optimizer
+        return {
+            "generator": optimizers.adam(self.config, rates.learning_rate),
+            "discriminator": optimizers.adam(self.config, rates.discriminator_learning_rate),
+        }
+
+    def init(self, key: jax.Array) -> TrainState:
+        """Fresh networks, optimisers and average."""
+        of_generator, of_discriminator, of_run = jax.random.split(key, 3)
+        size = self.config.data.size
+        picture = jnp.zeros((2, size, size, 3))
+        vector = jnp.zeros((2, self.generator.config.identity_size))
+        generator = self.generator.init(of_generator, picture, vector, train=False)
+        discriminator = self.discriminator.init(of_discriminator, picture, train=False)
+        networks = {
+            "generator": network_state(generator, self.optimizers["generator"]),
+            "discriminator": network_state(discriminator, self.optimizers["discriminator"]),
+        }
+        # A copy: the donated state must not hold one buffer twice.
+        return TrainState.create(of_run, networks, jax.tree.map(jnp.copy, generator) if self.config.ema else {})
+
+    def decode(self, batch: Batch) -> dict[str, jax.Array]:
+        """uint8 pictures → the floats that ``gradients`` takes."""
+        floats = {
+            "target": to_convention(batch["target"].astype(jnp.float32) / 255.0, self.generator.config.convention),
+            "same_person": batch["same_person"],
+        }
+        if "identity" in batch:
+            return {**floats, "identity": batch["identity"]}
+        return {**floats, "source": batch["source"].astype(jnp.float32) / 255.0}
+
+    def gradients(
+        self,
+        state: TrainState,
+        batch: Mapping[str, jax.Array],
+        frozen: PyTree,
+        alpha: jax.Array,
+        axis_name: str | None = None,
+    ) -> tuple[dict[str, PyTree], dict[str, PyTree], Metrics]:
+        """Gradients of both players, at the same parameters and the same result I_R.
+
+        The generator minimises, with λ from ``config.losses``,
+        λ_id·L_id + λ_rec·L_rec + λ_adv·L_adv + λ_fm·L_wFM; the discriminators hinge + λ_gp·L_gp.
+
+        Args:
+          state: where the gradients are taken.
+          batch: ``target`` float [B, H, W, 3] in the generator's convention; ``source`` float [B, S, S, 3] in [0, 1] or
+            ``identity`` float32 [B, D] of unit length; ``same_person`` bool [B].
+          frozen: variables of the identity network.
+          alpha: float32 [B, 1, 1, 1] in [0, 1], where between real and fake the gradient penalty is taken.
+          axis_name: average over this mapped axis.
+
+        Returns:
+          gradients and the new collections, each by network, and the metrics (scalars).
+        """
+        weights = self.config.losses
+        target = batch["target"]
+        generator, discriminator = state.networks["generator"], state.networks["discriminator"]
+        source_vectors = (
+            batch["identity"] if "identity" in batch else self.identity.network.embed(frozen, batch["source"])
+        )
+        source_vectors = jax.lax.stop_gradient(source_vectors)
+        mutable = list(discriminator.collections)
+
+        def judge(params: PyTree, collections: PyTree, images: jax.Array) -> tuple[Any, PyTree]:
+            return self.discriminator.apply({"params": params, **collections}, images, train=True, mutable=mutable)
+
+        def generator_loss(params: PyTree) -> tuple[jax.Array, Any]:
+            result, collections = self.generator.apply(
+                {"params": params, **generator.collections},
+                target,
+                source_vectors,
+                train=True,
+                mutable=list(generator.collections),
+            )
+            fake, _ = judge(discriminator.params, discriminator.collections, result)
+            real, _ = judge(discriminator.params, discriminator.collections, target)
+            shown = from_convention(result, self.generator.config.convention)
+            terms = {
+                "identity": losses.identity(self.identity.network.embed(frozen, shown), source_vectors),
+                "reconstruction": losses.reconstruction(result, target, batch["same_person"]),
+                "adversarial": losses.adversarial_generator([scale.logits for scale in fake]),
+                "weak_feature_matching": losses.weak_feature_matching(
+                    [scale.features for scale in fake],
+                    [scale.features for scale in real],
+                    weights.feature_matching_first,
+                ),
+            }
+            ramp = jnp.minimum(1.0, (state.step + 1.0) / weights.identity_ramp) if weights.identity_ramp else 1.0
+            total = (
+                weights.identity * ramp * terms["identity"]
+                + weights.reconstruction * terms["reconstruction"]
+                + weights.adversarial * terms["adversarial"]
+                + weights.feature_matching * terms["weak_feature_matching"]
+            )
+            return total, (result, collections, {**terms, "generator": total})
+
+        (_, (result, generator_collections, terms)), generator_gradients = jax.value_and_grad(
+            generator_loss, has_aux=True
+        )(generator.params)
+        result = jax.lax.stop_gradient(result)
+
+        def penalty(params: PyTree) -> jax.Array:
+            variables = {"params": params, **discriminator.collections}
+            inputs = zip(self.discriminator.pyramid(target), self.discriminator.pyramid(result), strict=True)
+            return sum(
+                losses.gradient_penalty(functools.partial(self._scale_logits, variables, scale), real, fake, alpha)
+                for scale, (real, fake) in enumerate(inputs)
+            )
+
+        def discriminator_loss(params: PyTree) -> tuple[jax.Array, Any]:
+            fake, collections = judge(params, discriminator.collections, result)
+            real, collections = judge(params, collections, target)
+            fake_logits, real_logits = [scale.logits for scale in fake], [scale.logits for scale in real]
+            hinge = losses.adversarial_discriminator(real_logits, fake_logits)
+            said = {
+                "discriminator": hinge,
+                "real_logits": jnp.mean(jnp.stack([jnp.mean(x) for x in real_logits])),
+                "fake_logits": jnp.mean(jnp.stack([jnp.mean(x) for x in fake_logits])),
+            }
+            every = weights.gradient_penalty_every
+            if not weights.gradient_penalty:
+                return hinge, (collections, said)
+            if every == 1:
+                value = penalty(params)
+            else:
+                value = jax.lax.cond(state.step % every == 0, penalty, lambda _: jnp.zeros(()), params)
+            said["gradient_penalty"] = value
+            return hinge + weights.gradient_penalty * every * value, (collections, said)
+
+        (_, (discriminator_collections, said)), discriminator_gradients = jax.value_and_grad(
+            discriminator_loss, has_aux=True
+        )(discriminator.params)
+        gradients = {"generator": generator_gradients, "discriminator": discriminator_gradients}
+        metrics = {**terms, **said}
+        if axis_name is not None:
+            gradients, metrics = jax.lax.pmean((gradients, metrics), axis_name)
+        metrics |= {f"{name}_gradient": optax.tree.norm(tree) for name, tree in gradients.items()}
+        return gradients, {"generator": generator_collections, "discriminator": discriminator_collections}, metrics
+
+    def _scale_logits(self, variables: PyTree, scale: int, images: jax.Array) -> jax.Array:
+        """Logits of one scale on its own input, with batch statistics that are not kept."""
+        output, _ = self.discriminator.apply(
+            variables, scale, images, train=True, mutable=["batch_stats"], method=MultiScaleDiscriminator.scale
+        )
+        return output.logits
+
+    def step(self, state: TrainState, batch: Batch, frozen: PyTree) -> tuple[TrainState, Metrics]:
+        """One update of generator and discriminators: decode, gradients, Adam, average. Pure; one program."""
+        key = jax.random.fold_in(state.key, state.step)
+        if self.axis_name is not None:
+            key = jax.random.fold_in(key, jax.lax.axis_index(self.axis_name))
+        floats = self.decode(batch)
+        alpha = jax.random.uniform(key, (floats["target"].shape[0], 1, 1, 1))
+        gradients, collections, metrics = self.gradients(state, floats, frozen, alpha, self.axis_name)
+        networks: dict[str, NetworkState] = {
+            name: network.updated(gradients[name], collections[name], self.optimizers[name])
+            for name, network in state.networks.items()
+        }
+        ema = state.ema
+        if self.config.ema:
+            ema = averaged(ema, networks["generator"].variables, self.config.ema, state.step)
+        return TrainState(step=state.step + 1, key=state.key, networks=networks, ema=ema), metrics
+
+    def batches(self, people: People, cache: Path, start: loader.State | None = None) -> loader.Batches:
+        """Pairs of the training people, as the experiment pairs them."""
+        data = self.config.data
+        pairing = pairs.Pairing(
+            people.person, self.config.seed, self.config.batch_size, data.pairing, data.same_fraction, data.flip
+        )
+        known = None
+        if data.vectors:
+            known = vectors.identity_vectors(
+                people,
+                self.identity.network,
+                self.identity.variables,
+                self.identity.sha256,
+                cache,
+                size=data.size,  # as the results are seen
+            )
+        iterator = loader.pair_batches(
+            people, pairing, data.size, data.source_size, vectors=known, threads=data.threads
+        )
+        if start is not None:
+            iterator.set_state(start)
+        return iterator
+
+    def swap(self, variables: PyTree, batch: Batch, frozen: PyTree) -> jax.Array:
+        """Results as an inference program would give them: [B, H, W, 3] in [0, 1]."""
+        floats = self.decode(batch)
+        vector = floats["identity"] if "identity" in floats else self.identity.network.embed(frozen, floats["source"])
+        result = self.generator.apply(variables, floats["target"], vector, train=False)
+        return jnp.clip(from_convention(result, self.generator.config.convention), 0.0, 1.0)
+
+    @functools.cached_property
+    def _jitted_swap(self) -> Any:
+        return jax.jit(self.swap)
+
+    def sample(self, state: TrainState, batch: Batch, frozen: PyTree) -> dict[str, np.ndarray]:
+        """Source (where there are pictures), target and result of one batch."""
+        results = self._jitted_swap(self.averaged_variables(state), dict(batch), frozen)
+        columns = {"source": np.asarray(batch["source"])} if "source" in batch else {}
+        return {
+            **columns,
+            "target": np.asarray(batch["target"]),
+            "result": np.asarray(jnp.round(results * 255.0)).astype(np.uint8),
+        }
+
+    def averaged_variables(self, state: TrainState) -> PyTree:
+        """The generator that is shown and exported: the average if there is one."""
+        return state.ema if self.config.ema else state.networks["generator"].variables
+
+    def model(self, state: TrainState) -> model_folder.ModelFolder:
+        """What swapping loads, in memory."""
+        return model_folder.ModelFolder(
+            generator=self.generator.config,
+            variables=jax.device_get(self.averaged_variables(state)),
+            face_size=self.config.data.size,
+            alignment=self.config.data.alignment,
+            identity=self.identity.network.config,
+            identity_variables=jax.device_get(self.identity.variables),
+            identity_sha256=self.identity.sha256,
+            identity_name=self.identity.name,
+            card={
+                "step": int(state.step),
+                "licence": "research only: the terms of the training pictures apply",
+                "held_out": float(self.config.data.held_out),
+            },
+        )
+
+    def export(self, state: TrainState, folder: Path) -> None:
+        """Write the model folder; the identity network goes in only if it is this project's own."""
+        model_folder.write(folder, self.model(state), include_identity=self.identity.ours)
+
+
+def generator_config(config: ml_collections.ConfigDict, identity_size: int) -> GeneratorConfig:
+    """The generator that an experiment asks for.
+
+    Raises:
+      UserError: the face size is not a multiple of what the generator halves.
+    """
+    fields = config.generator
+    common = {
+        "identity_size": identity_size,
+        "convention": fields.convention,
+        "dtype": fields.dtype,
+        "remat": fields.remat,
+    }
+    try:
+        if fields.preset:
+            made = GeneratorConfig.from_preset(fields.preset, **common)
+        else:
+            made = GeneratorConfig(widths=tuple(fields.widths), blocks=fields.blocks, patch=fields.patch, **common)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if config.data.size % made.multiple:
+        raise UserError(
+            f"config.data.size is {config.data.size}, but this generator needs a multiple of {made.multiple}; "
+            f"use {max(1, round(config.data.size / made.multiple)) * made.multiple}."
+        )
+    return made
+
+
+def build(config: ml_collections.ConfigDict, people: People, axis_name: str | None = None) -> SimSwap:
+    """SimSwap for one experiment, with its identity network loaded."""
+    identity = identity_folder.read(config.identity.weights, "training against (config.identity.weights)")
+    generator = Generator(generator_config(config, identity.network.config.embedding), axis_name=axis_name)
+    fields = config.discriminator
+    discriminator = MultiScaleDiscriminator(
+        DiscriminatorConfig(
+            widths=tuple(fields.widths), tail=fields.tail, scales=fields.scales, norm=fields.norm, dtype=fields.dtype
+        ),
+        axis_name=axis_name,
+    )
+    return SimSwap(ml_collections.FrozenConfigDict(config), generator, discriminator, identity, axis_name)

@@ -1,0 +1,74 @@
+"""What training carries from step to step: one pytree, never stacked over devices."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+PyTree = Any
+
+
+@flax.struct.dataclass
+class NetworkState:
+    """One trained network.
+
+    Attributes:
+      params: Flax parameters, float32.
+      collections: the other Flax collections, such as ``{"batch_stats": …}``; ``{}`` if the network has none.
+      optimizer: the Optax state of ``params``.
+    """
+
+    params: PyTree
+    collections: PyTree
+    optimizer: PyTree
+
+    @property
+    def variables(self) -> dict[str, PyTree]:
+        """What ``module.apply`` takes."""
+        return {"params": self.params, **self.collections}
+
+    def updated(
+        self, gradients: PyTree, collections: PyTree, optimizer: optax.GradientTransformation
+    ) -> "NetworkState":
+        """The network after one update of its optimiser."""
+        updates, state = optimizer.update(gradients, self.optimizer, self.params)
+        return NetworkState(optax.apply_updates(self.params, updates), collections, state)
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that a checkpoint must hold of a training.
+
+    Attributes:
+      step: int32 scalar, how many updates were made.
+      key: uint32 [2], the run's key; a step's own key is ``fold_in(key, step)``.
+      networks: by name ("generator", "discriminator", …).
+      ema: averaged variables of the network that is exported, or ``{}``.
+    """
+
+    step: jax.Array
+    key: jax.Array
+    networks: dict[str, NetworkState]
+    ema: PyTree
+
+    @classmethod
+    def create(cls, key: jax.Array, networks: dict[str, NetworkState], ema: PyTree) -> "TrainState":
+        """A state before its first update."""
+        return cls(step=jnp.zeros((), jnp.int32), key=key, networks=networks, ema=ema)
+
+
+def network_state(variables: PyTree, optimizer: optax.GradientTransformation) -> NetworkState:
+    """Split fresh Flax variables into parameters and the rest, and start the optimiser."""
+    collections = {name: tree for name, tree in variables.items() if name != "params"}
+    return NetworkState(variables["params"], collections, optimizer.init(variables["params"]))
+
+
+def averaged(ema: PyTree, variables: PyTree, decay: float, step: jax.Array) -> PyTree:
+    """Exponential moving average, in float32, that forgets its random start.
+
+    The decay is ``min(decay, (1 + step) / (10 + step))``: the average follows closely at first.
+    """
+    rate = 1.0 - jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda old, new: old + rate * (new - old), ema, variables)
