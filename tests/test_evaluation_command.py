@@ -209,6 +209,15 @@ def test_the_outside_judge_tells_real_people_apart(outside):
     assert abs(cosines[person[:, None] != person].mean()) < 0.1
 
 
+def test_head_pose_is_shown_blue_green_red_planes():
+    red = np.zeros((10, 10, 3), np.uint8)
+    red[..., 0] = 255
+    shown = judges._bgr_input(red)
+    assert shown.shape == (1, 3, 64, 64)
+    assert shown.dtype == np.float32
+    np.testing.assert_allclose(shown[0, :, 5, 5], [-127.5 / 128, -127.5 / 128, 127.5 / 128])
+
+
 def test_head_pose_follows_the_landmarks_and_the_mirror(outside):
     pose = judges.HeadPose(outside("headpose_fsanet.onnx"))
     rows = outside("celeba_192_landmarks.csv").read_text().splitlines()[1:400:10]
