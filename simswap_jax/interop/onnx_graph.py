@@ -1,0 +1,134 @@
+"""An ONNX graph under construction: nodes in order, weights under PyTorch's names, NCHW."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from simswap_jax.errors import missing_extra
+
+OPSET = 17
+IR_VERSION = 8  # the oldest that carries this opset, so that old runtimes load it
+
+Dimension = int | str  # a name stands for any size
+
+
+def onnx_package() -> Any:
+    """The package onnx, or the sentence that names the extra."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise missing_extra("onnx", "onnx", "Writing an ONNX model") from error
+    return onnx
+
+
+class Graph:
+    """Collects nodes and weights; every method that adds a node gives the name of its output."""
+
+    def __init__(self, state_dict: Mapping[str, np.ndarray]) -> None:
+        """Starts an empty graph.
+
+        Args:
+          state_dict: the weights under PyTorch's names and layouts.
+        """
+        self._onnx = onnx_package()
+        self._state_dict = state_dict
+        self._nodes: list[Any] = []
+        self._weights: dict[str, Any] = {}
+
+    def add(self, kind: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
+        """Adds a node; its output is named after its number and kind (several: ``name_0``, ``name_1``, …)."""
+        name = f"{len(self._nodes)}_{kind}"
+        names = [name] if outputs == 1 else [f"{name}_{i}" for i in range(outputs)]
+        self._nodes.append(self._onnx.helper.make_node(kind, list(inputs), names, name, **attributes))
+        return name
+
+    def has(self, key: str) -> bool:
+        """Whether the weights hold that key."""
+        return key in self._state_dict
+
+    def channels(self, key: str) -> int:
+        """How many channels that weight gives."""
+        return self._state_dict[key].shape[0]
+
+    def weight(self, key: str, shape: Sequence[int] | None = None) -> str:
+        """The weight of that name, reshaped if asked."""
+        array = np.asarray(self._state_dict[key], np.float32)
+        return self.constant(key, array if shape is None else array.reshape(shape))
+
+    def constant(self, name: str, value: Any) -> str:
+        """A constant under a name; the first value under a name stays."""
+        if name not in self._weights:
+            self._weights[name] = self._onnx.numpy_helper.from_array(np.ascontiguousarray(value), name)
+        return name
+
+    def number(self, value: float) -> str:
+        """A float32 constant without dimensions."""
+        return self.constant(f"number_{value:g}", np.array(value, np.float32))
+
+    # --- layers, each reading its weights by its PyTorch prefix
+
+    def conv(self, x: str, key: str, stride: int = 1, padding: int = 0, groups: int = 1) -> str:
+        """A convolution, zero-padded."""
+        inputs = [x, self.weight(f"{key}.weight")]
+        if self.has(f"{key}.bias"):
+            inputs.append(self.weight(f"{key}.bias"))
+        return self.add("Conv", *inputs, strides=[stride] * 2, pads=[padding] * 4, group=groups)
+
+    def batch_norm(self, x: str, key: str) -> str:
+        """Batch norm with running statistics, eps 1e-5; also of [N,C]."""
+        weights = [self.weight(f"{key}.{name}") for name in ("weight", "bias", "running_mean", "running_var")]
+        return self.add("BatchNormalization", x, *weights, epsilon=1e-5)
+
+    def prelu(self, x: str, key: str) -> str:
+        """PReLU of a map with one slope, or one a channel."""
+        return self.add("PRelu", x, self.weight(f"{key}.weight", (-1, 1, 1)))
+
+    def linear(self, x: str, key: str) -> str:
+        """A linear layer, [N,in] → [N,out]."""
+        return self.add("Gemm", x, self.weight(f"{key}.weight"), self.weight(f"{key}.bias"), transB=1)
+
+    def reflect(self, x: str, by: int) -> str:
+        """Reflection of `by` pixels on every side."""
+        pads = self.constant(f"reflect_{by}", np.array([0, 0, by, by, 0, 0, by, by], np.int64))
+        return self.add("Pad", x, pads, mode="reflect")
+
+    def double(self, x: str) -> str:
+        """Bilinear ×2, half-pixel centres, edges clamped."""
+        scales = self.constant("double", np.array([1, 1, 2, 2], np.float32))
+        return self.add("Resize", x, "", scales, mode="linear", coordinate_transformation_mode="half_pixel")
+
+    # --- the whole
+
+    def model(
+        self,
+        inputs: Mapping[str, Sequence[Dimension]],
+        output: tuple[str, str, Sequence[Dimension]],
+        facts: Mapping[str, str],
+    ) -> Any:
+        """The finished model, checked by ONNX's own checker.
+
+        Args:
+          inputs: name → dimensions, all float32.
+          output: the node that gives it, its name, its dimensions.
+          facts: text kept in the file.
+        """
+        helper, kind = self._onnx.helper, self._onnx.TensorProto.FLOAT
+        source, name, dimensions = output
+        self._nodes.append(helper.make_node("Identity", [source], [name], name))
+        graph = helper.make_graph(
+            self._nodes,
+            "simswap_jax",
+            [helper.make_tensor_value_info(key, kind, list(shape)) for key, shape in inputs.items()],
+            [helper.make_tensor_value_info(name, kind, list(dimensions))],
+            list(self._weights.values()),
+        )
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            producer_name="simswap_jax",
+            ir_version=IR_VERSION,
+        )
+        helper.set_model_props(model, dict(facts))
+        self._onnx.checker.check_model(model)
+        return model
