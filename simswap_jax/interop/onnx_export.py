@@ -124,7 +124,7 @@ def generator_difference(
     wanted = np.asarray(flax(variables, pictures, vectors)).transpose(0, 3, 1, 2)
     targets = np.asarray(to_convention(jnp.asarray(pictures), CONTRACTS[contract].values)).transpose(0, 3, 1, 2)
     found = _run(Path(path), {"source": vectors, "target": np.ascontiguousarray(targets)})
-    return float(np.max(np.abs(found - wanted)) / np.ptp(wanted))
+    return float(np.max(np.abs(found - wanted)) / max(float(np.ptp(wanted)), 1e-6))
 
 
 def _run(path: Path, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
