@@ -29,6 +29,7 @@ class ConvNorm(nn.Module):
     stride: int = 1
     padding: int = 0
     linear: bool = False
+    products: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
@@ -36,9 +37,8 @@ class ConvNorm(nn.Module):
         if self.features is None:
             x = DepthwiseConv(self.kernel, self.stride, self.padding, self.dtype, name="conv")(x)
         else:
-            x = Conv(
-                self.features, self.kernel[0], self.stride, self.padding, use_bias=False, dtype=self.dtype, name="conv"
-            )(x)
+            common = {"use_bias": False, "dtype": self.dtype, "products": self.products}
+            x = Conv(self.features, self.kernel[0], self.stride, self.padding, **common, name="conv")(x)
         x = BatchNorm(self.axis_name, dtype=self.dtype, name="bn")(x, train)
         return x if self.linear else PReLU(name="prelu")(x)
 
@@ -51,11 +51,12 @@ class Bottleneck(nn.Module):
     stride: int
     axis_name: str | None
     dtype: Dtype
+    products: Dtype
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """[B,H,W,I] → [B,H/stride,W/stride,width]."""
-        common = {"axis_name": self.axis_name, "dtype": self.dtype}
+        common = {"axis_name": self.axis_name, "dtype": self.dtype, "products": self.products}
         y = ConvNorm(self.inner, (1, 1), **common, name="widen")(x, train)
         y = ConvNorm(None, (3, 3), **common, stride=self.stride, padding=1, name="depthwise")(y, train)
         y = ConvNorm(self.width, (1, 1), **common, linear=True, name="narrow")(y, train)
@@ -72,7 +73,8 @@ class MobileFaceNet(nn.Module):
     def __call__(self, x: Array, train: bool = False) -> Array:
         """[B,112,96,3], (255·RGB − 127.5)/128 → raw vectors, float32 [B,D]."""
         config = self.config
-        common = {"axis_name": self.axis_name, "dtype": jnp.dtype(config.dtype)}
+        types = {"dtype": jnp.dtype(config.dtype), "products": jnp.dtype(config.products)}
+        common = {"axis_name": self.axis_name, **types}
         x = ConvNorm(config.widths[0], (3, 3), **common, stride=2, padding=1, name="conv1")(x, train)
         x = ConvNorm(None, (3, 3), **common, padding=1, name="dw_conv1")(x, train)
         index = 0
