@@ -5,6 +5,7 @@ import json
 import cv2
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 from torch_containers import Tensor, saved
@@ -152,6 +153,45 @@ def test_what_cannot_be_imported_is_one_sentence_and_leaves_nothing(place, capsy
     assert sentence in said[-1]
     assert sum(line.startswith("simswap-jax: ") for line in said) == 1
     assert sorted(p.name for p in place.iterdir()) == before
+
+
+def without_last(weights):
+    return dict(list(weights.items())[:-1])
+
+
+FAULTS = {
+    "a missing key": (without_last, "has no key last_layer.1.bias"),
+    "an extra key": (lambda w: {**w, "ema.weight": np.ones(3, np.float32)}, "does not use: ema.weight"),
+    "a misshapen key": (
+        lambda w: {**w, "BottleNeck.1.conv2.1.bias": np.ones(9, np.float32)},
+        "BottleNeck.1.conv2.1.bias of net_G.pth has shape (9,) instead of (8,)",
+    ),
+    "a text for a number": (
+        lambda w: {**w, "last_layer.1.bias": np.ones(3, np.uint8)},
+        "last_layer.1.bias of net_G.pth holds uint8",
+    ),
+    "another network": (lambda w: {"conv1.weight": np.ones((4, 3, 3, 3), np.float32)}, "not a SimSwap generator"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_the_keys_is_one_sentence_that_names_it(place, capsys, fault):
+    change, sentence = FAULTS[fault]
+    arrays = change(dict(weight_files.read("net_G.pth").tensors))
+    (place / "net_G.pth").write_bytes(saved({k: Tensor(v) for k, v in arrays.items()}))
+    assert imported() == 2
+    assert sentence in capsys.readouterr().err.splitlines()[-1]
+    assert not (place / "model").exists()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_half_precision_files_become_float32(place, dtype):
+    arrays = {k: v.astype(dtype) if v.ndim else v for k, v in weight_files.read("net_G.pth").tensors.items()}
+    (place / "net_G.pth").write_bytes(saved({k: Tensor(v) for k, v in arrays.items()}))
+    assert imported() == 0
+    found = tw.generator_state_dict(Generator(CONFIG), model_folder.read("model", with_identity=False).variables)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array.astype(found[name].dtype))
 
 
 def test_export_to_safetensors_is_what_was_imported(place, capsys):

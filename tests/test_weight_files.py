@@ -245,6 +245,14 @@ def test_damaged_safetensors_are_one_sentence(tmp_path):
             read(place(tmp_path, content, "bad.safetensors"))
 
 
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_a_file_that_is_written_anew_does_not_change_what_was_read(tmp_path, container):
+    path = place(tmp_path, saved(tensors(), container))
+    content = read(path)
+    path.write_bytes(b"")  # as torch.save opens it
+    same(content)
+
+
 def test_missing_files_and_folders_are_one_sentence(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         read(tmp_path / "nothing.pth")

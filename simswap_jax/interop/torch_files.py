@@ -1,15 +1,13 @@
 """PyTorch's two containers, zip (since 1.6) and legacy, read without PyTorch: an inert object tree and its numbers.
 
-Numbers are windows on the mapped file: nothing is copied until someone changes or converts them.
+Numbers are windows on the file's bytes in memory: nothing is copied until someone converts them.
 """
 
 import io
-import mmap
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -103,36 +101,22 @@ def _storage(pid: object) -> StorageRef | Name:
     return ref
 
 
-class _Directory(io.RawIOBase):
-    """A mapped file for `zipfile`, which refuses a central directory that would unfold to many times its size."""
+class _Directory(io.BytesIO):
+    """A file for `zipfile`, which refuses a central directory that would unfold to many times its size."""
 
-    def __init__(self, data: mmap.mmap) -> None:
-        self.data, self.at = data, 0
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._size = len(data)
 
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.at
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        at = offset + (0, self.at, len(self.data))[whence]
-        if at < 0:
-            raise OSError("before the beginning")
-        self.at = at
-        return at
-
-    def read(self, size: int = -1, /) -> bytes:
-        if size < 0:
-            size = max(len(self.data) - self.at, 0)
-        if size > MOST_DIRECTORY:
+    def read(self, size: int | None = -1, /) -> bytes:
+        """At most `MOST_DIRECTORY` bytes."""
+        left = self._size - self.tell()
+        if min(left, left if size is None or size < 0 else size) > MOST_DIRECTORY:
             raise PickleRefused("its table of contents is larger than any weight file's")
-        piece = self.data[self.at : self.at + size]
-        self.at += len(piece)
-        return piece
+        return super().read(size)
 
 
-def read_zip(data: mmap.mmap) -> TorchFile:
+def read_zip(data: bytes) -> TorchFile:
     """Reads PyTorch's zip container.
 
     Raises:
@@ -184,22 +168,21 @@ def read_zip(data: mmap.mmap) -> TorchFile:
     return TorchFile(tree, "PyTorch zip", numbers, len(data))
 
 
-def is_legacy(data: mmap.mmap) -> bool:
+def is_legacy(data: bytes) -> bool:
     """Whether the file opens with the pickled magic number of PyTorch's legacy container."""
     return LEGACY_MAGIC.to_bytes(10, "little") in data[:64]
 
 
-def read_legacy(data: mmap.mmap) -> TorchFile:
+def read_legacy(data: bytes) -> TorchFile:
     """Reads PyTorch's legacy container: five pickles, then the storages one after the other.
 
     Raises:
       PickleRefused: what is wrong with it, as a clause.
     """
-    most = instructions_for(len(data))
-    data.seek(0)
-    if load(data, None, 10) != LEGACY_MAGIC or load(data, None, 10) != 1001:  # type: ignore[arg-type]
+    most, stream = instructions_for(len(data)), io.BytesIO(data)
+    if load(stream, None, 10) != LEGACY_MAGIC or load(stream, None, 10) != 1001:
         raise PickleRefused("it is of no version of PyTorch's format that is known")
-    system = load(data, None, 1000)  # type: ignore[arg-type]
+    system = load(stream, None, 1000)
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise PickleRefused("it was written on a big-endian machine; save it again on an ordinary one")
     known: dict[str, StorageRef] = {}
@@ -210,12 +193,12 @@ def read_legacy(data: mmap.mmap) -> TorchFile:
             raise PickleRefused(f"its storage {ref.key[:60]!r} is of two kinds")
         return ref
 
-    tree = load(data, storage, most)  # type: ignore[arg-type]
-    keys = load(data, None, most)  # type: ignore[arg-type]
+    tree = load(stream, storage, most)
+    keys = load(stream, None, most)
     if not isinstance(keys, list):
         raise PickleRefused("it lacks the list of its storages")
     arrays: dict[str, np.ndarray] = {}
-    at = data.tell()
+    at = stream.tell()
     for key in keys:
         if not isinstance(key, (str, int)) or str(key) not in known or str(key) in arrays:
             raise PickleRefused("the list of its storages is damaged")
@@ -237,14 +220,15 @@ def read_legacy(data: mmap.mmap) -> TorchFile:
     return TorchFile(tree, "PyTorch legacy", numbers, len(data))
 
 
-def read(path: Path) -> TorchFile:
-    """Maps the file and reads whichever container it is.
+def read(data: bytes) -> TorchFile:
+    """Reads whichever container it is.
+
+    Args:
+      data: the whole file, in memory: a mapped one would change, or crash the program, when it is written anew.
 
     Raises:
       PickleRefused: what is wrong with it, as a clause that begins with "it" or "its".
     """
-    with path.open("rb") as file:
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     if data[:4] == b"PK\3\4":
         return read_zip(data)
     if is_legacy(data):

@@ -30,7 +30,8 @@ class WeightFile:
 
     Attributes:
       path: the file.
-      tensors: name → array in the file's order (safetensors: in the order of the data); read-only windows on the file.
+      tensors: name → array in the file's order (safetensors: in the order of the data); those of PyTorch files
+        are read-only windows on the file's bytes.
       format: ``"PyTorch zip"``, ``"PyTorch legacy"`` or ``"safetensors"``.
       sha256: of the whole file, 64 hexadecimal digits.
       part: where in the file the weights lay, e.g. ``"net_state_dict"``; ``""`` at its top.
@@ -152,7 +153,8 @@ def _first_line(error: BaseException) -> str:
 
 
 def _read_torch(path: Path, part: str | None) -> WeightFile:
-    content = torch_files.read(path)
+    data = path.read_bytes()
+    content = torch_files.read(data)
     parts, ignored = _parts(content.root)
     chosen = _choose(path, parts, part)
     for name in chosen.tensors:
