@@ -181,14 +181,14 @@ def _generator(graph: Graph, config: GeneratorConfig, values: str) -> str:
     def norm_relu(x: str, key: str) -> str:
         return graph.add("Relu", graph.batch_norm(x, key))
 
-    x = norm_relu(graph.conv(graph.reflect(x, 3), "first_layer.1"), "first_layer.2")
+    x = norm_relu(graph.conv(graph.reflect(x, config.edge_kernel // 2), "first_layer.1"), "first_layer.2")
     for name in config.downs:
         x = norm_relu(graph.conv(x, f"{name}.0", stride=2, padding=1), f"{name}.1")
     for i in range(config.blocks):
         x = _id_block(graph, x, f"BottleNeck.{i}", config.widths[-1])
     for name in config.ups:
         x = norm_relu(graph.conv(graph.double(x), f"{name}.1", padding=1), f"{name}.2")
-    x = graph.conv(graph.reflect(x, 3), "last_layer.1")
+    x = graph.conv(graph.reflect(x, config.edge_kernel // 2), "last_layer.1")
     if config.patch > 1:
         x = graph.add("DepthToSpace", x, blocksize=config.patch, mode="DCR")
     if config.convention == "unit":

@@ -72,7 +72,7 @@ def generator(config: GeneratorConfig) -> Leaves:
         yield from _norm(f"{name}.{conv + 1}", (name, "norm"), out)
 
     widths, pixels = config.widths, 3 * config.patch**2
-    yield from conv_norm("first_layer", 1, widths[0], pixels, 7)
+    yield from conv_norm("first_layer", 1, widths[0], pixels, config.edge_kernel)
     for name, inside, out in zip(config.downs, widths, widths[1:]):
         yield from conv_norm(name, 0, out, inside, 3)
     for i in range(config.blocks):
@@ -83,7 +83,7 @@ def generator(config: GeneratorConfig) -> Leaves:
             yield from _linear(f"{key}.style{j}.linear", style, 2 * width, config.identity_size)
     for name, inside, out in zip(config.ups, widths[::-1], widths[-2::-1]):
         yield from conv_norm(name, 1, out, inside, 3)
-    yield from _conv("last_layer.1", ("last_layer",), pixels, widths[0], 7)
+    yield from _conv("last_layer.1", ("last_layer",), pixels, widths[0], config.edge_kernel)
 
 
 def discriminator(config: DiscriminatorConfig) -> Leaves:

@@ -73,6 +73,7 @@ def load_generator(
             convention=convention,
             first_down=first_down,
             patch=max(patch, 1),
+            edge_kernel=_size(tensors, "first_layer.1.weight", 2, name, "a SimSwap generator"),
             dtype=dtype,
         )
     except ValueError as error:

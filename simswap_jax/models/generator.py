@@ -42,6 +42,7 @@ class GeneratorConfig:
       first_down: number in the name of the first down-sampling: 1, or 0 in the 512 preset.
       patch: pixels are folded into channels by this factor before ``first_layer`` and unfolded after ``last_layer``;
         1 is the paper's, 2 makes small models affordable on a CPU.
+      edge_kernel: window of ``first_layer`` and ``last_layer``; 7 is the paper's, 3 sees nearly as far where patch is 2.
       dtype: what layers compute in; parameters, statistics and norms are float32 always.
       remat: recompute the ID blocks in the backward pass instead of keeping their maps.
     """
@@ -52,6 +53,7 @@ class GeneratorConfig:
     convention: str = "unit"
     first_down: int = 1
     patch: int = 1
+    edge_kernel: int = 7
     dtype: str = "float32"
     remat: bool = False
 
@@ -65,6 +67,8 @@ class GeneratorConfig:
             raise ValueError(f"widths {self.widths} leave nothing to down-sample; give two or more positive numbers.")
         if self.blocks < 1 or self.patch < 1 or self.identity_size < 1:
             raise ValueError("blocks, patch and identity_size must be positive; correct the generator's configuration.")
+        if self.edge_kernel < 1 or self.edge_kernel % 2 == 0:
+            raise ValueError(f"edge_kernel is {self.edge_kernel}; a window needs a middle: use an odd number.")
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> GeneratorConfig:
@@ -78,7 +82,7 @@ class GeneratorConfig:
         """The preset whose weights fit, or ``"custom"``."""
         for name, shape in _PRESETS.items():
             same = all(getattr(self, field) == value for field, value in shape.items())
-            if same and (self.blocks, self.identity_size, self.patch) == (9, 512, 1):
+            if same and (self.blocks, self.identity_size, self.patch, self.edge_kernel) == (9, 512, 1, 7):
                 return name
         return "custom"
 
@@ -178,7 +182,8 @@ class Generator(nn.Module):
         common = {"axis_name": self.axis_name, "dtype": dtype}
 
         x = space_to_depth(target.astype(dtype), config.patch)
-        x = ConvNormReLU(config.widths[0], 7, padding=3, reflect=True, name="first_layer", **common)(x, train)
+        kernel, edge = config.edge_kernel, config.edge_kernel // 2
+        x = ConvNormReLU(config.widths[0], kernel, padding=edge, reflect=True, name="first_layer", **common)(x, train)
         for name, width in zip(config.downs, config.widths[1:]):
             x = ConvNormReLU(width, 3, stride=2, padding=1, name=name, **common)(x, train)
 
@@ -188,7 +193,7 @@ class Generator(nn.Module):
 
         for name, width in zip(config.ups, config.widths[-2::-1]):
             x = ConvNormReLU(width, 3, padding=1, double=True, name=name, **common)(x, train)
-        x = Conv(3 * config.patch**2, 7, padding=3, reflect=True, dtype=dtype, name="last_layer")(x)
+        x = Conv(3 * config.patch**2, kernel, padding=edge, reflect=True, dtype=dtype, name="last_layer")(x)
         x = depth_to_space(x, config.patch).astype(jnp.float32)
         return (jnp.tanh(x) + 1.0) / 2.0 if config.convention == "unit" else x
 

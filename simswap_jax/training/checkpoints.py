@@ -1,4 +1,4 @@
-"""Checkpoints through Orbax: the state, the loader's position and the experiment, saved together and whole or not at all."""
+"""Checkpoints through Orbax: the state and the loader's position, saved together and whole or not at all."""
 
 import logging
 import shutil
@@ -91,7 +91,8 @@ class Checkpoints:
     def _refused(self, error: Exception) -> UserError:
         first = str(error).strip().splitlines()[0][:200]
         return UserError(
-            f"the checkpoint could not be written to {self.folder} ({first}); make room, then start again: nothing before it is lost."
+            f"the checkpoint could not be written to {self.folder} ({first}); make room, then start again: "
+            "nothing before it is lost."
         )
 
 

@@ -24,7 +24,7 @@ def default_config() -> ml_collections.ConfigDict:
             "alignment": "simswap",  # the template that the pictures were aligned to
             "vectors": False,  # identity vectors computed once, in place of source pictures
             "held_out": 0.0,  # share of the people kept out of training, chosen by name
-            "pairing": "alternate",  # "alternate" (paper): same-person batches and others in turn; "mixed": both in each
+            "pairing": "alternate",  # "alternate" (paper): batches of either kind in turn; "mixed": both in each
             "same_fraction": 0.5,  # of a "mixed" batch
             "flip": True,
             "threads": 2,
@@ -36,6 +36,7 @@ def default_config() -> ml_collections.ConfigDict:
             "widths": (64, 128, 256, 512),
             "blocks": 9,
             "patch": 1,
+            "edge_kernel": 7,
             "convention": "unit",
             "dtype": "float32",
             "remat": False,
@@ -85,7 +86,8 @@ def check(config: ml_collections.ConfigDict) -> None:
     """
     if config.batch_size < 2:
         raise UserError(
-            f"config.batch_size is {config.batch_size}, but batch norm and pairs need at least 2; raise --config.batch_size."
+            f"config.batch_size is {config.batch_size}, but batch norm and pairs need at least 2; "
+            "raise --config.batch_size."
         )
     if not config.data.root:
         raise UserError("config.data.root is empty; name the folder of people with --config.data.root=FOLDER.")

@@ -83,7 +83,8 @@ def train(
     people = everybody.select([name for name in everybody.names if name not in kept_out])
     if len(people.names) < 2:
         raise UserError(
-            f"{config.data.root} leaves {len(people.names)} person to train on; pairs of different people need at least 2."
+            f"{config.data.root} leaves {len(people.names)} person to train on, and pairs of different people need 2; "
+            "lower config.data.held_out or add people."
         )
     say(f"{len(people.names)} people, {len(people)} pictures to train on; {len(kept_out)} people held out")
 
@@ -113,7 +114,7 @@ def train(
             state, metrics = runner.step(state, batch)
             if step == start + 1:
                 jax.block_until_ready(metrics)
-                progress = Progress(writers, config.steps, config.batch_size, step)  # compiling is no training
+                progress.start_clock(step)
             progress.add(metrics)
             if step % config.log_every == 0 or step == config.steps:
                 progress.log(step)

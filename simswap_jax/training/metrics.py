@@ -1,4 +1,4 @@
-"""Numbers of a training: to the terminal, to JSON lines and, where TensorFlow is installed, to TensorBoard through clu."""
+"""Numbers of a training: to the terminal, JSON lines and, where TensorFlow is installed, TensorBoard (clu)."""
 
 import json
 import time
@@ -64,7 +64,7 @@ class Writers:
 
 
 class Progress:
-    """Collects a step's metrics, fetches them one step late (so that logging never stops the device), averages and writes.
+    """Collects the steps' metrics on the device; at a log step fetches, averages and writes them.
 
     Args:
       writers: where the averages go.
@@ -94,15 +94,18 @@ class Progress:
         fetched = jax.device_get(self._waiting)
         self._waiting = []
         row = {name: float(np.mean([values[name] for values in fetched])) for name in fetched[0]}
-        now = time.monotonic()
-        speed = (step - self._at) / max(now - self._since, 1e-9)
-        self._since, self._at = now, step
-        row |= {"steps_per_second": speed, "images_per_second": speed * self._batch_size}
+        shown = " · ".join(f"{name} {value:.3g}" for name, value in row.items())
+        paces = ""
+        if step > self._at:
+            speed = (step - self._at) / max(time.monotonic() - self._since, 1e-9)
+            row |= {"steps_per_second": speed, "images_per_second": speed * self._batch_size}
+            left = clock((self._steps - step) / speed)
+            paces = f"{speed:.2f} steps/s · {speed * self._batch_size:.0f} images/s · ETA {left} · "
+        self.start_clock(step)
         self._writers.write(step, row)
-        shown = " · ".join(f"{name} {value:.3g}" for name, value in row.items() if "per_second" not in name)
-        left = clock((self._steps - step) / speed)
-        self._writers.say(
-            f"step {step}/{self._steps} ({100 * step // self._steps} %) · {speed:.2f} steps/s · "
-            f"{speed * self._batch_size:.0f} images/s · ETA {left} · {shown}"
-        )
+        self._writers.say(f"step {step}/{self._steps} ({100 * step // self._steps} %) · {paces}{shown}")
         return row
+
+    def start_clock(self, step: int) -> None:
+        """Measure the speed from here: what came before (compilation, say) is no training."""
+        self._since, self._at = time.monotonic(), step

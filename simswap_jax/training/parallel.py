@@ -33,7 +33,8 @@ class Runner:
             )
         if batch_size % count:
             raise UserError(
-                f"config.batch_size {batch_size} does not divide by {count} devices; use {max(1, batch_size // count) * count}."
+                f"config.batch_size {batch_size} does not divide by {count} devices; "
+                f"use {max(1, batch_size // count) * count}."
             )
         # Auto axes: with the default, explicit ones, sharded convolution kernels are an error.
         mesh = jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=here[:count])

@@ -299,7 +299,13 @@ def generator_config(config: ml_collections.ConfigDict, identity_size: int) -> G
         if fields.preset:
             made = GeneratorConfig.from_preset(fields.preset, **common)
         else:
-            made = GeneratorConfig(widths=tuple(fields.widths), blocks=fields.blocks, patch=fields.patch, **common)
+            made = GeneratorConfig(
+                widths=tuple(fields.widths),
+                blocks=fields.blocks,
+                patch=fields.patch,
+                edge_kernel=fields.edge_kernel,
+                **common,
+            )
     except ValueError as error:
         raise UserError(str(error)) from error
     if config.data.size % made.multiple:

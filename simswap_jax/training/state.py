@@ -1,8 +1,8 @@
 """What training carries from step to step: one pytree, never stacked over devices."""
 
+from dataclasses import dataclass
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -10,7 +10,8 @@ import optax
 PyTree = Any
 
 
-@flax.struct.dataclass
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class NetworkState:
     """One trained network.
 
@@ -37,7 +38,8 @@ class NetworkState:
         return NetworkState(optax.apply_updates(self.params, updates), collections, state)
 
 
-@flax.struct.dataclass
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class TrainState:
     """Everything that a checkpoint must hold of a training.
 

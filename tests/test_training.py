@@ -1,0 +1,290 @@
+"""Training: the demo's own configuration, shrunk; resume to the bit; what a wrong start says."""
+
+import errno
+import importlib.util
+import json
+import os
+import signal
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from simswap_jax import demo
+from simswap_jax.data import synthetic
+from simswap_jax.errors import UserError
+from simswap_jax.interop import identity_folder, model_folder
+from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
+from simswap_jax.swapping.swapper import FaceSwapper
+from simswap_jax.training import checkpoints, command, identity, metrics
+from simswap_jax.training import method as methods
+from simswap_jax.training.loop import train
+
+PEOPLE = 6
+CONFIGS = Path(__file__).parents[1] / "ml_collections_configs"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A folder of six rendered people, five pictures each."""
+    folder = tmp_path_factory.mktemp("rendered") / "people"
+    people = synthetic.sample_people(3, PEOPLE)
+    synthetic.write_people(folder, people, synthetic.person_names(PEOPLE), 5, 4, demo.SIZE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory):
+    """An identity folder of the demo's kind, not trained."""
+    fields = identity.default_config().network
+    config = IdentityConfig(
+        family=fields.family,
+        layers=tuple(fields.layers),
+        widths=tuple(fields.widths),
+        size=tuple(fields.size),
+        frame=tuple(fields.size),
+        embedding=fields.embedding,
+    )
+    folder = tmp_path_factory.mktemp("network") / "identity"
+    identity_folder.write(folder, config, IdentityNetwork(config).init(jax.random.PRNGKey(0)), {})
+    return folder
+
+
+@pytest.fixture
+def config(root, known, tmp_path):
+    """The demo's own experiment, with few steps and small batches."""
+    made = demo.simswap_config(root, tmp_path / "records", known)
+    made.data.held_out = 0.0
+    made.batch_size = 4
+    made.steps = 4
+    made.log_every, made.sample_every, made.checkpoint_every = 1, 4, 100
+    return made
+
+
+def leaves(state):
+    return {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def silent(line):
+    del line
+
+
+class Stop:
+    """Sends this process a signal when a line says that a step was made."""
+
+    def __init__(self, step, number):
+        self.step, self.number = step, number
+
+    def __call__(self, line):
+        if line.startswith(f"step {self.step}/"):
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_and_resumed_equals_uninterrupted_to_the_bit(config, tmp_path, number):
+    whole = train(config, tmp_path / "whole", say=silent)
+    half = train(config, tmp_path / "halves", say=Stop(2, number))
+    assert not half.finished
+    stopped_at = int(half.state.step)
+    assert 2 <= stopped_at < 4
+    again = train(config, tmp_path / "halves", say=silent)
+    assert whole.finished
+    assert again.finished
+    expected, found = leaves(whole.state), leaves(again.state)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(value, found[name], err_msg=name)
+    # The losses of every step too: the batches came in the same order.
+    rows = [metrics.read_lines(tmp_path / name) for name in ("whole", "halves")]
+    losses = [[(row["step"], row["identity"], row["reconstruction"]) for row in of_run] for of_run in rows]
+    assert losses[0] == losses[1]
+    assert [step for step, *_ in losses[0]] == [1, 2, 3, 4]
+
+
+def test_training_leaves_a_model_folder_that_swaps(config, root, tmp_path):
+    lines = []
+    done = train(config, tmp_path / "run", say=lines.append)
+    model = model_folder.read(done.model)
+    assert (model.face_size, model.alignment) == (demo.SIZE, "rendered")
+    assert model.generator.convention == "unit"
+    swapper = FaceSwapper.from_pretrained(done.model)
+    picture = np.full((demo.SIZE, demo.SIZE, 3), 127, np.uint8)
+    result = swapper.swap_aligned(picture, swapper.identity(picture, aligned=True))
+    assert result.shape == picture.shape
+    assert (tmp_path / "run" / "samples" / "0000004.png").is_file()
+    assert any("images/s" in line and "ETA" in line for line in lines)
+
+
+def test_the_frozen_network_does_not_move_and_the_rest_does(config, tmp_path):
+    done = train(config, tmp_path / "run", say=silent)
+    method = done.method
+    before = method.init(jax.random.PRNGKey(config.seed))
+    for name, network in done.state.networks.items():
+        moved = jax.tree.map(lambda a, b: float(jnp.max(jnp.abs(a - b))), before.networks[name].params, network.params)
+        assert max(jax.tree.leaves(moved)) > 0, name
+    fresh = identity_folder.read(config.identity.weights, "")
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(method.frozen), fresh.variables)
+
+
+def test_best_is_kept_by_the_score_handed_in(config, tmp_path):
+    config.score_every = 1
+    seen = []
+
+    def score(method, state):
+        seen.append(int(state.step))
+        return {1: 0.1, 2: 0.9, 3: 0.5, 4: 0.2}[int(state.step)]
+
+    train(config, tmp_path / "run", score=score, say=silent)
+    assert seen == [1, 2, 3, 4]
+    assert model_folder.read(tmp_path / "run" / "best").card["step"] == 2
+    assert model_folder.read(tmp_path / "run" / "model").card["step"] == 4
+
+
+def test_identity_training_lowers_its_loss(root, tmp_path):
+    made = identity.default_config()
+    made.data.root, made.data.cache = str(root), str(tmp_path / "records")
+    made.network.widths, made.network.margin_ramp = (4, 8, 8, 8), 1
+    made.steps, made.batch_size, made.log_every, made.optimizer.warmup = 30, 16, 1, 1
+    done = train(made, tmp_path / "run", say=silent)
+    rows = metrics.read_lines(tmp_path / "run")
+    assert np.mean([row["identity_loss"] for row in rows[-5:]]) < 0.8 * np.mean([row["identity_loss"] for row in rows[:5]])
+    found = identity_folder.read(done.model, "")
+    assert found.ours
+    assert found.network.config.embedding == made.network.embedding
+
+
+def test_margin_logits_are_those_of_the_angle():
+    vectors, centres = np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([[1.0, 1.0], [0.0, 3.0]])
+    found = identity.margin_logits(vectors, centres, np.array([0, 0]), jnp.asarray(0.3), 10.0)
+    angle = np.pi / 4
+    np.testing.assert_allclose(
+        found, [[10 * np.cos(angle + 0.3), 0.0], [10 * np.cos(angle + 0.3), 10.0]], rtol=1e-4, atol=2e-3
+    )
+
+
+def refused(config, workdir):
+    with pytest.raises(UserError) as caught:
+        train(config, workdir, say=silent)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    return sentence
+
+
+def test_another_experiments_workdir_is_refused(config, tmp_path):
+    config.steps = 1
+    train(config, tmp_path / "run", say=silent)
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    config.losses.identity = 7.0
+    assert "config.losses.identity was 4.0 and is now 7.0" in refused(config, tmp_path / "run")
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("batch_size", 1, "config.batch_size is 1"),
+        ("steps", 0, "config.steps is 0"),
+        ("method", "deepfake", "there is no method 'deepfake'"),
+        ("data.pairing", "random", "config.data.pairing is 'random'"),
+        ("data.held_out", 1.5, "config.data.held_out is 1.5"),
+        ("data.size", 62, "config.data.size is 62"),
+        ("data.root", "", "config.data.root is empty"),
+        ("identity.weights", "nowhere.ckpt", "nowhere.ckpt"),
+        ("generator.convention", "bgr", "bgr"),
+        ("devices", 64, "config.devices is 64"),
+    ],
+)
+def test_a_wrong_field_is_one_sentence(config, tmp_path, field, value, said):
+    with config.unlocked():
+        config.update_from_flattened_dict({field: value})
+    assert said in refused(config, tmp_path / "run")
+
+
+def test_one_person_is_refused(config, root, tmp_path):
+    alone = tmp_path / "alone"
+    (alone / "p0000").mkdir(parents=True)
+    for file in (root / "p0000").iterdir():
+        (alone / "p0000" / file.name).write_bytes(file.read_bytes())
+    config.data.root = str(alone)
+    assert "one person" in refused(config, tmp_path / "run")
+
+
+def test_a_disk_without_room_is_refused_and_loses_nothing(config, tmp_path, monkeypatch):
+    config.steps = 1
+    train(config, tmp_path / "run", say=silent)
+    config.steps = 2
+
+    class Usage:
+        free = 1000
+
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda folder: Usage)
+    assert "MiB free" in refused(config, tmp_path / "run")
+    monkeypatch.undo()
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoints.ocp.CheckpointManager, "save", full)
+    assert "make room" in refused(config, tmp_path / "run")
+    monkeypatch.undo()
+    assert int(train(config, tmp_path / "run", say=silent).state.step) == 2
+
+
+def test_a_damaged_metrics_file_is_cut_at_the_damage(config, tmp_path):
+    config.steps = 2
+    train(config, tmp_path / "run", say=silent)
+    with (tmp_path / "run" / metrics.FILE).open("a") as file:
+        file.write('{"step": 3, "iden')
+    config.steps = 3
+    train(config, tmp_path / "run", say=silent)
+    assert [row["step"] for row in metrics.read_lines(tmp_path / "run")] == [1, 2, 3]
+
+
+def experiments():
+    return sorted(CONFIGS.glob("*.py"))
+
+
+@pytest.mark.parametrize("path", experiments(), ids=lambda path: path.stem)
+def test_every_experiment_trains_in_small(path, root, known, tmp_path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert json.loads(module.get_config().to_json())
+    small = module.get_test_config()
+    small.data.root, small.data.cache = str(root), str(tmp_path / "records")
+    small.data.held_out = 0.0
+    small.identity.weights = str(known)
+    done = train(small, tmp_path / "run", say=silent)
+    assert done.finished
+    assert all(np.isfinite(value) for row in metrics.read_lines(tmp_path / "run") for value in row.values())
+
+
+def test_the_command_line_sets_fields(tmp_path):
+    path = CONFIGS / "simswap_224.py"
+    made, workdir = command.parse(
+        ["--config", str(path), "--workdir", str(tmp_path), "--config.batch_size=32", "--config.losses.identity=20.0"]
+    )
+    assert (made.batch_size, made.losses.identity, workdir) == (32, 20.0, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--workdir", "x"], "--config is missing"),
+        (["--config", str(CONFIGS / "simswap_224.py")], "--workdir is missing"),
+        (["--config", "nowhere.py", "--workdir", "x"], "nowhere.py"),
+        (["--config", str(CONFIGS / "simswap_224.py"), "--workdir", "x", "--config.batchsize=3"], "batchsize"),
+        (["--config", str(CONFIGS / "simswap_224.py"), "--workdir", "x", "extra"], "'extra'"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence(words, said):
+    with pytest.raises(UserError, match=said):
+        command.parse(words)
+
+
+def test_unknown_method_names_the_known(config):
+    config.method = "other"
+    with pytest.raises(UserError, match="simswap, identity"):
+        methods.build(config, None)
