@@ -17,7 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
     without norm or penalty, an identity weight that grows in, identity vectors computed once.
     """
     config = default_config()
-    config.steps, config.batch_size = 3_600, 16
+    config.steps, config.batch_size = 2_400, 16
     config.data.size = 112
     config.data.alignment = "simswap-frontal"
     config.data.vectors = True
@@ -28,7 +28,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.generator.patch, config.generator.edge_kernel = 2, 3
     config.discriminator.widths, config.discriminator.tail, config.discriminator.norm = (24, 48, 96, 128), 128, "none"
     config.identity.weights = "mobilefacenet_casia.ckpt"
-    config.losses.identity, config.losses.identity_ramp = 4.0, 1200
+    config.losses.identity, config.losses.identity_ramp = 4.0, 800
     config.losses.adversarial, config.losses.gradient_penalty = 0.1, 0.0
     config.losses.feature_matching, config.losses.feature_matching_first = 4.0, 3
     config.optimizer.learning_rate, config.optimizer.discriminator_learning_rate = 1e-3, 5e-4

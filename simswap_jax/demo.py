@@ -168,12 +168,14 @@ def judge(model: Path, people: Path) -> tuple[dict[str, Any], np.ndarray]:
 
 def opening(metrics: dict[str, Any]) -> str:
     """One sentence that says what the numbers mean."""
+    pairs, people = metrics["pairs"], metrics["people"]
+    gain = metrics["psnr_result"] - metrics["psnr_target"]
     return (
-        f"Of {metrics['pairs']} pictures of {metrics['people']} rendered people whom the model never saw, each re-drawn "
-        f"with another's identity, a judge that took no part in training names the right one of {metrics['people']} "
-        f"people in {metrics['retrieval']:.0%} (chance {1 / metrics['people']:.1%}) and finds "
-        f"{metrics['nearer_source']:.0%} nearer to the source than to the target, while the results lie {metrics['psnr_result'] - metrics['psnr_target']:.1f} dB nearer "
-        "to the true answer than the untouched target does."
+        f"Of {pairs} pictures of {people} rendered people whom the model never saw, each re-drawn with another's "
+        f"identity, a judge that took no part in training names the right one of {people} people in "
+        f"{metrics['retrieval']:.0%} (chance {1 / people:.1%}) and finds {metrics['nearer_source']:.0%} nearer to the "
+        f"source than to the target, while the results lie {gain:.1f} dB nearer to the true answer than the untouched "
+        "target does."
     )
 
 

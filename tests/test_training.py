@@ -149,7 +149,9 @@ def test_identity_training_lowers_its_loss(root, tmp_path):
     made.steps, made.batch_size, made.log_every, made.optimizer.warmup = 30, 16, 1, 1
     done = train(made, tmp_path / "run", say=silent)
     rows = metrics.read_lines(tmp_path / "run")
-    assert np.mean([row["identity_loss"] for row in rows[-5:]]) < 0.8 * np.mean([row["identity_loss"] for row in rows[:5]])
+    assert np.mean([row["identity_loss"] for row in rows[-5:]]) < 0.8 * np.mean(
+        [row["identity_loss"] for row in rows[:5]]
+    )
     found = identity_folder.read(done.model, "")
     assert found.ours
     assert found.network.config.embedding == made.network.embedding

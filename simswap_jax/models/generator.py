@@ -42,7 +42,7 @@ class GeneratorConfig:
       first_down: number in the name of the first down-sampling: 1, or 0 in the 512 preset.
       patch: pixels are folded into channels by this factor before ``first_layer`` and unfolded after ``last_layer``;
         1 is the paper's, 2 makes small models affordable on a CPU.
-      edge_kernel: window of ``first_layer`` and ``last_layer``; 7 is the paper's, 3 sees nearly as far where patch is 2.
+      edge_kernel: window of ``first_layer`` and ``last_layer``; 7 is the paper's, 3 does where patch is 2.
       dtype: what layers compute in; parameters, statistics and norms are float32 always.
       remat: recompute the ID blocks in the backward pass instead of keeping their maps.
     """

@@ -1,4 +1,4 @@
-"""Value conventions: what numbers stand for a picture inside a network (SIMSWAP.md names them `unit` and `imagenet`)."""
+"""Value conventions: what numbers stand for a picture inside a network, `unit` or `imagenet`."""
 
 import jax
 import jax.numpy as jnp
