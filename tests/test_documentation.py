@@ -1,0 +1,193 @@
+"""What the pages say exists: commands parse, links and files are there, the tree in docs/design.md is the tree."""
+
+import argparse
+import ast
+import importlib
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from simswap_jax import cli
+from simswap_jax.training import command, loop
+from simswap_jax.training.config import default_config
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "simswap_jax"
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(PACKAGE.glob("pretrained/**/*.md"))]
+EXPERIMENTS = sorted(ROOT.glob("ml_collections_configs/*.py"))
+PLACEHOLDERS = {"EXPERIMENT.py": "ml_collections_configs/simswap_224.py"}
+MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|Users|work|tmp|mnt)/")
+
+
+def named(path):
+    return str(path.relative_to(ROOT))
+
+
+def command_lines(program):
+    """(page, words) of every line that calls the program, in fenced blocks and in the experiments' docstrings."""
+    found = []
+    for page in [*PAGES, *EXPERIMENTS]:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for line in text.splitlines():
+            call = line.strip().removeprefix("Command:").strip()
+            if call.startswith(f"{program} ") and "…" not in call:
+                words = shlex.split(call, comments=True)
+                found.append((named(page), [PLACEHOLDERS.get(word, word) for word in words]))
+    return found
+
+
+def cases(program):
+    return [pytest.param(words, id=f"{page}-{number}") for number, (page, words) in enumerate(command_lines(program))]
+
+
+class Parsed(Exception):
+    """The arguments were understood; what they ask for is not done."""
+
+
+@pytest.fixture
+def only_parse(monkeypatch):
+    parse = argparse.ArgumentParser.parse_args
+
+    def stop(self, *arguments, **options):
+        parse(self, *arguments, **options)
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
+
+
+# ml_collections loads experiment files in a way that Python 3.12 drops; the warning is about its code.
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+@pytest.mark.parametrize("words", cases("simswap-jax"))
+def test_every_command_parses(words, only_parse, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    verb, rest = words[1], words[2:]
+    if verb == "train":
+        config, _ = command.parse(rest)
+        assert config.steps > 0  # the experiment file is read when it is first looked at
+        return
+    assert verb in cli.VERBS
+    with pytest.raises(Parsed):
+        cli.main([verb, *rest])
+
+
+@pytest.mark.parametrize("words", cases("python -m"))
+def test_every_module_that_is_run_parses(words, only_parse):
+    with pytest.raises(Parsed):
+        importlib.import_module(words[2]).main(words[3:])
+
+
+def test_a_wrong_command_would_be_seen(only_parse, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["doctor", "--nonsense"])
+    assert "--nonsense" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", cases("make"))
+def test_every_make_target_exists(words):
+    assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_readme_shows_every_verb_and_the_two_commands():
+    shown = {words[1] for page, words in command_lines("simswap-jax") if page == "README.md"}
+    assert shown >= set(cli.VERBS) - {"demo"}
+    assert [words for page, words in command_lines("make") if page == "README.md"] == [
+        ["make", "demo"],
+        ["make", "test"],
+    ]
+
+
+def test_extras_are_those_of_setup():
+    calls = [node for node in ast.walk(ast.parse((ROOT / "setup.py").read_text())) if isinstance(node, ast.Call)]
+    given = next(key.value for call in calls for key in call.keywords if key.arg == "extras_require")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = readme.split("| extra | for |")[1].split("\n\n")[0]
+    assert set(re.findall(r"`([a-z]+)`(?=[^|]*\| )", table)) == {key.value for key in given.keys}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("#"):
+            headings = [heading.strip().lower().replace(" ", "-") for heading in re.findall(r"^#+ (.*)", text, re.M)]
+            assert target[1:] in headings
+        elif not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{named(page)} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_named_files_and_modules_exist(page):
+    here = [path for path in tracked() if "tests/golden" not in path]
+    spans = re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8"))
+    for name in (span for span in spans if re.fullmatch(r"[\w./]+\.(py|yaml|toml)", span) and span not in PLACEHOLDERS):
+        assert any(path == name or path.endswith(f"/{name}") for path in here), f"{named(page)} names {name}"
+    for name in (span for span in spans if re.fullmatch(r"simswap_jax(\.\w+)+", span)):
+        path = ROOT.joinpath(*name.split("."))
+        assert path.is_dir() or path.with_suffix(".py").is_file(), f"{named(page)} names {name}"
+
+
+def tree():
+    """Paths below the repository that the tree of docs/design.md names; folders end with a slash."""
+    block = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").split("```\n")[1]
+    parents, paths = [], []
+    for line in block.splitlines():
+        name, depth = line.split()[0], (len(line) - len(line.lstrip())) // 2
+        paths.append("".join(parents[:depth]) + name)
+        if name.endswith("/"):
+            parents[depth:] = [name]
+    return paths
+
+
+def test_the_tree_in_the_design_is_the_tree():
+    paths = tree()
+    assert len(paths) == len(set(paths))
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    modules = {named(path) for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
+    assert {path for path in paths if path.endswith(".py")} == modules
+
+
+def test_every_field_of_an_experiment_is_explained():
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    fields = loop.flat(default_config().to_dict())
+    missing = [name for name in fields if f"`{name}`" not in page and f"`.{name.split('.')[-1]}`" not in page]
+    assert missing == []
+    free = page.split("These fields may change")[1].split("Any other difference")[0]
+    assert set(re.findall(r"`([\w.]+)`", free)) == loop.FREE
+
+
+def test_the_python_example_names_what_is_there():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    imports = [
+        node
+        for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.ImportFrom)
+    ]
+    assert imports
+    for node in imports:
+        module = importlib.import_module(node.module)
+        assert all(hasattr(module, alias.name) for alias in node.names)
+
+
+def tracked():
+    """Paths of the files that git keeps, or would add."""
+    ask = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(ask, cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("this is no git checkout")
+    return listed.stdout.splitlines()
+
+
+def test_no_path_of_a_machine_is_named():
+    found = []
+    for name in tracked():
+        path = ROOT / name
+        if not path.is_file() or path.suffix in {".npz", ".safetensors", ".png"}:
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if MACHINE_PATH.search(line):
+                found.append(f"{name}:{number}: {line.strip()}")
+    assert found == []
