@@ -24,17 +24,21 @@ def parse(arguments: Sequence[str]) -> tuple[object, Path]:
       UserError: a flag is unknown or missing, or the experiment file cannot be read.
     """
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file(
-        "config", None, "the experiment", flag_values=values, sys_argv=["train", *arguments]
-    )
-    flags.DEFINE_string("workdir", None, "where everything goes", flag_values=values)
     try:
+        config_flags.DEFINE_config_file(
+            "config", None, "the experiment", flag_values=values, sys_argv=["train", *arguments]
+        )
+        flags.DEFINE_string("workdir", None, "where everything goes", flag_values=values)
         left = values(["train", *arguments])[1:]
         config, workdir = values.config, values.workdir
+        if config is not None:
+            config.to_dict()  # a file that could not be read says so only when it is used
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"the command line cannot be read: {str(error).splitlines()[0]}") from error
-    except OSError as error:
-        raise UserError(f"the experiment file cannot be read: {error.strerror}: {error.filename}.") from error
+        said = " ".join(str(error.args[0] if error.args else error).split())
+        raise UserError(f"the command line cannot be read: {said}") from error
+    except Exception as error:  # the experiment file is a program: anything may come out of it
+        last = str(error).strip().splitlines()[-1:] or [""]
+        raise UserError(f"the experiment file cannot be run ({type(error).__name__}: {last[0].strip()}).") from error
     if left:
         raise UserError(f"'{left[0]}' is not understood; fields are set as --config.name=value.")
     if config is None or workdir is None:

@@ -3,8 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from importlib.util import find_spec
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ class Writers:
         fresh.replace(self._path)
         self._say = say
         self._tensorboard: Any = None
-        if find_spec("tensorflow") and find_spec("tensorboard"):  # clu's writers need both
+        with suppress(ImportError):  # clu's writers need TensorFlow and TensorBoard
             from clu.metric_writers import SummaryWriter
 
             self._tensorboard = SummaryWriter(str(workdir / "tensorboard"))
