@@ -14,7 +14,7 @@ from small_model import faces, write_small_model
 from simswap_jax import FaceSwapper, cli
 from simswap_jax.data.pictures import read_picture
 from simswap_jax.errors import UserError
-from simswap_jax.evaluation import judges, protocol, trial
+from simswap_jax.evaluation import command, judges, protocol, trial
 from simswap_jax.interop import identity_folder, model_folder
 from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.swapping.provenance import SOURCE_TYPE, read_marks
@@ -230,3 +230,11 @@ def test_head_pose_follows_the_landmarks_and_the_mirror(outside):
     assert np.corrcoef(angles[:, 0], nose)[0, 1] < -0.85
     assert np.abs(angles[:, 0] + mirrored[:, 0]).mean() < 4
     assert np.abs(angles[:, 1] - mirrored[:, 1]).mean() < 4
+
+
+def test_people_the_model_has_seen_are_not_judged():
+    assert command.fraction_to_judge(None, 0.3) == 0.3
+    assert command.fraction_to_judge(None, 0.0) == 0.12
+    assert command.fraction_to_judge(0.1, 0.3) == 0.1
+    with pytest.raises(UserError, match=r"held out 0.12"):
+        command.fraction_to_judge(0.5, 0.12)

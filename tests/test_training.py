@@ -191,6 +191,7 @@ def test_another_experiments_workdir_is_refused(config, tmp_path):
         ("method", "deepfake", "there is no method 'deepfake'"),
         ("data.pairing", "random", "config.data.pairing is 'random'"),
         ("data.held_out", 1.5, "config.data.held_out is 1.5"),
+        ("data.alignment", "crooked", "config.data.alignment is 'crooked'"),
         ("data.size", 62, "config.data.size is 62"),
         ("data.root", "", "config.data.root is empty"),
         ("identity.weights", "nowhere.ckpt", "nowhere.ckpt"),

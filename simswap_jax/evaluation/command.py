@@ -50,11 +50,12 @@ def main(arguments: Sequence[str]) -> int:
     if options.output.is_file():
         raise UserError(f"{options.output} is a file; name a folder for the results.")
     people = {name: files for name, files in list_people(options.data).items() if files}
+    swapper = FaceSwapper.from_pretrained(options.model)
+    options.held_out_fraction = fraction_to_judge(options.held_out_fraction, swapper.model.card.get("held_out", 0.0))
     chosen = chosen_people(options, people)
     plan = protocol.load(options.protocol) if options.protocol else None
     pose = HeadPose(options.pose) if options.pose else None
     judge = open_recogniser(options.judge)
-    swapper = FaceSwapper.from_pretrained(options.model)
 
     pictures = sum(map(len, people.values()))
     album, broken = judge_everybody(judge, people, Progress(pictures, "pictures judged", to_terminal))
@@ -106,13 +107,33 @@ def parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="head-pose network (.onnx) to measure pose with, for simswap-frontal crops",
     )
-    add("--held-out-fraction", type=float, default=0.12, help="part of the people to swap, by name (default 0.12)")
+    add(
+        "--held-out-fraction",
+        type=float,
+        help="part of the people to swap, by name (default: what the model's training held out)",
+    )
     add("--held-out-seed", type=int, default=0, help="the training's seed of that choice (default 0)")
     add("--pairs", type=int, default=500, help="how many swaps (default 500)")
     add("--seed", type=int, default=0, help="of drawing the pairs (default 0)")
     add("--protocol", type=Path, metavar="FILE", help="a pairs.json of an earlier evaluation, instead of drawing")
     add("--output", type=Path, required=True, metavar="FOLDER", help="where metrics.json, sheet.png and index.html go")
     return parse
+
+
+def fraction_to_judge(asked: float | None, kept_out: float) -> float:
+    """The part of the people to judge, given what was asked for and what the model's card says its training held out.
+
+    Raises:
+      UserError: people whom the model was trained on would be judged as if it had never seen them.
+    """
+    if asked is None:
+        return kept_out or 0.12
+    if kept_out and asked > kept_out:
+        raise UserError(
+            f"--held-out-fraction is {asked}, but the model's training held out {kept_out}: people whom it has seen "
+            "would be judged; leave the flag out."
+        )
+    return asked
 
 
 def chosen_people(options: argparse.Namespace, people: Mapping[str, Sequence[Path]]) -> list[str]:

@@ -113,6 +113,14 @@ def resize_nearest(x: Array, height: int, width: int) -> Array:
     return x[:, rows][:, :, columns]
 
 
+def resize_area(x: Array, height: int, width: int) -> Array:
+    """Means of whole blocks. [B,H,W,C] → [B,height,width,C], H and W multiples of height and width."""
+    b, h, w, c = x.shape
+    if h % height or w % width:
+        raise ValueError(f"A picture of {h}×{w} has no whole blocks for {height}×{width}; use a multiple of that.")
+    return jnp.mean(x.reshape(b, height, h // height, width, w // width, c), (2, 4))
+
+
 def resize_bilinear_corners(x: Array, height: int, width: int) -> Array:
     """Bilinear with ``align_corners=True``: the corner pixels stay corner pixels. [B,H,W,C] → [B,height,width,C]."""
 

@@ -11,7 +11,7 @@ from simswap_jax.errors import UserError
 USAGE = """usage: simswap-jax train --config EXPERIMENT.py --workdir FOLDER [--config.field=value …]
 
 Trains, or goes on where FOLDER stopped. Ctrl-C saves and ends; the same command goes on at the next batch.
-  --config    an experiment file with get_config(); EXPERIMENT.py:test takes its small get_test_config()
+  --config    an experiment file: a Python program with get_config()
   --workdir   gets checkpoints, metrics.jsonl, samples and, at the end, model (the model folder)
 Any field of the experiment can be changed: --config.data.root=FOLDER --config.batch_size=32 --config.steps=10000
 """
@@ -55,5 +55,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     config, workdir = parse(arguments)
     from simswap_jax.training.loop import train
+    from simswap_jax.training.parallel import use_cpu_cores
 
+    if config.devices == 0:
+        use_cpu_cores(config.batch_size)
     return 0 if train(config, workdir).finished else 3

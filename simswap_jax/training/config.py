@@ -3,6 +3,7 @@
 import ml_collections
 
 from simswap_jax.errors import UserError
+from simswap_jax.interop import model_folder
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -95,6 +96,11 @@ def check(config: ml_collections.ConfigDict) -> None:
         raise UserError(f"config.steps is {config.steps}; it must be at least 1.")
     if config.method == "simswap" and config.data.pairing not in ("alternate", "mixed"):
         raise UserError(f"config.data.pairing is '{config.data.pairing}'; use 'alternate' (the paper's) or 'mixed'.")
+    if config.data.alignment not in model_folder.ALIGNMENTS:
+        raise UserError(
+            f"config.data.alignment is '{config.data.alignment}'; use the template that the pictures were aligned to: "
+            f"{', '.join(model_folder.ALIGNMENTS)}."
+        )
     if not 0.0 <= config.data.held_out < 1.0:
         raise UserError(f"config.data.held_out is {config.data.held_out}; it is a share of the people, 0 to below 1.")
     if config.optimizer.decay not in ("constant", "cosine"):

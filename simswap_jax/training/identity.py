@@ -183,6 +183,7 @@ def build(config: ml_collections.ConfigDict, people: People) -> IdentityTraining
             widths=tuple(fields.widths),
             size=tuple(fields.size),
             frame=tuple(fields.size),
+            resize="area",  # as the loader makes the pictures that it is trained on
             embedding=fields.embedding,
             values="symmetric",
         )

@@ -1,6 +1,8 @@
 """Runs a method's step on the devices: one jitted program, state donated, batch shared over the `data` axis."""
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import jax
@@ -10,6 +12,23 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from simswap_jax.errors import UserError
 from simswap_jax.training.method import Method, Metrics
 from simswap_jax.training.state import PyTree, TrainState
+
+
+def use_cpu_cores(batch_size: int) -> None:
+    """Let a CPU's cores share the batch as devices do; call it before JAX makes its first array.
+
+    XLA's CPU back end runs many small operations on one thread: two halves of the batch on two cores made the demo's
+    step a quarter faster. Does nothing where JAX has started, where ``JAX_NUM_CPU_DEVICES`` says how many, or where
+    the devices are not CPUs.
+
+    Args:
+      batch_size: is divided by the number of devices.
+    """
+    if "JAX_NUM_CPU_DEVICES" in os.environ:
+        return
+    cores = os.cpu_count() or 1
+    with suppress(RuntimeError):  # JAX has started
+        jax.config.update("jax_num_cpu_devices", max(n for n in range(1, cores + 1) if batch_size % n == 0))
 
 
 class Runner:

@@ -14,7 +14,7 @@ from jax import Array
 from simswap_jax.models.identity.arcface import ArcFace
 from simswap_jax.models.identity.iresnet import IResNet
 from simswap_jax.models.identity.mobilefacenet import MobileFaceNet
-from simswap_jax.models.layers import resize_bicubic, resize_nearest
+from simswap_jax.models.layers import resize_area, resize_bicubic, resize_nearest
 from simswap_jax.models.values import to_convention
 
 _DEPTHS = {
@@ -35,6 +35,9 @@ class IdentityConfig:
       size: height and width of the network's input.
       frame: height and width that a face crop is resized to; ``size`` is cut from its middle (MobileFaceNet sees
         columns 8 to 103 of 112).
+      resize: how crops of another size come to the frame: ``"bicubic"``, torch's, as published networks expect, or
+        ``"area"``, means of whole blocks (the crop's size must be a multiple of the frame's). Bicubic without
+        anti-aliasing skips pixels, and a generator trained through it learns to hide patterns there.
       embedding: length of the vector.
       values: for x in [0,1], ``"imagenet"``: (x − mean)/std; ``"symmetric"``: 2x − 1; ``"symmetric128"``:
         (255x − 127.5)/128.
@@ -50,6 +53,7 @@ class IdentityConfig:
     se: bool = False
     size: tuple[int, int] = (112, 112)
     frame: tuple[int, int] = (112, 112)
+    resize: str = "bicubic"
     embedding: int = 512
     values: str = "symmetric"
     dtype: str = "float32"
@@ -60,6 +64,8 @@ class IdentityConfig:
             object.__setattr__(self, field, tuple(int(value) for value in getattr(self, field)))
         if self.family not in _MODULES:
             raise ValueError(f"{self.family!r} is no identity network; choose one of {', '.join(_MODULES)}.")
+        if self.resize not in ("bicubic", "area"):
+            raise ValueError(f"{self.resize!r} is no way of resizing; choose bicubic or area.")
         if self.values not in _VALUES:
             raise ValueError(f"{self.values!r} is no value range; choose one of {', '.join(_VALUES)}.")
         if not {self.dtype, self.products} <= {"float32", "bfloat16"}:
@@ -134,7 +140,8 @@ class IdentityNetwork:
 
         Args:
           pictures: RGB in [0,1], [B,H,W,3], aligned.
-          method: how to resize: torch's ``"bicubic"`` (training) or ``"nearest"`` (the release's inference).
+          method: how to resize: torch's ``"bicubic"`` (training) or ``"nearest"`` (the release's inference); a network
+            whose ``resize`` is ``"area"`` takes means in either case.
 
         Returns:
           [B, *size, 3] in the network's values. Linear in the pictures: nothing is clipped.
@@ -143,7 +150,8 @@ class IdentityNetwork:
             raise ValueError(f"{method!r} is no way of resizing; choose one of {', '.join(_RESIZES)}.")
         height, width = self.config.frame
         if pictures.shape[1:3] != (height, width):
-            pictures = _RESIZES[method](pictures, height, width)
+            resize = resize_area if self.config.resize == "area" else _RESIZES[method]
+            pictures = resize(pictures, height, width)
         top, left = (height - self.config.size[0]) // 2, (width - self.config.size[1]) // 2
         pictures = pictures[:, top : top + self.config.size[0], left : left + self.config.size[1]]
         return _VALUES[self.config.values](pictures)
