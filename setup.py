@@ -10,7 +10,7 @@ DEV = ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "mypy>=1.13", "import-lint
 setup(
     name="simswap-jax",
     version="0.1.0",
-    description="SimSwap (ACM MM 2020) in JAX and Flax: face swapping of arbitrary identities, trained on TPU pods and GPUs",
+    description="SimSwap (ACM MM 2020) in JAX and Flax: face swapping of arbitrary identities",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

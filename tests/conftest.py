@@ -1,4 +1,4 @@
-"""What every test stands on: CPU, no silent rank promotion, one compilation cache, where outside files lie."""
+"""What every test stands on: CPU, no silent rank promotion, one compilation cache, no fetching, outside files."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("SIMSWAP_JAX_OFFLINE", "1")
 
 import jax
 import pytest

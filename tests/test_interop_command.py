@@ -49,6 +49,9 @@ def place(tmp_path, monkeypatch):
     weight_files.save(tw.identity_state_dict(NETWORK, identity_variables()), tmp_path / "identity.safetensors")
     face = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
     cv2.imwrite(str(tmp_path / "face.png"), face)
+    whole = (tmp_path / "net_G.pth").read_bytes()
+    for name, content in {"half": whole[: len(whole) // 2], "empty": b"", "notes": b"my notes on weights\n"}.items():
+        (tmp_path / f"{name}.pth").write_bytes(content)
     return tmp_path
 
 
@@ -144,6 +147,10 @@ def test_a_preset_settles_what_it_is_known_for(monkeypatch):
         (["net_G.pth", *TOLD[:2], "--face-size", "32", "--alignment", "mine"], "the alignment 'mine'"),
         (["net_G.pth", "--part", "ema", *TOLD], "has no part 'ema'"),
         (["face.png", *TOLD], "of no kind known here"),
+        (["half.pth", *TOLD], "half.pth is damaged; fetch it again."),
+        (["empty.pth", *TOLD], "empty.pth is empty; fetch it again."),
+        (["notes.pth", *TOLD], "notes.pth is a text file, not weights"),
+        ([".", *TOLD], "is a folder"),
     ],
 )
 def test_what_cannot_be_imported_is_one_sentence_and_leaves_nothing(place, capsys, words, sentence):
@@ -170,6 +177,7 @@ FAULTS = {
         lambda w: {**w, "last_layer.1.bias": np.ones(3, np.uint8)},
         "last_layer.1.bias of net_G.pth holds uint8",
     ),
+    "a stray level": (lambda w: {**w, "down7.0.weight": np.ones(3, np.float32)}, "does not use: down7.0.weight"),
     "another network": (lambda w: {"conv1.weight": np.ones((4, 3, 3, 3), np.float32)}, "not a SimSwap generator"),
 }
 
@@ -254,7 +262,8 @@ def test_what_cannot_be_exported_is_one_sentence(place, capsys, words, sentence)
     assert not (place / words[2]).exists()
 
 
-def test_doctor_says_what_is_here_and_what_is_missing_for_what(place, capsys):
+def test_doctor_says_what_is_here_and_what_is_missing_for_what(place, capsys, monkeypatch):
+    monkeypatch.delenv("SIMSWAP_JAX_OFFLINE")
     (place / "latest_net_G.pth").write_bytes(b"anything")
     assert cli.main(["doctor"]) == 0
     said = capsys.readouterr().out
@@ -271,6 +280,14 @@ def test_doctor_says_what_is_here_and_what_is_missing_for_what(place, capsys):
     states = json.loads(capsys.readouterr().out)
     assert states["face_detection_yunet.onnx"]["state"] == "wrong"
     assert states["latest_net_G.pth"] == {"state": "unchecked", "path": str(place / "latest_net_G.pth")}
+
+
+def test_doctor_fetches_nothing_offline(place, capsys):
+    assert cli.main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert "fetched when needed" not in said
+    assert "(SIMSWAP_JAX_OFFLINE forbids to fetch it)" in said
+    assert "face_detection_yunet.onnx" in next(line for line in said.splitlines() if line.startswith("swap "))
 
 
 def test_a_wrong_use_of_an_imported_folder_is_refused(place):

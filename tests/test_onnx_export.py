@@ -23,7 +23,7 @@ SHAPES = {
     "224": {"widths": (8, 8, 16, 16), "blocks": 2},
     "224-deep": {"widths": (8, 8, 16, 16, 16), "blocks": 2, "convention": "imagenet"},
     "512": {"widths": (4, 8, 8, 16, 16), "blocks": 2, "first_down": 0},
-    "patch": {"widths": (8, 8, 16), "blocks": 2, "patch": 2, "convention": "imagenet"},
+    "patch": {"widths": (8, 8, 16), "blocks": 2, "patch": 2, "edge_kernel": 3, "convention": "imagenet"},
 }
 
 

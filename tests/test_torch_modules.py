@@ -147,3 +147,32 @@ def test_mobilefacenet(tmp_path):
     module = loaded(MobileFaceNet(), state_dict, tmp_path / "mobilefacenet.pth")
     x = images(2, 112, 96, 3) * 2 - 1
     agree(network.apply(variables, jnp.asarray(x)), module(nchw(x)))
+
+
+def test_generator_of_our_own_shape(tmp_path):
+    """Folded pixels and a small window at the edges: the names are SimSwap's, the shape is no public one."""
+    import torch
+    from torch_networks import Generator
+
+    config = GeneratorConfig(widths=(8, 12, 16), blocks=2, identity_size=32, patch=2, edge_kernel=3)
+    given = weights(torch_layouts.generator(config))
+    generator, variables = tw.load_generator(given)
+    assert generator.config == config
+    state_dict = tw.generator_state_dict(generator, variables)
+    same(state_dict, given)
+    module = Generator(config.widths, config.blocks, 32, 1, tanh=True, patch=2, edge=3)
+    module = loaded(module, state_dict, tmp_path / "net_G.pth")
+    x, v = images(2, 48, 64, 3), images(2, 32)
+    agree(generator.apply(variables, jnp.asarray(x), jnp.asarray(v)), module(nchw(x), torch.from_numpy(v)))
+
+
+def test_face_parsing(tmp_path):
+    from torch_networks import BiSeNet
+
+    given = weights(torch_layouts.face_parsing(19))
+    network, variables = tw.load_face_parsing(given)
+    state_dict = tw.face_parsing_state_dict(network, variables)
+    same(state_dict, given)
+    module = loaded(BiSeNet(19), state_dict, tmp_path / "79999_iter.pth")
+    x = images(2, 96, 128, 3) * 4 - 2
+    agree(network.apply(variables, jnp.asarray(x)), module(nchw(x)))

@@ -116,6 +116,7 @@ def small_weights(config=SMALL):
     [
         SMALL,
         GeneratorConfig(widths=(4, 6, 6, 8), blocks=1, identity_size=3, first_down=0, patch=2, convention="imagenet"),
+        GeneratorConfig(widths=(4, 6), blocks=1, identity_size=3, patch=2, edge_kernel=3),
     ],
 )
 def test_any_generators_shape_is_read_from_its_keys(config):
@@ -174,13 +175,27 @@ def test_two_scales():
         tw.load_discriminator()
 
 
-def test_files_there_and_back(tmp_path):
-    weights = small_weights()
+@pytest.mark.parametrize("shape", [{}, {"patch": 2, "edge_kernel": 3}])
+def test_files_there_and_back(tmp_path, shape):
+    config = dataclasses.replace(SMALL, **shape)
+    weights = small_weights(config)
     _, variables = tw.load_generator(weights)
-    tw.save(tw.generator_state_dict(Generator(SMALL), variables), tmp_path / "x.safetensors")
+    tw.save(tw.generator_state_dict(Generator(config), variables), tmp_path / "x.safetensors")
     generator, again = tw.load_generator(tmp_path / "x.safetensors")
-    assert generator.config == SMALL
+    assert generator.config == config
     jax.tree.map(np.testing.assert_array_equal, again, variables)
+    state_dict = tw.generator_state_dict(generator, again)
+    assert list(state_dict) == list(weights)
+    jax.tree.map(np.testing.assert_array_equal, state_dict, weights)
+
+
+def test_a_file_that_was_read_is_not_read_again(tmp_path):
+    tw.save(small_weights(), tmp_path / "x.safetensors")
+    content = weight_files.read(tmp_path / "x.safetensors")
+    (tmp_path / "x.safetensors").unlink()
+    assert tw.load_generator(content)[0].config == SMALL
+    with pytest.raises(UserError, match=r"x\.safetensors has no key conv_out"):
+        tw.load_face_parsing(content)
 
 
 # --- faults ---------------------------------------------------------------------------------------------------------
@@ -197,10 +212,25 @@ def test_a_missing_or_misshapen_key_is_named(key):
             tw.load_generator({**weights, key: np.zeros((2, *weights[key].shape), np.float32)})
 
 
-@pytest.mark.parametrize("key", ["extra.weight", "BottleNeck.7.conv1.1.bias", "down99999999999.0.weight", "fc.weight"])
+STRAY = [
+    *("extra.weight", "fc.weight", "BottleNeck.7.conv1.1.bias", "BottleNeck.2.conv1.1.bias", "down0.0.weight"),
+    *("down2.0.weight", "down9.0.weight", "up9.1.bias", "down99999999999.0.weight"),
+]
+
+
+@pytest.mark.parametrize("key", STRAY)
 def test_an_unused_key_is_named(key):
-    with pytest.raises(UserError, match=key.replace(".", r"\.") if "7" not in key else "BottleNeck"):
+    with pytest.raises(UserError, match=f"does not use: {key.replace('.', '[.]')}; remove it"):
         tw.load_generator({**small_weights(), key: np.zeros(3, np.float32)})
+
+
+def test_a_faulty_generator_is_not_said_to_be_none():
+    weights = small_weights(dataclasses.replace(SMALL, widths=(4, 6, 8)))
+    del weights["down1.0.weight"]
+    with pytest.raises(
+        UserError, match=r"^the mapping has no key down1\.0\.weight, though it looks like a SimSwap gen"
+    ):
+        tw.load_generator(weights)
 
 
 def test_what_the_weights_are_not():

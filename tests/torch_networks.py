@@ -35,13 +35,26 @@ class IDBlock(nn.Module):
         return x + self.style2(self.conv2(y), identity)
 
 
+def fold(x, factor):
+    """Squares of pixels as channels, in the order row, column, colour."""
+    b, _, h, w = x.shape
+    x = F.pixel_unshuffle(x, factor).view(b, 3, factor**2, h // factor, w // factor)
+    return x.transpose(1, 2).flatten(1, 2)
+
+
+def unfold(x, factor):
+    b, _, h, w = x.shape
+    return F.pixel_shuffle(x.view(b, factor**2, 3, h, w).transpose(1, 2).flatten(1, 2), factor)
+
+
 class Generator(nn.Module):
     """`first` is the number in the name of the first down-sampling; `tanh` the unit convention's head."""
 
-    def __init__(self, widths, blocks, identity, first, tanh):
+    def __init__(self, widths, blocks, identity, first, tanh, patch=1, edge=7):
         super().__init__()
-        self.tanh, self.numbers = tanh, [first + i for i in range(len(widths) - 1)]
-        start = nn.ReflectionPad2d(3), nn.Conv2d(3, widths[0], 7), nn.BatchNorm2d(widths[0]), nn.ReLU()
+        self.tanh, self.numbers, self.patch = tanh, [first + i for i in range(len(widths) - 1)], patch
+        pixels, pad = 3 * patch**2, nn.ReflectionPad2d(edge // 2)
+        start = pad, nn.Conv2d(pixels, widths[0], edge), nn.BatchNorm2d(widths[0]), nn.ReLU()
         self.first_layer = nn.Sequential(*start)
         for number, before, after in zip(self.numbers, widths, widths[1:]):
             conv = nn.Conv2d(before, after, 3, stride=2, padding=1)
@@ -51,17 +64,17 @@ class Generator(nn.Module):
             double = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
             conv = nn.Conv2d(before, after, 3, padding=1)
             setattr(self, f"up{number}", nn.Sequential(double, conv, nn.BatchNorm2d(after), nn.ReLU()))
-        self.last_layer = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(widths[0], 3, 7))
+        self.last_layer = nn.Sequential(pad, nn.Conv2d(widths[0], pixels, edge))
 
     def forward(self, x, identity):
-        x = self.first_layer(x)
+        x = self.first_layer(fold(x, self.patch))
         for number in self.numbers:
             x = getattr(self, f"down{number}")(x)
         for block in self.BottleNeck:
             x = block(x, identity)
         for number in self.numbers[::-1]:
             x = getattr(self, f"up{number}")(x)
-        x = self.last_layer(x)
+        x = unfold(self.last_layer(x), self.patch)
         return (torch.tanh(x) + 1) / 2 if self.tanh else x
 
 
@@ -215,3 +228,108 @@ class MobileFaceNet(nn.Module):
     def forward(self, x):
         x = self.conv2(self.blocks(self.dw_conv1(self.conv1(x))))
         return self.linear1(self.linear7(x)).flatten(1)
+
+
+class ConvNormReLU(nn.Module):
+    def __init__(self, before, after, kernel):
+        super().__init__()
+        self.conv = nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=False)
+        self.bn = nn.BatchNorm2d(after)
+
+    def forward(self, x):
+        return F.relu(self.bn(self.conv(x)))
+
+
+class BasicBlock(nn.Module):
+    def __init__(self, before, after, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(after)
+        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(after)
+        if before != after:
+            self.downsample = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(y + (self.downsample(x) if hasattr(self, "downsample") else x))
+
+
+class ResNet18(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        for stage, (before, after) in enumerate(pairwise((64, 64, 128, 256, 512)), start=1):
+            blocks = BasicBlock(before, after, 2 if stage > 1 else 1), BasicBlock(after, after, 1)
+            setattr(self, f"layer{stage}", nn.Sequential(*blocks))
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        f8 = self.layer2(self.layer1(x))
+        f16 = self.layer3(f8)
+        return f8, f16, self.layer4(f16)
+
+
+class Attention(nn.Module):
+    def __init__(self, before):
+        super().__init__()
+        self.conv = ConvNormReLU(before, 128, 3)
+        self.conv_atten = nn.Conv2d(128, 128, 1, bias=False)
+        self.bn_atten = nn.BatchNorm2d(128)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return x * torch.sigmoid(self.bn_atten(self.conv_atten(x.mean((2, 3), keepdim=True))))
+
+
+class ContextPath(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.resnet = ResNet18()
+        self.arm16, self.arm32 = Attention(256), Attention(512)
+        self.conv_head32, self.conv_head16 = ConvNormReLU(128, 128, 3), ConvNormReLU(128, 128, 3)
+        self.conv_avg = ConvNormReLU(512, 128, 1)
+
+    def forward(self, x):
+        f8, f16, f32 = self.resnet(x)
+        a = self.arm32(f32) + self.conv_avg(f32.mean((2, 3), keepdim=True))
+        b = self.conv_head32(F.interpolate(a, f16.shape[2:], mode="nearest"))
+        c = self.arm16(f16) + b
+        return f8, self.conv_head16(F.interpolate(c, f8.shape[2:], mode="nearest"))
+
+
+class Fusion(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convblk = ConvNormReLU(256, 256, 1)
+        self.conv1 = nn.Conv2d(256, 64, 1, bias=False)
+        self.conv2 = nn.Conv2d(64, 256, 1, bias=False)
+
+    def forward(self, f8, d):
+        f = self.convblk(torch.cat([f8, d], 1))
+        return f * torch.sigmoid(self.conv2(F.relu(self.conv1(f.mean((2, 3), keepdim=True))))) + f
+
+
+class Head(nn.Module):
+    def __init__(self, before, width, classes):
+        super().__init__()
+        self.conv = ConvNormReLU(before, width, 3)
+        self.conv_out = nn.Conv2d(width, classes, 1, bias=False)
+
+    def forward(self, x):
+        return self.conv_out(self.conv(x))
+
+
+class BiSeNet(nn.Module):
+    """The heads on 128 channels serve its training only."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.cp, self.ffm = ContextPath(), Fusion()
+        self.conv_out = Head(256, 256, classes)
+        self.conv_out16, self.conv_out32 = Head(128, 64, classes), Head(128, 64, classes)
+
+    def forward(self, x):
+        logits = self.conv_out(self.ffm(*self.cp(x)))
+        return F.interpolate(logits, x.shape[2:], mode="bilinear", align_corners=True)

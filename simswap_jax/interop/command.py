@@ -94,9 +94,7 @@ def import_main(arguments: Sequence[str]) -> int:
     known = not options.file.exists() and options.file.name in weights.catalogue()
     path = weights.find(options.file.name, "import") if known else options.file
     content = weight_files.read(path, options.part)
-    # a path stands in the sentence when a key is at fault; a part of a file has to go as a mapping
-    source = content.path if options.part is None else content.tensors
-    generator, variables = torch_weights.load_generator(source, preset=options.preset)
+    generator, variables = torch_weights.load_generator(content, preset=options.preset)
     config = generator.config
     size, alignment = _crops(config, options)
     steps.say(f"reading the identity network {options.identity}")
@@ -262,6 +260,8 @@ def export_main(arguments: Sequence[str]) -> int:
         if options.part == "generator":
             crops = f"{model.generator.convention}, faces {model.face_size}×{model.face_size} '{model.alignment}'"
             rows.append(Row("remember", crops, "PyTorch's file cannot say so itself"))
+            if model.generator.preset == "custom":
+                rows.append(Row("note", "no public preset", "PyTorch's SimSwap programs know 224, 224-deep and 512"))
     steps.say("done")
     print(table(rows))
     return 0
@@ -327,10 +327,10 @@ def doctor_main(arguments: Sequence[str]) -> int:
 
 
 def _state(entry: Entry) -> tuple[str, Path | None]:
-    """``here``, ``unchecked``, ``wrong``, ``fetchable`` or ``missing``, and where."""
+    """``here``, ``unchecked``, ``wrong``, ``fetchable`` (not offline) or ``missing``, and where."""
     path = weights.locate(entry.name)
     if path is None:
-        return ("fetchable" if entry.url else "missing"), None
+        return ("fetchable" if entry.url and not weights.offline() else "missing"), None
     if not entry.sha256:
         return "unchecked", path
     return ("here" if weights.file_sha256(path) == entry.sha256 else "wrong"), path
@@ -342,7 +342,8 @@ def _doctor_lines(entry: Entry, state: str, path: Path | None) -> str:
         "unchecked": f"here, not checked (no SHA-256 is known): {path}",
         "wrong": f"NOT the known file (its SHA-256 differs), rename or replace it: {path}",
         "fetchable": f"not here; fetched when needed from {entry.origin}",
-        "missing": f"missing; get it from {entry.origin}",
+        "missing": f"missing; get it from {entry.origin}"
+        + (" (SIMSWAP_JAX_OFFLINE forbids to fetch it)" if entry.url else ""),
     }
     lines = [entry.name, said[state], f"for {entry.purpose}; licence: {entry.licence}", entry.note]
     return "\n    ".join(line for line in lines if line)

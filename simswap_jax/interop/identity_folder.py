@@ -1,21 +1,17 @@
-"""An identity network at rest: a folder of this project's (config.json + identity.safetensors) or anybody's weight file."""
+"""An identity network at rest: a folder of ours (config.json + identity.safetensors) or anybody's weight file."""
 
 import json
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from flax import traverse_util
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from simswap_jax.errors import UserError
-from simswap_jax.interop import torch_weights, weights
+from simswap_jax.interop import model_folder, torch_weights, weight_files, weights
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 
 CONFIG, WEIGHTS = "config.json", "identity.safetensors"
@@ -41,22 +37,15 @@ class Identity:
 
 
 def write(folder: Path, config: IdentityConfig, variables: Any, card: dict[str, Any]) -> None:
-    """Write an identity network of ours; what stood in ``folder`` is replaced in one move."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        flat = traverse_util.flatten_dict(jax.device_get(variables), sep="/")
-        save_file({name: np.ascontiguousarray(array) for name, array in flat.items()}, fresh / WEIGHTS)
+    """Write an identity network of ours; an older one in ``folder`` goes when the new one stands.
+
+    Raises:
+      UserError: something else stands at that place, or it cannot be written.
+    """
+    with weight_files.replacing_folder(folder, CONFIG) as fresh:
+        weight_files.save(traverse_util.flatten_dict(jax.device_get(variables), sep="/"), fresh / WEIGHTS)
         described = {"format": 1, "identity": config.to_dict(), "card": card}
         (fresh / CONFIG).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.chmod(fresh, 0o755)
-        fresh.rename(folder)
-    except OSError as error:
-        raise UserError(f"the identity network could not be written to {folder}: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def read(source: str | Path, purpose: str) -> Identity:
@@ -89,4 +78,5 @@ def _read_folder(folder: Path) -> Identity:
         ) from error
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"the identity network in {folder} is damaged ({error}); train or copy it again.") from error
+    model_folder.check_tree(variables, jax.eval_shape(network.init, jax.random.key(0)), str(folder))
     return Identity(network, variables, weights.file_sha256(folder / WEIGHTS), folder.name, ours=True)

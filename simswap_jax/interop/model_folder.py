@@ -11,8 +11,6 @@ An identity network that is not ours is named by its file's SHA-256 and looked f
 """
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -81,19 +79,8 @@ def write(folder: str | Path, model: ModelFolder, include_identity: bool, dtype:
     _check_whole(model, f"the model for {folder}")
     if include_identity and model.identity_variables is None:
         raise UserError(f"the identity network for {folder} is to be included but was not loaded; load it first.")
-    if folder.exists() and not (folder / CONFIG).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} holds something that is no model; choose another place.")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            _fill(fresh, model, include_identity, dtype)
-            fresh.chmod(0o755)
-            _put_in_place(fresh, folder)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror or error}); choose another place.") from error
+    with weight_files.replacing_folder(folder, CONFIG) as fresh:
+        _fill(fresh, model, include_identity, dtype)
     return folder
 
 
@@ -119,22 +106,6 @@ def _fill(place: Path, model: ModelFolder, include_identity: bool, dtype: str) -
     }
     (place / CONFIG).write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (place / CARD).write_text(_card(model, include_identity, dtype), encoding="utf-8")
-
-
-def _put_in_place(fresh: Path, folder: Path) -> None:
-    """Renames `fresh` to `folder`; the old one goes only when the new one stands."""
-    if not folder.exists():
-        fresh.rename(folder)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-    folder.rename(old / "model")
-    try:
-        fresh.rename(folder)
-    except OSError:
-        (old / "model").rename(folder)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def read(
@@ -244,7 +215,8 @@ def _identity_variables(folder: Path, model: ModelFolder, sums: Mapping[str, str
         return _read_weights(folder, IDENTITY, sums)
     path = weights.find_by_sha256(model.identity_sha256, model.identity_name, f"the identity vectors of {folder}")
     network, variables = torch_weights.load_identity_network(path)
-    if replace(network.config, dtype=model.identity.dtype) != model.identity:
+    computing = {"dtype": model.identity.dtype, "products": model.identity.products}
+    if replace(network.config, **computing) != model.identity:
         raise UserError(f"{path} is not the identity network that {folder} describes; copy or make the model again.")
     return variables
 
@@ -265,13 +237,20 @@ def _check_whole(model: ModelFolder, name: str) -> None:
         )
     side, length = multiple * 2, model.generator.identity_size
     inputs = (jnp.zeros((1, side, side, 3)), jnp.zeros((1, length)))
-    _check_tree(model.variables, jax.eval_shape(Generator(model.generator).init, jax.random.key(0), *inputs), name)
+    check_tree(model.variables, jax.eval_shape(Generator(model.generator).init, jax.random.key(0), *inputs), name)
     if model.identity_variables is not None:
         wanted = jax.eval_shape(IdentityNetwork(model.identity).init, jax.random.key(0))
-        _check_tree(model.identity_variables, wanted, f"the identity network of {name}")
+        check_tree(model.identity_variables, wanted, f"the identity network of {name}")
 
 
-def _check_tree(variables: Mapping[str, Any], wanted: Any, name: str) -> None:
+def check_tree(variables: Mapping[str, Any], wanted: Any, name: str) -> None:
+    """Refuses variables that are not a network's own, naming the first that is missing, misshapen or too many.
+
+    Args:
+      variables: Flax collections.
+      wanted: what the network's ``init`` makes, as shapes.
+      name: what they are of, for the sentence.
+    """
     counts = f"{COUNTS}/"  # PyTorch's, kept for the way back
     has = {key: tuple(np.shape(v)) for key, v in _flatten(variables).items() if not key.startswith(counts)}
     needs = {key: tuple(value.shape) for key, value in _flatten(wanted).items()}

@@ -1,15 +1,17 @@
 """PyTorch weights ↔ Flax variables, both directions, for every network.
 
-``load_*`` take a path (``.pth``, ``.tar``, ``.ckpt``, ``.safetensors``) or a mapping of arrays with PyTorch's names,
-read the network's shape from the keys, and return ``(network, variables)``; ``*_state_dict`` go back, to PyTorch's names,
-order and shapes. A missing, unused or misshapen key is a UserError that names it. Every number becomes float32;
-``num_batches_tracked``, which Flax does not use, rides along as int64 in a collection of its own where it is not 0.
+``load_*`` take a path (``.pth``, ``.tar``, ``.ckpt``, ``.safetensors``), a `WeightFile` that was read already, or a
+mapping of arrays with PyTorch's names, read the network's shape from the keys, and return ``(network, variables)``;
+``*_state_dict`` go back, to PyTorch's names, order and shapes. A missing, unused or misshapen key is a UserError that
+names it. Every number becomes float32; ``num_batches_tracked``, which Flax does not use, rides along as int64 in a
+collection of its own where it is not 0.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,25 +21,27 @@ import numpy as np
 from flax import traverse_util
 
 from simswap_jax.errors import UserError
-from simswap_jax.interop import torch_layouts
+from simswap_jax.interop import torch_layouts, weight_files
 from simswap_jax.interop.torch_layouts import COUNTS, Leaf
+from simswap_jax.interop.weight_files import WeightFile
 from simswap_jax.models import DiscriminatorConfig, Generator, GeneratorConfig, MultiScaleDiscriminator
 from simswap_jax.models.face_parsing import BiSeNet
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 
-Source = str | os.PathLike[str] | Mapping[str, Any]
+Source = str | os.PathLike[str] | WeightFile | Mapping[str, Any]
 Variables = dict[str, Any]
 StateDict = dict[str, np.ndarray]
 
 # A key that only one kind of network has, to say what a wrong file looks like.
 _SIGNS = {
     "first_layer.1.weight": "a SimSwap generator",
-    "down1.0.weight": "a patch discriminator",
+    "conv2.0.weight": "a patch discriminator",
     "dw_conv1.conv.weight": "a MobileFaceNet",
     "layer1.0.bn0.weight": "SimSwap's ArcFace",
     "features.weight": "an InsightFace iResNet",
     "cp.resnet.conv1.weight": "a BiSeNet for face parsing",
 }
+_SIGNS_OF = {kind: key for key, kind in _SIGNS.items()}
 
 
 # --- loading --------------------------------------------------------------------------------------------------------
@@ -49,7 +53,7 @@ def load_generator(
     """A generator of any width; its shape is read from the keys.
 
     Args:
-      src: a weight file or a mapping of arrays.
+      src: a weight file, by its path or read already, or a mapping of arrays.
       convention: ``"unit"`` or ``"imagenet"``; nothing in the file tells which, so it is what you say.
       preset: refuse the weights unless they are of this preset.
       dtype: what the generator is to compute in.
@@ -58,7 +62,7 @@ def load_generator(
       UserError: the weights are not a generator's, or not the preset's, or a key is missing, unused or misshapen.
     """
     tensors, name = _open(src)
-    downs = _numbers(tensors, r"(?:down|up)(\d+)\.")
+    downs = _numbers(tensors, r"(?:down|up)(\d+)\.", least=2)
     first_down = 0 if 0 in downs else 1
     widths = [_size(tensors, "first_layer.1.weight", 0, name, "a SimSwap generator")]
     for number in range(first_down, max(downs, default=first_down) + 1):
@@ -68,7 +72,7 @@ def load_generator(
     try:
         config = GeneratorConfig(
             widths=tuple(widths),
-            blocks=max(_numbers(tensors, r"BottleNeck\.(\d+)\."), default=0) + 1,
+            blocks=max(_numbers(tensors, r"BottleNeck\.(\d+)\.", least=2), default=0) + 1,
             identity_size=_size(tensors, "BottleNeck.0.style1.linear.weight", 1, name, "a SimSwap generator"),
             convention=convention,
             first_down=first_down,
@@ -211,8 +215,6 @@ def face_parsing_state_dict(network: BiSeNet, variables: Mapping[str, Any]) -> S
 
 def save(state_dict: Mapping[str, np.ndarray], path: str | os.PathLike[str]) -> None:
     """Writes a state dict as ``.pth`` (needs PyTorch) or ``.safetensors``, whole or not at all."""
-    from simswap_jax.interop import weight_files
-
     weight_files.save(state_dict, Path(path))
 
 
@@ -222,23 +224,28 @@ def save(state_dict: Mapping[str, np.ndarray], path: str | os.PathLike[str]) -> 
 def _open(src: Source) -> tuple[dict[str, np.ndarray], str]:
     """The named arrays and what to call them in a message."""
     if isinstance(src, str | os.PathLike):
-        from simswap_jax.interop import weight_files
-
-        return dict(weight_files.read(Path(src)).tensors), str(src)
-    tensors = {key: np.asarray(value) for key, value in src.items()}
-    if tensors and all(key.startswith("module.") for key in tensors):
-        tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
+        src = weight_files.read(Path(src))
+    if isinstance(src, WeightFile):
+        return dict(src.tensors), str(src.path)
+    tensors, _ = weight_files.unwrap({key: np.asarray(value) for key, value in src.items()})
     return tensors, "the mapping"
 
 
-def _numbers(tensors: Mapping[str, np.ndarray], pattern: str) -> set[int]:
-    """The numbers in matching keys; one beyond the count of keys cannot be a layer's and is left to be found unused."""
+def _numbers(tensors: Mapping[str, np.ndarray], pattern: str, least: int = 1) -> set[int]:
+    """The numbers that stand in `least` matching keys or more.
+
+    One beyond the count of keys cannot be a layer's, nor can one of a single key where layers have many: such a key is
+    left to be found unused.
+    """
     found = (re.match(pattern, key) for key in tensors)
-    return {int(match.group(1)) for match in found if match and int(match.group(1)) <= len(tensors)}
+    counts = Counter(int(match.group(1)) for match in found if match)
+    return {number for number, count in counts.items() if count >= least and number <= len(tensors)}
 
 
 def _size(tensors: Mapping[str, np.ndarray], key: str, axis: int, name: str, kind: str) -> int:
     """One dimension of an array that the network's shape is read from."""
+    if key not in tensors and _SIGNS_OF[kind] in tensors:
+        raise UserError(f"{name} has no key {key}, though it looks like {kind}; give a whole file of this network.")
     if key not in tensors:
         raise UserError(f"{name} has no key {key}, so it is not {kind}{_likeness(tensors)}; give another file.")
     shape = tensors[key].shape
@@ -284,15 +291,15 @@ def _check_keys(tensors: Mapping[str, np.ndarray], leaves: list[Leaf], name: str
     missing = [leaf.key for leaf in leaves if leaf.key not in tensors]
     unused = [key for key in tensors if key not in wanted]
     if missing:
-        raise UserError(f"{name} has no key {_named(missing)}{_likeness(tensors)}; give a whole file of this network.")
+        raise UserError(f"{name} has no key {_named(missing, 'nor')}; give a whole file of this network.")
     if unused:
         raise UserError(
-            f"{name} has a key that this network does not use: {_named(unused)}; remove it or give another file."
+            f"{name} has a key that this network does not use: {_named(unused, 'and')}; remove it or give another file."
         )
 
 
-def _named(keys: list[str]) -> str:
-    return keys[0] if len(keys) == 1 else f"{keys[0]} (nor {len(keys) - 1} more)"
+def _named(keys: list[str], word: str) -> str:
+    return keys[0] if len(keys) == 1 else f"{keys[0]} ({word} {len(keys) - 1} more)"
 
 
 def _to_flax(array: np.ndarray, leaf: Leaf) -> np.ndarray:

@@ -6,6 +6,7 @@ running anything of the file, and ``.safetensors``. Writes ``.safetensors``, and
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -57,9 +58,9 @@ class _Part:
     module: str = ""
 
 
-def file_sha256(path: Path) -> str:
+def file_sha256(path: str | Path) -> str:
     """SHA-256 of a file, 64 hexadecimal digits."""
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -144,7 +145,7 @@ def _read_safetensors(path: Path) -> WeightFile:
         raise UserError(f"{path} is damaged or no safetensors file ({_first_line(error)}); fetch it again.") from error
     if not tensors:
         raise UserError(f"{path} holds no weights.")
-    tensors, wrapper = _unwrap(tensors)
+    tensors, wrapper = unwrap(tensors)
     return WeightFile(path, tensors, "safetensors", file_sha256(path), wrapper=wrapper)
 
 
@@ -161,13 +162,13 @@ def _read_torch(path: Path, part: str | None) -> WeightFile:
         if not name.isprintable() or len(name) > 500:
             raise PickleRefused(f"it has a tensor with the impossible name {name[:60]!r}")
     tensors = {name: content.array(ref) for name, ref in chosen.tensors.items()}
-    tensors, wrapper = _unwrap(tensors)
+    tensors, wrapper = unwrap(tensors)
     ignored = [*ignored, *(p.path or ", ".join(p.tensors) for p in parts if p is not chosen)]
     return WeightFile(
         path,
         tensors,
         content.format,
-        file_sha256(path),
+        hashlib.sha256(data).hexdigest(),
         chosen.path,
         chosen.module,
         wrapper,
@@ -175,7 +176,7 @@ def _read_torch(path: Path, part: str | None) -> WeightFile:
     )
 
 
-def _unwrap(tensors: dict[str, Any]) -> tuple[dict[str, Any], str]:
+def unwrap(tensors: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """Takes off the prefixes that DataParallel and torch.compile put before every name."""
     taken = ""
     while prefix := next((w for w in WRAPPERS if all(name.startswith(w) for name in tensors)), ""):
@@ -296,6 +297,47 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+@contextmanager
+def replacing_folder(folder: Path, marker: str) -> Iterator[Path]:
+    """An empty folder beside `folder`, put in its place when the block ends well and removed when it does not.
+
+    What stood there goes only when the new one stands; a folder that is not empty and has no file `marker` stays.
+
+    Raises:
+      UserError: something else stands at that place, or it cannot be written.
+    """
+    if folder.exists() and not (folder / marker).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} holds something that is no model; choose another place.")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            yield fresh
+            fresh.chmod(0o777 & ~_umask())
+            _put_in_place(fresh, folder)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror or error}); choose another place.") from error
+
+
+def _put_in_place(fresh: Path, folder: Path) -> None:
+    """Renames `fresh` to `folder`; the old one goes only when the new one stands."""
+    if not folder.exists():
+        fresh.rename(folder)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    try:
+        folder.rename(old / "model")
+        try:
+            fresh.rename(folder)
+        except OSError:
+            (old / "model").rename(folder)
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _umask() -> int:

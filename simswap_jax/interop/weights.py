@@ -61,6 +61,11 @@ def folders() -> list[Path]:
     return [*named, cache_folder()]
 
 
+def offline() -> bool:
+    """Whether SIMSWAP_JAX_OFFLINE forbids fetching."""
+    return os.environ.get("SIMSWAP_JAX_OFFLINE", "") not in ("", "0")
+
+
 def locate(name: str) -> Path | None:
     """The first file of that name in the folders, unchecked."""
     return next((folder / name for folder in folders() if (folder / name).is_file()), None)
@@ -93,7 +98,7 @@ def find(name_or_path: str | Path, purpose: str) -> Path:
     if entry is None or not entry.url:
         where = f"get it from {entry.origin}" if entry else "name an existing file"
         raise UserError(_missing(name, purpose, where))
-    if os.environ.get("SIMSWAP_JAX_OFFLINE", "") not in ("", "0"):
+    if offline():
         raise UserError(
             _missing(name, purpose, f"get it from {entry.origin} (SIMSWAP_JAX_OFFLINE forbids to fetch it)")
         )

@@ -5,7 +5,6 @@ digital source type in an XMP packet (with the tool, its version and the SHA-256
 picture is encoded again, which is why the label stands beside it.
 """
 
-import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from simswap_jax import __version__
 from simswap_jax.errors import UserError
+from simswap_jax.interop.weight_files import file_sha256
 
 TOOL = "simswap-jax"
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
@@ -48,12 +48,6 @@ class Marks:
     tool: str = TOOL
     version: str = __version__
     source_type: str = SOURCE_TYPE
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def marks_of_files(sources: Iterable[str | Path] = (), targets: Iterable[str | Path] = ()) -> Marks:
