@@ -179,7 +179,7 @@ def _read_torch(path: Path, part: str | None) -> WeightFile:
 def unwrap(tensors: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """Takes off the prefixes that DataParallel and torch.compile put before every name."""
     taken = ""
-    while prefix := next((w for w in WRAPPERS if all(name.startswith(w) for name in tensors)), ""):
+    while tensors and (prefix := next((w for w in WRAPPERS if all(name.startswith(w) for name in tensors)), "")):
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
         taken += prefix
     return tensors, taken
