@@ -188,9 +188,9 @@ def _generator(graph: Graph, config: GeneratorConfig, values: str) -> str:
         x = _id_block(graph, x, f"BottleNeck.{i}", config.widths[-1])
     for name in config.ups:
         x = norm_relu(graph.conv(graph.double(x), f"{name}.1", padding=1), f"{name}.2")
+    for _ in range(config.patch.bit_length() - 1):
+        x = graph.double(x)
     x = graph.conv(graph.reflect(x, config.edge_kernel // 2), "last_layer.1")
-    if config.patch > 1:
-        x = graph.add("DepthToSpace", x, blocksize=config.patch, mode="DCR")
     if config.convention == "unit":
         x = graph.add("Mul", graph.add("Add", graph.add("Tanh", x), graph.number(1)), graph.number(0.5))
     x = _convert(graph, x, config.convention, "unit")

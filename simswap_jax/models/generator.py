@@ -15,7 +15,6 @@ from simswap_jax.models.layers import (
     Conv,
     Dtype,
     bilinear_double,
-    depth_to_space,
     space_to_depth,
 )
 from simswap_jax.models.values import CONVENTIONS
@@ -40,8 +39,9 @@ class GeneratorConfig:
       convention: ``"unit"``, RGB in [0,1] in and out (a tanh head); ``"imagenet"``, (RGB − mean)/std in and out (no
         head). Nothing in a PyTorch file tells the two apart.
       first_down: number in the name of the first down-sampling: 1, or 0 in the 512 preset.
-      patch: pixels are folded into channels by this factor before ``first_layer`` and unfolded after ``last_layer``;
-        1 is the paper's, 2 makes small models affordable on a CPU.
+      patch: pixels are folded into channels by this factor before ``first_layer``, and maps enlarged by it (bilinear ×2,
+        as before every up-sampling) before ``last_layer``; 1 is the paper's, 2 makes small models affordable on a CPU.
+        Unfolding channels at the end, the obvious inverse, left a grid of dots in the results.
       edge_kernel: window of ``first_layer`` and ``last_layer``; 7 is the paper's, 3 does where patch is 2.
       dtype: what layers compute in; parameters, statistics and norms are float32 always.
       remat: recompute the ID blocks in the backward pass instead of keeping their maps.
@@ -67,6 +67,8 @@ class GeneratorConfig:
             raise ValueError(f"widths {self.widths} leave nothing to down-sample; give two or more positive numbers.")
         if self.blocks < 1 or self.patch < 1 or self.identity_size < 1:
             raise ValueError("blocks, patch and identity_size must be positive; correct the generator's configuration.")
+        if self.patch & (self.patch - 1):
+            raise ValueError(f"patch is {self.patch}; maps are doubled to undo it: use a power of two.")
         if self.edge_kernel < 1 or self.edge_kernel % 2 == 0:
             raise ValueError(f"edge_kernel is {self.edge_kernel}; a window needs a middle: use an odd number.")
 
@@ -193,8 +195,9 @@ class Generator(nn.Module):
 
         for name, width in zip(config.ups, config.widths[-2::-1]):
             x = ConvNormReLU(width, 3, padding=1, double=True, name=name, **common)(x, train)
-        x = Conv(3 * config.patch**2, kernel, padding=edge, reflect=True, dtype=dtype, name="last_layer")(x)
-        x = depth_to_space(x, config.patch).astype(jnp.float32)
+        for _ in range(config.patch.bit_length() - 1):
+            x = bilinear_double(x)
+        x = Conv(3, kernel, padding=edge, reflect=True, dtype=dtype, name="last_layer")(x).astype(jnp.float32)
         return (jnp.tanh(x) + 1.0) / 2.0 if config.convention == "unit" else x
 
 

@@ -141,15 +141,6 @@ def space_to_depth(x: Array, factor: int) -> Array:
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h // factor, w // factor, factor * factor * c)
 
 
-def depth_to_space(x: Array, factor: int) -> Array:
-    """[B,H,W,f·f·C] → [B,f·H,f·W,C]; undoes :func:`space_to_depth`."""
-    if factor == 1:
-        return x
-    b, h, w, c = x.shape
-    x = x.reshape(b, h, w, factor, factor, c // factor**2)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h * factor, w * factor, c // factor**2)
-
-
 # --- convolutions ---------------------------------------------------------------------------------------------------
 
 
@@ -159,7 +150,8 @@ def convolve(x: Array, kernel: Array, stride: int = 1, padding: int = 0) -> Arra
     if kernel.shape[:2] == (1, 1) and padding == 0:
         # The same thing as a matrix product, whose gradient XLA's CPU back end computes three times faster.
         return jnp.dot(x[:, ::stride, ::stride], kernel[0, 0])
-    if on_cpu() and stride == 1 and size >= 5 and min(channels, kernel.shape[3]) <= 16:
+    wide_and_narrow = size >= 5 and min(channels, kernel.shape[3]) <= 16
+    if on_cpu() and stride == 1 and (wide_and_narrow or (size >= 3 and kernel.shape[3] <= 4)):
         x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
         return few_inputs(x, kernel) if channels < kernel.shape[3] else few_outputs(x, kernel)
     if on_cpu() and channels < 4:
