@@ -1,0 +1,1 @@
+"""Settings by machine and site, as package data."""

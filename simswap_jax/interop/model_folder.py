@@ -215,8 +215,7 @@ def _identity_variables(folder: Path, model: ModelFolder, sums: Mapping[str, str
         return _read_weights(folder, IDENTITY, sums)
     path = weights.find_by_sha256(model.identity_sha256, model.identity_name, f"the identity vectors of {folder}")
     network, variables = torch_weights.load_identity_network(path)
-    computing = {"dtype": model.identity.dtype, "products": model.identity.products}
-    if replace(network.config, **computing) != model.identity:
+    if replace(network.config, dtype=model.identity.dtype, products=model.identity.products) != model.identity:
         raise UserError(f"{path} is not the identity network that {folder} describes; copy or make the model again.")
     return variables
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
@@ -17,7 +18,7 @@ Any field of the experiment can be changed: --config.data.root=FOLDER --config.b
 """
 
 
-def parse(arguments: Sequence[str]) -> tuple[object, Path]:
+def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, Path]:
     """The experiment and the workdir of a command line.
 
     Raises:
