@@ -147,7 +147,7 @@ def test_a_preset_settles_what_it_is_known_for(monkeypatch):
         (["net_G.pth", *TOLD[:2], "--face-size", "32", "--alignment", "mine"], "the alignment 'mine'"),
         (["net_G.pth", "--part", "ema", *TOLD], "has no part 'ema'"),
         (["face.png", *TOLD], "of no kind known here"),
-        (["half.pth", *TOLD], "half.pth is damaged; fetch it again."),
+        (["half.pth", *TOLD], "half.pth cannot be used: its end is missing or damaged (was the download complete?)"),
         (["empty.pth", *TOLD], "empty.pth is empty; fetch it again."),
         (["notes.pth", *TOLD], "notes.pth is a text file, not weights"),
         ([".", *TOLD], "is a folder"),

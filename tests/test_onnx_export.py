@@ -119,8 +119,8 @@ def test_what_a_contract_cannot_hold_is_one_sentence(tmp_path):
         export_generator(config, variables, tmp_path / "swap.pb")
     with pytest.raises(UserError, match=r"vectors of 512 numbers, this generator takes 128"):
         export_generator(GeneratorConfig(identity_size=128), {}, tmp_path / "swap.onnx", "facefusion-256")
-    with pytest.raises(UserError, match="no multiple of this generator's 24"):
-        export_generator(GeneratorConfig(patch=3), {}, tmp_path / "swap.onnx", "facefusion-256")
+    with pytest.raises(UserError, match="no multiple of this generator's 512"):
+        export_generator(GeneratorConfig(patch=64), {}, tmp_path / "swap.onnx", "facefusion-256")
     assert list(tmp_path.iterdir()) == []
 
 

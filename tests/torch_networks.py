@@ -42,19 +42,14 @@ def fold(x, factor):
     return x.transpose(1, 2).flatten(1, 2)
 
 
-def unfold(x, factor):
-    b, _, h, w = x.shape
-    return F.pixel_shuffle(x.view(b, factor**2, 3, h, w).transpose(1, 2).flatten(1, 2), factor)
-
-
 class Generator(nn.Module):
     """`first` is the number in the name of the first down-sampling; `tanh` the unit convention's head."""
 
     def __init__(self, widths, blocks, identity, first, tanh, patch=1, edge=7):
         super().__init__()
         self.tanh, self.numbers, self.patch = tanh, [first + i for i in range(len(widths) - 1)], patch
-        pixels, pad = 3 * patch**2, nn.ReflectionPad2d(edge // 2)
-        start = pad, nn.Conv2d(pixels, widths[0], edge), nn.BatchNorm2d(widths[0]), nn.ReLU()
+        pad = nn.ReflectionPad2d(edge // 2)
+        start = pad, nn.Conv2d(3 * patch**2, widths[0], edge), nn.BatchNorm2d(widths[0]), nn.ReLU()
         self.first_layer = nn.Sequential(*start)
         for number, before, after in zip(self.numbers, widths, widths[1:]):
             conv = nn.Conv2d(before, after, 3, stride=2, padding=1)
@@ -64,7 +59,7 @@ class Generator(nn.Module):
             double = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
             conv = nn.Conv2d(before, after, 3, padding=1)
             setattr(self, f"up{number}", nn.Sequential(double, conv, nn.BatchNorm2d(after), nn.ReLU()))
-        self.last_layer = nn.Sequential(pad, nn.Conv2d(widths[0], pixels, edge))
+        self.last_layer = nn.Sequential(pad, nn.Conv2d(widths[0], 3, edge))
 
     def forward(self, x, identity):
         x = self.first_layer(fold(x, self.patch))
@@ -74,7 +69,9 @@ class Generator(nn.Module):
             x = block(x, identity)
         for number in self.numbers[::-1]:
             x = getattr(self, f"up{number}")(x)
-        x = unfold(self.last_layer(x), self.patch)
+        for _ in range(self.patch.bit_length() - 1):
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        x = self.last_layer(x)
         return (torch.tanh(x) + 1) / 2 if self.tanh else x
 
 
