@@ -40,8 +40,8 @@ class GeneratorConfig:
         head). Nothing in a PyTorch file tells the two apart.
       first_down: number in the name of the first down-sampling: 1, or 0 in the 512 preset.
       patch: pixels are folded into channels by this factor before ``first_layer``, and maps enlarged by it (bilinear
-        ×2, as before every up-sampling) before ``last_layer``; 1 is the paper's, 2 makes small models affordable on a CPU.
-        Unfolding channels at the end, the obvious inverse, left a grid of dots in the results.
+        ×2, as before every up-sampling) before ``last_layer``; 1 is the paper's, 2 makes small models affordable on a
+        CPU. Unfolding channels at the end, the obvious inverse, left a grid of dots in the results.
       edge_kernel: window of ``first_layer`` and ``last_layer``; 7 is the paper's, 3 does where patch is 2.
       dtype: what layers compute in; parameters, statistics and norms are float32 always.
       remat: recompute the ID blocks in the backward pass instead of keeping their maps.
