@@ -172,6 +172,13 @@ def test_pytorchs_counts_and_a_public_identity_network_come_back(tmp_path, model
     assert again.variables["num_batches_tracked"]["bn1"]["count"] == 5
     for name, value in torch_weights.identity_state_dict(network, again.identity_variables).items():
         np.testing.assert_array_equal(value, state_dict[name])
+    shown_otherwise = dataclasses.replace(model.identity, resize="area", products="bfloat16")
+    write(folder, dataclasses.replace(public, identity=shown_otherwise), include_identity=False)
+    assert read(folder).identity == shown_otherwise
+    deeper = dataclasses.replace(model.identity, layers=(9, *model.identity.layers[1:]))
+    write(folder, dataclasses.replace(public, identity=deeper, identity_variables=None), include_identity=False)
+    with pytest.raises(UserError, match=r"public\.safetensors is not the identity network that .* describes"):
+        read(folder)
 
 
 def damage_config(folder):

@@ -23,7 +23,7 @@ import numpy as np
 from flax import traverse_util
 
 from simswap_jax.errors import UserError
-from simswap_jax.interop import torch_weights, weight_files, weights
+from simswap_jax.interop import torch_layouts, torch_weights, weight_files, weights
 from simswap_jax.interop.torch_layouts import COUNTS
 from simswap_jax.models import Generator, GeneratorConfig
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
@@ -215,7 +215,8 @@ def _identity_variables(folder: Path, model: ModelFolder, sums: Mapping[str, str
         return _read_weights(folder, IDENTITY, sums)
     path = weights.find_by_sha256(model.identity_sha256, model.identity_name, f"the identity vectors of {folder}")
     network, variables = torch_weights.load_identity_network(path)
-    if replace(network.config, dtype=model.identity.dtype, products=model.identity.products) != model.identity:
+    # How it computes and is shown pictures is the folder's to say; of the file it needs the same weights.
+    if list(torch_layouts.identity(network.config)) != list(torch_layouts.identity(model.identity)):
         raise UserError(f"{path} is not the identity network that {folder} describes; copy or make the model again.")
     return variables
 
