@@ -287,7 +287,7 @@ def test_doctor_fetches_nothing_offline(place, capsys):
     said = capsys.readouterr().out
     assert "fetched when needed" not in said
     assert "(SIMSWAP_JAX_OFFLINE forbids to fetch it)" in said
-    assert "face_detection_yunet.onnx" in next(line for line in said.splitlines() if line.startswith("swap "))
+    assert "mobilefacenet_casia.ckpt" in next(line for line in said.splitlines() if line.startswith("swap "))
 
 
 def test_a_wrong_use_of_an_imported_folder_is_refused(place):
