@@ -67,7 +67,7 @@ def simswap_config(people: Path, cache: Path, identity_network: Path) -> ml_coll
     config.optimizer.learning_rate, config.optimizer.discriminator_learning_rate = 2e-3, 5e-4
     config.optimizer.b1, config.optimizer.warmup, config.optimizer.decay = 0.5, 50, "cosine"
     config.ema = 0.99
-    config.steps = 1500
+    config.steps = 1300
     config.log_every, config.sample_every, config.checkpoint_every = 100, 500, 500
     return config
 
