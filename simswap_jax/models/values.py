@@ -8,6 +8,11 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+def _known(convention: str) -> None:
+    if convention not in CONVENTIONS:
+        raise ValueError(f"there is no value convention '{convention}'; use one of {', '.join(CONVENTIONS)}.")
+
+
 def _constants(like: jax.Array) -> tuple[jax.Array, ...]:
     shape = (1,) * (like.ndim - 1) + (3,)
     return tuple(jnp.asarray(value, like.dtype).reshape(shape) for value in (IMAGENET_MEAN, IMAGENET_STD))
@@ -19,8 +24,7 @@ def to_convention(pictures: jax.Array, convention: str) -> jax.Array:
     Raises:
       ValueError: there is no such convention.
     """
-    if convention not in CONVENTIONS:
-        raise ValueError(f"there is no value convention '{convention}'; use one of {', '.join(CONVENTIONS)}.")
+    _known(convention)
     if convention == "unit":
         return pictures
     mean, std = _constants(pictures)
@@ -33,8 +37,7 @@ def from_convention(values: jax.Array, convention: str) -> jax.Array:
     Raises:
       ValueError: there is no such convention.
     """
-    if convention not in CONVENTIONS:
-        raise ValueError(f"there is no value convention '{convention}'; use one of {', '.join(CONVENTIONS)}.")
+    _known(convention)
     if convention == "unit":
         return values
     mean, std = _constants(values)
