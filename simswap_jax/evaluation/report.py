@@ -22,8 +22,8 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem aut
 h1 { font-size: 1.6rem; } p.opening { font-size: 1.1rem; max-width: 48rem; }
 table { border-collapse: collapse; margin: 1.5rem 0; font-variant-numeric: tabular-nums; }
 caption, figcaption { text-align: left; padding: .3rem 0; opacity: .8; }
-th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th { white-space: normal; vertical-align: bottom; }
+th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right; }
+th { vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; } thead th { border-bottom-width: 2px; }
 tbody tr:nth-child(odd) { background: var(--soft); }
 .curves { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0 0 1.5rem; }
