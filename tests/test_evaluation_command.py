@@ -238,3 +238,18 @@ def test_people_the_model_has_seen_are_not_judged():
     assert command.fraction_to_judge(0.1, 0.3) == 0.1
     with pytest.raises(UserError, match=r"held out 0.12"):
         command.fraction_to_judge(0.5, 0.12)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--alignment", "simswap-frontal"], "was trained on faces aligned as 'rendered', not 'simswap-frontal'"),
+        (["--size", "112"], "was trained on crops of 32 pixels, not 112"),
+    ],
+)
+def test_a_model_for_other_crops_is_refused_with_the_reason(model, people, tmp_path, capsys, words, says):
+    judge = onnx_judge(tmp_path / "judge.onnx")
+    words = ["--model", model, "--data", people, "--judge", judge, *words, "--output", tmp_path / "out"]
+    assert evaluate(*words) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

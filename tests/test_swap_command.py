@@ -199,3 +199,24 @@ def test_mistakes_get_one_sentence_and_leave_nothing(swap, photos, capsys, monke
     assert sentences[-1].startswith("simswap-jax: ")
     after = {name: (photos / name).read_bytes() for name in everything(photos) if (photos / name).is_file()}
     assert after == before
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--alignment", "arcface"], "was trained on faces aligned as 'rendered', not 'arcface'"),
+        (["--size", "224"], "was trained on crops of 32 pixels, not 224"),
+    ],
+)
+def test_a_model_for_other_crops_is_refused_with_the_reason(swap, photos, capsys, words, says):
+    output = photos / "x.png"
+    assert swap("--source", "sources/0.png", "--target", "targets/1.png", *words, "--output", str(output)) == 2
+    assert says in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_a_model_for_these_crops_is_taken(swap, photos):
+    words = ["--alignment", "rendered", "--size", "32"]
+    assert (
+        swap("--source", "sources/0.png", "--target", "targets/1.png", *words, "--output", str(photos / "x.png")) == 0
+    )

@@ -20,6 +20,7 @@ from simswap_jax.evaluation.identity import estimate
 from simswap_jax.evaluation.judges import HeadPose, open_recogniser
 from simswap_jax.evaluation.report import Figure, Table, html_report, text_table
 from simswap_jax.evaluation.trial import Swaps, Verdict, judge_everybody, swap_pairs, verdicts
+from simswap_jax.interop import model_folder
 from simswap_jax.swapping.images import write_picture, write_text
 from simswap_jax.swapping.provenance import Marks, draw_label, xmp_packet
 from simswap_jax.swapping.swapper import FaceSwapper, resized
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.output.is_file():
         raise UserError(f"{options.output} is a file; name a folder for the results.")
     people = {name: files for name, files in list_people(options.data).items() if files}
-    swapper = FaceSwapper.from_pretrained(options.model)
+    swapper = FaceSwapper.from_pretrained(options.model, face_size=options.size, alignment=options.alignment)
     options.held_out_fraction = fraction_to_judge(options.held_out_fraction, swapper.model.card.get("held_out", 0.0))
     chosen = chosen_people(options, people)
     plan = protocol.load(options.protocol) if options.protocol else None
@@ -94,6 +95,12 @@ def parser() -> argparse.ArgumentParser:
     parse = argparse.ArgumentParser("simswap-jax evaluate", description=__doc__)
     add = parse.add_argument
     add("--model", type=Path, metavar="FOLDER", help="model folder (default: the one that ships)")
+    add(
+        "--alignment",
+        choices=model_folder.ALIGNMENTS,
+        help="template that the crops were aligned to; a model made for another is refused",
+    )
+    add("--size", type=int, metavar="PIXELS", help="side of the crops; a model trained on another size is refused")
     add("--data", type=Path, required=True, metavar="ROOT", help="aligned face crops as ROOT/PERSON/PICTURE")
     add(
         "--judge",

@@ -15,6 +15,7 @@ from simswap_jax.data.pictures import read_picture
 from simswap_jax.data.progress import Progress, to_terminal
 from simswap_jax.data.sheets import contact_sheet
 from simswap_jax.errors import UserError
+from simswap_jax.interop import model_folder
 from simswap_jax.swapping import images
 from simswap_jax.swapping.provenance import draw_label, marks_of_files
 from simswap_jax.swapping.swapper import BATCH_SIZE, FaceSwapper, check_face, resized
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
     if not options.aligned:
         raise UserError("finding faces in photos is not built yet; give aligned face crops and --aligned.")
     check_paths(options)
-    job = Job(FaceSwapper.from_pretrained(options.model), options)
+    job = Job(FaceSwapper.from_pretrained(options.model, face_size=options.size, alignment=options.alignment), options)
     if options.grid:
         done = swap_grid(job)
     elif options.target[0].is_dir():
@@ -93,6 +94,12 @@ def parser() -> argparse.ArgumentParser:
     add = parse.add_argument
     add("--aligned", action="store_true", help="the pictures are square face crops already")
     add("--model", type=Path, metavar="FOLDER", help="model folder (default: the one that ships)")
+    add(
+        "--alignment",
+        choices=model_folder.ALIGNMENTS,
+        help="template that the crops were aligned to; a model made for another is refused",
+    )
+    add("--size", type=int, metavar="PIXELS", help="side of the crops; a model trained on another size is refused")
     add(
         "--source",
         type=Path,

@@ -45,15 +45,19 @@ class FaceSwapper:
         self._embed = jax.jit(partial(embed, IdentityNetwork(model.identity), method))
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path | None = None) -> FaceSwapper:
+    def from_pretrained(
+        cls, folder: str | Path | None = None, *, face_size: int | None = None, alignment: str | None = None
+    ) -> FaceSwapper:
         """Load a model folder.
 
         Args:
           folder: what `simswap-jax train` leaves; if None, the package's ``pretrained/faces``, else its
             ``pretrained/rendered``.
+          face_size, alignment: side in pixels and template of the crops that it is to be used on, where they are
+            known; a model that was trained on others is refused.
 
         Raises:
-          UserError: there is no such folder, it is damaged, or its identity network is missing.
+          UserError: there is no such folder, it is damaged, made for other crops, or its identity network is missing.
         """
         if folder is None:
             here = [PRETRAINED / name for name in DEFAULT_FOLDERS if (PRETRAINED / name / "config.json").is_file()]
@@ -62,7 +66,7 @@ class FaceSwapper:
                     "no model ships with this installation; name a model folder that `simswap-jax train` left."
                 )
             folder = here[0]
-        return cls(model_folder.read(Path(folder)))
+        return cls(model_folder.read(Path(folder), face_size=face_size, alignment=alignment))
 
     def identity(self, photos: np.ndarray | Sequence[np.ndarray], aligned: bool = False) -> np.ndarray:
         """The identity vector of one person, v_S of the paper.
