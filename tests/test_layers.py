@@ -419,3 +419,17 @@ def test_rounded_products_keep_mobilefacenets_vectors():
 def test_wrong_identity_configs(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize("convention", ["unit", "imagenet"])
+def test_a_residual_generator_adds_to_the_target(convention):
+    shape = {"widths": (4, 6), "blocks": 1, "identity_size": 3, "patch": 2, "edge_kernel": 3, "convention": convention}
+    target, vector = jax.random.uniform(jax.random.key(0), (2, 16, 16, 3)), jnp.ones((2, 3))
+    adding, plain = (Generator(GeneratorConfig(**shape, residual=residual)) for residual in (True, False))
+    variables = plain.init(jax.random.key(1), target, vector)
+    added = adding.apply(variables, target, vector) - target
+    drawn = plain.apply(variables, target, vector)
+    np.testing.assert_allclose(added, 2 * drawn - 1 if convention == "unit" else drawn, atol=1e-6)
+    nothing = jax.tree.map(jnp.zeros_like, variables["params"]["last_layer"])
+    silent = {**variables, "params": {**variables["params"], "last_layer": nothing}}
+    np.testing.assert_array_equal(adding.apply(silent, target, vector), target)

@@ -174,7 +174,7 @@ def _write(model: Any, path: Path, hashed: bool) -> Path:
 
 def _generator(graph: Graph, config: GeneratorConfig, values: str) -> str:
     """From ``source`` and ``target`` (in `values`) to RGB in [0,1]."""
-    x = _convert(graph, "target", values, config.convention)
+    target = x = _convert(graph, "target", values, config.convention)
     if config.patch > 1:
         x = graph.add("SpaceToDepth", x, blocksize=config.patch)
 
@@ -192,7 +192,11 @@ def _generator(graph: Graph, config: GeneratorConfig, values: str) -> str:
         x = graph.double(x)
     x = graph.conv(graph.reflect(x, config.edge_kernel // 2), "last_layer.1")
     if config.convention == "unit":
-        x = graph.add("Mul", graph.add("Add", graph.add("Tanh", x), graph.number(1)), graph.number(0.5))
+        x = graph.add("Tanh", x)
+    if config.residual:
+        x = graph.add("Add", x, target)
+    elif config.convention == "unit":
+        x = graph.add("Mul", graph.add("Add", x, graph.number(1)), graph.number(0.5))
     x = _convert(graph, x, config.convention, "unit")
     return graph.add("Clip", x, graph.number(0), graph.number(1))
 

@@ -43,6 +43,9 @@ class GeneratorConfig:
         ×2, as before every up-sampling) before ``last_layer``; 1 is the paper's, 2 makes small models affordable on a
         CPU. Unfolding channels at the end, the obvious inverse, left a grid of dots in the results.
       edge_kernel: window of ``first_layer`` and ``last_layer``; 7 is the paper's, 3 does where patch is 2.
+      residual: the head draws what is to change, and the target is added: the background, the pose and every detail
+        that the identity leaves alone are there from the first step. Not in the paper, whose generator redraws all of
+        the picture and needs hundreds of thousands of steps to learn to.
       dtype: what layers compute in; parameters, statistics and norms are float32 always.
       remat: recompute the ID blocks in the backward pass instead of keeping their maps.
     """
@@ -54,6 +57,7 @@ class GeneratorConfig:
     first_down: int = 1
     patch: int = 1
     edge_kernel: int = 7
+    residual: bool = False
     dtype: str = "float32"
     remat: bool = False
 
@@ -84,7 +88,8 @@ class GeneratorConfig:
         """The preset whose weights fit, or ``"custom"``."""
         for name, shape in _PRESETS.items():
             same = all(getattr(self, field) == value for field, value in shape.items())
-            if same and (self.blocks, self.identity_size, self.patch, self.edge_kernel) == (9, 512, 1, 7):
+            rest = (self.blocks, self.identity_size, self.patch, self.edge_kernel, self.residual)
+            if same and rest == (9, 512, 1, 7, False):
                 return name
         return "custom"
 
@@ -198,6 +203,8 @@ class Generator(nn.Module):
         for _ in range(config.patch.bit_length() - 1):
             x = bilinear_double(x)
         x = Conv(3, kernel, padding=edge, reflect=True, dtype=dtype, name="last_layer")(x).astype(jnp.float32)
+        if config.residual:
+            return target.astype(jnp.float32) + (jnp.tanh(x) if config.convention == "unit" else x)
         return (jnp.tanh(x) + 1.0) / 2.0 if config.convention == "unit" else x
 
 

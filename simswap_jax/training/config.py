@@ -38,6 +38,7 @@ def default_config() -> ml_collections.ConfigDict:
             "blocks": 9,
             "patch": 1,
             "edge_kernel": 7,
+            "residual": False,
             "convention": "unit",
             "dtype": "float32",
             "remat": False,

@@ -304,6 +304,7 @@ def generator_config(config: ml_collections.ConfigDict, identity_size: int) -> G
                 blocks=fields.blocks,
                 patch=fields.patch,
                 edge_kernel=fields.edge_kernel,
+                residual=fields.residual,
                 **common,
             )
     except ValueError as error:
