@@ -422,14 +422,20 @@ def test_wrong_identity_configs(make, words):
 
 
 @pytest.mark.parametrize("convention", ["unit", "imagenet"])
-def test_a_residual_generator_adds_to_the_target(convention):
+def test_a_gated_generator_mixes_its_drawing_with_the_target(convention):
     shape = {"widths": (4, 6), "blocks": 1, "identity_size": 3, "patch": 2, "edge_kernel": 3, "convention": convention}
     target, vector = jax.random.uniform(jax.random.key(0), (2, 16, 16, 3)), jnp.ones((2, 3))
-    adding, plain = (Generator(GeneratorConfig(**shape, residual=residual)) for residual in (True, False))
-    variables = plain.init(jax.random.key(1), target, vector)
-    added = adding.apply(variables, target, vector) - target
-    drawn = plain.apply(variables, target, vector)
-    np.testing.assert_allclose(added, 2 * drawn - 1 if convention == "unit" else drawn, atol=1e-6)
-    nothing = jax.tree.map(jnp.zeros_like, variables["params"]["last_layer"])
-    silent = {**variables, "params": {**variables["params"], "last_layer": nothing}}
-    np.testing.assert_array_equal(adding.apply(silent, target, vector), target)
+    gated, plain = (Generator(GeneratorConfig(**shape, gated=gated)) for gated in (True, False))
+    variables = gated.init(jax.random.key(1), target, vector)
+    last = variables["params"]["last_layer"]
+
+    def with_gate(logit):
+        kernel = last["kernel"].at[..., 3].set(0.0)
+        params = {**variables["params"], "last_layer": {"kernel": kernel, "bias": last["bias"].at[3].set(logit)}}
+        return gated.apply({**variables, "params": params}, target, vector)
+
+    three = {"kernel": last["kernel"][..., :3], "bias": last["bias"][:3]}
+    drawn = plain.apply({**variables, "params": {**variables["params"], "last_layer": three}}, target, vector)
+    same(with_gate(-50.0), drawn)
+    same(with_gate(50.0), target)
+    same(with_gate(0.0), 0.5 * drawn + 0.5 * target)

@@ -108,8 +108,7 @@ SMALL = GeneratorConfig(widths=(4, 6), blocks=2, identity_size=5, first_down=1)
 
 
 def small_weights(config=SMALL):
-    weights = numbered({leaf.key: leaf.shape for leaf in torch_layouts.generator(config)})
-    return {**weights, "residual": np.ones(1, np.float32)} if config.residual else weights
+    return numbered({leaf.key: leaf.shape for leaf in torch_layouts.generator(config)})
 
 
 @pytest.mark.parametrize(
@@ -118,7 +117,7 @@ def small_weights(config=SMALL):
         SMALL,
         GeneratorConfig(widths=(4, 6, 6, 8), blocks=1, identity_size=3, first_down=0, patch=2, convention="imagenet"),
         GeneratorConfig(widths=(4, 6), blocks=1, identity_size=3, patch=2, edge_kernel=3),
-        GeneratorConfig(widths=(4, 6), blocks=1, identity_size=3, residual=True),
+        GeneratorConfig(widths=(4, 6), blocks=1, identity_size=3, gated=True),
     ],
 )
 def test_any_generators_shape_is_read_from_its_keys(config):
@@ -177,7 +176,7 @@ def test_two_scales():
         tw.load_discriminator()
 
 
-@pytest.mark.parametrize("shape", [{}, {"patch": 2, "edge_kernel": 3}, {"residual": True}])
+@pytest.mark.parametrize("shape", [{}, {"patch": 2, "edge_kernel": 3}, {"gated": True}])
 def test_files_there_and_back(tmp_path, shape):
     config = dataclasses.replace(SMALL, **shape)
     weights = small_weights(config)

@@ -191,12 +191,15 @@ def _generator(graph: Graph, config: GeneratorConfig, values: str) -> str:
     for _ in range(config.patch.bit_length() - 1):
         x = graph.double(x)
     x = graph.conv(graph.reflect(x, config.edge_kernel // 2), "last_layer.1")
+    gate = None
+    if config.gated:
+        sizes = graph.constant("drawing_and_gate", np.array([3, 1], np.int64))
+        parts = graph.add("Split", x, sizes, outputs=2, axis=1)
+        x, gate = f"{parts}_0", graph.add("Sigmoid", f"{parts}_1")
     if config.convention == "unit":
-        x = graph.add("Tanh", x)
-    if config.residual:
-        x = graph.add("Add", x, target)
-    elif config.convention == "unit":
-        x = graph.add("Mul", graph.add("Add", x, graph.number(1)), graph.number(0.5))
+        x = graph.add("Mul", graph.add("Add", graph.add("Tanh", x), graph.number(1)), graph.number(0.5))
+    if gate is not None:
+        x = graph.add("Add", x, graph.add("Mul", gate, graph.add("Sub", target, x)))
     x = _convert(graph, x, config.convention, "unit")
     return graph.add("Clip", x, graph.number(0), graph.number(1))
 

@@ -83,7 +83,8 @@ def generator(config: GeneratorConfig) -> Leaves:
             yield from _linear(f"{key}.style{j}.linear", style, 2 * width, config.identity_size)
     for name, inside, out in zip(config.ups, widths[::-1], widths[-2::-1]):
         yield from conv_norm(name, 1, out, inside, 3)
-    yield from _conv("last_layer.1", ("last_layer",), 3, widths[0], config.edge_kernel)
+    drawn = 4 if config.gated else 3
+    yield from _conv("last_layer.1", ("last_layer",), drawn, widths[0], config.edge_kernel)
 
 
 def discriminator(config: DiscriminatorConfig) -> Leaves:

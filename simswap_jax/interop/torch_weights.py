@@ -30,7 +30,6 @@ from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 
 Source = str | os.PathLike[str] | WeightFile | Mapping[str, Any]
 Variables = dict[str, Any]
-RESIDUAL = "residual"  # a key that PyTorch's generator does not have
 StateDict = dict[str, np.ndarray]
 
 # A key that only one kind of network has, to say what a wrong file looks like.
@@ -62,8 +61,7 @@ def load_generator(
     Raises:
       UserError: the weights are not a generator's, or not the preset's, or a key is missing, unused or misshapen.
     """
-    everything, name = _open(src)
-    tensors = {key: value for key, value in everything.items() if key != RESIDUAL}
+    tensors, name = _open(src)
     downs = _numbers(tensors, r"(?:down|up)(\d+)\.", least=2)
     first_down = 0 if 0 in downs else 1
     widths = [_size(tensors, "first_layer.1.weight", 0, name, "a SimSwap generator")]
@@ -80,7 +78,7 @@ def load_generator(
             first_down=first_down,
             patch=max(patch, 1),
             edge_kernel=_size(tensors, "first_layer.1.weight", 2, name, "a SimSwap generator"),
-            residual=RESIDUAL in everything,
+            gated=_size(tensors, "last_layer.1.weight", 0, name, "a SimSwap generator") == 4,
             dtype=dtype,
         )
     except ValueError as error:
@@ -193,13 +191,8 @@ def load_face_parsing(src: Source) -> tuple[BiSeNet, Variables]:
 
 
 def generator_state_dict(generator: Generator, variables: Mapping[str, Any]) -> StateDict:
-    """A generator's variables under PyTorch's names, in its order, float32.
-
-    One that adds the target to what it draws gets a key more, ``residual``: a strict load into a module that would not
-    add it fails, and :func:`load_generator` knows it again.
-    """
-    state_dict = _to_state_dict(variables, torch_layouts.generator(generator.config))
-    return {**state_dict, RESIDUAL: np.ones(1, np.float32)} if generator.config.residual else state_dict
+    """A generator's variables under PyTorch's names, in its order, float32."""
+    return _to_state_dict(variables, torch_layouts.generator(generator.config))
 
 
 def discriminator_state_dicts(networks: MultiScaleDiscriminator, variables: Mapping[str, Any]) -> list[StateDict]:

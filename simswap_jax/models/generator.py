@@ -43,9 +43,11 @@ class GeneratorConfig:
         ×2, as before every up-sampling) before ``last_layer``; 1 is the paper's, 2 makes small models affordable on a
         CPU. Unfolding channels at the end, the obvious inverse, left a grid of dots in the results.
       edge_kernel: window of ``first_layer`` and ``last_layer``; 7 is the paper's, 3 does where patch is 2.
-      residual: the head draws what is to change, and the target is added: the background, the pose and every detail
-        that the identity leaves alone are there from the first step. Not in the paper, whose generator redraws all of
-        the picture and needs hundreds of thousands of steps to learn to.
+      gated: the last layer draws a fourth channel, and the result is g·target + (1−g)·drawing with g its sigmoid: the
+        background and all that the identity leaves alone need not pass through the bottleneck. Not in the paper, whose
+        generator redraws the whole picture and needs hundreds of thousands of steps to learn to.
+      style_gain: how many times PyTorch's the fresh weights of the styles are. An identity vector has length one, so
+        that PyTorch's own start styles by a few hundredths and small runs spend their first hundreds of steps on that.
       dtype: what layers compute in; parameters, statistics and norms are float32 always.
       remat: recompute the ID blocks in the backward pass instead of keeping their maps.
     """
@@ -57,7 +59,8 @@ class GeneratorConfig:
     first_down: int = 1
     patch: int = 1
     edge_kernel: int = 7
-    residual: bool = False
+    gated: bool = False
+    style_gain: float = 1.0
     dtype: str = "float32"
     remat: bool = False
 
@@ -88,7 +91,7 @@ class GeneratorConfig:
         """The preset whose weights fit, or ``"custom"``."""
         for name, shape in _PRESETS.items():
             same = all(getattr(self, field) == value for field, value in shape.items())
-            rest = (self.blocks, self.identity_size, self.patch, self.edge_kernel, self.residual)
+            rest = (self.blocks, self.identity_size, self.patch, self.edge_kernel, self.gated)
             if same and rest == (9, 512, 1, 7, False):
                 return name
         return "custom"
@@ -149,15 +152,16 @@ class IDBlock(nn.Module):
     """
 
     dtype: Dtype = jnp.float32
+    style_gain: float = 1.0
 
     @nn.compact
     def __call__(self, x: Array, identity: Array) -> Array:
         """[B,H,W,C] and [B,D] → [B,H,W,C]."""
         width = x.shape[-1]
         y = Conv(width, 3, padding=1, reflect=True, dtype=self.dtype, name="conv1")(x)
-        y = nn.relu(AdaIN(self.dtype, name="style1")(y, identity))
+        y = nn.relu(AdaIN(self.dtype, self.style_gain, name="style1")(y, identity))
         y = Conv(width, 3, padding=1, reflect=True, dtype=self.dtype, name="conv2")(y)
-        return x + AdaIN(self.dtype, name="style2")(y, identity)
+        return x + AdaIN(self.dtype, self.style_gain, name="style2")(y, identity)
 
 
 class Generator(nn.Module):
@@ -196,16 +200,17 @@ class Generator(nn.Module):
 
         block = nn.remat(IDBlock) if config.remat else IDBlock
         for i in range(config.blocks):
-            x = block(dtype, name=f"bottleneck_{i}")(x, identity)
+            x = block(dtype, config.style_gain, name=f"bottleneck_{i}")(x, identity)
 
         for name, width in zip(config.ups, config.widths[-2::-1]):
             x = ConvNormReLU(width, 3, padding=1, double=True, name=name, **common)(x, train)
         for _ in range(config.patch.bit_length() - 1):
             x = bilinear_double(x)
-        x = Conv(3, kernel, padding=edge, reflect=True, dtype=dtype, name="last_layer")(x).astype(jnp.float32)
-        if config.residual:
-            return target.astype(jnp.float32) + (jnp.tanh(x) if config.convention == "unit" else x)
-        return (jnp.tanh(x) + 1.0) / 2.0 if config.convention == "unit" else x
+        drawn = 4 if config.gated else 3
+        x = Conv(drawn, kernel, padding=edge, reflect=True, dtype=dtype, name="last_layer")(x).astype(jnp.float32)
+        x, gate = x[..., :3], nn.sigmoid(x[..., 3:])
+        x = (jnp.tanh(x) + 1.0) / 2.0 if config.convention == "unit" else x
+        return gate * target.astype(jnp.float32) + (1.0 - gate) * x if config.gated else x
 
 
 def _check_inputs(config: GeneratorConfig, target: tuple[int, ...], identity: tuple[int, ...]) -> None:

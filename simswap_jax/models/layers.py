@@ -244,18 +244,23 @@ class DepthwiseConv(nn.Module):
 
 
 class Linear(nn.Module):
-    """A linear layer with a bias, kernel [in,out]."""
+    """A linear layer with a bias, kernel [in,out]; fresh weights are ``gain`` times PyTorch's."""
 
     features: int
     dtype: Dtype = jnp.float32
+    gain: float = 1.0
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[B,I] → [B,features]."""
-        kernel = self.param("kernel", torch_init, (x.shape[-1], self.features), jnp.float32)
+        kernel = self.param("kernel", self._init, (x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
         y = x.astype(self.dtype) @ kernel.astype(self.dtype)
         return y + per_channel(bias.astype(self.dtype), y.ndim)
+
+    @nn.nowrap
+    def _init(self, key: Array, shape: tuple[int, ...], dtype: Dtype) -> Array:
+        return self.gain * torch_init(key, shape, dtype)
 
 
 # --- norms and activations ------------------------------------------------------------------------------------------
@@ -324,11 +329,12 @@ class AdaIN(nn.Module):
     """
 
     dtype: Dtype = jnp.float32
+    gain: float = 1.0
 
     @nn.compact
     def __call__(self, x: Array, identity: Array) -> Array:
         """[B,H,W,C] and [B,D] → [B,H,W,C]."""
-        style = Linear(2 * x.shape[-1], name="linear")(identity.astype(jnp.float32))
+        style = Linear(2 * x.shape[-1], gain=self.gain, name="linear")(identity.astype(jnp.float32))
         gamma, beta = jnp.split(style[:, None, None, :], 2, axis=-1)
         return (instance_norm(x) * (1.0 + gamma) + beta).astype(self.dtype)
 

@@ -304,7 +304,8 @@ def generator_config(config: ml_collections.ConfigDict, identity_size: int) -> G
                 blocks=fields.blocks,
                 patch=fields.patch,
                 edge_kernel=fields.edge_kernel,
-                residual=fields.residual,
+                gated=fields.gated,
+                style_gain=fields.style_gain,
                 **common,
             )
     except ValueError as error:
