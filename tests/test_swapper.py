@@ -158,9 +158,9 @@ def test_mistakes_get_a_sentence(swapper, mistake):
         swapper.swap_aligned(targets, vectors, **options)
 
 
-def test_identity_needs_aligned_pictures(swapper):
+def test_identity_needs_a_picture_and_a_model_of_photos(swapper):
     with pytest.raises(UserError, match="aligned=True"):
-        swapper.identity(faces(1)[0])
+        swapper.identity(faces(1)[0])  # a model of rendered faces
     with pytest.raises(UserError, match="at least one"):
         swapper.identity([], aligned=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from simswap_jax.errors import UserError
-from simswap_jax.interop import model_folder
+from simswap_jax.faces.detection import FaceDetector
+from simswap_jax.interop import model_folder, weights
 from simswap_jax.models import Generator
 from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.models.values import from_convention, to_convention
+from simswap_jax.swapping import photos as whole_photos
+from simswap_jax.swapping.photos import THRESHOLD, FoundFace
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 DEFAULT_FOLDERS = ("faces", "rendered")  # the first that is there
 BATCH_SIZE = 16
+DETECTOR = "face_detection_yunet.onnx"  # of configs/weights.yaml
+
+# Whom to swap: "largest", "best" or "all"; a person by an identity vector [D] of theirs; or several people, each with
+# the source they get: (a vector of theirs, the source's). Pairs, because NumPy arrays cannot be the keys of a dict.
+Faces = str | np.ndarray | Sequence[tuple[np.ndarray, np.ndarray]]
 
 
 class FaceSwapper:
@@ -32,8 +40,10 @@ class FaceSwapper:
       identity_size: numbers in an identity vector.
     """
 
-    def __init__(self, model: model_folder.ModelFolder) -> None:
+    def __init__(self, model: model_folder.ModelFolder, detector: str | Path = DETECTOR) -> None:
+        """Make a model ready; ``detector`` is the file that finds faces, looked for when the first photo comes."""
         self.model = model
+        self.detector_file = detector
         self.face_size = model.face_size
         self.identity_size = model.generator.identity_size
         # The variables are arguments, never closed over: they would be baked into every program.
@@ -73,22 +83,100 @@ class FaceSwapper:
 
         Args:
           photos: one or several uint8 RGB pictures of the same person; several are averaged, which steadies the vector.
-          aligned: the pictures are face crops already.
+          aligned: the pictures are face crops already; otherwise the largest face of each is taken.
 
         Returns:
           float32 [D], L2-normalised.
 
         Raises:
-          UserError: not aligned (finding faces in photos is not built yet), no picture, or not uint8 RGB squares.
+          UserError: no picture, none in which a face can be found, not uint8 RGB, or crops that are no squares.
         """
-        if not aligned:
-            raise UserError(
-                "finding the face in a photo is not built yet; give an aligned face crop and say aligned=True."
-            )
         pictures = [photos] if isinstance(photos, np.ndarray) and photos.ndim == 3 else list(photos)
         if not pictures:
             raise UserError("an identity needs at least one picture; give one.")
-        return normalised(self.identity_vectors(pictures).mean(axis=0))
+        crops = pictures if aligned else [self.largest_face(picture, "source") for picture in pictures]
+        return normalised(self.identity_vectors(crops).mean(axis=0))
+
+    @cached_property
+    def _detector(self) -> FaceDetector:
+        path = weights.find(self.detector_file, "finding faces in photos")
+        try:
+            return FaceDetector(path)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+    def find_faces(self, photo: np.ndarray, role: str = "target") -> list[FoundFace]:
+        """The faces of a photo that this model can re-draw, the most confident first.
+
+        Args:
+          photo: uint8 RGB [H, W, 3].
+          role: what the photo is called in an error.
+
+        Raises:
+          UserError: there is none, the detector's file is missing, or the model was trained on rendered faces.
+        """
+        check_photo(photo, role)
+        if self.model.alignment == "rendered":
+            raise UserError(
+                "this model was trained on rendered faces and knows no photos; use one of aligned photos, or give "
+                "aligned crops and say so (aligned=True, --aligned)."
+            )
+        return whole_photos.find_faces(self._detector, photo, self.model.alignment, self.face_size)
+
+    def largest_face(self, photo: np.ndarray, role: str = "target") -> np.ndarray:
+        """The largest face of a photo, aligned as the model wants it: uint8 RGB [face_size, face_size, 3]."""
+        found = self.find_faces(photo, role)
+        return found[whole_photos.choose(found, "largest")[0]].crop(photo)
+
+    def swap(
+        self,
+        photo: np.ndarray,
+        vector: np.ndarray | None,
+        faces: Faces = "largest",
+        *,
+        threshold: float = THRESHOLD,
+        strength: float = 1.0,
+        match_colour: bool = False,
+        batch_size: int = BATCH_SIZE,
+    ) -> np.ndarray:
+        """Re-draw faces in a photo.
+
+        Args:
+          photo: uint8 RGB [H, W, 3], upright.
+          vector: the source's identity vector [D]; None where ``faces`` is pairs, which hold their sources.
+          faces: ``"largest"``, ``"best"`` (the detector's most confident) or ``"all"``; or an identity vector [D] of
+            the one person to be swapped; or pairs (such a vector, the source's vector), every person once.
+          threshold: the least cosine by which a face is a named person.
+          strength: as in `swap_aligned`.
+          match_colour: give the results the mean and spread of the colours that they replace.
+          batch_size: as in `swap_aligned`.
+
+        Returns:
+          uint8 RGB [H, W, 3]. It carries no mark: ``images.write_result`` draws it.
+
+        Raises:
+          UserError: no face that can be re-drawn, a named person who is not there, or arguments that do not fit.
+        """
+        found = self.find_faces(photo)
+        crops = [one.crop(photo) for one in found]
+        if isinstance(faces, str):
+            chosen = whole_photos.choose(found, faces)
+        else:
+            named = [faces] if isinstance(faces, np.ndarray) else [reference for reference, _ in faces]
+            if not named:
+                raise UserError("nobody is named to be swapped; give at least one pair (person, source).")
+            references = np.concatenate([self._checked_vectors(reference, 1) for reference in named])
+            chosen = whole_photos.match(references @ self.identity_vectors(crops, batch_size).T, threshold)
+        if isinstance(faces, (str, np.ndarray)):
+            if vector is None:
+                raise UserError("there is no source; give its identity vector.")
+            wanted = self._checked_vectors(vector, len(chosen))
+        elif vector is not None:
+            raise UserError("the sources stand in the pairs (person, source); give None as the vector.")
+        else:
+            wanted = np.concatenate([self._checked_vectors(source, 1) for _, source in faces])
+        results = self.swap_faces([crops[i] for i in chosen], wanted, batch_size, strength)
+        return whole_photos.put_back(photo, found, dict(zip(chosen, results)), match_colour)
 
     def identity_vectors(self, pictures: Sequence[np.ndarray], batch_size: int = BATCH_SIZE) -> np.ndarray:
         """One identity vector for each of several aligned face crops, which may differ in size and in person.
@@ -227,11 +315,18 @@ def resized(picture: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if size < side else cv2.INTER_CUBIC)
 
 
-def check_face(picture: np.ndarray, role: str) -> None:
-    """A UserError unless ``picture`` is a uint8 RGB square [H, H, 3]."""
+def check_photo(picture: np.ndarray, role: str) -> None:
+    """A UserError unless ``picture`` is uint8 RGB [H, W, 3] with at least one pixel."""
     if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         found = f"{picture.dtype} {list(picture.shape)}" if isinstance(picture, np.ndarray) else type(picture).__name__
         raise UserError(f"a {role} must be a uint8 RGB picture [H, W, 3], not {found}; convert it first.")
+    if not picture.size:
+        raise UserError(f"the {role} has no pixels; give another picture.")
+
+
+def check_face(picture: np.ndarray, role: str) -> None:
+    """A UserError unless ``picture`` is a uint8 RGB square [H, H, 3]."""
+    check_photo(picture, role)
     height, width = picture.shape[:2]
-    if height != width or height < 1:
+    if height != width:
         raise UserError(f"an aligned {role} must be square, not {width}×{height}; crop it around the face first.")

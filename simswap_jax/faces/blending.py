@@ -1,0 +1,125 @@
+"""A re-drawn crop goes back to its place in the photo."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from simswap_jax.faces.alignment import Alignment, enlarged, inverse, transform
+
+DENSE = 8.0  # pixels of the crop per pixel of the photo from which it is shrunk before it is sampled
+DENSE_ENOUGH = 4.0  # and what is left then
+SHARPNESS = 3  # of the line between two faces that overlap
+
+
+@dataclass(frozen=True)
+class Place:
+    """The part of a photo that a crop covers.
+
+    Attributes:
+      left, top: of the part, in the photo's pixels.
+      mask: float32 [H, W], how much of each of its pixels comes from the crop.
+    """
+
+    left: int
+    top: int
+    mask: np.ndarray
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Rows and columns of the photo."""
+        height, width = self.mask.shape
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
+
+def place(shape: tuple[int, ...], alignment: Alignment, mask: np.ndarray) -> Place:
+    """Where a crop lies in a photo of ``shape`` [H, W, …], with the crop's mask [size, size] as the photo sees it."""
+    last = alignment.size - 1
+    corners = transform(inverse(alignment.matrix), np.array([(0, 0), (last, 0), (0, last), (last, last)]))
+    left, top = np.clip(np.floor(corners.min(axis=0)), 0, (shape[1], shape[0])).astype(int)
+    right, bottom = np.clip(np.ceil(corners.max(axis=0)) + 1, 0, (shape[1], shape[0])).astype(int)
+    empty = Place(int(left), int(top), np.zeros((max(bottom - top, 0), max(right - left, 0)), np.float32))
+    return replace(empty, mask=_onto(mask, alignment, empty, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT))
+
+
+def share(places: Sequence[Place]) -> list[Place]:
+    """Where faces overlap, each pixel goes to the face that it is deeper inside of, with a soft line between them.
+
+    Elsewhere the masks stay as they are. Every mask is multiplied by its part m³ / Σ m³ of all that claim the pixel.
+    """
+    claims: list[np.ndarray] = [one.mask**SHARPNESS for one in places]
+    shared = []
+    for i, one in enumerate(places):
+        total = claims[i].copy()
+        for j, other in enumerate(places):
+            if i != j:
+                _add(total, one, claims[j], other)
+        part = np.divide(claims[i], total, out=np.ones_like(total), where=total > 0)
+        shared.append(replace(one, mask=one.mask * part))
+    return shared
+
+
+def paste(photo: np.ndarray, face: np.ndarray, alignment: Alignment, where: Place) -> None:
+    """Blend a re-drawn crop into a photo, in place.
+
+    Args:
+      photo: uint8 RGB [H, W, 3]; changed.
+      face: uint8 RGB [size, size, 3].
+      alignment: of the crop.
+      where: from `place`.
+    """
+    if not where.mask.size:
+        return
+    colours = _onto(face, alignment, where, cv2.INTER_CUBIC, cv2.BORDER_REPLICATE)
+    old: np.ndarray = photo[where.window].astype(np.float32)
+    blended = old + where.mask[:, :, None] * (colours.astype(np.float32) - old)
+    photo[where.window] = np.round(np.clip(blended, 0.0, 255.0)).astype(np.uint8)
+
+
+def match_colour(face: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A re-drawn crop with the mean and spread of the target's colours under the mask, channel by channel.
+
+    Args:
+      face, target: uint8 RGB [size, size, 3].
+      mask: float32 [size, size].
+
+    Returns:
+      uint8 RGB [size, size, 3]; the spread changes by at most a half, so that a flat channel is not blown up.
+    """
+    weight = mask[:, :, None] / max(float(mask.sum()), 1e-6)
+    (mean, spread), (wanted_mean, wanted_spread) = (_colours(picture, weight) for picture in (face, target))
+    gain = np.clip(wanted_spread / np.maximum(spread, 1e-3), 1 / 1.5, 1.5)
+    return np.round(np.clip((face - mean) * gain + wanted_mean, 0.0, 255.0)).astype(np.uint8)
+
+
+def _colours(picture: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel under weights [H, W, 1] that sum to 1."""
+    mean = (picture * weight).sum(axis=(0, 1))
+    return mean, np.sqrt(((picture - mean) ** 2 * weight).sum(axis=(0, 1)))
+
+
+def _onto(picture: np.ndarray, alignment: Alignment, where: Place, kernel: int, border: int) -> np.ndarray:
+    """A crop (or its mask) as the photo's pixels see it: [H, W, …] of the place."""
+    matrix = alignment.matrix
+    if alignment.density >= DENSE:  # sampled as it is, most of its pixels would be skipped
+        side = max(1, round(alignment.size * DENSE_ENOUGH / alignment.density))
+        picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+        matrix = enlarged(matrix, side / alignment.size)
+    matrix = matrix.copy()
+    matrix[:, 2] += matrix[:, :2] @ (where.left, where.top)
+    height, width = where.mask.shape
+    if not height or not width:
+        return np.zeros((height, width, *picture.shape[2:]), picture.dtype)
+    return cv2.warpAffine(picture, matrix, (width, height), flags=kernel | cv2.WARP_INVERSE_MAP, borderMode=border)
+
+
+def _add(total: np.ndarray, one: Place, claim: np.ndarray, other: Place) -> None:
+    """Add the claim of another place to the pixels that both have."""
+    left, top = max(one.left, other.left), max(one.top, other.top)
+    right = min(one.left + one.mask.shape[1], other.left + other.mask.shape[1])
+    bottom = min(one.top + one.mask.shape[0], other.top + other.mask.shape[0])
+    if right > left and bottom > top:
+        mine = slice(top - one.top, bottom - one.top), slice(left - one.left, right - one.left)
+        yours = slice(top - other.top, bottom - other.top), slice(left - other.left, right - other.left)
+        total[mine] += claim[yours]

@@ -1,0 +1,110 @@
+"""Where the faces of a photo are: YuNet through OpenCV."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+SIDES = (1280, 640, 320)  # the longer side of what YuNet sees; it tears faces of more than about 600 pixels into pieces
+OVERLAP = 0.3  # of two boxes, intersection over union, from which they are one face
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face in a photo.
+
+    Attributes:
+      box: left, top, width, height in the photo's pixels; may reach beyond its edge.
+      landmarks: float64 [5, 2], x and y in the photo's pixels: the eye on the picture's left, the other eye, the tip of
+        the nose, the mouth's corner on the picture's left, the other corner.
+      score: the detector's confidence, 0 to 1.
+    """
+
+    box: tuple[float, float, float, float]
+    landmarks: np.ndarray
+    score: float
+
+    @property
+    def area(self) -> float:
+        """Of the box, in square pixels."""
+        return self.box[2] * self.box[3]
+
+
+class FaceDetector:
+    """Finds faces and their five landmarks.
+
+    Not for several threads at once: OpenCV's detector keeps its buffers.
+    """
+
+    def __init__(self, model: str | Path, threshold: float = 0.6) -> None:
+        """Load YuNet.
+
+        Args:
+          model: its ONNX file.
+          threshold: the least confidence of a face.
+
+        Raises:
+          ValueError: the file is missing or no YuNet.
+        """
+        if not Path(model).is_file():
+            raise ValueError(f"there is no face detector {model}; name YuNet's ONNX file.")
+        # OpenCV 5 prints a warning about its own choice of engine for every network that it loads.
+        level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        try:
+            self._network = cv2.FaceDetectorYN.create(str(model), "", (320, 320), threshold, OVERLAP)
+            self._network.detect(np.zeros((320, 320, 3), np.uint8))
+        except cv2.error as error:
+            raise ValueError(f"{model} is not YuNet for OpenCV's FaceDetectorYN; name YuNet's ONNX file.") from error
+        finally:
+            cv2.utils.logging.setLogLevel(level)
+
+    def detect(self, photo: np.ndarray) -> list[Face]:
+        """The faces of a photo, uint8 RGB [H, W, 3], the most confident first.
+
+        It is looked at in several sizes, because YuNet sees faces of some 10 to 400 pixels best; of what is found
+        twice, the more confident stays.
+        """
+        longest = max(photo.shape[:2])
+        scales = {min(1.0, side / longest) for side in SIDES}
+        return distinct(face for scale in sorted(scales) for face in self._look(photo, scale))
+
+    def _look(self, photo: np.ndarray, scale: float) -> list[Face]:
+        """The faces of a photo seen at ``scale`` (1: as it is)."""
+        height, width = photo.shape[:2]
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        small = photo if scale == 1.0 else cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
+        self._network.setInputSize(size)
+        _, rows = self._network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+        back = np.array([width / size[0], height / size[1]])
+        return [] if rows is None else [_face(row, back) for row in rows]
+
+
+def distinct(faces: Iterable[Face]) -> list[Face]:
+    """The faces by falling confidence, without those that a more confident one overlaps by more than `OVERLAP`."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda face: -face.score):
+        if all(overlap(face, other) <= OVERLAP for other in kept):
+            kept.append(face)
+    return kept
+
+
+def overlap(one: Face, other: Face) -> float:
+    """Intersection over union of two boxes, 0 to 1."""
+    left, top = (max(one.box[i], other.box[i]) for i in (0, 1))
+    right, bottom = (min(one.box[i] + one.box[i + 2], other.box[i] + other.box[i + 2]) for i in (0, 1))
+    shared = max(0.0, right - left) * max(0.0, bottom - top)
+    return shared / max(one.area + other.area - shared, 1e-9)
+
+
+def _face(row: np.ndarray, back: np.ndarray) -> Face:
+    """A row of YuNet's answer (box, five landmarks, score) as a face; ``back``: to the photo's pixels, x and y.
+
+    Landmarks are pixel centres, so that a picture of another size has them half a pixel elsewhere.
+    """
+    values: np.ndarray = row.astype(np.float64)
+    left, top, width, height = values[:4] * np.tile(back, 2)
+    landmarks = (values[4:14].reshape(5, 2) + 0.5) * back - 0.5
+    return Face((left, top, width, height), landmarks, float(values[14]))

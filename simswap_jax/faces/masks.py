@@ -1,0 +1,52 @@
+"""Which part of a crop is face, softly: 1 inside, 0 at the crop's border, and no line between them."""
+
+import numpy as np
+
+BORDER = 0.08  # of the crop's side: how far in from its border the mask has risen to 1
+INNER, OUTER = 0.78, 1.12  # of the face's ellipse: where the mask begins to fall, and where it is 0
+
+
+def soft_mask(landmarks: np.ndarray, size: int) -> np.ndarray:
+    """The default mask: an ellipse from the landmarks, faded out before the crop's border.
+
+    Args:
+      landmarks: float [5, 2] in the crop's pixels.
+      size: side of the crop.
+
+    Returns:
+      float32 [size, size], 0 to 1; exactly 0 in the outermost pixels.
+    """
+    return face_ellipse(landmarks, size) * border_ramp(size)
+
+
+def face_ellipse(landmarks: np.ndarray, size: int) -> np.ndarray:
+    """From the brows to the chin and from cheek to cheek, float32 [size, size], 0 to 1.
+
+    The lengths are fractions of the distance from eyes to mouth, and of that between the eyes; a face seen from the
+    side has little of the latter, so the width never falls below a fraction of the former.
+    """
+    eyes, mouth = landmarks[:2].mean(axis=0), landmarks[3:].mean(axis=0)
+    down = mouth - eyes
+    length = max(float(np.hypot(*down)), 1e-6)
+    down = down / length
+    centre = eyes + 0.42 * length * down
+    half_height = 1.22 * length
+    half_width = max(1.15 * float(np.hypot(*(landmarks[1] - landmarks[0]))), 0.9 * length)
+    x, y = (np.arange(size) - c for c in centre)
+    along = x[None, :] * down[0] + y[:, None] * down[1]
+    across = y[:, None] * down[0] - x[None, :] * down[1]
+    radius = np.hypot(along / half_height, across / half_width)
+    return smooth((OUTER - radius) / (OUTER - INNER)).astype(np.float32)
+
+
+def border_ramp(size: int) -> np.ndarray:
+    """0 in the outermost pixels, 1 from `BORDER` on: float32 [size, size]."""
+    distance = np.minimum(np.arange(size), np.arange(size)[::-1])
+    ramp = smooth(distance / max(BORDER * size, 1.0))
+    return np.minimum(ramp[:, None], ramp[None, :]).astype(np.float32)
+
+
+def smooth(values: np.ndarray) -> np.ndarray:
+    """0 up to 0, 1 from 1 on, and between them 3t² − 2t³, which has no corner."""
+    t = np.clip(values, 0.0, 1.0)
+    return t * t * (3.0 - 2.0 * t)
