@@ -7,6 +7,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("SIMSWAP_JAX_OFFLINE", "1")
+os.environ.setdefault("SIMSWAP_JAX_CONFIG", str(Path(__file__).parents[1] / ".cache" / "config"))
 
 import jax
 import pytest

@@ -7,6 +7,7 @@ from small_model import faces, write_small_model
 
 from simswap_jax import FaceSwapper, cli
 from simswap_jax.data.pictures import read_picture
+from simswap_jax.swapping import c2pa_manifest
 from simswap_jax.swapping.provenance import draw_label, file_sha256, read_marks
 
 
@@ -38,7 +39,8 @@ def everything(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
-def test_a_pair(swap, photos, model, capsys):
+def test_a_pair(swap, photos, model, capsys, monkeypatch):
+    monkeypatch.setattr(c2pa_manifest, "available", lambda: False)
     output = photos / "out" / "x.png"
     assert swap("--source", "sources/0.png", "--target", "targets/1.png", "--output", str(output)) == 0
     swapper = FaceSwapper.from_pretrained(model)
@@ -52,7 +54,8 @@ def test_a_pair(swap, photos, model, capsys):
     )
     said = capsys.readouterr().out
     assert f"Swapped 1 face into {output}." in said
-    assert "Marked as synthetic by a visible label and XMP metadata." in said
+    assert "Marked as synthetic by a visible label and XMP metadata. There is no C2PA manifest" in said
+    assert "No room for an invisible mark in 1 of 1 (under 112 pixels)." in said
 
 
 def test_several_sources_are_one_person(swap, photos, model):
@@ -65,7 +68,8 @@ def test_several_sources_are_one_person(swap, photos, model):
     assert [role for role, _ in read_marks(photos / "x.png").inputs] == ["source", "source", "target"]
 
 
-def test_marks_are_dropped_by_their_own_flags_and_it_says_so(swap, photos, capsys):
+def test_marks_are_dropped_by_their_own_flags_and_it_says_so(swap, photos, capsys, monkeypatch):
+    monkeypatch.setattr(c2pa_manifest, "available", lambda: False)
     words = ["--source", "sources/0.png", "--target", "targets/1.png", "--no-metadata"]
     assert swap(*words, "--output", str(photos / "x.jpg")) == 0
     assert read_marks(photos / "x.jpg") is None
@@ -125,7 +129,7 @@ def test_a_grid(swap, photos, capsys):
 
 
 def test_the_cells_of_a_grid_are_labelled_and_its_inputs_not(swap, photos):
-    words = ["--grid", "--source", "sources/0.png", "--target", "targets/1.png"]
+    words = ["--grid", "--source", "sources/0.png", "--target", "targets/1.png", "--no-invisible-mark"]
     assert swap(*words, "--output", str(photos / "plain.png"), "--no-visible-label") == 0
     assert swap(*words, "--output", str(photos / "grid.png")) == 0
     changed = np.argwhere((read_picture(photos / "plain.png") != read_picture(photos / "grid.png")).any(axis=2))

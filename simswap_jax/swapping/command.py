@@ -16,7 +16,9 @@ from simswap_jax.data.progress import Progress, to_terminal
 from simswap_jax.data.sheets import contact_sheet
 from simswap_jax.errors import UserError
 from simswap_jax.interop import model_folder
-from simswap_jax.swapping import images
+from simswap_jax.swapping import c2pa_manifest, images
+from simswap_jax.swapping.certificates import EXTRA, Credentials, local_credentials, read_credentials
+from simswap_jax.swapping.invisible_mark import SMALLEST
 from simswap_jax.swapping.provenance import draw_label, marks_of_files
 from simswap_jax.swapping.swapper import BATCH_SIZE, FaceSwapper, check_face, resized
 
@@ -48,7 +50,9 @@ class Job:
 
     swapper: FaceSwapper
     arguments: argparse.Namespace
+    credentials: Credentials | None = None
     failures: list[str] = field(default_factory=list)
+    carried: list[tuple[str, ...]] = field(default_factory=list)  # the marks of every result
 
     def attempt(self, action: Callable[[], Any]) -> Any:
         """What ``action`` gives, or None and its sentence noted, so that one broken file does not stop a folder."""
@@ -70,14 +74,19 @@ def main(arguments: Sequence[str]) -> int:
     if not options.aligned:
         raise UserError("finding faces in photos is not built yet; give aligned face crops and --aligned.")
     check_paths(options)
-    job = Job(FaceSwapper.from_pretrained(options.model, face_size=options.size, alignment=options.alignment), options)
+    credentials = signing(options)
+    job = Job(
+        FaceSwapper.from_pretrained(options.model, face_size=options.size, alignment=options.alignment),
+        options,
+        credentials,
+    )
     if options.grid:
         done = swap_grid(job)
     elif options.target[0].is_dir():
         done = swap_folder(job)
     else:
         done = swap_pair(job)
-    print(f"{done} {marks_sentence(options)}")
+    print(f"{done} {marks_sentence(options, job.carried)}")
     if job.failures:
         print(f"simswap-jax: {len(job.failures)} left out, named above.", file=sys.stderr)
     return 1 if job.failures else 0
@@ -123,6 +132,12 @@ def parser() -> argparse.ArgumentParser:
     add("--quality", type=int, default=95, help="of JPEG and WebP (default 95)")
     add("--no-visible-label", action="store_true", help="drop the 'AI face swap' label that people can see")
     add("--no-metadata", action="store_true", help="drop the XMP metadata by which programs know a synthetic picture")
+    add(
+        "--no-c2pa-manifest", action="store_true", help="drop the signed C2PA manifest (tool, action, hashes of inputs)"
+    )
+    add("--no-invisible-mark", action="store_true", help="drop the mark in the pixels that outlives lost metadata")
+    add("--certificate", type=Path, metavar="PEM", help="sign the manifest with yours (default: one of this machine)")
+    add("--certificate-key", type=Path, metavar="PEM", help="its private key")
     return parse
 
 
@@ -281,14 +296,20 @@ def write(
 ) -> None:
     """One result with the marks that were asked for; ``labelled``: it carries its visible labels already."""
     options = job.arguments
-    images.write_result(
+    carried = images.write_result(
         path,
         picture,
         marks_of_files(sources, targets),
-        visible_label=not (options.no_visible_label or labelled),
+        visible_label=not options.no_visible_label,
         metadata=not options.no_metadata,
+        c2pa=not options.no_c2pa_manifest,
+        invisible_mark=not options.no_invisible_mark,
+        labelled=labelled,
+        credentials=job.credentials,
+        parent=targets[0] if len(targets) == 1 else None,
         quality=options.quality,
     )
+    job.carried.append(carried)
 
 
 def output_name(target: Path) -> str:
@@ -296,14 +317,45 @@ def output_name(target: Path) -> str:
     return target.name if target.suffix.lower() in images.FORMATS else f"{target.name}.png"
 
 
-def marks_sentence(options: argparse.Namespace) -> str:
-    """What the results say of themselves."""
-    kept = [
-        *([] if options.no_visible_label else ["a visible label"]),
-        *([] if options.no_metadata else ["XMP metadata"]),
-    ]
-    dropped = [*(["visible label"] if options.no_visible_label else []), *(["metadata"] if options.no_metadata else [])]
+def signing(options: argparse.Namespace) -> Credentials | None:
+    """What signs the C2PA manifests: the certificate that was given, else this machine's; None: no manifest."""
+    given = [path for path in (options.certificate, options.certificate_key) if path is not None]
+    if len(given) == 1:
+        raise UserError("--certificate and --certificate-key belong together; give both or neither.")
+    if given and options.no_c2pa_manifest:
+        raise UserError("--certificate signs the manifest that --no-c2pa-manifest drops; give one of the two.")
+    if given and not c2pa_manifest.available():
+        raise UserError(f"signing with --certificate needs the package c2pa-python; {EXTRA}.")
+    if given:
+        return read_credentials(*given)
+    return None if options.no_c2pa_manifest or not c2pa_manifest.available() else local_credentials()
+
+
+def marks_sentence(options: argparse.Namespace, carried: Sequence[tuple[str, ...]]) -> str:
+    """What the results say of themselves; ``carried`` are the marks of each."""
+    kept = [name for name in images.MARKS if any(name in marks for marks in carried)]
+    flags = {
+        "visible label": options.no_visible_label,
+        "metadata": options.no_metadata,
+        "C2PA manifest": options.no_c2pa_manifest,
+        "invisible mark": options.no_invisible_mark,
+    }
+    dropped = [name for name, off in flags.items() if off]
+    without = f"without {listed(dropped)}, as asked; say yourself that the pictures are synthetic."
     if not dropped:
-        return f"Marked as synthetic by {' and '.join(kept)}."
-    without = f"without {' and '.join(dropped)}, as asked; say yourself that the pictures are synthetic."
-    return f"Marked as synthetic by {kept[0]} only, {without}" if kept else f"Not marked as synthetic: {without}"
+        said = f"Marked as synthetic by {listed(kept)}."
+    elif kept:
+        said = f"Marked as synthetic by {listed(kept)} only, {without}"
+    else:
+        said = f"Not marked as synthetic: {without}"
+    if not options.no_c2pa_manifest and not c2pa_manifest.available():
+        said += f" There is no C2PA manifest: it needs more packages; {EXTRA}."
+    small = sum(images.INVISIBLE not in marks for marks in carried)
+    if small and not options.no_invisible_mark:
+        said += f" No room for an invisible mark in {small} of {len(carried)} (under {SMALLEST} pixels)."
+    return said
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence has them: a, b and c."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -1,7 +1,7 @@
 """Picture files in and out: results are written whole or not at all, marked, and never over their own inputs."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -10,9 +10,14 @@ from PIL import Image, PngImagePlugin
 
 from simswap_jax.data.pictures import SUFFIXES
 from simswap_jax.errors import UserError
+from simswap_jax.swapping import c2pa_manifest
+from simswap_jax.swapping.certificates import Credentials, local_credentials
+from simswap_jax.swapping.invisible_mark import carries_mark
+from simswap_jax.swapping.invisible_mark import embed as embed_invisible_mark
 from simswap_jax.swapping.provenance import Marks, draw_label, xmp_packet
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+MARKS = LABEL, METADATA, MANIFEST, INVISIBLE = "a visible label", "XMP metadata", "a C2PA manifest", "an invisible mark"
 _JPEG_XMP_LIMIT = 65_000  # one APP1 segment
 
 
@@ -43,7 +48,13 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_picture(path: str | Path, picture: np.ndarray, xmp: bytes | None = None, quality: int = 95) -> None:
+def write_picture(
+    path: str | Path,
+    picture: np.ndarray,
+    xmp: bytes | None = None,
+    quality: int = 95,
+    finish: Callable[[Path], None] | None = None,
+) -> None:
     """Write one picture as it is, whole or not at all.
 
     Args:
@@ -51,6 +62,7 @@ def write_picture(path: str | Path, picture: np.ndarray, xmp: bytes | None = Non
       picture: uint8 RGB [H, W, 3].
       xmp: an XMP packet to embed, UTF-8.
       quality: of JPEG and WebP, 1 to 100.
+      finish: what is still done to the file, under its temporary name, before it takes its place.
 
     Raises:
       UserError: another ending, too much metadata for a JPEG, or a place that cannot be written.
@@ -74,6 +86,8 @@ def write_picture(path: str | Path, picture: np.ndarray, xmp: bytes | None = Non
         options["xmp"] = xmp
     with whole_file(path) as temporary:
         Image.fromarray(np.ascontiguousarray(picture)).save(temporary, format=kind, **options)
+        if finish is not None:
+            finish(temporary)
 
 
 def write_result(
@@ -83,8 +97,13 @@ def write_result(
     *,
     visible_label: bool = True,
     metadata: bool = True,
+    c2pa: bool = True,
+    invisible_mark: bool = True,
+    labelled: bool = False,
+    credentials: Credentials | None = None,
+    parent: str | Path | None = None,
     quality: int = 95,
-) -> None:
+) -> tuple[str, ...]:
     """Write one swapped picture with its marks.
 
     Args:
@@ -93,10 +112,30 @@ def write_result(
       marks: what the metadata says.
       visible_label: False drops the label that people see.
       metadata: False drops the XMP packet that machines read.
+      c2pa: False drops the signed C2PA manifest, which is also left out where the extra ``provenance`` is missing.
+      invisible_mark: False drops the mark in the pixels, which pictures under 112 pixels have no room for.
+      labelled: the picture carries its visible labels already.
+      credentials: what signs the manifest; this machine's own certificate if None.
+      parent: the photo that was edited: its C2PA history, if it has one, stays on as the manifest's ingredient.
       quality: of JPEG and WebP, 1 to 100.
+
+    Returns:
+      those of ``MARKS`` that the file carries.
     """
-    picture = draw_label(picture) if visible_label else picture
-    write_picture(path, picture, xmp_packet(marks) if metadata else None, quality)
+    if invisible_mark:
+        picture = embed_invisible_mark(picture)
+    if visible_label and not labelled:
+        picture = draw_label(picture)
+    signs = c2pa and c2pa_manifest.available()
+    wanted = (visible_label, metadata, signs, invisible_mark and carries_mark(picture.shape))
+    carried = tuple(name for name, here in zip(MARKS, wanted) if here)
+
+    def finish(temporary: Path) -> None:
+        others = [name for name in carried if name != MANIFEST]
+        c2pa_manifest.sign(temporary, marks, credentials or local_credentials(), others, parent)
+
+    write_picture(path, picture, xmp_packet(marks) if metadata else None, quality, finish if signs else None)
+    return carried
 
 
 def picture_format(path: str | Path) -> str:
