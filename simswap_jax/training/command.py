@@ -58,6 +58,6 @@ def main(arguments: Sequence[str]) -> int:
     from simswap_jax.training.loop import train
     from simswap_jax.training.parallel import use_cpu_cores
 
-    if config.devices == 0:
-        use_cpu_cores(config.batch_size)
+    if config.devices == 0 and config.fsdp == 1:
+        use_cpu_cores(config.batch_size // max(1, config.accumulate))
     return 0 if train(config, workdir).finished else 3

@@ -58,6 +58,7 @@ def default_config() -> ml_collections.ConfigDict:
             "gradient_penalty_every": 1,  # every k steps, weighted k times
             "feature_matching": 10.0,
             "feature_matching_first": 3,  # the paper's m, counted from 0; not stated there
+            "feature_matching_end": 0,  # maps from this one on are left out; 0 leaves out none
             "identity_ramp": 0,  # steps over which the identity weight grows from 0
         }
     )
@@ -78,6 +79,11 @@ def default_config() -> ml_collections.ConfigDict:
     config.checkpoint_every = 5_000
     config.keep = 3
     config.devices = 0  # how many devices share a batch; 0: all
+    config.parallel = "jit"  # or "pmap": the same step, one copy a device
+    config.fsdp = 1  # over how many devices each large array of the state is split
+    config.accumulate = 1  # micro-batches a step, for batches that do not fit
+    # Updates that are not finite are skipped, and so many in a row end the training; 0 looks at nothing.
+    config.nonfinite_limit = 0
     return config
 
 
@@ -96,6 +102,16 @@ def check(config: ml_collections.ConfigDict) -> None:
         raise UserError("config.data.root is empty; name the folder of people with --config.data.root=FOLDER.")
     if config.steps < 1:
         raise UserError(f"config.steps is {config.steps}; it must be at least 1.")
+    if config.parallel not in ("jit", "pmap"):
+        raise UserError(f"config.parallel is '{config.parallel}'; use 'jit' or 'pmap'.")
+    for name, least in (("fsdp", 1), ("accumulate", 1), ("nonfinite_limit", 0)):
+        if config[name] < least:
+            raise UserError(f"config.{name} is {config[name]}; it must be at least {least}.")
+    if config.fsdp > 1 and config.parallel == "pmap":
+        raise UserError(
+            f"config.fsdp is {config.fsdp}, but under pmap every device has the whole state; "
+            "set config.parallel to 'jit', or config.fsdp to 1."
+        )
     if config.method == "simswap" and config.data.pairing not in ("alternate", "mixed"):
         raise UserError(f"config.data.pairing is '{config.data.pairing}'; use 'alternate' (the paper's) or 'mixed'.")
     if config.data.alignment not in model_folder.ALIGNMENTS:

@@ -18,9 +18,11 @@ import optax
 
 from simswap_jax.data import loader
 from simswap_jax.data.people import People
+from simswap_jax.errors import UserError
 from simswap_jax.interop import identity_folder
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
-from simswap_jax.training import optimizers
+from simswap_jax.training import guard, optimizers
+from simswap_jax.training.draws import drawn
 from simswap_jax.training.method import Batch, Metrics
 from simswap_jax.training.state import PyTree, TrainState, averaged, network_state
 
@@ -52,7 +54,7 @@ def margin_logits(
 
 
 def worse(
-    pictures: jax.Array, slope: Callable[[jax.Array], jax.Array], radius: jax.Array | float, key: jax.Array
+    pictures: jax.Array, slope: Callable[[jax.Array], jax.Array], radius: jax.Array | float, noise: jax.Array
 ) -> jax.Array:
     """The pictures, each moved by ``radius`` to where the loss is larger: one step of adversarial training.
 
@@ -64,13 +66,13 @@ def worse(
       slope: the gradient of the loss at other pictures.
       radius: Euclidean length of the move, over all values of one picture; half of it is taken at random first
         (Wong et al., "Fast is better than free", 2020).
-      key: for the random half.
+      noise: normal numbers of the pictures' shape, the direction of the random half.
     """
 
     def of_length(x: jax.Array, length: jax.Array | float) -> jax.Array:
         return length * x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=(1, 2, 3), keepdims=True) + 1e-24)
 
-    start = of_length(jax.random.normal(key, pictures.shape), 0.5 * radius)
+    start = of_length(noise, 0.5 * radius)
     return pictures + jax.lax.stop_gradient(of_length(slope(pictures + start), radius))
 
 
@@ -93,6 +95,7 @@ class IdentityTraining:
     network: IdentityNetwork
     people: int
     frozen: PyTree = None
+    axis_name: str | None = None
 
     @functools.cached_property
     def optimizer(self) -> optax.GradientTransformation:
@@ -141,8 +144,11 @@ class IdentityTraining:
         if settings.robust_radius:
             key = jax.random.fold_in(state.key, state.step)
             slope = jax.grad(lambda x: loss(params, x)[0])
-            pictures = worse(pictures, slope, settings.robust_radius * ramp, key)
+            noise = drawn(jax.random.normal, key, pictures.shape, self.axis_name)
+            pictures = worse(pictures, slope, settings.robust_radius * ramp, noise)
         (value, (collections, right)), gradients = jax.value_and_grad(loss, has_aux=True)(params, pictures)
+        if self.axis_name is not None:
+            gradients, value, right = jax.lax.pmean((gradients, value, right), self.axis_name)
         networks = {
             "identity": identity.updated(gradients["identity"], collections, self.optimizer),
             "head": head.updated(gradients["head"], {}, self.optimizer),
@@ -151,12 +157,24 @@ class IdentityTraining:
         if self.config.ema:
             ema = averaged(ema, networks["identity"].variables, self.config.ema, state.step)
         metrics = {"identity_loss": value, "training_accuracy": right}
-        return TrainState(step=state.step + 1, key=state.key, networks=networks, ema=ema), metrics
+        after = TrainState(step=state.step + 1, key=state.key, networks=networks, ema=ema)
+        if self.config.nonfinite_limit:
+            witnesses = (value, optax.tree.norm(gradients), collections)
+            after, metrics[guard.SKIPPED] = guard.finite_or_unmoved(state, after, witnesses)
+        return after, metrics
 
     def batches(self, people: People, cache: Path, start: loader.State | None = None) -> loader.Batches:
         """Pictures of the training people, shuffled, with their numbers."""
         data = self.config.data
-        iterator = loader.picture_batches(people, self.config.batch_size, data.size, self.config.seed, data.flip)
+        iterator = loader.picture_batches(
+            people,
+            self.config.batch_size,
+            data.size,
+            self.config.seed,
+            data.flip,
+            host_index=jax.process_index(),
+            host_count=jax.process_count(),
+        )
         if start is not None:
             iterator.set_state(start)
         return iterator
@@ -202,8 +220,16 @@ def default_config() -> ml_collections.ConfigDict:
     return config
 
 
-def build(config: ml_collections.ConfigDict, people: People) -> IdentityTraining:
-    """The method for one experiment and the people in it."""
+def build(config: ml_collections.ConfigDict, people: People, axis_name: str | None = None) -> IdentityTraining:
+    """The method for one experiment and the people in it.
+
+    Raises:
+      UserError: gradient accumulation is asked for; these networks are too small to need it.
+    """
+    if config.accumulate != 1:
+        raise UserError(
+            f"config.accumulate is {config.accumulate}, but the identity method takes a batch whole; set it to 1."
+        )
     fields = config.network
     network = IdentityNetwork(
         IdentityConfig(
@@ -215,6 +241,7 @@ def build(config: ml_collections.ConfigDict, people: People) -> IdentityTraining
             resize="area",  # as the loader makes the pictures that it is trained on
             embedding=fields.embedding,
             values="symmetric",
-        )
+        ),
+        axis_name,
     )
-    return IdentityTraining(ml_collections.FrozenConfigDict(config), network, len(people.names))
+    return IdentityTraining(ml_collections.FrozenConfigDict(config), network, len(people.names), axis_name=axis_name)

@@ -17,11 +17,12 @@ from simswap_jax.data import identities, loader, sheets, split
 from simswap_jax.data.pictures import encode_png
 from simswap_jax.errors import UserError
 from simswap_jax.training import method as methods
+from simswap_jax.training import parallel
 from simswap_jax.training.checkpoints import Checkpoints, room
-from simswap_jax.training.config import check
+from simswap_jax.training.config import check, default_config
+from simswap_jax.training.guard import Watch
 from simswap_jax.training.method import Method, Score
 from simswap_jax.training.metrics import Progress, Writers, read_lines
-from simswap_jax.training.parallel import Runner
 from simswap_jax.training.state import TrainState
 
 CONFIG = "config.json"
@@ -35,6 +36,9 @@ FREE = {
     "checkpoint_every",
     "keep",
     "devices",
+    "parallel",
+    "fsdp",
+    "nonfinite_limit",
     "data.root",
     "data.cache",
     "data.threads",
@@ -88,8 +92,8 @@ def train(
         )
     say(f"{len(people.names)} people, {len(people)} pictures to train on; {len(kept_out)} people held out")
 
-    method = methods.build(config, people)
-    runner = Runner(method, config.batch_size, config.devices)
+    method = methods.build(config, people, parallel.axis_name(config))
+    runner = parallel.runner(config, method)
     key = jax.random.PRNGKey(config.seed)
     like = runner.abstract(key)
     checkpoints = Checkpoints(workdir, config.keep)
@@ -104,17 +108,22 @@ def train(
     best = max((row["score"] for row in read_lines(workdir) if "score" in row), default=-np.inf)
     finished = True
     shown = None
+    watch = Watch(config.nonfinite_limit)
 
     batches = loader.prefetch(method.batches(people, cache, position), runner.place)
     with asked_to_stop() as stop:
         for step in range(start + 1, config.steps + 1):
             batch = next(batches)
             if shown is None:  # one fixed batch for every sheet, so that sheets can be compared
-                shown = {name: np.asarray(array)[:8] for name, array in batch.items()}
+                shown = {name: array[:8] for name, array in runner.fetch(batch).items()}
             state, metrics = runner.step(state, batch)
             if step == start + 1:
                 jax.block_until_ready(metrics)
                 progress.start_clock(step)
+            if watch.too_many(metrics):
+                kept = checkpoints.latest
+                checkpoints.close()
+                raise never_finite(config.nonfinite_limit, step - 1, kept)
             progress.add(metrics)
             if step % config.log_every == 0 or step == config.steps:
                 progress.log(step)
@@ -144,7 +153,16 @@ def train(
     return Trained(method, state, workdir / "model", finished)
 
 
-def draw(method: Method, state: TrainState, batch: dict[str, Any], runner: Runner, path: Path) -> None:
+def never_finite(limit: int, step: int, kept: int | None) -> UserError:
+    """What is said when ``limit`` updates in a row, the last at ``step``, could not be made."""
+    stays = f"the checkpoint of step {kept} stays" if kept else "there is no checkpoint yet"
+    return UserError(
+        f"the last {limit} updates up to step {step} were not finite and were not made; {stays}. "
+        "Start again; if it happens again, use another --workdir and a lower config.optimizer.learning_rate."
+    )
+
+
+def draw(method: Method, state: TrainState, batch: dict[str, Any], runner: parallel.Runner, path: Path) -> None:
     """Write a sample sheet: a row a sample, a column a kind of picture."""
     columns = method.sample(state, batch, runner.frozen)
     if columns:
@@ -163,7 +181,8 @@ def claim(workdir: Path, config: ml_collections.ConfigDict) -> None:
     path = workdir / CONFIG
     try:
         if path.exists():
-            there = flat(json.loads(path.read_text(encoding="utf-8")))
+            # A field that was not there yet when the workdir was made counts with its default: how it was done before.
+            there = flat(json.loads(default_config().to_json())) | flat(json.loads(path.read_text(encoding="utf-8")))
             now = flat(wanted)
             for name in sorted(set(there) | set(now)):
                 if name not in FREE and there.get(name) != now.get(name):

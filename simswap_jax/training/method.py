@@ -50,17 +50,18 @@ class Method(Protocol):
 METHODS = {"simswap": "simswap_jax.training.simswap", "identity": "simswap_jax.training.identity"}
 
 
-def build(config: ml_collections.ConfigDict, people: People) -> Method:
+def build(config: ml_collections.ConfigDict, people: People, axis_name: str | None = None) -> Method:
     """The method that ``config.method`` names.
 
     Args:
       config: an experiment.
       people: the people trained on (the identity method needs their number).
+      axis_name: the mapped axis that its step runs under (``pmap``), if any.
 
     Raises:
       UserError: there is no such method.
     """
     if config.method not in METHODS:
         raise UserError(f"there is no method '{config.method}'; set config.method to one of {', '.join(METHODS)}.")
-    method: Method = import_module(METHODS[config.method]).build(config, people)
+    method: Method = import_module(METHODS[config.method]).build(config, people, axis_name)
     return method

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from simswap_jax.data.progress import clock
+from simswap_jax.training.guard import SKIPPED
 
 FILE = "metrics.jsonl"
 
@@ -89,10 +90,16 @@ class Progress:
         self._since += time.monotonic() - began
 
     def log(self, step: int) -> dict[str, float]:
-        """Average what was added, write it and say it; returns the row."""
+        """Average what was added, write it and say it; returns the row.
+
+        Steps whose update was skipped are counted and left out of the averages: their numbers are not finite.
+        """
         fetched = jax.device_get(self._waiting)
         self._waiting = []
-        row = {name: float(np.mean([values[name] for values in fetched])) for name in fetched[0]}
+        made = [values for values in fetched if not values.get(SKIPPED, 0.0)]
+        row = {name: float(np.mean([values[name] for values in made])) for name in (made[0] if made else {})}
+        if SKIPPED in fetched[0]:
+            row[SKIPPED] = float(len(fetched) - len(made))
         shown = " · ".join(f"{name} {value:.3g}" for name, value in row.items())
         paces = ""
         if step > self._at:

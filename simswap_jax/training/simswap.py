@@ -19,7 +19,8 @@ from simswap_jax.errors import UserError
 from simswap_jax.interop import identity_folder, model_folder
 from simswap_jax.models import DiscriminatorConfig, Generator, GeneratorConfig, MultiScaleDiscriminator
 from simswap_jax.models.values import from_convention, to_convention
-from simswap_jax.training import optimizers
+from simswap_jax.training import accumulation, guard, optimizers
+from simswap_jax.training.draws import drawn
 from simswap_jax.training.method import Batch, Metrics
 from simswap_jax.training.state import NetworkState, PyTree, TrainState, averaged, network_state
 
@@ -85,6 +86,7 @@ class SimSwap:
         frozen: PyTree,
         alpha: jax.Array,
         axis_name: str | None = None,
+        micro_batches: int = 1,
     ) -> tuple[dict[str, PyTree], dict[str, PyTree], Metrics]:
         """Gradients of both players, at the same parameters and the same result I_R.
 
@@ -98,10 +100,30 @@ class SimSwap:
           frozen: variables of the identity network.
           alpha: float32 [B, 1, 1, 1] in [0, 1], where between real and fake the gradient penalty is taken.
           axis_name: average over this mapped axis.
+          micro_batches: in how many parts, one after the other, the batch is taken.
 
         Returns:
           gradients and the new collections, each by network, and the metrics (scalars).
         """
+        if micro_batches == 1:
+            gradients, collections, metrics = self._gradients(state, batch, frozen, alpha)
+        else:
+
+            def take(at: TrainState, part: Mapping[str, jax.Array]) -> accumulation.Taken:
+                floats = {name: array for name, array in part.items() if name != "alpha"}
+                return self._gradients(at, floats, frozen, part["alpha"])
+
+            parts = {**batch, "alpha": alpha}
+            gradients, collections, metrics = accumulation.accumulated(take, state, parts, micro_batches)
+        if axis_name is not None:
+            gradients, metrics = jax.lax.pmean((gradients, metrics), axis_name)
+        metrics |= {f"{name}_gradient": optax.tree.norm(tree) for name, tree in gradients.items()}
+        return gradients, collections, metrics
+
+    def _gradients(
+        self, state: TrainState, batch: Mapping[str, jax.Array], frozen: PyTree, alpha: jax.Array
+    ) -> tuple[dict[str, PyTree], dict[str, PyTree], Metrics]:
+        """``gradients`` of this device's part of one micro-batch."""
         weights = self.config.losses
         target = batch["target"]
         generator, discriminator = state.networks["generator"], state.networks["discriminator"]
@@ -133,6 +155,7 @@ class SimSwap:
                     [scale.features for scale in fake],
                     [scale.features for scale in real],
                     weights.feature_matching_first,
+                    weights.feature_matching_end or None,
                 ),
             }
             ramp = jnp.minimum(1.0, (state.step + 1.0) / weights.identity_ramp) if weights.identity_ramp else 1.0
@@ -182,9 +205,6 @@ class SimSwap:
         )(discriminator.params)
         gradients = {"generator": generator_gradients, "discriminator": discriminator_gradients}
         metrics = {**terms, **said}
-        if axis_name is not None:
-            gradients, metrics = jax.lax.pmean((gradients, metrics), axis_name)
-        metrics |= {f"{name}_gradient": optax.tree.norm(tree) for name, tree in gradients.items()}
         return gradients, {"generator": generator_collections, "discriminator": discriminator_collections}, metrics
 
     def _scale_logits(self, variables: PyTree, scale: int, images: jax.Array) -> jax.Array:
@@ -197,11 +217,11 @@ class SimSwap:
     def step(self, state: TrainState, batch: Batch, frozen: PyTree) -> tuple[TrainState, Metrics]:
         """One update of generator and discriminators: decode, gradients, Adam, average. Pure; one program."""
         key = jax.random.fold_in(state.key, state.step)
-        if self.axis_name is not None:
-            key = jax.random.fold_in(key, jax.lax.axis_index(self.axis_name))
         floats = self.decode(batch)
-        alpha = jax.random.uniform(key, (floats["target"].shape[0], 1, 1, 1))
-        gradients, collections, metrics = self.gradients(state, floats, frozen, alpha, self.axis_name)
+        alpha = drawn(jax.random.uniform, key, (floats["target"].shape[0], 1, 1, 1), self.axis_name)
+        gradients, collections, metrics = self.gradients(
+            state, floats, frozen, alpha, self.axis_name, self.config.accumulate
+        )
         networks: dict[str, NetworkState] = {
             name: network.updated(gradients[name], collections[name], self.optimizers[name])
             for name, network in state.networks.items()
@@ -209,13 +229,23 @@ class SimSwap:
         ema = state.ema
         if self.config.ema:
             ema = averaged(ema, networks["generator"].variables, self.config.ema, state.step)
-        return TrainState(step=state.step + 1, key=state.key, networks=networks, ema=ema), metrics
+        after = TrainState(step=state.step + 1, key=state.key, networks=networks, ema=ema)
+        if self.config.nonfinite_limit:
+            after, metrics[guard.SKIPPED] = guard.finite_or_unmoved(state, after, (metrics, collections))
+        return after, metrics
 
     def batches(self, people: People, cache: Path, start: loader.State | None = None) -> loader.Batches:
         """Pairs of the training people, as the experiment pairs them."""
         data = self.config.data
         pairing = pairs.Pairing(
-            people.person, self.config.seed, self.config.batch_size, data.pairing, data.same_fraction, data.flip
+            people.person,
+            self.config.seed,
+            self.config.batch_size,
+            data.pairing,
+            data.same_fraction,
+            data.flip,
+            jax.process_index(),
+            jax.process_count(),
         )
         known = None
         if data.vectors:
