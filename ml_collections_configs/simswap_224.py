@@ -11,8 +11,10 @@ from simswap_jax.training.config import default_config
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The paper's values are the defaults."""
-    return default_config()
+    """The paper's values are the defaults; a long training is guarded against updates that are not finite."""
+    config = default_config()
+    config.nonfinite_limit = 20
+    return config
 
 
 def get_test_config() -> ml_collections.ConfigDict:

@@ -1,0 +1,30 @@
+"""The paper's recipe with the deep generator: a fourth halving, ID blocks on maps of 14 by 14.
+
+Command:  simswap-jax train --config ml_collections_configs/simswap_224_deep.py --workdir runs/simswap_224_deep \
+              --config.data.root=VGGFACE2_CROPS --config.identity.weights=arcface_checkpoint.tar
+With --config.data.size=512 --config.data.alignment=ffhq it is the shape that the public release trains 512 pixels with.
+Hardware, time, score: not trained here yet; no number is claimed.
+"""
+
+import ml_collections
+
+from simswap_jax.training.config import default_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The paper's values but for the generator's depth."""
+    config = default_config()
+    config.generator.preset = "224-deep"
+    config.nonfinite_limit = 20
+    return config
+
+
+def get_test_config() -> ml_collections.ConfigDict:
+    """The same experiment in small: narrow networks of as many levels at 48 pixels, two steps."""
+    config = get_config()
+    config.steps, config.batch_size = 2, 4
+    config.data.size, config.data.source_size = 48, 32
+    config.generator.preset, config.generator.widths, config.generator.blocks = "", (4, 8, 8, 8, 8), 2
+    config.discriminator.widths, config.discriminator.tail = (4, 4, 4), 4
+    config.log_every, config.sample_every, config.checkpoint_every = 1, 2, 2
+    return config
