@@ -19,13 +19,18 @@ from simswap_jax.interop import model_folder
 from simswap_jax.swapping import c2pa_manifest, images
 from simswap_jax.swapping.certificates import EXTRA, Credentials, local_credentials, read_credentials
 from simswap_jax.swapping.invisible_mark import SMALLEST
+from simswap_jax.swapping.photo_options import add_options, check_options, face_in, redraw_photo, whom
 from simswap_jax.swapping.provenance import draw_label, marks_of_files
-from simswap_jax.swapping.swapper import BATCH_SIZE, FaceSwapper, check_face, resized
+from simswap_jax.swapping.swapper import BATCH_SIZE, Faces, FaceSwapper, check_face, resized
 
 SMALLEST_CELL = 96  # of a grid, in pixels: its labels can be read
 
 EXAMPLES = """\
-a pair:          simswap-jax swap --aligned --model M --source anna.jpg --target ben.jpg --output swapped.png
+a photo:         simswap-jax swap --model M --source anna.jpg --target photo.jpg --output swapped.png
+all its faces:   … --faces all --source anna.jpg --target photo.jpg --output swapped.png
+one of them:     … --person ben.jpg --source anna.jpg --target photo.jpg --output swapped.png
+two of them:     … --person ben.jpg eve.jpg --source anna.jpg kim.jpg …   (Ben becomes Anna, Eve becomes Kim)
+aligned crops:   simswap-jax swap --aligned --model M --source anna.jpg --target ben.jpg --output swapped.png
 one person:      … --source anna1.jpg anna2.jpg --target ben.jpg --output swapped.png   (her pictures are averaged)
 one on many:     … --source anna.jpg --target folder --output results
 pairs by name:   … --source folder1 --target folder2 --output results   (folder1/x.jpg goes onto folder2/x.jpg)
@@ -71,8 +76,6 @@ class Job:
 def main(arguments: Sequence[str]) -> int:
     """Run ``simswap-jax swap``; returns 0, or 1 if some files of a folder could not be done."""
     options = parser().parse_args(arguments)
-    if not options.aligned:
-        raise UserError("finding faces in photos is not built yet; give aligned face crops and --aligned.")
     check_paths(options)
     credentials = signing(options)
     job = Job(
@@ -101,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parse.add_argument
-    add("--aligned", action="store_true", help="the pictures are square face crops already")
+    add("--aligned", action="store_true", help="the pictures are square face crops already (default: whole photos)")
     add("--model", type=Path, metavar="FOLDER", help="model folder (default: the one that ships)")
     add(
         "--alignment",
@@ -126,7 +129,8 @@ def parser() -> argparse.ArgumentParser:
         help="whose face is re-drawn: pictures or a folder",
     )
     add("--output", type=Path, required=True, metavar="PATH", help="picture, or folder where the target is a folder")
-    add("--grid", action="store_true", help="every source on every target, as one sheet")
+    add("--grid", action="store_true", help="every source on every target, as one sheet of faces")
+    add_options(parse)
     add("--strength", type=float, default=1.0, help="from 0, the target's own identity, to 1, the source's (default 1)")
     add("--batch-size", type=int, default=BATCH_SIZE, help=f"faces at once (default {BATCH_SIZE})")
     add("--quality", type=int, default=95, help="of JPEG and WebP (default 95)")
@@ -150,6 +154,7 @@ def check_paths(options: argparse.Namespace) -> None:
         raise UserError(f"--batch-size is {options.batch_size}; it must be at least 1.")
     if not 1 <= options.quality <= 100:
         raise UserError(f"--quality is {options.quality}; it goes from 1 to 100.")
+    check_options(options)
     if options.grid:
         images.picture_format(options.output)
         return
@@ -168,8 +173,10 @@ def check_paths(options: argparse.Namespace) -> None:
         raise UserError(f"{options.output} is a file; the results of a folder go into a folder.")
 
 
-def read_face(path: Path, role: str) -> np.ndarray:
-    """An aligned face crop, uint8 RGB [H, H, 3], or a UserError that names the file."""
+def read_face(job: Job, path: Path, role: str) -> np.ndarray:
+    """A face crop, uint8 RGB [H, H, 3]: the file's picture, or the largest face in it; a UserError names the file."""
+    if not job.arguments.aligned:
+        return face_in(job.swapper, path, role)
     picture = read_picture(path)
     try:
         check_face(picture, role)
@@ -182,20 +189,27 @@ def swap_pair(job: Job) -> str:
     """Sources (one person) on one target file → one file; returns what was done."""
     options = job.arguments
     sources, target = options.source, options.target[0]
-    images.refuse_overwriting([options.output], [*sources, target])
-    vector = job.swapper.identity([read_face(path, "source") for path in sources], aligned=True)
-    result = job.swapper.swap_aligned(read_face(target, "target"), vector, options.batch_size, options.strength)
+    images.refuse_overwriting([options.output], [*sources, target, *(options.person or [])])
+    faces = [read_face(job, path, "source") for path in sources]
+    if options.aligned:
+        vector = job.swapper.identity(faces, aligned=True)
+        face = read_face(job, target, "target")
+        result = job.swapper.swap_aligned(face, vector, options.batch_size, options.strength)
+    else:
+        result = redraw_photo(job.swapper, options, target, *whom(job.swapper, options, faces))
     write(job, options.output, result, sources, [target])
-    return f"Swapped 1 face into {options.output}."
+    return f"Swapped {chosen_faces(options)} into {options.output}."
 
 
 def swap_folder(job: Job) -> str:
     """A folder of targets, each with the source of its name or all with the one person given; returns what was done."""
     options = job.arguments
     swaps = swaps_of_folders(job)
+    if not options.aligned:
+        return swap_photos(job, swaps)
     vector = None
     if not options.source[0].is_dir():
-        vector = job.swapper.identity([read_face(path, "source") for path in options.source], aligned=True)
+        vector = job.swapper.identity([read_face(job, path, "source") for path in options.source], aligned=True)
     progress = Progress(len(swaps), "faces", to_terminal)
     done = 0
     with ThreadPoolExecutor(4) as pool:
@@ -209,6 +223,39 @@ def swap_folder(job: Job) -> str:
         )
     rate = f"{progress.seconds:.1f} s ({done / max(progress.seconds, 1e-9):.1f} faces/s)"
     return f"Swapped {done} of {done + len(job.failures)} faces into {options.output} in {rate}."
+
+
+def swap_photos(job: Job, swaps: Sequence[Swap]) -> str:
+    """Photos one by one, each with the source of its name or all with the people given; returns what was done."""
+    options = job.arguments
+    by_name = options.source[0].is_dir()
+
+    def prepared(sources: Sequence[Path]) -> tuple[np.ndarray | None, Faces]:
+        return whom(job.swapper, options, [read_face(job, path, "source") for path in sources])
+
+    def swap(one: Swap) -> bool:
+        who = prepared(one.sources) if by_name else everybody
+        write(job, one.output, redraw_photo(job.swapper, options, one.target, *who), one.sources, [one.target])
+        return True
+
+    everybody = (None, []) if by_name else prepared(options.source)
+    progress = Progress(len(swaps), "photos", to_terminal)
+    done = 0
+    for one in swaps:
+        done += job.attempt(partial(swap, one)) or 0
+        progress.add(1)
+    if not done:
+        raise UserError(f"none of the {len(swaps)} photos could be done; nothing was written, for the reasons above.")
+    return f"Swapped {chosen_faces(options)} in {done} of {done + len(job.failures)} photos into {options.output}."
+
+
+def chosen_faces(options: argparse.Namespace) -> str:
+    """Whose faces a call swaps, in words."""
+    if options.aligned:
+        return "1 face"
+    if options.person is not None:
+        return "1 person" if len(options.person) == 1 else f"{len(options.person)} people"
+    return {"all": "all faces", "best": "the most confident face"}.get(options.faces, "the largest face")
 
 
 def swaps_of_folders(job: Job) -> list[Swap]:
@@ -226,7 +273,7 @@ def swaps_of_folders(job: Job) -> list[Swap]:
         swaps.append(Swap(sources, target, options.output / output_name(target)))
     if not swaps:
         raise UserError(f"no file of {given[0]} has the name of one in {folder}; name them alike.")
-    inputs = [*targets, *(path for swap in swaps for path in swap.sources)]
+    inputs = [*targets, *(path for swap in swaps for path in swap.sources), *(options.person or [])]
     images.refuse_overwriting([swap.output for swap in swaps], inputs)
     return swaps
 
@@ -235,8 +282,8 @@ def swap_chunk(job: Job, swaps: Sequence[Swap], vector: np.ndarray | None, pool:
     """Swap and write a batch with one vector, or (None) each with its own source; returns how many could be done."""
 
     def read(swap: Swap) -> tuple[np.ndarray, np.ndarray]:
-        target = read_face(swap.target, "target")
-        return target, target if vector is not None else read_face(swap.sources[0], "source")
+        target = read_face(job, swap.target, "target")
+        return target, target if vector is not None else read_face(job, swap.sources[0], "source")
 
     options = job.arguments
     read_in = zip(swaps, pool.map(lambda swap: job.attempt(lambda: read(swap)), swaps))
@@ -281,7 +328,7 @@ def read_all(job: Job, paths: Iterable[Path], role: str) -> tuple[list[np.ndarra
     for path in paths:
         whole = path.is_dir()
         for file in images.list_pictures(path) if whole else [path]:
-            read = partial(read_face, file, role)
+            read = partial(read_face, job, file, role)
             face = job.attempt(read) if whole else read()
             if face is not None:
                 faces.append(face)
