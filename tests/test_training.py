@@ -18,8 +18,9 @@ from simswap_jax.errors import UserError
 from simswap_jax.interop import identity_folder, model_folder
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.swapping.swapper import FaceSwapper
-from simswap_jax.training import checkpoints, command, identity, metrics
+from simswap_jax.training import checkpoints, command, guard, identity, metrics, simswap
 from simswap_jax.training import method as methods
+from simswap_jax.training.config import check
 from simswap_jax.training.loop import train
 
 PEOPLE = 6
@@ -184,6 +185,49 @@ def test_another_experiments_workdir_is_refused(config, tmp_path):
     assert (tmp_path / "run" / "config.json").read_bytes() == before
 
 
+def test_a_workdir_from_before_a_field_came_goes_on(config, tmp_path):
+    config.steps = 1
+    train(config, tmp_path / "run", say=silent)
+    path = tmp_path / "run" / "config.json"
+    older = json.loads(path.read_text())
+    for name in ("parallel", "fsdp", "accumulate", "nonfinite_limit"):
+        del older[name]
+    del older["losses"]["feature_matching_end"]
+    path.write_text(json.dumps(older))
+    config.accumulate = 2
+    assert "config.accumulate was 1 and is now 2" in refused(config, tmp_path / "run")
+    config.accumulate, config.steps = 1, 2
+    lines = []
+    assert int(train(config, tmp_path / "run", say=lines.append).state.step) == 2
+    assert "going on from step 1" in lines
+
+
+def test_a_checkpoint_does_not_know_which_runner_wrote_it(root, tmp_path):
+    made = identity.default_config()
+    made.data.root, made.data.cache = str(root), str(tmp_path / "records")
+    made.network.widths, made.batch_size = (4, 8, 8, 8), 16
+    made.parallel, made.steps = "pmap", 1
+    first = train(made, tmp_path / "run", say=silent)
+    made.parallel, made.steps = "jit", 2
+    lines = []
+    second = train(made, tmp_path / "run", say=lines.append)
+    assert "going on from step 1" in lines
+    assert int(second.state.step) == 2
+    assert {name: x.shape for name, x in leaves(first.state).items()} == {
+        name: x.shape for name, x in leaves(second.state).items()
+    }
+
+
+def test_updates_that_are_not_finite_end_the_training(root, tmp_path):
+    made = identity.default_config()
+    made.data.root, made.data.cache = str(root), str(tmp_path / "records")
+    made.network.widths, made.batch_size, made.nonfinite_limit = (4, 8, 8, 8), 16, 2
+    made.network.scale = float("inf")
+    sentence = refused(made, tmp_path / "run")
+    assert "the last 2 updates up to step 2 were not finite and were not made; there is no checkpoint yet" in sentence
+    assert not (tmp_path / "run" / "model").exists()
+
+
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
@@ -198,6 +242,10 @@ def test_another_experiments_workdir_is_refused(config, tmp_path):
         ("identity.weights", "nowhere.ckpt", "nowhere.ckpt"),
         ("generator.convention", "bgr", "bgr"),
         ("devices", 64, "config.devices is 64"),
+        ("parallel", "threads", "config.parallel is 'threads'"),
+        ("fsdp", 0, "config.fsdp is 0"),
+        ("fsdp", 64, "config.fsdp is 64, a mesh larger than"),
+        ("accumulate", 3, "3 micro-batches"),
     ],
 )
 def test_a_wrong_field_is_one_sentence(config, tmp_path, field, value, said):
@@ -246,23 +294,68 @@ def test_a_damaged_metrics_file_is_cut_at_the_damage(config, tmp_path):
     assert [row["step"] for row in metrics.read_lines(tmp_path / "run")] == [1, 2, 3]
 
 
-def experiments():
-    return sorted(CONFIGS.glob("*.py"))
-
-
-@pytest.mark.parametrize("path", experiments(), ids=lambda path: path.stem)
-def test_every_experiment_trains_in_small(path, root, known, tmp_path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+def experiment(stem):
+    spec = importlib.util.spec_from_file_location(stem, CONFIGS / f"{stem}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert json.loads(module.get_config().to_json())
-    small = module.get_test_config()
+    return module
+
+
+ABLATIONS = [("ablations", name) for name in experiment("ablations").ABLATIONS]
+EXPERIMENTS = [(path.stem, None) for path in sorted(CONFIGS.glob("*.py")) if path.stem != "ablations"] + ABLATIONS
+
+
+@pytest.mark.parametrize("stem", ["celeba_112", "simswap_224"])
+def test_an_experiment_trains_in_small(stem, root, known, tmp_path):
+    small = experiment(stem).get_test_config()
     small.data.root, small.data.cache = str(root), str(tmp_path / "records")
     small.data.held_out = 0.0
     small.identity.weights = str(known)
     done = train(small, tmp_path / "run", say=silent)
     assert done.finished
     assert all(np.isfinite(value) for row in metrics.read_lines(tmp_path / "run") for value in row.values())
+
+
+@pytest.mark.parametrize(("stem", "name"), EXPERIMENTS, ids=lambda value: value)
+def test_every_experiment_is_whole(stem, name):
+    """It can be read, written down and built, and the small one is the same but for sizes and lengths."""
+    module = experiment(stem)
+    words = [] if name is None else [name]
+    made, small = module.get_config(*words), module.get_test_config(*words)
+    assert json.loads(made.to_json())
+    for each in (made, small):
+        each.data.root = "somewhere"
+        check(each)
+        simswap.generator_config(each, 512)
+    assert made.losses == small.losses
+    assert made.optimizer == small.optimizer
+    assert (made.accumulate, made.nonfinite_limit) == (small.accumulate, small.nonfinite_limit)
+
+
+@pytest.mark.parametrize(("stem", "name"), [("simswap_512", None), ("simswap_224_deep", None), ABLATIONS[-4]])
+def test_an_experiments_step_can_be_traced(stem, name, known):
+    """The small experiment's step, without compiling it: shapes go in and the same shapes come out."""
+    small = experiment(stem).get_test_config(*([] if name is None else [name]))
+    small.identity.weights = str(known)
+    method = methods.build(small, None)
+    before = jax.eval_shape(method.init, jax.random.PRNGKey(0))
+    batch, size, source = small.batch_size, small.data.size, small.data.source_size
+    pictures = {
+        "target": jax.ShapeDtypeStruct((batch, size, size, 3), np.uint8),
+        "source": jax.ShapeDtypeStruct((batch, source, source, 3), np.uint8),
+        "same_person": jax.ShapeDtypeStruct((batch,), np.bool_),
+    }
+    after, told = jax.eval_shape(method.step, before, pictures, method.frozen)
+    assert jax.tree.map(lambda x: x.shape, after) == jax.tree.map(lambda x: x.shape, before)
+    assert guard.SKIPPED in told
+
+
+def test_an_unknown_ablation_names_the_known(tmp_path):
+    words = ["--config", f"{CONFIGS / 'ablations.py'}:sFM", "--workdir", str(tmp_path)]
+    with pytest.raises(UserError, match="oFM, nFM"):
+        command.parse(words)
+    made, _ = command.parse([*words[:1], f"{CONFIGS / 'ablations.py'}:not_wFM_2", *words[2:]])
+    assert (made.losses.feature_matching_first, made.losses.feature_matching_end) == (0, 2)
 
 
 def test_the_command_line_sets_fields(tmp_path):
