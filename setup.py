@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ONNX = ["onnx>=1.17", "onnxruntime>=1.20"]
+PROVENANCE = ["c2pa-python>=0.38", "cryptography>=42"]
 DEV = ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "mypy>=1.13", "import-linter>=2.1", "types-PyYAML"]
 
 setup(
@@ -42,11 +43,11 @@ setup(
         "torch": ["torch>=2.4"],
         "onnx": ONNX,
         "video": ["av>=13"],
-        "provenance": ["c2pa-python>=0.10"],
+        "provenance": PROVENANCE,
         "app": ["gradio>=5"],
         "tensorboard": ["tensorflow>=2.18", "tensorboard"],
         "preflight": ["libtpu==0.0.42.*"],
-        "dev": [*DEV, *ONNX],
+        "dev": [*DEV, *ONNX, *PROVENANCE],
     },
     entry_points={"console_scripts": ["simswap-jax=simswap_jax.cli:main"]},
 )

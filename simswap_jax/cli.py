@@ -15,7 +15,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("simswap_jax.evaluation.command:main", "judge swaps of held-out people"),
     "import": ("simswap_jax.interop.command:import_main", "PyTorch weights → model folder"),
     "export": ("simswap_jax.interop.command:export_main", "model folder → PyTorch or ONNX"),
-    "doctor": ("simswap_jax.interop.command:doctor_main", "which weight files are here, what is missing for what"),
+    "doctor": ("simswap_jax.doctor:main", "which weight files are here; which marks a picture carries"),
 }
 
 

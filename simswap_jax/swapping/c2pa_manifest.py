@@ -49,6 +49,11 @@ def available() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in ("c2pa", "cryptography"))
 
 
+def can_read() -> bool:
+    """Whether manifests can be read here."""
+    return importlib.util.find_spec("c2pa") is not None
+
+
 def sign(
     path: Path, marks: Marks, credentials: Credentials, others: Sequence[str] = (), parent: str | Path | None = None
 ) -> None:

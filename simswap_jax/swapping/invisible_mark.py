@@ -28,7 +28,7 @@ _SPREAD = 1.5  # pixels of the grid that count as "around" a place
 _FLAT = 2.0  # levels of contrast that every place is taken to have
 _NEIGHBOURS = 9  # coefficients, along each axis, that a coefficient's size is compared with
 # The change of red, green and blue that moves brightness by one and the three together the least.
-_COLOUR = np.float32([0.299, 0.587, 0.114]) / np.float32(0.299**2 + 0.587**2 + 0.114**2)
+_COLOUR = [weight / (0.299**2 + 0.587**2 + 0.114**2) for weight in (0.299, 0.587, 0.114)]
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ def embed(picture: np.ndarray) -> np.ndarray:
     _, contrast = _local(small)
     pattern = np.sqrt(contrast) * cv2.idct(_signs(band))
     # The three colours' mean square is that of the brightness times |_COLOUR|² / 3.
-    size = float(np.sqrt(np.mean(pattern**2) * np.mean(_COLOUR**2)))
+    size = float(np.sqrt(np.mean(pattern**2) * np.mean(np.square(_COLOUR))))
     strongest = 255 * 10 ** (-_STRONGEST / 20) / size
     strength = strongest
     for _ in range(2):  # z is nearly proportional to the strength; once more for what "nearly" leaves
         strength = min(strongest, strength * _SURE / max(_z(small + strength * pattern, band), 1.0))
     change = cv2.resize(strength * pattern, (width, height), interpolation=cv2.INTER_CUBIC)
-    three = cv2.merge([change * colour for colour in _COLOUR.tolist()])
+    three = cv2.merge([change * colour for colour in _COLOUR])
     return cv2.add(np.ascontiguousarray(picture), three, dtype=cv2.CV_8U)  # rounds, and stops at 0 and 255
 
 

@@ -1,0 +1,176 @@
+"""`simswap-jax doctor`: which weight files are here; `doctor FILE`: which marks a picture carries."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from simswap_jax.errors import UserError
+from simswap_jax.interop.command import Row, doctor_main, table
+
+EXAMPLES = """\
+what is here:    simswap-jax doctor
+a picture:       simswap-jax doctor swapped.png     (marks of this program and of others)
+
+No mark found proves nothing: marks can be lost, and taken out on purpose.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``simswap-jax doctor``; returns 0, or 1 if a weight file is here that is not what its name says."""
+    options = parser().parse_args(list(arguments))
+    if options.file is None:
+        return doctor_main(["--json"] if options.json else [])
+    rows = examine(options.file)
+    if options.json:
+        print(json.dumps({row.what: {"found": row.value, "says": row.how} for row in rows}, indent=1))
+    else:
+        print(table(rows))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
+    parse = argparse.ArgumentParser(
+        "simswap-jax doctor",
+        description="Which public weight files are here, what is missing for what; or which marks a picture carries.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parse.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a picture to look for marks in")
+    parse.add_argument("--json", action="store_true", help="for programs")
+    return parse
+
+
+def examine(path: Path) -> list[Row]:
+    """What a picture file says of its making: one row a mark, whether it is found or cannot be looked for.
+
+    Args:
+      path: a PNG, JPEG or WebP; broken ones are read as far as they go.
+
+    Raises:
+      UserError: there is no such file, or it does not even begin like a picture.
+    """
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check the path.") from error
+    rows = [
+        Row("visible label", "not looked for", "a program cannot see it; look at the lower right corner"),
+        _metadata(path),
+        _manifest(path),
+        _invisible(path),
+    ]
+    picture = Row("picture", *_picture(path))
+    return [*map(_printable, [picture, *rows]), Row("so", *_verdict([picture, *rows]))]
+
+
+def _picture(path: Path) -> tuple[str, str]:
+    """Format and size, and what is wrong with the file."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            what = f"{image.format} {image.width}×{image.height}"
+    except Exception:  # Pillow's readers raise nearly anything on broken files
+        return "not readable", "no PNG, JPEG or WebP, or one whose beginning is broken"
+    return what, ""
+
+
+def _metadata(path: Path) -> Row:
+    from simswap_jax.swapping.provenance import TOOL, read_marks
+
+    try:
+        marks = read_marks(path)
+    except Exception as error:  # as above
+        return Row("XMP metadata", "not readable", _sentence(error))
+    if marks is None:
+        return Row("XMP metadata", "none", "no IPTC digital source type: never there, or lost in re-encoding")
+    tool = f"{marks.tool} {marks.version}".strip() or "a program that does not say its name"
+    whose = "found" if marks.tool == TOOL else "found, another program's"
+    return Row("XMP metadata", whose, f"{tool}: {_last(marks.source_type)}{_inputs(marks.inputs)}")
+
+
+def _manifest(path: Path) -> Row:
+    from simswap_jax.swapping import c2pa_manifest
+    from simswap_jax.swapping.provenance import TOOL
+
+    what = "C2PA manifest"
+    if not c2pa_manifest.has_manifest(path):
+        return Row(what, "none", "never there, or lost in re-encoding")
+    if not c2pa_manifest.can_read():
+        return Row(what, "there, not read", f"reading needs the package c2pa-python; {c2pa_manifest.EXTRA}")
+    try:
+        manifest = c2pa_manifest.read(path)
+    except Exception as error:  # a native library on a broken file
+        return Row(what, "there, broken", _sentence(error))
+    if manifest is None:
+        return Row(what, "none", "never there, or lost in re-encoding")
+    whose = "found" if manifest.tool.startswith(TOOL) else "found, another program's"
+    whose = whose if manifest.state in ("trusted", "valid") else "not valid"
+    state = {
+        "trusted": "unchanged, signed by this machine",
+        "valid": f"unchanged, signed by {manifest.signer or 'nobody named'}, whom this machine does not know",
+    }.get(manifest.state, f"changed since, or signed wrongly ({', '.join(manifest.problems) or 'no reason given'})")
+    actions = ", ".join(f"{name} as {_last(kind)}" if kind else name for name, kind in manifest.actions)
+    says = f"{manifest.tool or 'a program that does not say its name'}: {actions or 'no action'}"
+    return Row(what, whose, f"{says}{_inputs(manifest.inputs)}; {state}")
+
+
+def _invisible(path: Path) -> Row:
+    from simswap_jax.data.pictures import read_picture
+    from simswap_jax.swapping.invisible_mark import SMALLEST, THRESHOLD, detect
+
+    what = "invisible mark"
+    try:
+        picture = read_picture(path)
+    except UserError as error:
+        return Row(what, "not looked for", f"the pixels cannot be read: {error}")
+    z = detect(picture)
+    if z > THRESHOLD:
+        return Row(what, "found", f"z = {z:.1f}, over {THRESHOLD:.0f}: chance gives that once in 16 million pictures")
+    small = f"; pictures under {SMALLEST} pixels get none" if min(picture.shape[:2]) < SMALLEST else ""
+    return Row(what, "none", f"z = {z:.1f}, not over {THRESHOLD:.0f}: never there, cropped, or shrunk too far{small}")
+
+
+def _verdict(rows: Sequence[Row]) -> tuple[str, str]:
+    """What the rows come to."""
+    values = [row.value for row in rows]
+    if "found" in values:
+        lost = [row.what for row in rows if row.value == "none"]
+        return "swapped by simswap-jax", f"without {' and '.join(lost)}" if lost else "every mark that can be read"
+    if any(value.startswith(("found", "there", "not valid")) for value in values):
+        return "marked", "by another program, or by a manifest that cannot be trusted or read here"
+    if values[0] == "not readable":
+        return "nothing found", "the file cannot be read as a picture"
+    return "no mark found", "which proves nothing: marks can be lost, and taken out"
+
+
+def _inputs(inputs: Sequence[tuple[str, str]]) -> str:
+    """The inputs by role and the first digits of their hashes; many are counted."""
+    if not inputs:
+        return ""
+    shown = ", ".join(f"{role} {digest[:12]}" for role, digest in inputs[:4])
+    return f"; of {shown}" + (f" and {len(inputs) - 4} more" if len(inputs) > 4 else "")
+
+
+def _last(address: str) -> str:
+    """The last word of a URI, which names a digital source type."""
+    return address.rstrip("/").rsplit("/", 1)[-1] or "no source type"
+
+
+def _sentence(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _printable(row: Row) -> Row:
+    """A row without what a foreign file could steer a terminal with, and not endless."""
+    encoding = sys.stdout.encoding or "utf-8"
+
+    def clean(text: str) -> str:
+        seen = "".join(letter if letter.isprintable() else "?" for letter in text[:600])
+        return seen.encode(encoding, "replace").decode(encoding)
+
+    return Row(row.what, clean(row.value), clean(row.how))
