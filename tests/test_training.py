@@ -305,7 +305,7 @@ ABLATIONS = [("ablations", name) for name in experiment("ablations").ABLATIONS]
 EXPERIMENTS = [(path.stem, None) for path in sorted(CONFIGS.glob("*.py")) if path.stem != "ablations"] + ABLATIONS
 
 
-@pytest.mark.parametrize("stem", ["celeba_112", "simswap_224"])
+@pytest.mark.parametrize("stem", ["celeba_64", "celeba_112", "simswap_224"])
 def test_an_experiment_trains_in_small(stem, root, known, tmp_path):
     small = experiment(stem).get_test_config()
     small.data.root, small.data.cache = str(root), str(tmp_path / "records")

@@ -145,6 +145,7 @@ class Runner:
             in_shardings=(of_state, self.shared, self.whole),
             out_shardings=(of_state, self.whole),
             donate_argnums=0,
+            compiler_options=patient(mesh),
         )
 
     def init(self, key: jax.Array) -> TrainState:
@@ -216,6 +217,15 @@ class PmapRunner(Runner):
     def fetch(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """What ``place`` was given, [B, …]."""
         return {name: array.reshape(-1, *array.shape[2:]) for name, array in super().fetch(batch).items()}
+
+
+def patient(mesh: Mesh) -> dict[str, int] | None:
+    """What lets a CPU's devices wait for each other; None for other devices.
+
+    XLA ends the program where one of them is 40 seconds late, which happens on a machine that is busy with other work.
+    """
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    return {"xla_cpu_collective_call_terminate_timeout_seconds": 3600} if on_cpu and mesh.size > 1 else None
 
 
 def on_all(tree: PyTree, whole: NamedSharding) -> PyTree:
