@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 SIDES = (1280, 640, 320)  # the longer side of what YuNet sees; it tears faces of more than about 600 pixels into pieces
+LARGE = 200.0  # pixels in the first of these looks; the later ones count for faces as wide, and err on smaller ones
 OVERLAP = 0.3  # of two boxes, intersection over union, from which they are one face
 
 
@@ -64,12 +65,13 @@ class FaceDetector:
     def detect(self, photo: np.ndarray) -> list[Face]:
         """The faces of a photo, uint8 RGB [H, W, 3], the most confident first.
 
-        It is looked at in several sizes, because YuNet sees faces of some 10 to 400 pixels best; of what is found
-        twice, the more confident stays.
+        It is looked at in several sizes, because YuNet tears large faces into pieces; of what is found twice, the
+        more confident stays.
         """
         longest = max(photo.shape[:2])
-        scales = {min(1.0, side / longest) for side in SIDES}
-        return distinct(face for scale in sorted(scales) for face in self._look(photo, scale))
+        first, *later = sorted({min(1.0, side / longest) for side in SIDES}, reverse=True)
+        again = (face for scale in later for face in self._look(photo, scale))
+        return distinct([*self._look(photo, first), *(face for face in again if face.box[2] * first >= LARGE)])
 
     def _look(self, photo: np.ndarray, scale: float) -> list[Face]:
         """The faces of a photo seen at ``scale`` (1: as it is)."""
