@@ -7,7 +7,7 @@ Hardware, time, score: not trained here yet; no number is claimed.
 
 import ml_collections
 
-from simswap_jax.training.config import default_config
+from simswap_jax.training.config import default_config, in_small
 
 MAPS = 5  # feature maps of a discriminator
 
@@ -40,11 +40,6 @@ def get_config(name: str = "oFM") -> ml_collections.ConfigDict:
 
 def get_test_config(name: str = "oFM") -> ml_collections.ConfigDict:
     """The same ablation in small: narrow networks at 48 pixels, with all five feature maps, two steps."""
-    config = get_config(name)
-    config.steps, config.batch_size = 2, 4
-    config.data.size, config.data.source_size = 48, 32
-    config.generator.preset, config.generator.widths, config.generator.blocks = "", (4, 8), 1
-    config.discriminator.widths, config.discriminator.tail = (4, 4, 4, 4), 4
+    config = in_small(get_config(name), (4, 8), maps=4, blocks=1)
     config.discriminator.scales = 1
-    config.log_every, config.sample_every, config.checkpoint_every = 1, 2, 2
     return config

@@ -7,7 +7,7 @@ Hardware, time, score: not trained here yet; no number is claimed.
 
 import ml_collections
 
-from simswap_jax.training.config import default_config
+from simswap_jax.training.config import default_config, in_small
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -25,10 +25,4 @@ def get_config() -> ml_collections.ConfigDict:
 
 def get_test_config() -> ml_collections.ConfigDict:
     """The same experiment in small: narrow networks of as many levels at 48 pixels, two steps."""
-    config = get_config()
-    config.steps, config.batch_size = 2, 4
-    config.data.size, config.data.source_size = 48, 32
-    config.generator.preset, config.generator.widths, config.generator.blocks = "", (2, 4, 8, 8, 8), 2
-    config.discriminator.widths, config.discriminator.tail = (4, 4, 4), 4
-    config.log_every, config.sample_every, config.checkpoint_every = 1, 2, 2
-    return config
+    return in_small(get_config(), (2, 4, 8, 8, 8))
