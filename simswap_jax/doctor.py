@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from simswap_jax.errors import UserError
-from simswap_jax.interop.command import Row, doctor_main, table
+from simswap_jax.interop.command import Row, report_weights, table
 
 EXAMPLES = """\
 what is here:    simswap-jax doctor
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run ``simswap-jax doctor``; returns 0, or 1 if a weight file is here that is not what its name says."""
     options = parser().parse_args(list(arguments))
     if options.file is None:
-        return doctor_main(["--json"] if options.json else [])
+        return report_weights(options.json)
     rows = examine(options.file)
     if options.json:
         print(json.dumps({row.what: {"found": row.value, "says": row.how} for row in rows}, indent=1))

@@ -303,15 +303,10 @@ def _export_onnx(options: argparse.Namespace, model: Any, steps: _Steps) -> list
 # --- doctor ---------------------------------------------------------------------------------------------------------
 
 
-def doctor_main(arguments: Sequence[str]) -> int:
-    """Runs ``simswap-jax doctor``; returns 0, or 1 if a file is here that is not what its name says."""
-    parse = argparse.ArgumentParser(
-        "simswap-jax doctor", description="Which public weight files are here, and what is missing for what."
-    )
-    parse.add_argument("--json", action="store_true", help="for programs")
-    options = parse.parse_args(list(arguments))
+def report_weights(as_json: bool) -> int:
+    """Prints which public weight files are here, for people or as JSON; returns 1 if one is not what its name says."""
     states = {entry.name: _state(entry) for entry in weights.catalogue().values()}
-    if options.json:
+    if as_json:
         print(json.dumps({name: {"state": s, "path": p and str(p)} for name, (s, p) in states.items()}, indent=1))
         return int(any(state == "wrong" for state, _ in states.values()))
     print("Looked in: " + ", ".join(str(folder) for folder in weights.folders()))
