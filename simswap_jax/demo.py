@@ -201,8 +201,8 @@ def differences(config: ml_collections.ConfigDict) -> Table:
             "generator",
             "widths 64, 128, 256, 512; nine ID blocks; 55 M parameters",
             f"{generator.patch}×{generator.patch} pixels folded into channels, widths "
-            f"{', '.join(map(str, generator.widths))}; {generator.blocks} ID blocks; a gate mixes in the "
-            "target",
+            f"{', '.join(map(str, generator.widths))}; {generator.blocks} ID blocks; "
+            "a gate mixes the drawing with the target",
         ],
         ["discriminators", "widths 64 to 512, batch norm", f"widths {', '.join(map(str, judges.widths))}, no norm"],
         ["gradient penalty", "weight 1e-5", "none"],

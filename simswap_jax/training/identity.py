@@ -53,7 +53,7 @@ def margin_logits(
     return scale * jnp.where(right, moved, cosine)
 
 
-def worse(
+def adversarial_pictures(
     pictures: jax.Array, slope: Callable[[jax.Array], jax.Array], radius: jax.Array | float, noise: jax.Array
 ) -> jax.Array:
     """The pictures, each moved by ``radius`` to where the loss is larger: one step of adversarial training.
@@ -145,7 +145,7 @@ class IdentityTraining:
             key = jax.random.fold_in(state.key, state.step)
             slope = jax.grad(lambda x: loss(params, x)[0])
             noise = drawn(jax.random.normal, key, pictures.shape, self.axis_name)
-            pictures = worse(pictures, slope, settings.robust_radius * ramp, noise)
+            pictures = adversarial_pictures(pictures, slope, settings.robust_radius * ramp, noise)
         (value, (collections, right)), gradients = jax.value_and_grad(loss, has_aux=True)(params, pictures)
         if self.axis_name is not None:
             gradients, value, right = jax.lax.pmean((gradients, value, right), self.axis_name)

@@ -145,7 +145,7 @@ class Runner:
             in_shardings=(of_state, self.shared, self.whole),
             out_shardings=(of_state, self.whole),
             donate_argnums=0,
-            compiler_options=patient(mesh),
+            compiler_options=collective_options(mesh),
         )
 
     def init(self, key: jax.Array) -> TrainState:
@@ -219,8 +219,8 @@ class PmapRunner(Runner):
         return {name: array.reshape(-1, *array.shape[2:]) for name, array in super().fetch(batch).items()}
 
 
-def patient(mesh: Mesh) -> dict[str, int] | None:
-    """What lets a CPU's devices wait for each other; None for other devices.
+def collective_options(mesh: Mesh) -> dict[str, int] | None:
+    """XLA options that let a CPU's devices wait for each other; None for other devices.
 
     XLA ends the program where one of them is 40 seconds late, which happens on a machine that is busy with other work.
     """
