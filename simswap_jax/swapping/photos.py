@@ -12,9 +12,8 @@ from simswap_jax.faces.detection import Face, FaceDetector
 from simswap_jax.faces.masks import soft_mask
 
 SMALLEST = 12.0  # pixels, of the shorter side of a face's box
-FARTHEST = (
-    0.08  # of landmarks from their template, in units of the crop's side; a profile on a frontal template has more
-)
+# Of landmarks from their template, in units of the crop's side; a profile on a frontal template has more.
+FARTHEST = 0.08
 THRESHOLD = 0.3  # cosine: with MobileFaceNet one person has 0.59 ± 0.14, two people 0.03 ± 0.11
 CHOICES = ("largest", "best", "all")
 
