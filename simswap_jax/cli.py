@@ -10,6 +10,7 @@ from simswap_jax.errors import UserError
 # verb → (module:function taking the remaining arguments, what it does)
 VERBS: dict[str, tuple[str, str]] = {
     "demo": ("simswap_jax.demo:main", "render people, train, swap, judge: the whole job in minutes"),
+    "prepare": ("simswap_jax.preparation.command:main", "photos of people → aligned faces and records to train on"),
     "train": ("simswap_jax.training.command:main", "train from an experiment file, or go on where it stopped"),
     "swap": ("simswap_jax.swapping.command:main", "re-draw target faces with the identity of a source"),
     "evaluate": ("simswap_jax.evaluation.command:main", "judge swaps of held-out people"),

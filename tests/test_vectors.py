@@ -57,7 +57,10 @@ def test_vectors_are_computed_once_for_each_network_data_set_and_size(people, tm
     again = LeftBrightness()
     np.testing.assert_array_equal(identity_vectors(people, again, 1.0, "abc", tmp_path / "cache", size=SIZE), first)
     assert again.traced == 0
-    for data, sha256, size in ((people, "abd", SIZE), (people.select("ab"), "abc", SIZE), (people, "abc", 8)):
+    some = identity_vectors(people.select("bd"), again, 1.0, "abc", tmp_path / "cache", size=SIZE)
+    np.testing.assert_array_equal(some, first[[3, 4, 5, 9, 10]])
+    assert again.traced == 0  # those of the whole data set hold them
+    for data, sha256, size in ((people, "abd", SIZE), (people.select("ab"), "abe", SIZE), (people, "abc", 8)):
         fresh = LeftBrightness()
         assert len(identity_vectors(data, fresh, 1.0, sha256, tmp_path / "cache", size=size)) == len(data)
         assert fresh.traced == 1

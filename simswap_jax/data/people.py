@@ -43,6 +43,7 @@ class People:
       person: int32 [N], index into `names`; ascending.
       files: ``person/picture.jpg`` of each picture, below the folder it was built from.
       fingerprint: changes when the pictures or the selection do.
+      whole: the fingerprint of all records, selected or not.
     """
 
     def __init__(
@@ -53,16 +54,19 @@ class People:
         files: Sequence[str],
         rows: np.ndarray,
         fingerprint: str,
+        whole: str = "",
     ) -> None:
         """Args:
         records: all records; shared, never copied.
         names, person, files, fingerprint: as the attributes.
         rows: int64 [N], the record of each picture.
+        whole: as the attribute; the fingerprint itself where it is left out.
         """
         self.names = list(names)
         self.person = np.asarray(person, np.int32)
         self.files = list(files)
         self.fingerprint = fingerprint
+        self.whole = whole or fingerprint
         self._records = records
         self._rows = rows
         self._cache_bytes = 0
@@ -71,6 +75,16 @@ class People:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """int64 [N], which record each picture is."""
+        return self._rows
+
+    @property
+    def count_of_whole(self) -> int:
+        """How many records there are, selected or not."""
+        return len(self._records)
 
     def __repr__(self) -> str:
         return f"People({len(self.names):,} people, {len(self):,} pictures)"
@@ -124,6 +138,7 @@ class People:
             [self.files[i] for i in chosen],
             rows,
             hashlib.sha256(self.fingerprint.encode() + rows.tobytes()).hexdigest(),
+            self.whole,
         )
         return people.remember(self._cache_bytes)
 

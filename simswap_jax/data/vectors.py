@@ -1,13 +1,14 @@
 """Identity vectors of a whole data set, computed once: of every picture and of its mirror.
 
 A file of vectors is found again by a key of everything that went into it: the network's SHA-256, the data set's
-  fingerprint, the size
-at which the network was shown the pictures.
+fingerprint, the size at which the network was shown the pictures. Some people of a data set find their vectors in the
+file of the whole set.
 """
 
 import contextlib
 import hashlib
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +20,8 @@ import numpy as np
 from simswap_jax.data.people import People
 from simswap_jax.data.progress import Progress, Sink, to_terminal
 from simswap_jax.errors import UserError
+
+Embedder = Callable[[Any, Any], jax.Array]
 
 
 class Network(Protocol):
@@ -66,26 +69,34 @@ def identity_vectors(
         half-written is left.
     """
     size = size or max(network.config.frame)
-    file = Path(cache_dir) / f"vectors-{vectors_key(people, sha256, size, method)}.npy"
-    if (vectors := _read(file, len(people))) is not None:
+    file = vectors_file(people.fingerprint, sha256, cache_dir, size, method)
+    if (vectors := read_vectors(file, len(people))) is not None:
         return vectors
-    vectors = _compute(people, network, variables, size, method, min(batch_size, len(people)), progress)
-    if not np.isfinite(vectors).all():
-        raise UserError(
-            "The identity network gives vectors that are not finite; its weights are broken: fetch or train them anew."
-        )
-    _write(file, vectors)
+    whole = vectors_file(people.whole, sha256, cache_dir, size, method)
+    if whole != file and (vectors := read_vectors(whole, people.count_of_whole)) is not None:
+        return vectors[people.rows]
+    counter = Progress(len(people), "pictures embedded", progress)
+    vectors = embedded(
+        embedder(network, method),
+        variables,
+        lambda row: people.picture(row, size),
+        len(people),
+        min(batch_size, len(people)),
+        counter.add,
+    )
+    write_vectors(file, vectors)
     return vectors
 
 
-def vectors_key(people: People, sha256: str, size: int, method: str) -> str:
-    """16 hex digits for everything that the vectors depend on."""
-    return hashlib.sha256(f"{sha256} {people.fingerprint} {size} {method}".encode()).hexdigest()[:16]
+def vectors_file(fingerprint: str, sha256: str, cache_dir: str | os.PathLike, size: int, method: str) -> Path:
+    """Where the vectors of a data set lie; the name stands for everything that they depend on."""
+    key = hashlib.sha256(f"{sha256} {fingerprint} {size} {method}".encode()).hexdigest()[:16]
+    return Path(cache_dir) / f"vectors-{key}.npy"
 
 
-def _compute(
-    people: People, network: Network, variables: Any, size: int, method: str, batch_size: int, progress: Sink | None
-) -> np.ndarray:
+def embedder(network: Network, method: str) -> Embedder:
+    """A program: variables and uint8 [B,H,W,3] → unit vectors of the pictures and of their mirrors, float32 [B,2,D]."""
+
     @jax.jit
     def embed(variables: Any, pictures: jax.Array) -> jax.Array:
         scaled = pictures.astype(jnp.float32) / 255
@@ -93,37 +104,67 @@ def _compute(
         vectors = network.embed(variables, both, method=method)
         return jnp.stack(jnp.split(vectors, 2), axis=1)
 
-    starts = range(0, len(people), batch_size)
-    rows = [
-        np.minimum(np.arange(start, start + batch_size), len(people) - 1) for start in starts
-    ]  # one shape, one program
-    counter = Progress(len(people), "pictures embedded", progress)
+    return embed
+
+
+def embedded(
+    embed: Embedder,
+    variables: Any,
+    picture: Callable[[int], np.ndarray],
+    count: int,
+    batch_size: int,
+    done: Callable[[int], None],
+) -> np.ndarray:
+    """The vectors of pictures 0 … count − 1: float32 [count,2,D]. The next batch is read while one is computed.
+
+    Args:
+      embed, variables: from `embedder`, and the network's.
+      picture: gives a picture, uint8 RGB [H,W,3], all of one size; called in another thread.
+      count: how many there are, one or more.
+      batch_size: pictures at a time; the last batch is filled up, so that there is one program.
+      done: is told how many more are done.
+
+    Raises:
+      UserError: a vector is not finite.
+    """
+
+    def stack(start: int) -> np.ndarray:
+        rows = np.minimum(np.arange(start, start + batch_size), count - 1)
+        return np.stack([picture(int(row)) for row in rows])
+
+    starts = range(0, count, batch_size)
     parts: list[np.ndarray] = []
     with ThreadPoolExecutor(1) as reader:
-        following = reader.submit(_stack, people, rows[0], size)
-        for number in range(len(rows)):
+        following = reader.submit(stack, 0)
+        for start in starts:
             vectors = embed(variables, following.result())
-            if number + 1 < len(rows):
-                following = reader.submit(_stack, people, rows[number + 1], size)
+            if start + batch_size < count:
+                following = reader.submit(stack, start + batch_size)
             parts.append(np.asarray(vectors, np.float32))
-            counter.add(min(batch_size, len(people) - starts[number]))
-    return np.concatenate(parts)[: len(people)]
+            done(min(batch_size, count - start))
+    together = np.concatenate(parts)[:count]
+    if not np.isfinite(together).all():
+        raise UserError(
+            "The identity network gives vectors that are not finite; its weights are broken: fetch or train them anew."
+        )
+    return together
 
 
-def _stack(people: People, rows: np.ndarray, size: int) -> np.ndarray:
-    return np.stack([people.picture(int(row), size) for row in rows])
-
-
-def _read(file: Path, count: int) -> np.ndarray | None:
-    """The vectors in a file; None where there are none, or not whole ones."""
+def read_vectors(file: Path, count: int) -> np.ndarray | None:
+    """The vectors in a file, float32 [count,2,D], paged in as they are asked for; None without whole ones."""
     try:
-        vectors = np.load(file, allow_pickle=False)
+        vectors = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
     return vectors if vectors.ndim == 3 and vectors.shape[:2] == (count, 2) and vectors.dtype == np.float32 else None
 
 
-def _write(file: Path, vectors: np.ndarray) -> None:
+def write_vectors(file: Path, vectors: np.ndarray) -> None:
+    """Write vectors [N,2,D], whole or not at all.
+
+    Raises:
+      UserError: they cannot be written.
+    """
     temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Where the faces of a photo are: YuNet through OpenCV."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,18 +39,20 @@ class FaceDetector:
     Not for several threads at once: OpenCV's detector keeps its buffers.
     """
 
-    def __init__(self, model: str | Path, threshold: float = 0.6) -> None:
+    def __init__(self, model: str | Path, threshold: float = 0.6, sides: Sequence[int] = SIDES) -> None:
         """Load YuNet.
 
         Args:
           model: its ONNX file.
           threshold: the least confidence of a face.
+          sides: the longer side of what it sees of a photo, in pixels, for each look; smaller photos as they are.
 
         Raises:
           ValueError: the file is missing or no YuNet.
         """
         if not Path(model).is_file():
             raise ValueError(f"there is no face detector {model}; name YuNet's ONNX file.")
+        self._sides = sides
         # OpenCV 5 prints a warning about its own choice of engine for every network that it loads.
         level = cv2.utils.logging.getLogLevel()
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -69,7 +71,7 @@ class FaceDetector:
         more confident stays.
         """
         longest = max(photo.shape[:2])
-        first, *later = sorted({min(1.0, side / longest) for side in SIDES}, reverse=True)
+        first, *later = sorted({min(1.0, side / longest) for side in self._sides}, reverse=True)
         again = (face for scale in later for face in self._look(photo, scale))
         return distinct([*self._look(photo, first), *(face for face in again if face.box[2] * first >= LARGE)])
 
