@@ -6,7 +6,16 @@ from setuptools import find_packages, setup
 
 ONNX = ["onnx>=1.17", "onnxruntime>=1.20"]
 PROVENANCE = ["c2pa-python>=0.38", "cryptography>=42"]
-DEV = ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "mypy>=1.13", "import-linter>=2.1", "types-PyYAML"]
+APP = ["gradio>=6.31"]
+DEV = [
+    "pytest>=8",
+    "pytest-xdist>=3.6",
+    "ruff>=0.8",
+    "mypy>=1.13",
+    "import-linter>=2.1",
+    "types-PyYAML",
+    "playwright>=1.50",
+]
 
 setup(
     name="simswap-jax",
@@ -44,10 +53,10 @@ setup(
         "onnx": ONNX,
         "video": ["av>=13"],
         "provenance": PROVENANCE,
-        "app": ["gradio>=5"],
+        "app": APP,
         "tensorboard": ["tensorflow>=2.18", "tensorboard"],
         "preflight": ["libtpu==0.0.42.*"],
-        "dev": [*DEV, *ONNX, *PROVENANCE],
+        "dev": [*DEV, *ONNX, *PROVENANCE, *APP],
     },
     entry_points={"console_scripts": ["simswap-jax=simswap_jax.cli:main"]},
 )

@@ -16,6 +16,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("simswap_jax.evaluation.command:main", "judge swaps of held-out people"),
     "import": ("simswap_jax.interop.command:import_main", "PyTorch weights → model folder"),
     "export": ("simswap_jax.interop.command:export_main", "model folder → PyTorch or ONNX"),
+    "app": ("simswap_jax.app.command:main", "a page in the browser: upload, choose a face, swap, compare, download"),
     "doctor": ("simswap_jax.doctor:main", "which weight files are here; which marks a picture carries"),
 }
 

@@ -98,5 +98,5 @@ def test_the_installed_command_knows_its_verbs():
     if not command.exists():
         pytest.skip("simswap-jax is not installed beside this Python")
     done = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
-    for verb in ("demo", "train", "swap", "evaluate", "import", "export", "doctor"):
+    for verb in ("demo", "train", "swap", "evaluate", "import", "export", "app", "doctor"):
         assert verb in done.stdout

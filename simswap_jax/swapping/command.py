@@ -353,7 +353,7 @@ def write(
         invisible_mark=not options.no_invisible_mark,
         labelled=labelled,
         credentials=job.credentials,
-        parent=targets[0] if len(targets) == 1 else None,
+        parent=None if options.grid else targets[0],  # a sheet is no edited photo
         quality=options.quality,
     )
     job.carried.append(carried)

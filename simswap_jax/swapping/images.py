@@ -14,6 +14,7 @@ from simswap_jax.swapping import c2pa_manifest
 from simswap_jax.swapping.certificates import Credentials, local_credentials
 from simswap_jax.swapping.invisible_mark import carries_mark
 from simswap_jax.swapping.invisible_mark import embed as embed_invisible_mark
+from simswap_jax.swapping.photo_metadata import PhotoMetadata, read_photo_metadata
 from simswap_jax.swapping.provenance import Marks, draw_label, xmp_packet
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -54,6 +55,7 @@ def write_picture(
     xmp: bytes | None = None,
     quality: int = 95,
     finish: Callable[[Path], None] | None = None,
+    photo: PhotoMetadata | None = None,
 ) -> None:
     """Write one picture as it is, whole or not at all.
 
@@ -63,6 +65,7 @@ def write_picture(
       xmp: an XMP packet to embed, UTF-8.
       quality: of JPEG and WebP, 1 to 100.
       finish: what is still done to the file, under its temporary name, before it takes its place.
+      photo: EXIF and colour profile to embed.
 
     Raises:
       UserError: another ending, too much metadata for a JPEG, or a place that cannot be written.
@@ -84,6 +87,10 @@ def write_picture(
         if kind == "JPEG" and len(xmp) > _JPEG_XMP_LIMIT:
             raise UserError(f"{path} is made of too many inputs for a JPEG's metadata; name a .png instead.")
         options["xmp"] = xmp
+    if photo is not None and photo.exif:
+        options["exif"] = photo.exif
+    if photo is not None and photo.profile:
+        options["icc_profile"] = photo.profile
     with whole_file(path) as temporary:
         Image.fromarray(np.ascontiguousarray(picture)).save(temporary, format=kind, **options)
         if finish is not None:
@@ -116,7 +123,8 @@ def write_result(
       invisible_mark: False drops the mark in the pixels, which pictures under 112 pixels have no room for.
       labelled: the picture carries its visible labels already.
       credentials: what signs the manifest; this machine's own certificate if None.
-      parent: the photo that was edited: its C2PA history, if it has one, stays on as the manifest's ingredient.
+      parent: the file of the photo that was edited. Its EXIF and colour profile are kept; its C2PA history, if it has
+        one, stays on as the manifest's ingredient.
       quality: of JPEG and WebP, 1 to 100.
 
     Returns:
@@ -134,7 +142,8 @@ def write_result(
         others = [name for name in carried if name != MANIFEST]
         c2pa_manifest.sign(temporary, marks, credentials or local_credentials(), others, parent)
 
-    write_picture(path, picture, xmp_packet(marks) if metadata else None, quality, finish if signs else None)
+    photo = None if parent is None else read_photo_metadata(parent)
+    write_picture(path, picture, xmp_packet(marks) if metadata else None, quality, finish if signs else None, photo)
     return carried
 
 

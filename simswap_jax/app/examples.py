@@ -1,0 +1,49 @@
+"""The example faces of the page: drawn by our own renderer, so they belong to nobody."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from simswap_jax.data.face_numbers import sample_attributes, sample_people
+from simswap_jax.data.pictures import encode_png
+from simswap_jax.data.rendering import render
+
+SEED = 11
+SHOWN = (0, 2, 5, 9, 10, 11)  # of those drawn with this seed, some that YuNet takes for faces
+SIZE = 288
+
+
+def draw_examples(folder: Path, photos: bool) -> tuple[list[Path], list[Path]]:
+    """Draw the example sources and targets into a folder.
+
+    Args:
+      folder: is there.
+      photos: whether targets may be more than a single face's crop.
+
+    Returns:
+      Source and target files, PNG.
+    """
+    count = max(SHOWN) + 1
+    faces = render(sample_people(SEED, count), sample_attributes(SEED, count), SIZE)
+    sources = [save(folder / f"face {number}.png", faces[i]) for number, i in enumerate(SHOWN, 1)]
+    if not photos:
+        return sources, sources
+    pairs = [(SHOWN[3], SHOWN[5]), (SHOWN[0], SHOWN[4])]
+    targets = [
+        save(folder / f"two faces {number}.png", framed(np.concatenate([faces[i] for i in pair], axis=1)))
+        for number, pair in enumerate(pairs, 1)
+    ]
+    return sources, [*targets, *sources[:3]]
+
+
+def framed(picture: np.ndarray) -> np.ndarray:
+    """A picture with some room around it, uint8 RGB."""
+    edge = SIZE // 6
+    return cv2.copyMakeBorder(picture, edge, edge, edge, edge, cv2.BORDER_REPLICATE)
+
+
+def save(path: Path, picture: np.ndarray) -> Path:
+    """Write a PNG and give its path back."""
+    path.write_bytes(encode_png(picture))
+    return path

@@ -1,0 +1,124 @@
+"""Whose files are whose: a folder for each browser, limited in size, and gone when it is not used any more."""
+
+import os
+import secrets
+import shutil
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from simswap_jax.errors import UserError
+
+LIFETIME = 3600.0  # seconds without a request after which a browser's files go
+MOST = 64  # browsers at once; one more takes the place of the one that was quiet the longest
+QUOTA = 300_000_000  # bytes that one browser may keep here
+LONGEST_NAME = 80  # characters of an uploaded file's name that are kept
+
+
+@dataclass
+class Session:
+    """One browser's folder.
+
+    Attributes:
+      folder: everything it uploaded and was given; its name is a secret of its own, not the cookie.
+      used: when the last request came, by ``time.monotonic``.
+    """
+
+    folder: Path
+    used: float
+
+    def owns(self, path: str | Path) -> bool:
+        """Whether a path, followed through links and "..", lies in this folder."""
+        return within(path, self.folder)
+
+    def place(self, name: str) -> Path:
+        """Where a new file of that name goes: alone in a folder below this one.
+
+        Raises:
+          UserError: there is no room left.
+        """
+        if self.size() > QUOTA:
+            raise UserError(
+                f"your files take more than {QUOTA // 1_000_000} MB here; come back in an hour, or use smaller ones."
+            )
+        folder = self.folder / secrets.token_urlsafe(9)
+        folder.mkdir()
+        return folder / harmless(name)
+
+    def size(self) -> int:
+        """Bytes in the folder."""
+        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+
+
+class Sessions:
+    """All browsers' folders, below one that is removed at the end. For several threads."""
+
+    def __init__(self, root: Path, lifetime: float = LIFETIME, most: int = MOST) -> None:
+        self.root = root
+        self.examples = root / "examples"  # drawn at the start; everybody may see them
+        self.examples.mkdir()
+        self._lifetime, self._most = lifetime, most
+        self._open: dict[str, Session] = {}
+        self._lock = threading.Lock()
+
+    def begin(self) -> str:
+        """A new session; returns the secret by which its browser is known."""
+        token = secrets.token_urlsafe(32)
+        folder = self.root / secrets.token_urlsafe(16)
+        folder.mkdir(mode=0o700)
+        with self._lock:
+            self._open[token] = Session(folder, time.monotonic())
+            too_many = sorted(self._open, key=lambda each: self._open[each].used)[: -self._most]
+        self._end(too_many)
+        return token
+
+    def find(self, token: str | None) -> Session | None:
+        """The session of a browser that shows its secret; None for a wrong one, or one that has ended."""
+        with self._lock:
+            session = self._open.get(token or "")
+            if session is not None:
+                session.used = time.monotonic()
+            return session
+
+    def readable(self, session: Session | None, path: str | Path) -> bool:
+        """Whether a browser may read a file: its own, and the examples."""
+        return within(path, self.examples) or (session is not None and session.owns(path))
+
+    def sweep(self) -> int:
+        """End the sessions that were not used for long; returns how many."""
+        with self._lock:
+            oldest = time.monotonic() - self._lifetime
+            ended = [token for token, session in self._open.items() if session.used < oldest]
+        self._end(ended)
+        return len(ended)
+
+    def close(self) -> None:
+        """Remove everything."""
+        with self._lock:
+            self._open.clear()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def _end(self, tokens: list[str]) -> None:
+        for token in tokens:
+            with self._lock:
+                session = self._open.pop(token, None)
+            if session is not None:
+                shutil.rmtree(session.folder, ignore_errors=True)
+
+
+def within(path: str | Path, folder: Path) -> bool:
+    """Whether a path, followed through links and "..", lies below a folder."""
+    if "\0" in str(path) or not os.path.isabs(path):
+        return False
+    return os.path.realpath(path).startswith(os.path.realpath(folder) + os.sep)
+
+
+def harmless(name: str) -> str:
+    """A file's name as it may stand on any disk: letters, digits, ".", "-", "_" and spaces, its ending kept."""
+    last = name.replace("\\", "/").rsplit("/", 1)[-1]
+    kept = "".join(letter if letter.isalnum() or letter in "._- " else "_" for letter in last).strip(". ")
+    stem, dot, ending = kept.rpartition(".")
+    if not dot or not stem:
+        return kept[:LONGEST_NAME] or "file"
+    return f"{stem[:LONGEST_NAME]}.{ending[:10]}"

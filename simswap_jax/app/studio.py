@@ -1,0 +1,182 @@
+"""What the page does, without the page: find the faces of a photo, take a click, swap, write the marked result."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from simswap_jax.data.pictures import read_picture
+from simswap_jax.errors import UserError
+from simswap_jax.swapping import images
+from simswap_jax.swapping.photos import FoundFace, put_back
+from simswap_jax.swapping.provenance import marks_of_files
+from simswap_jax.swapping.swapper import FaceSwapper, check_face
+
+LARGEST = 40_000_000  # pixels of a photo
+SHOWN = 1024  # pixels of the longer side of what is shown to be clicked on
+FORMATS = ("as the photo", "PNG", "JPEG", "WebP")
+CHOSEN, OTHER = (60, 200, 90), (235, 235, 235)  # colours of the frames around faces
+
+Say = Callable[[float, str], None]  # how far (0 to 1), and what is done now
+
+
+@dataclass(frozen=True)
+class Target:
+    """A photo whose faces are found.
+
+    Attributes:
+      path: its file.
+      size: width and height in pixels.
+      faces: found in it; empty where the whole picture is one aligned face.
+      chosen: indices of the faces that are to be swapped.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    faces: tuple[FoundFace, ...]
+    chosen: frozenset[int]
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the shown picture per pixel of the photo."""
+        return min(1.0, SHOWN / max(self.size))
+
+    def clicked(self, x: float, y: float) -> "Target":
+        """The same with the face at a place of the *shown* picture chosen, or not any more; the smallest one there."""
+        place = np.array([x, y]) / self.scale
+        hit = [i for i, one in enumerate(self.faces) if inside(place, one.face.box)]
+        if not hit:
+            return self
+        face = min(hit, key=lambda i: self.faces[i].face.area)
+        return Target(self.path, self.size, self.faces, self.chosen ^ {face})
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Which marks a result is to carry."""
+
+    visible_label: bool = True
+    metadata: bool = True
+    c2pa: bool = True
+    invisible_mark: bool = True
+
+
+class Studio:
+    """A model at work for the page. Its methods may be called from several threads; they take turns."""
+
+    def __init__(self, swapper: FaceSwapper) -> None:
+        self._swapper = swapper
+        self._turn = threading.Lock()
+        self.whole_photos = swapper.model.alignment != "rendered"
+
+    def look(self, path: Path) -> Target:
+        """Find the faces of a photo; the largest is chosen.
+
+        Raises:
+          UserError: it is no picture, too large, or shows no face that can be swapped.
+        """
+        picture = read(path)
+        height, width = picture.shape[:2]
+        if not self.whole_photos:
+            check_face(picture, "target")
+            return Target(path, (width, height), (), frozenset())
+        with self._turn:
+            faces = self._swapper.find_faces(picture)
+        largest = max(range(len(faces)), key=lambda i: faces[i].face.area)
+        return Target(path, (width, height), tuple(faces), frozenset([largest]))
+
+    def identity(self, sources: Sequence[Path]) -> np.ndarray:
+        """The identity vector [D] of one person, out of their pictures."""
+        pictures = [read(path) for path in sources]
+        if not self.whole_photos:
+            for picture in pictures:
+                check_face(picture, "source")
+        with self._turn:
+            return self._swapper.identity(pictures, aligned=not self.whole_photos)
+
+    def swap(
+        self,
+        sources: Sequence[Path],
+        target: Target,
+        output: Path,
+        marks: Marks,
+        *,
+        strength: float = 1.0,
+        match_colour: bool = False,
+        say: Say = lambda share, what: None,
+    ) -> tuple[str, ...]:
+        """Write the photo with the chosen faces re-drawn; returns the marks that it carries.
+
+        Raises:
+          UserError: no source, nobody chosen, or what `look` and `identity` say.
+        """
+        if not sources:
+            raise UserError("There is no source yet; add a picture of the person whose face is to appear.")
+        if self.whole_photos and not target.chosen:
+            raise UserError("No face is chosen; click on one in the photo.")
+        say(0.05, "Reading the source")
+        vector = self.identity(sources)
+        photo = read(target.path)
+        say(0.3, "Drawing (the first time takes longer)")
+        with self._turn:
+            if self.whole_photos:
+                chosen = sorted(target.chosen)
+                crops = [target.faces[i].crop(photo) for i in chosen]
+                drawn = self._swapper.swap_faces(crops, vector, strength=strength)
+                result = put_back(photo, target.faces, dict(zip(chosen, drawn)), match_colour)
+            else:
+                result = self._swapper.swap_aligned(photo, vector, strength=strength)
+        say(0.85, "Marking and writing")
+        return images.write_result(
+            output,
+            result,
+            marks_of_files(sources, [target.path]),
+            visible_label=marks.visible_label,
+            metadata=marks.metadata,
+            c2pa=marks.c2pa,
+            invisible_mark=marks.invisible_mark,
+            parent=target.path,
+        )
+
+
+def read(path: Path) -> np.ndarray:
+    """A picture file as uint8 RGB, or a UserError that calls it by its name, without the folder it lies in here."""
+    try:
+        picture = read_picture(path)
+    except UserError as error:
+        raise UserError(str(error).replace(str(path), path.name)) from error
+    if picture.shape[0] * picture.shape[1] > LARGEST:
+        raise UserError(f"{path.name} has more than {LARGEST // 1_000_000} megapixels; send a smaller one.")
+    return picture
+
+
+def shown(target: Target) -> np.ndarray:
+    """The photo made small enough to look at, a numbered frame around every face: uint8 RGB."""
+    photo = read(target.path)
+    size = [max(1, round(side * target.scale)) for side in target.size]
+    picture = cv2.resize(photo, size, interpolation=cv2.INTER_AREA) if target.scale < 1 else photo.copy()
+    thick = max(2, round(max(size) / 300))
+    for i in sorted(range(len(target.faces)), key=lambda i: i in target.chosen):
+        left, top, width, height = (round(value * target.scale) for value in target.faces[i].face.box)
+        colour = CHOSEN if i in target.chosen else OTHER
+        cv2.rectangle(picture, (left, top), (left + width, top + height), (0, 0, 0), thick + 2)
+        cv2.rectangle(picture, (left, top), (left + width, top + height), colour, thick)
+        place, letters = (left + 2 * thick, top + 12 + 4 * thick), 0.25 * thick + 0.15
+        cv2.putText(picture, str(i + 1), place, cv2.FONT_HERSHEY_SIMPLEX, letters, (0, 0, 0), thick + 2, cv2.LINE_AA)
+        cv2.putText(picture, str(i + 1), place, cv2.FONT_HERSHEY_SIMPLEX, letters, colour, thick, cv2.LINE_AA)
+    return picture
+
+
+def output_suffix(target: Path, wanted: str) -> str:
+    """The ending of a result's file: of the format that was asked for, or the photo's own where we can write that."""
+    if wanted in FORMATS[1:]:
+        return {"PNG": ".png", "JPEG": ".jpg", "WebP": ".webp"}[wanted]
+    return target.suffix.lower() if target.suffix.lower() in images.FORMATS else ".png"
+
+
+def inside(place: np.ndarray, box: tuple[float, float, float, float]) -> bool:
+    """Whether a place, x and y, lies in a box (left, top, width, height)."""
+    return bool(box[0] <= place[0] <= box[0] + box[2] and box[1] <= place[1] <= box[1] + box[3])
