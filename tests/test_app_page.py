@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from small_model import write_small_model
 
+from simswap_jax.app.examples import example_faces
 from simswap_jax.data.pictures import encode_png
 from simswap_jax.interop import model_folder
 from simswap_jax.swapping.provenance import read_marks
@@ -183,7 +184,7 @@ def test_two_users_and_the_disk(server, visit, drawn, tmp_path):
     first.set_input_files("#target input[type=file]", drawn / "target.png")
     first.wait_for_selector("#faces-said:has-text('1 face found')")
     assert second.inner_text("#faces-said") == ""
-    uploaded = next(path for path in files.rglob("target.png") if path.is_file())
+    uploaded = max(files.rglob("target.png"), key=lambda path: path.stat().st_mtime)
     secret = tmp_path / "secret.txt"
     secret.write_text("secret")
 
@@ -207,12 +208,8 @@ def test_two_users_and_the_disk(server, visit, drawn, tmp_path):
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     """Two drawn faces that the detector knows."""
-    from simswap_jax.app.examples import SEED, SHOWN
-    from simswap_jax.data.face_numbers import sample_attributes, sample_people
-    from simswap_jax.data.rendering import render
-
     folder = tmp_path_factory.mktemp("drawn")
-    faces = render(sample_people(SEED, 12), sample_attributes(SEED, 12), 320)
-    (folder / "source.png").write_bytes(encode_png(faces[SHOWN[3]]))
-    (folder / "target.png").write_bytes(encode_png(faces[SHOWN[5]]))
+    faces = example_faces(320)
+    (folder / "source.png").write_bytes(encode_png(faces[3]))
+    (folder / "target.png").write_bytes(encode_png(faces[5]))
     return folder

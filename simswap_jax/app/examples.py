@@ -11,6 +11,7 @@ from simswap_jax.data.rendering import render
 
 SEED = 11
 SHOWN = (0, 2, 5, 9, 10, 11)  # of those drawn with this seed, some that YuNet takes for faces
+PAIRS = ((3, 5), (0, 4))  # of the shown ones, side by side as targets with two faces
 SIZE = 288
 
 
@@ -24,17 +25,21 @@ def draw_examples(folder: Path, photos: bool) -> tuple[list[Path], list[Path]]:
     Returns:
       Source and target files, PNG.
     """
-    count = max(SHOWN) + 1
-    faces = render(sample_people(SEED, count), sample_attributes(SEED, count), SIZE)
-    sources = [save(folder / f"face {number}.png", faces[i]) for number, i in enumerate(SHOWN, 1)]
+    faces = example_faces(SIZE)
+    sources = [save(folder / f"face {number}.png", face) for number, face in enumerate(faces, 1)]
     if not photos:
         return sources, sources
-    pairs = [(SHOWN[3], SHOWN[5]), (SHOWN[0], SHOWN[4])]
     targets = [
         save(folder / f"two faces {number}.png", framed(np.concatenate([faces[i] for i in pair], axis=1)))
-        for number, pair in enumerate(pairs, 1)
+        for number, pair in enumerate(PAIRS, 1)
     ]
     return sources, [*targets, *sources[:3]]
+
+
+def example_faces(size: int) -> np.ndarray:
+    """The faces themselves, uint8 RGB [6, size, size, 3]."""
+    rows, count = list(SHOWN), max(SHOWN) + 1
+    return render(sample_people(SEED, count)[rows], sample_attributes(SEED, count)[rows], size)
 
 
 def framed(picture: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ _STRONGEST = 41.5  # dB PSNR that marking does not go under (rounding to whole l
 _SPREAD = 1.5  # pixels of the grid that count as "around" a place
 _FLAT = 2.0  # levels of contrast that every place is taken to have
 _NEIGHBOURS = 9  # coefficients, along each axis, that a coefficient's size is compared with
+_ROWS = 64  # that are changed at once: what stays in the processor's cache is three times as quick
 # The change of red, green and blue that moves brightness by one and the three together the least.
 _COLOUR = [weight / (0.299**2 + 0.587**2 + 0.114**2) for weight in (0.299, 0.587, 0.114)]
 
@@ -80,8 +81,13 @@ def embed(picture: np.ndarray) -> np.ndarray:
     for _ in range(2):  # z is nearly proportional to the strength; once more for what "nearly" leaves
         strength = min(strongest, strength * _SURE / max(_z(small + strength * pattern, band), 1.0))
     change = cv2.resize(strength * pattern, (width, height), interpolation=cv2.INTER_CUBIC)
-    three = cv2.merge([change * colour for colour in _COLOUR])
-    return cv2.add(np.ascontiguousarray(picture), three, dtype=cv2.CV_8U)  # rounds, and stops at 0 and 255
+    marked = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, _ROWS):
+        rows = slice(top, top + _ROWS)
+        three = cv2.merge([change[rows] * colour for colour in _COLOUR])
+        # Rounds, and stops at 0 and 255.
+        cv2.add(np.ascontiguousarray(picture[rows]), three, dst=marked[rows], dtype=cv2.CV_8U)
+    return marked
 
 
 def detect(picture: np.ndarray) -> float:

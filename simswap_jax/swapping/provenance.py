@@ -8,7 +8,9 @@ picture is encoded again, which is why the label stands beside it.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
@@ -133,6 +135,12 @@ def _value(root: ElementTree.Element, prefix: str, name: str) -> str | None:
     return None
 
 
+@cache
+def _font(size: int) -> Any:
+    """Reading the letters takes longer than drawing them."""
+    return ImageFont.load_default(size)
+
+
 def draw_label(picture: np.ndarray) -> np.ndarray:
     """A copy of a result with the visible label in its lower right corner.
 
@@ -148,7 +156,7 @@ def draw_label(picture: np.ndarray) -> np.ndarray:
     """
     height, width = picture.shape[:2]
     size = max(10, round(min(height, width) / 25))
-    font = ImageFont.load_default(size)
+    font = _font(size)
     margin = max(1, size // 6)
     fitting = [text for text in LABELS if font.getlength(text) + 4 * margin <= width / 2]
     text = fitting[0] if fitting else LABELS[-1]
@@ -159,10 +167,16 @@ def draw_label(picture: np.ndarray) -> np.ndarray:
         width - margin,
         height - margin,
     )
-    image = Image.fromarray(np.ascontiguousarray(picture))
-    ground = Image.new("RGB", image.size)
-    mask = Image.new("L", image.size)
-    ImageDraw.Draw(mask).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill=165)
-    image.paste(ground, mask=mask)
-    ImageDraw.Draw(image).text((box[0] + margin * 1.5 - left, box[1] + margin * 1.5 - top), text, (255, 255, 255), font)
-    return np.asarray(image).copy()
+    # Drawn on a copy of the corner alone: a large photo is not taken through Pillow for it.
+    edge_x, edge_y = max(0, int(box[0]) - size), max(0, int(box[1]) - size)
+    labelled = np.ascontiguousarray(picture).copy()
+    corner = Image.fromarray(labelled[edge_y:, edge_x:])
+    ground = Image.new("RGB", corner.size)
+    mask = Image.new("L", corner.size)
+    inside = (box[0] - edge_x, box[1] - edge_y, box[2] - 1 - edge_x, box[3] - 1 - edge_y)
+    ImageDraw.Draw(mask).rectangle(inside, fill=165)
+    corner.paste(ground, mask=mask)
+    place = (inside[0] + margin * 1.5 - left, inside[1] + margin * 1.5 - top)
+    ImageDraw.Draw(corner).text(place, text, (255, 255, 255), font)
+    labelled[edge_y:, edge_x:] = np.asarray(corner)
+    return labelled
