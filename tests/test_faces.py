@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from simswap_jax.faces.alignment import TEMPLATES, align, crop, enlarged, inverse, similarity, transform
-from simswap_jax.faces.blending import match_colour, paste, place, share
+from simswap_jax.faces.blending import match_colour, paste, paste_gradients, place, share
 from simswap_jax.faces.detection import Face, FaceDetector, distinct, overlap
-from simswap_jax.faces.masks import border_ramp, soft_mask
+from simswap_jax.faces.masks import below_brows, border_ramp, mouth_area, soft_mask
 from simswap_jax.interop.model_folder import ALIGNMENTS
 
 
@@ -152,6 +152,50 @@ def test_matched_colours_have_the_targets_mean():
     weight = mask[:, :, None] / mask.sum()
     np.testing.assert_allclose((matched * weight).sum((0, 1)), (target * weight).sum((0, 1)), atol=0.5)
     np.testing.assert_allclose(match_colour(target, target, mask), target, atol=1)
+
+
+def test_gradients_go_over_and_a_step_of_light_does_not():
+    y, x = np.mgrid[:200, :240]
+    waves = 60 * np.sin(x / 7) * np.cos(y / 9) + 120
+    photo = np.stack([waves, waves * 0.8, 200 - waves * 0.5], axis=2).astype(np.uint8)
+    fit = align(transform(turned(100.0, 0.3, (80, 40)), TEMPLATES["arcface"][0]), "arcface", 600)
+    where = place(photo.shape, fit, soft_mask(fit.landmarks, 600))
+    same = crop(photo, fit)
+    for face, most in ((same, 3), (np.clip(same.astype(int) + 30, 0, 255).astype(np.uint8), 8)):
+        after = photo.copy()
+        paste_gradients(after, face, fit, where)
+        assert np.abs(after.astype(int) - photo).max() <= most
+    plain = photo.copy()
+    paste(plain, face, fit, where)
+    assert np.abs(plain.astype(int) - photo).max() > 25
+    other = photo.copy()
+    paste_gradients(other, 255 - same, fit, where)
+    assert np.abs(other.astype(int) - photo).mean() > 1.5  # what differs in more than light is carried over
+
+
+def test_a_face_at_the_photos_corner_is_blended_by_gradients_as_far_as_it_goes():
+    photo = ramp(60, 60)
+    for shift in ((-50.0, -40.0), (5.0, 5.0), (400.0, 0.0)):
+        fit = align(transform(turned(100.0, 0.0, shift), TEMPLATES["arcface"][0]), "arcface", 64)
+        after = photo.copy()
+        where = place(photo.shape, fit, soft_mask(fit.landmarks, 64))
+        paste_gradients(after, np.full((64, 64, 3), 90, np.uint8), fit, where)
+        assert (after == photo).all() == (shift[0] > 300)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_mouth_and_forehead_lie_where_they_are(template):
+    for pose in TEMPLATES[template]:
+        points = pose * 224
+        mouth, lower = mouth_area(points, 224), below_brows(points, 224)
+        at = [tuple(np.round(point[::-1]).astype(int)) for point in points]
+        centre = tuple(np.round(points[3:].mean(axis=0)[::-1]).astype(int))
+        assert min(mouth[at[3]], mouth[at[4]], mouth[centre]) > 0.4
+        assert max(mouth[at[0]], mouth[at[1]], mouth[at[2]]) == 0.0
+        assert min(lower[one] for one in at) == 1.0
+        eyes, length = points[:2].mean(axis=0), np.hypot(*(points[3:].mean(axis=0) - points[:2].mean(axis=0)))
+        forehead = np.round(eyes - (0.0, 0.7 * length)).astype(int)
+        assert forehead[1] < 0 or lower[forehead[1], forehead[0]] < 0.05
 
 
 def face(left, top, side, score):

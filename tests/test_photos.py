@@ -126,7 +126,51 @@ def test_colours_can_be_matched(swapper):
     assert gap[1] < 0.3 * gap[0]
 
 
+@pytest.mark.parametrize("blend", photos.BLENDS)
+def test_what_is_kept_of_the_target_stays(swapper, blend):
+    texture = np.random.default_rng(0).integers(90, 160, THREE.shape, np.uint8)
+    landmarks = TEMPLATES[ALIGNMENT][0] * 64
+    mouth = tuple(np.round(landmarks[3:].mean(axis=0)[::-1]).astype(int))
+    brow = (8, 32)
+    for keep, stays in (((), []), (("mouth",), [mouth]), (("hair",), [brow]), (("mouth", "hair"), [mouth, brow])):
+        result = swapper.swap(texture, RED, "best", keep=keep, blend=blend)
+        difference = np.abs(result.astype(int) - texture).max(axis=2)
+        assert difference[round(landmarks[2, 1]), round(landmarks[2, 0])] > 10 or blend == "poisson"
+        assert difference[:64, :64].max() > 10
+        assert all(difference[place] <= 2 for place in stays)
+    if blend == "feather":
+        assert difference[mouth] <= 2 < np.abs(swapper.swap(texture, RED, "best").astype(int) - texture).max(2)[mouth]
+
+
+def test_face_parsing_says_what_is_face_where_its_weights_are(swapper, monkeypatch):
+    asked = []
+
+    def parse(photo, alignment, keep):
+        asked.append(tuple(keep))
+        if "front" in keep:
+            return None  # not understood: the landmarks' ellipse
+        mask = np.zeros((alignment.size, alignment.size), np.float32)
+        mask[20:24, 10:22] = 1.0
+        return mask
+
+    monkeypatch.undo()
+    monkeypatch.setenv("SIMSWAP_JAX_WEIGHTS", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", "nowhere")
+    with pytest.raises(UserError, match="needed for keeping what is in front of a face, is missing"):
+        swapper.parser(required=True)
+    monkeypatch.setattr(module, "FaceDetector", Detector)
+    monkeypatch.setattr(module.weights, "find", lambda name, purpose: name)
+    swapper._parser = parse
+    result = swapper.swap(THREE, RED, "best")
+    assert result[44, 32].tolist() != THREE[44, 32].tolist()
+    assert (result[20, 32] == THREE[20, 32]).all()
+    assert (swapper.swap(THREE, RED, "best", keep=["front"])[20, 32] != THREE[20, 32]).any()
+    assert set(asked) == {(), ("front",)}
+
+
 MISTAKES = {
+    "keep": (THREE, RED, {"keep": ["nose"]}, "'nose' cannot be kept"),
+    "blend": (THREE, RED, {"blend": "glue"}, "'glue' is no way to blend"),
     "no face": (group((0, 0, 0)), RED, {}, "no face was found in this photo of 64×64"),
     "one pixel": (np.zeros((1, 1, 3), np.uint8), RED, {}, "no face was found in this photo of 1×1"),
     "no pixel": (np.zeros((0, 5, 3), np.uint8), RED, {}, "has no pixels"),
@@ -204,6 +248,7 @@ def test_a_broken_photo_of_a_folder_is_named_and_the_rest_done(run, tmp_path, ca
 
 
 REFUSED = {
+    "no parsing": (["--keep", "front", "--detector", "0.png"], "needs face parsing"),
     "no face in the source": (["--source", "black.png"], "black.png: no face was found"),
     "no face in the target": (["--target", "black.png"], "black.png: no face was found"),
     "output is the target": (["--output", "0.png"], "also an input"),

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from simswap_jax.data.people import People
 from simswap_jax.data.pictures import (
@@ -37,6 +38,14 @@ PER_SHARD = 10_000
 SPLIT = "train"  # one split: who is held out is decided by name, in split.py
 
 Example = dict[str, Any]
+
+
+class SameBytes(ExampleSerializer):
+    """Examples as the same bytes in every process; without it each draws an order of the features."""
+
+    def serialize_example(self, example: Example) -> bytes:
+        """A dict of features → a serialised ``tf.Example``."""
+        return self.get_tf_example(example).SerializeToString(deterministic=True)
 
 
 class Identities(tfds.core.GeneratorBasedBuilder):
@@ -88,6 +97,7 @@ class Identities(tfds.core.GeneratorBasedBuilder):
         """
         info = self._info()  # a fresh one: its folder is the temporary one that TFDS renames when all is written
         writer = tfds.core.SequentialWriter(info, max_examples_per_shard=PER_SHARD, file_format="array_record")
+        writer._serializer = SameBytes(info.features.get_serialized_info())
         writer.initialize_splits([SPLIT])
         examples = (example for _, example in self._generate_examples())
         while some := list(itertools.islice(examples, 256)):

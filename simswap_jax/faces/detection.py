@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -31,6 +32,13 @@ class Face:
     def area(self) -> float:
         """Of the box, in square pixels."""
         return self.box[2] * self.box[3]
+
+
+class Detector(Protocol):
+    """Whatever finds faces."""
+
+    def detect(self, photo: np.ndarray) -> list[Face]:
+        """The faces of a photo, uint8 RGB [H, W, 3], the most confident first."""
 
 
 class FaceDetector:

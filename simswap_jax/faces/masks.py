@@ -39,6 +39,30 @@ def face_ellipse(landmarks: np.ndarray, size: int) -> np.ndarray:
     return smooth((OUTER - radius) / (OUTER - INNER)).astype(np.float32)
 
 
+def mouth_area(landmarks: np.ndarray, size: int) -> np.ndarray:
+    """Lips and teeth, open or shut: float32 [size, size], 1 inside an ellipse between the mouth's corners."""
+    left, right = landmarks[3:]
+    eyes, centre = landmarks[:2].mean(axis=0), landmarks[3:].mean(axis=0)
+    length = max(float(np.hypot(*(centre - eyes))), 1e-6)
+    down = (centre - eyes) / length
+    half_width = max(0.62 * float(np.hypot(*(right - left))), 0.2 * length)
+    x, y = (np.arange(size) - c for c in centre + 0.08 * length * down)
+    along = x[None, :] * down[0] + y[:, None] * down[1]
+    across = y[:, None] * down[0] - x[None, :] * down[1]
+    radius = np.hypot(along / (0.34 * length), across / half_width)
+    return smooth((1.25 - radius) / 0.5).astype(np.float32)
+
+
+def below_brows(landmarks: np.ndarray, size: int) -> np.ndarray:
+    """1 from the brows down, 0 from the middle of the forehead up: float32 [size, size]."""
+    eyes, mouth = landmarks[:2].mean(axis=0), landmarks[3:].mean(axis=0)
+    length = max(float(np.hypot(*(mouth - eyes))), 1e-6)
+    down = (mouth - eyes) / length
+    x, y = (np.arange(size) - c for c in eyes)
+    along = x[None, :] * down[0] + y[:, None] * down[1]
+    return smooth((along / length + 0.62) / 0.27).astype(np.float32)
+
+
 def border_ramp(size: int) -> np.ndarray:
     """0 in the outermost pixels, 1 from `BORDER` on: float32 [size, size]."""
     distance = np.minimum(np.arange(size), np.arange(size)[::-1])

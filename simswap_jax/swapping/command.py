@@ -83,6 +83,7 @@ def main(arguments: Sequence[str]) -> int:
         options,
         credentials,
     )
+    job.swapper.detector_file = options.detector or job.swapper.detector_file
     if options.grid:
         done = swap_grid(job)
     elif options.target[0].is_dir():

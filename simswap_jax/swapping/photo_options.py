@@ -8,8 +8,8 @@ import numpy as np
 
 from simswap_jax.data.pictures import read_picture
 from simswap_jax.errors import UserError
-from simswap_jax.swapping.photos import CHOICES, THRESHOLD
-from simswap_jax.swapping.swapper import Faces, FaceSwapper
+from simswap_jax.swapping.photos import BLENDS, CHOICES, KEEP, THRESHOLD
+from simswap_jax.swapping.swapper import DETECTOR, Faces, FaceSwapper
 
 
 def add_options(parse: argparse.ArgumentParser) -> None:
@@ -25,6 +25,9 @@ def add_options(parse: argparse.ArgumentParser) -> None:
     )
     add("--threshold", type=float, help=f"cosine from which a face is a --person (default {THRESHOLD})")
     add("--match-colour", action="store_true", help="give results the colours of the faces that they replace")
+    add("--keep", nargs="+", choices=KEEP, default=[], help="of the target: its mouth, hairline, what is in front")
+    add("--blend", choices=BLENDS, help="how results go into the photo (default feather)")
+    add("--detector", metavar="FILE", help=f"YuNet or an SCRFD with landmarks, in ONNX (default {DETECTOR})")
 
 
 def check_options(options: argparse.Namespace) -> None:
@@ -34,6 +37,9 @@ def check_options(options: argparse.Namespace) -> None:
         "--person": options.person is not None,
         "--threshold": options.threshold is not None,
         "--match-colour": options.match_colour,
+        "--keep": bool(options.keep),
+        "--blend": options.blend is not None,
+        "--detector": options.detector is not None,
     }
     for name in (name for name, here in given.items() if here):
         if options.aligned or options.grid:
@@ -95,6 +101,8 @@ def redraw_photo(
             threshold=THRESHOLD if options.threshold is None else options.threshold,
             strength=options.strength,
             match_colour=options.match_colour,
+            keep=options.keep,
+            blend=options.blend or BLENDS[0],
             batch_size=options.batch_size,
         ),
     )

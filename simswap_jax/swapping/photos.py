@@ -1,21 +1,27 @@
 """Faces of a whole photo: which are there, which are meant, and back into their places."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from simswap_jax.errors import UserError
 from simswap_jax.faces.alignment import Alignment, align, crop
-from simswap_jax.faces.blending import match_colour, paste, place, share
-from simswap_jax.faces.detection import Face, FaceDetector
-from simswap_jax.faces.masks import soft_mask
+from simswap_jax.faces.blending import match_colour, paste, paste_gradients, place, share
+from simswap_jax.faces.detection import Detector, Face
+from simswap_jax.faces.masks import below_brows, mouth_area, soft_mask
 
 SMALLEST = 12.0  # pixels, of the shorter side of a face's box
 # Of landmarks from their template, in units of the crop's side; a profile on a frontal template has more.
 FARTHEST = 0.08
 THRESHOLD = 0.3  # cosine: with MobileFaceNet one person has 0.59 ± 0.14, two people 0.03 ± 0.11
 CHOICES = ("largest", "best", "all")
+KEEP = ("mouth", "hair", "front")  # of the target: the mouth, the forehead's hairline, what is in front of the face
+BLENDS = ("feather", "poisson")
+
+# A photo, a face's alignment in it and what is kept → which part of the crop is face, float32 [size, size]; None where
+# it cannot be told.
+Parse = Callable[[np.ndarray, Alignment, Sequence[str]], np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -30,11 +36,11 @@ class FoundFace:
         return crop(photo, self.alignment)
 
 
-def find_faces(detector: FaceDetector, photo: np.ndarray, template: str, size: int) -> list[FoundFace]:
+def find_faces(detector: Detector, photo: np.ndarray, template: str, size: int) -> list[FoundFace]:
     """The faces of a photo that can be re-drawn, the most confident first.
 
     Args:
-      detector: YuNet.
+      detector: YuNet or SCRFD.
       photo: uint8 RGB [H, W, 3].
       template: what crops are aligned to, a name of ``faces.alignment.TEMPLATES``.
       size: side of the crops.
@@ -117,8 +123,36 @@ def match(cosines: np.ndarray, threshold: float) -> list[int]:
     return [faces[person] for person in range(len(cosines))]
 
 
+def face_mask(
+    photo: np.ndarray, alignment: Alignment, keep: Sequence[str] = (), parse: Parse | None = None
+) -> np.ndarray:
+    """Which part of a crop is re-drawn, softly: float32 [size, size], 0 at the crop's border.
+
+    Args:
+      photo: uint8 RGB [H, W, 3].
+      alignment: of the face in it.
+      keep: some of `KEEP`, which stay as they are in the photo; "front" needs ``parse``.
+      parse: face parsing; without it, or where it finds no face, an ellipse from the landmarks.
+    """
+    landmarks, size = alignment.landmarks, alignment.size
+    parsed = parse(photo, alignment, keep) if parse is not None else None
+    mask = soft_mask(landmarks, size) if parsed is None else parsed
+    if "mouth" in keep:
+        mask = mask * (1.0 - mouth_area(landmarks, size))
+    if "hair" in keep:
+        mask = mask * below_brows(landmarks, size)
+    return mask
+
+
 def put_back(
-    photo: np.ndarray, found: Sequence[FoundFace], results: Mapping[int, np.ndarray], colours: bool = False
+    photo: np.ndarray,
+    found: Sequence[FoundFace],
+    results: Mapping[int, np.ndarray],
+    colours: bool = False,
+    *,
+    keep: Sequence[str] = (),
+    blend: str = BLENDS[0],
+    parse: Parse | None = None,
 ) -> np.ndarray:
     """The photo with some of its faces re-drawn.
 
@@ -127,14 +161,22 @@ def put_back(
       found: all faces: also those that are not re-drawn keep what is theirs where faces overlap.
       results: index of a face → its crop, re-drawn: uint8 RGB [size, size, 3].
       colours: give the results the colours of the faces they replace.
+      keep, parse: as in `face_mask`.
+      blend: "feather", or "poisson" to carry gradients over instead of colours.
 
     Returns:
       uint8 RGB [H, W, 3].
     """
-    masks = [soft_mask(one.alignment.landmarks, one.alignment.size) for one in found]
+    if unknown := set(keep) - set(KEEP):
+        raise UserError(f"'{min(unknown)}' cannot be kept; choose from {', '.join(KEEP)}.")
+    if blend not in BLENDS:
+        raise UserError(f"'{blend}' is no way to blend; choose {' or '.join(BLENDS)}.")
+    if "front" in keep and parse is None:
+        raise UserError("keeping what is in front of a face needs face parsing; its weights are not here.")
+    masks = [face_mask(photo, one.alignment, keep, parse) for one in found]
     places = share([place(photo.shape, one.alignment, mask) for one, mask in zip(found, masks)])
     picture = photo.copy()
     for i, result in results.items():
         drawn = match_colour(result, found[i].crop(photo), masks[i]) if colours else result
-        paste(picture, drawn, found[i].alignment, places[i])
+        (paste_gradients if blend == "poisson" else paste)(picture, drawn, found[i].alignment, places[i])
     return picture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from simswap_jax.errors import UserError
-from simswap_jax.faces.detection import FaceDetector
+from simswap_jax.faces.detection import Detector, FaceDetector
+from simswap_jax.faces.scrfd import ScrfdDetector
 from simswap_jax.interop import model_folder, weights
 from simswap_jax.models import Generator
 from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.models.values import from_convention, to_convention
 from simswap_jax.swapping import photos as whole_photos
+from simswap_jax.swapping.parsing import WEIGHTS as PARSING
+from simswap_jax.swapping.parsing import FaceParser, parser_here
 from simswap_jax.swapping.photos import THRESHOLD, FoundFace
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
@@ -98,11 +102,13 @@ class FaceSwapper:
         return normalised(self.identity_vectors(crops).mean(axis=0))
 
     @cached_property
-    def _detector(self) -> FaceDetector:
+    def _detector(self) -> Detector:
         path = weights.find(self.detector_file, "finding faces in photos")
         try:
             return FaceDetector(path)
         except ValueError as error:
+            with suppress(ValueError):
+                return ScrfdDetector(path)
             raise UserError(str(error)) from error
 
     def find_faces(self, photo: np.ndarray, role: str = "target") -> list[FoundFace]:
@@ -137,6 +143,8 @@ class FaceSwapper:
         threshold: float = THRESHOLD,
         strength: float = 1.0,
         match_colour: bool = False,
+        keep: Sequence[str] = (),
+        blend: str = whole_photos.BLENDS[0],
         batch_size: int = BATCH_SIZE,
     ) -> np.ndarray:
         """Re-draw faces in a photo.
@@ -149,6 +157,9 @@ class FaceSwapper:
           threshold: the least cosine by which a face is a named person.
           strength: as in `swap_aligned`.
           match_colour: give the results the mean and spread of the colours that they replace.
+          keep: what stays of the target: ``"mouth"``, ``"hair"`` (the forehead's hairline), ``"front"`` (glasses; needs
+            the weights of face parsing, with which hair and hands in front of a face stay anyway).
+          blend: ``"feather"``, or ``"poisson"`` to carry over gradients instead of colours.
           batch_size: as in `swap_aligned`.
 
         Returns:
@@ -176,7 +187,23 @@ class FaceSwapper:
         else:
             wanted = np.concatenate([self._checked_vectors(source, 1) for _, source in faces])
         results = self.swap_faces([crops[i] for i in chosen], wanted, batch_size, strength)
-        return whole_photos.put_back(photo, found, dict(zip(chosen, results)), match_colour)
+        parse = self.parser(required="front" in keep)
+        drawn = dict(zip(chosen, results))
+        return whole_photos.put_back(photo, found, drawn, match_colour, keep=keep, blend=blend, parse=parse)
+
+    def parser(self, required: bool = False) -> FaceParser | None:
+        """Face parsing where its weights are here.
+
+        Raises:
+          UserError: it is required and they are missing; or they are damaged.
+        """
+        if required and self._parser is None:
+            weights.find(PARSING, "keeping what is in front of a face")
+        return self._parser
+
+    @cached_property
+    def _parser(self) -> FaceParser | None:
+        return parser_here()
 
     def identity_vectors(self, pictures: Sequence[np.ndarray], batch_size: int = BATCH_SIZE) -> np.ndarray:
         """One identity vector for each of several aligned face crops, which may differ in size and in person.
