@@ -14,6 +14,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "train": ("simswap_jax.training.command:main", "train from an experiment file, or go on where it stopped"),
     "swap": ("simswap_jax.swapping.command:main", "re-draw target faces with the identity of a source"),
     "evaluate": ("simswap_jax.evaluation.command:main", "judge swaps of held-out people"),
+    "sweep": ("simswap_jax.sweep:main", "the paper's ablation: many trainings, one table and figure"),
     "import": ("simswap_jax.interop.command:import_main", "PyTorch weights → model folder"),
     "export": ("simswap_jax.interop.command:export_main", "model folder → PyTorch or ONNX"),
     "app": ("simswap_jax.app.command:main", "a page in the browser: upload, choose a face, swap, compare, download"),

@@ -14,7 +14,9 @@ from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 FACE_SIZE = 32
 
 
-def write_small_model(folder: Path, convention: str = "unit", family: str = "iresnet") -> Path:
+def write_small_model(
+    folder: Path, convention: str = "unit", family: str = "iresnet", card: dict[str, object] | None = None
+) -> Path:
     generator = GeneratorConfig(widths=(8, 8, 8, 8), blocks=2, identity_size=16, convention=convention)
     values = "imagenet" if family == "arcface" else "symmetric"
     identity = IdentityConfig(
@@ -31,7 +33,7 @@ def write_small_model(folder: Path, convention: str = "unit", family: str = "ire
         identity_variables=lively(jax.eval_shape(IdentityNetwork(identity).init, key)),
         identity_sha256="ab" * 32,
         identity_name="small",
-        card={"licence": "Apache-2.0"},
+        card={"licence": "Apache-2.0"} | (card or {}),
     )
     return model_folder.write(folder, model, include_identity=True)
 

@@ -7,7 +7,7 @@ import pytest
 from small_model import faces
 
 from simswap_jax.errors import UserError
-from simswap_jax.evaluation import identity, protocol, reconstruction, report
+from simswap_jax.evaluation import identity, intervals, protocol, reconstruction, report
 
 
 def test_the_gallery_is_the_mean_of_each_person():
@@ -47,7 +47,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     random = np.random.default_rng(0)
     covered = 0
     for seed in range(200):
-        got = identity.estimate(random.normal(0.3, 1.0, 80), seed=seed, rounds=300)
+        got = intervals.estimate(random.normal(0.3, 1.0, 80), seed=seed, rounds=300)
         covered += got.low <= 0.3 <= got.high
     assert 0.88 <= covered / 200 <= 0.99
 
@@ -55,12 +55,12 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
 def test_results_that_share_a_person_do_not_count_as_many():
     people = np.repeat(np.arange(10), 30)
     values = np.random.default_rng(0).normal(size=10)[people]  # thirty times the same number each
-    naive, honest = identity.estimate(values), identity.estimate(values, people)
+    naive, honest = intervals.estimate(values), intervals.estimate(values, people)
     assert honest.mean == naive.mean == pytest.approx(values.mean())
     assert honest.high - honest.low > 3 * (naive.high - naive.low)
-    assert identity.Estimate(0.5, 0.25, 0.75).text(2) == "0.50 [0.25, 0.75]"
+    assert intervals.Estimate(0.5, 0.25, 0.75).text(2) == "0.50 [0.25, 0.75]"
     with pytest.raises(ValueError, match="nothing"):
-        identity.estimate(np.zeros(0))
+        intervals.estimate(np.zeros(0))
 
 
 def test_l1_and_psnr_of_known_differences():
@@ -203,5 +203,5 @@ def test_the_terminals_table_lines_up():
 
 
 def test_estimates_are_json_numbers():
-    got = identity.estimate(np.array([True, False]))
+    got = intervals.estimate(np.array([True, False]))
     assert json.loads(json.dumps([got.mean, got.low, got.high]))[0] == 0.5

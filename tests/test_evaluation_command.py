@@ -12,9 +12,14 @@ from PIL import Image
 from small_model import faces, write_small_model
 
 from simswap_jax import FaceSwapper, cli
+from simswap_jax.data import synthetic
 from simswap_jax.data.pictures import read_picture
 from simswap_jax.errors import UserError
-from simswap_jax.evaluation import command, judges, protocol, trial
+from simswap_jax.evaluation import judges, options, protocol, trial
+from simswap_jax.evaluation.measures import of_identity, placed
+from simswap_jax.evaluation.rows import ModelRow
+from simswap_jax.evaluation.sight import Judges
+from simswap_jax.evaluation.work import FOLDER
 from simswap_jax.interop import identity_folder, model_folder
 from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.swapping.provenance import SOURCE_TYPE, read_marks
@@ -57,66 +62,202 @@ def onnx_judge(path, size=8, batch="n"):
     return path
 
 
+def means(told, row):
+    return {name: value["mean"] for name, value in told["rows"][row].items() if isinstance(value, dict)}
+
+
+def told_by(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
 def test_the_whole_verb(model, people, tmp_path, capsys):
     judge = onnx_judge(tmp_path / "judge.onnx")
-    words = ["--model", model, "--data", people, "--judge", judge, "--held-out-fraction", 1, "--pairs", 12]
-    assert evaluate(*words, "--output", tmp_path / "out") == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+    out = tmp_path / "out"
+    words = ["--model", f"ours={model}", "--data", people, "--judge", judge, "--features", judge, "--far", 0.05]
+    drawn = ["--held-out-fraction", 1, "--pairs", 12]
+    assert evaluate(*words, *drawn, "--output", out) == 0
+    assert sorted(path.name for path in out.iterdir()) == [
         "index.html",
         "metrics.json",
         "pairs.json",
         "sheet.png",
+        "table.md",
     ]
-    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
-    assert (metrics["pairs"], metrics["people"]) == (12, 6)
-    assert (metrics["gallery_people"], metrics["gallery_pictures"]) == (6, 18)
-    assert metrics["floor_cosine_target"] == pytest.approx(1)
-    assert metrics["floor_retrieval"] == metrics["floor_nearer_source"] == 0
-    assert metrics["ceiling_retrieval"] == metrics["ceiling_nearer_source"] == 1  # these people are easily told apart
-    assert metrics["ceiling_cosine_source"] > metrics["floor_cosine_source"]
-    assert metrics["self_l1"] > 0
-    low, high = metrics["cosine_source_interval"]
-    assert low <= metrics["cosine_source"] <= high
-    assert not metrics["judge_is_training_network"]
+    told = told_by(out)
+    assert list(told["rows"]) == ["ours", "target", "pasted", "shift", "hue", "soft", "witness"]
+    plan = told["protocol"]
+    assert (plan["pairs"], plan["people"], plan["gallery_people"], plan["gallery_pictures"]) == (12, 6, 6, 18)
+    floor, ceiling, ours, soft = (means(told, row) for row in ("target", "witness", "ours", "soft"))
+    assert floor["cosine_target"] == pytest.approx(1, abs=1e-5)
+    assert floor["retrieval"] == floor["retrieval_picture"] == floor["nearer_source"] == floor["accepted"] == 0
+    # These people are easily told apart.
+    assert ceiling["retrieval"] == ceiling["retrieval_picture"] == ceiling["nearer_source"] == 1
+    assert ceiling["cosine_source"] > floor["cosine_source"]
+    assert means(told, "pasted")["cosine_source"] > floor["cosine_source"] + 0.05
+    assert floor["sharpness"] == 1 > soft["sharpness"]
+    assert ours["self_l1"] > 0
+    assert set(ours) >= {"fid", "kid", "leak_hair", "leak_background", "leak_light", "self_psnr", "self_ssim"}
+    for row in told["rows"].values():
+        for value in (v for v in row.values() if isinstance(v, dict)):
+            assert value["low"] <= value["mean"] <= value["high"]
+    assert told["judge_is_training_network"] == []
     said = capsys.readouterr().out
-    assert "Of 12 faces of held-out people" in said
+    assert "Of 12 faces re-drawn with another's identity by ours" in said
     assert "untouched target (floor)" in said
-    assert read_marks(tmp_path / "out/sheet.png").source_type == SOURCE_TYPE
+    table = (out / "table.md").read_text()
+    assert "| SimSwap (published) | 90.00 | 0.61 | 2.14 |" in table
+    assert "theirs: arXiv 2605.00883" in table
+    page = (out / "index.html").read_text()
+    assert page.count("<svg") == 4
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert read_marks(out / "sheet.png").source_type == SOURCE_TYPE
 
-    # The same pairs again, from the file.
-    again = [*words[:6], "--protocol", tmp_path / "out/pairs.json", "--output", tmp_path / "again"]
-    assert evaluate(*again) == 0
-    repeated = json.loads((tmp_path / "again/metrics.json").read_text())
-    assert {**repeated, "seconds": 0} == {**metrics, "seconds": 0}
+    # The same pairs again, from the file: the same bytes.
+    assert evaluate(*words, "--protocol", out / "pairs.json", "--output", tmp_path / "again") == 0
+    assert (tmp_path / "again/metrics.json").read_bytes() == (out / "metrics.json").read_bytes()
+
+
+def test_a_killed_evaluation_goes_on(model, people, tmp_path, monkeypatch, capsys):
+    judge = onnx_judge(tmp_path / "judge.onnx")
+    words = ["--model", model, "--data", people, "--judge", judge, "--held-out-fraction", 1, "--pairs", 12]
+    words += ["--far", 0.05]
+    monkeypatch.setattr(trial, "CHUNK", 4)
+    assert evaluate(*words, "--output", tmp_path / "whole") == 0
+
+    calls, real = [], trial.judged
+    limit = 9
+
+    def killed(judges, row, chunk):
+        if len(calls) == limit:
+            raise KeyboardInterrupt
+        calls.append((row.key, chunk.numbers[0]))
+        return real(judges, row, chunk)
+
+    monkeypatch.setattr(trial, "judged", killed)
+    assert evaluate(*words, "--output", tmp_path / "out") == 130
+    assert not (tmp_path / "out/metrics.json").exists()
+    broken = sorted((tmp_path / "out" / FOLDER).glob("target_*.npz"))[0]
+    broken.write_bytes(broken.read_bytes()[:100])  # and one piece is damaged
+    limit = 1000
+    capsys.readouterr()
+    assert evaluate(*words, "--output", tmp_path / "out") == 0
+    assert "going on with the evaluation" in capsys.readouterr().err
+    assert len(calls) == len(set(calls)) + 1 == 3 * 7 + 1  # every piece once, the damaged one twice
+    assert (tmp_path / "out/metrics.json").read_bytes() == (tmp_path / "whole/metrics.json").read_bytes()
+    assert not (tmp_path / "out" / FOLDER).exists()
+
+    # Another evaluation does not take these leavings for its own.
+    limit = len(calls) + 3
+    assert evaluate(*words, "--output", tmp_path / "out") == 130
+    limit = 1000
+    count = len(calls)
+    assert evaluate(*words, "--seed", 1, "--output", tmp_path / "out") == 0
+    assert len(calls) == count + 3 * 7
+
+
+def test_results_of_another_program_stand_in_the_same_table(model, people, tmp_path, capsys):
+    """Its pictures are the targets themselves here, so its row must be the floor's."""
+    judge = onnx_judge(tmp_path / "judge.onnx")
+    words = ["--data", people, "--judge", judge, "--held-out-fraction", 1, "--pairs", 6, "--far", 0.05, "--size", 32]
+    exported = tmp_path / "pairs"
+    theirs = ["--results", f"Theirs={exported / 'targets'}"]
+    assert evaluate(*words, *theirs, "--export-pairs", exported, "--output", tmp_path / "out") == 0
+    assert not (tmp_path / "out").exists()
+    assert len(list((exported / "sources").iterdir())) == 6
+    assert evaluate(*words, *theirs, "--model", f"ours={model}", "--output", tmp_path / "out") == 0
+    told = told_by(tmp_path / "out")
+    assert list(told["rows"])[:3] == ["ours", "Theirs", "target"]
+    given, floor = means(told, "Theirs"), means(told, "target")
+    assert {**given, "expression_error": 0} == {**floor, "expression_error": 0}
+    capsys.readouterr()
+
+    (exported / "targets/00003.png").unlink()
+    assert evaluate(*words, *theirs, "--output", tmp_path / "two") == 2
+    assert "has no picture for 1 of the 6 pairs (the first: 00003.png)" in capsys.readouterr().err
+    shutil.copy(exported / "targets/00002.png", exported / "targets/00003.png")
+    shutil.copy(exported / "targets/00002.png", exported / "targets/00007.png")
+    assert evaluate(*words, *theirs, "--output", tmp_path / "two") == 2
+    assert "00007.png, which belongs to none of the 6 pairs" in capsys.readouterr().err
+    assert not (tmp_path / "two").exists()
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory):
+    root = tmp_path_factory.mktemp("rendered") / "people"
+    synthetic.write_people(root, synthetic.sample_people(1, 8), synthetic.person_names(8), 6, 2, 32)
+    return root
+
+
+def test_rendered_people_are_judged_against_the_true_answer(model, rendered, tmp_path, capsys):
+    """The measures' order agrees with the error against the true render."""
+    words = ["--protocol", "synthetic", "--model", model, "--data", rendered, "--held-out-fraction", 1]
+    assert evaluate(*words, "--pairs", 24, "--far", 0.01, "--output", tmp_path / "out") == 0
+    told = told_by(tmp_path / "out")
+    rows = {row: means(told, row) for row in told["rows"]}
+    assert rows["truth"]["truth_l1"] == 0
+    ladder = [rows[key]["truth_l1"] for key in ("target", "mix_0.25", "mix_0.5", "mix_0.75", "truth")]
+    assert ladder == sorted(ladder, reverse=True)
+    closer = [rows[key]["cosine_source"] for key in ("target", "mix_0.25", "mix_0.5", "mix_0.75", "truth")]
+    assert closer == sorted(closer)
+    assert rows["truth"]["retrieval"] > 0.8 > 0.2 > rows["target"]["retrieval"]
+    assert rows["truth"]["pose_error"] < rows["pasted"]["pose_error"]
+    within = {name: value["mean"] for name, value in told["agreement"]["within_pairs"].items()}
+    assert within["identity"] > 0.8
+    assert within["pose"] > 0.8
+    assert within["sharpness"] == pytest.approx(1, abs=0.05)
+    assert told["agreement"]["over_rows"]["cosine_source"] > 0.5
+    assert told["judges"]["identity"]["name"] == "identity"
+    assert "rank correlation" in capsys.readouterr().out
+
+
+def test_a_clip_is_measured_beside_itself(model, people, tmp_path, capsys):
+    judge = onnx_judge(tmp_path / "judge.onnx")
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    wide = faces(1, 96, seed=4)[0]
+    for number in range(6):
+        Image.fromarray(wide[20:84, 2 * number : 2 * number + 64]).save(clip / f"{number}.png")
+    source = next((people / "person1").iterdir())
+    words = ["--model", model, "--data", people, "--judge", judge, "--held-out-fraction", 1, "--pairs", 6]
+    words += ["--far", 0.05, "--clip", clip, "--clip-source", source]
+    assert evaluate(*words, "--output", tmp_path / "out") == 0
+    told = told_by(tmp_path / "out")["clip"]
+    assert told["frames"] == 6
+    assert 0 < told["flicker"]["target"]["mean"] < told["flicker"]["result"]["mean"]  # random weights draw anything
+    assert set(told) == {"frames", "flicker", "identity_jitter"}
+    assert "Temporal stability over 6 frames" in capsys.readouterr().out
 
 
 def test_the_measures_are_those_of_the_swaps_themselves(model, people):
-    swapper, judge = FaceSwapper.from_pretrained(model), judges.open_recogniser(model)
-    album, broken = trial.judge_everybody(judge, {f.name: sorted(f.iterdir()) for f in sorted(people.iterdir())}, None)
+    swapper, judges_ = FaceSwapper.from_pretrained(model), Judges(judges.open_recogniser(model))
+    album, broken = trial.judge_everybody(
+        judges_, {f.name: sorted(f.iterdir()) for f in sorted(people.iterdir())}, None
+    )
     assert not broken
     plan = protocol.draw(album.files, album.names, 4)
-    swaps = trial.swap_pairs(swapper, judge, None, plan, people, examples=2)
+    scene = trial.Scene(plan, people, 32)
+    chunk = trial.read_chunk(scene, judges_, [0, 1, 2, 3])
+    seen = trial.judged(judges_, ModelRow("ours", swapper), chunk)
     pair = plan.pairs[3]
     source, target = read_picture(people / pair.source), read_picture(people / pair.target)
     result = swapper.swap_aligned(target, swapper.identity(source, aligned=True))
-    np.testing.assert_allclose(swaps.vectors[3], judge.embed([result])[0], atol=2e-3)
+    np.testing.assert_allclose(seen["vectors"][3], judges_.recogniser.embed([result])[0], atol=2e-3)
     copy = swapper.swap_aligned(target, swapper.identity(target, aligned=True))
-    assert swaps.measures["self_l1"][3] == pytest.approx(np.abs(copy / 255.0 - target / 255.0).mean(), abs=1e-3)
-    assert [len(row) for row in swaps.examples] == [3, 3]
-    verdict = trial.verdicts(album, plan, swaps)["result"]
-    own = judge.embed([source])[0]
-    assert verdict.cosine_source[3] == pytest.approx(float(swaps.vectors[3] @ own), abs=1e-5)
+    assert seen["self_l1"][3] == pytest.approx(np.abs(copy / 255.0 - target / 255.0).mean(), abs=1e-3)
+    pairs = placed(plan, album, 0.1, bar_source=True)
+    verdict = of_identity(album, pairs, seen["vectors"])
+    own = judges_.recogniser.embed([source])[0]
+    assert verdict["cosine_source"][3] == pytest.approx(float(seen["vectors"][3] @ own), abs=1e-5)
 
 
 def test_a_swapper_that_gives_the_source_itself_is_perfect(people, tmp_path):
     """The measures' own check: results that are another photo of the source must score like one."""
-    judge = judges.open_recogniser(onnx_judge(tmp_path / "judge.onnx"))
+    judge = Judges(judges.open_recogniser(onnx_judge(tmp_path / "judge.onnx")))
     album, _ = trial.judge_everybody(judge, {f.name: sorted(f.iterdir()) for f in sorted(people.iterdir())}, None)
     plan = protocol.draw(album.files, album.names, 12)
-    vectors = album.vectors[album.rows([pair.witness for pair in plan.pairs])]
-    verdict = trial.verdicts(album, plan, trial.Swaps(vectors, {}, []))["result"]
-    assert verdict.retrieval.all()
-    assert verdict.nearer_source.all()
+    pairs = placed(plan, album, 0.05, bar_source=True)
+    verdict = of_identity(album, pairs, album.vectors[pairs.witness])
+    assert all(verdict[name].all() for name in ("retrieval", "retrieval_picture", "nearer_source", "accepted"))
 
 
 def test_broken_pictures_are_left_out_and_named(model, people, tmp_path, capsys):
@@ -127,10 +268,10 @@ def test_broken_pictures_are_left_out_and_named(model, people, tmp_path, capsys)
         picture.write_text("no picture")
     (root / "nobody").mkdir()
     words = ["--model", model, "--data", root, "--judge", model, "--held-out-fraction", 1, "--pairs", 5]
-    assert evaluate(*words, "--output", tmp_path / "out") == 0
-    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
-    assert (metrics["gallery_people"], metrics["gallery_pictures"]) == (5, 14)
-    assert metrics["judge_is_training_network"]
+    assert evaluate(*words, "--far", 0.05, "--output", tmp_path / "out") == 0
+    told = told_by(tmp_path / "out")
+    assert (told["protocol"]["gallery_people"], told["protocol"]["gallery_pictures"]) == (5, 14)
+    assert len(told["judge_is_training_network"]) == 1
     said = capsys.readouterr()
     assert said.err.count("left out") == 4
     assert "the numbers flatter it" in said.out
@@ -178,6 +319,22 @@ MISTAKES = {
     "no protocol": (["--protocol", "none.json"], "cannot be read"),
     "foreign protocol": (["--protocol", "foreign.json"], "names elsewhere/1.png"),
     "output": (["--output", "text.onnx"], "is a file"),
+    "no protocol name": (["--protocol", "frames"], "there is no protocol 'frames'"),
+    "no features": (["--features", "none.onnx"], "there is no feature network"),
+    "features": (["--features", "text.onnx"], "is not a network"),
+    "no landmarks": (["--landmarks", "none.onnx"], "there is no landmark network"),
+    "landmarks": (["--landmarks", "text.onnx"], "is not a network"),
+    "empty gallery": (["--data", "empty"], "is empty"),
+    "nobody's pictures": (["--data", "bare"], "There is no picture file"),
+    "one picture each": (["--data", "lonely"], "bring at least two of each"),
+    "rate": (["--far", "2"], "lies between 0 and 1"),
+    "too small a rate": (["--far", "0.0001"], "needs 10000 pairs of pictures of different people"),
+    "no results": (["--results", "Theirs=none"], "there is no folder of results"),
+    "results of other pairs": (["--results", "Theirs=lonely"], "has no picture for 500 of the 500 pairs"),
+    "a taken name": (["--model", "target=MODEL"], "already a row called 'target'"),
+    "no labels": (["--protocol", "synthetic"], "labels.npz is missing"),
+    "no videos": (["--protocol", "faceforensics"], "is not laid out as FaceForensics++"),
+    "half a clip": (["--clip", "lonely"], "go together"),
 }
 
 
@@ -186,9 +343,15 @@ def test_mistakes_get_one_sentence_and_leave_nothing(model, people, tmp_path, ca
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.onnx").write_text("no network")
     protocol.save("foreign.json", protocol.Protocol(0, ("a",), (protocol.Pair("elsewhere/1.png", "b/2.png", None),)))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bare/nobody").mkdir(parents=True)
+    for number, face in enumerate(faces(3, 32)):
+        (tmp_path / f"lonely/p{number}").mkdir(parents=True)
+        Image.fromarray(face).save(tmp_path / f"lonely/p{number}/0.png")
     words, expected = MISTAKES[mistake]
+    words = [word.replace("MODEL", str(model)) for word in words]
     options = {"--model": model, "--data": people, "--judge": model, "--output": tmp_path / "out"}
-    options["--held-out-fraction"] = 1
+    options |= {"--held-out-fraction": 1, "--far": 0.05}
     options[words[0]] = words[1]
     assert evaluate(*[word for pair in options.items() for word in pair]) == 2
     sentence = capsys.readouterr().err.strip().splitlines()[-1]
@@ -233,11 +396,11 @@ def test_head_pose_follows_the_landmarks_and_the_mirror(outside):
 
 
 def test_people_the_model_has_seen_are_not_judged():
-    assert command.fraction_to_judge(None, 0.3) == 0.3
-    assert command.fraction_to_judge(None, 0.0) == 0.12
-    assert command.fraction_to_judge(0.1, 0.3) == 0.1
+    assert options.fraction_to_judge(None, 0.3) == 0.3
+    assert options.fraction_to_judge(None, 0.0) == 0.12
+    assert options.fraction_to_judge(0.1, 0.3) == 0.1
     with pytest.raises(UserError, match=r"held out 0.12"):
-        command.fraction_to_judge(0.5, 0.12)
+        options.fraction_to_judge(0.5, 0.12)
 
 
 @pytest.mark.parametrize(

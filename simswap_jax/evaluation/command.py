@@ -1,229 +1,344 @@
-"""`simswap-jax evaluate`: swap held-out people of a folder and let an outside recogniser say whose faces came out."""
+"""`simswap-jax evaluate`: swap held-out people of a folder and let outside networks say what came out."""
 
 import argparse
-import json
 import sys
-import time
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from simswap_jax.data.pictures import list_people
+from simswap_jax.data.pictures import list_people, read_picture, resize_square
 from simswap_jax.data.progress import Progress, to_terminal
-from simswap_jax.data.sheets import contact_sheet
-from simswap_jax.data.split import held_out
+from simswap_jax.data.synthetic import Labels, read_labels
 from simswap_jax.errors import UserError
-from simswap_jax.evaluation import protocol
-from simswap_jax.evaluation.identity import estimate
+from simswap_jax.evaluation import agreement, clip, faceforensics, identity, plots, protocol, synthetic
+from simswap_jax.evaluation.features import open_features
+from simswap_jax.evaluation.intervals import Estimate
 from simswap_jax.evaluation.judges import HeadPose, open_recogniser
-from simswap_jax.evaluation.report import Figure, Table, html_report, text_table
-from simswap_jax.evaluation.trial import Swaps, Verdict, judge_everybody, swap_pairs, verdicts
-from simswap_jax.interop import model_folder
-from simswap_jax.swapping.images import write_picture, write_text
-from simswap_jax.swapping.provenance import Marks, draw_label, xmp_packet
-from simswap_jax.swapping.swapper import FaceSwapper, resized
+from simswap_jax.evaluation.landmarks import open_landmarks
+from simswap_jax.evaluation.measures import placed, summarise
+from simswap_jax.evaluation.options import (
+    PROTOCOLS,
+    check,
+    check_plan,
+    check_rate,
+    chosen_people,
+    fraction_to_judge,
+    named,
+    parser,
+)
+from simswap_jax.evaluation.page import labelled_sheet, write_page
+from simswap_jax.evaluation.rendered_judge import pretrained
+from simswap_jax.evaluation.report import Curve, Scatter, Table
+from simswap_jax.evaluation.rows import CONTROLS, GIVEN, MODEL, SOURCE, WITNESS, WITNESS_TITLE, GivenRow, ModelRow, Row
+from simswap_jax.evaluation.sight import Judges
+from simswap_jax.evaluation.tables import Summary, paper_table, tables
+from simswap_jax.evaluation.trial import Album, Scene, judge_everybody, judge_rows, look_at_people, pictures_of
+from simswap_jax.evaluation.work import Work
+from simswap_jax.swapping.images import write_picture
+from simswap_jax.swapping.swapper import FaceSwapper
 
-ROWS = {
-    "result": "result",
-    "floor": "untouched target (floor)",
-    "ceiling": "another photo of the source (ceiling)",
-}
-COLUMNS = {
-    "retrieval": "found, top-1",
-    "nearer_source": "nearer to source than target",
-    "cosine_source": "cosine to source",
-    "cosine_target": "cosine to target",
-}
-MEASURES = {
-    "self_l1": ("self-swap, L1 (values 0 to 1)", 4),
-    "self_psnr": ("self-swap, PSNR in dB", 2),
-    "self_ssim": ("self-swap, SSIM", 3),
-    "pose_error": ("head pose, result against target, L2 of the angles in degrees", 2),
-}
+CASES, SHOWN = ("best", "median", "worst"), 4  # in the sheet, and how many of each
+MOST_BESIDE = 2  # rows to judge, up to which the cases stand side by side
+UNSWAPPED = ("target", "shift", "hue", "soft", "colour")  # rows that still show the target's person
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run ``simswap-jax evaluate``; returns 0."""
     options = parser().parse_args(arguments)
-    start = time.monotonic()
-    if options.output.is_file():
-        raise UserError(f"{options.output} is a file; name a folder for the results.")
-    people = {name: files for name, files in list_people(options.data).items() if files}
-    swapper = FaceSwapper.from_pretrained(options.model, face_size=options.size, alignment=options.alignment)
-    options.held_out_fraction = fraction_to_judge(options.held_out_fraction, swapper.model.card.get("held_out", 0.0))
-    chosen = chosen_people(options, people)
-    plan = protocol.load(options.protocol) if options.protocol else None
-    pose = HeadPose(options.pose) if options.pose else None
-    judge = open_recogniser(options.judge)
+    check(options)
+    evaluate(options)
+    return 0
 
-    pictures = sum(map(len, people.values()))
-    album, broken = judge_everybody(judge, people, Progress(pictures, "pictures judged", to_terminal))
-    for sentence in broken:
-        print(f"simswap-jax: left out: {sentence}", file=sys.stderr)
-    if plan is None:
-        plan = protocol.draw(album.files, [name for name in chosen if name in album.files], options.pairs, options.seed)
-    album.rows(
-        [name for pair in plan.pairs for name in (pair.source, pair.target)]
-    )  # all there, before the work starts
-    swaps = swap_pairs(
-        swapper, judge, pose, plan, options.data, progress=Progress(len(plan.pairs), "pairs swapped", to_terminal)
+
+def evaluate(options: argparse.Namespace) -> dict[str, Any]:
+    """Judge; returns what metrics.json holds."""
+    models = open_models(options)
+    size = options.size or max((row.swapper.face_size for row in models), default=112)
+    judges = open_judges(options)
+    output = options.output
+
+    ready = None
+    if options.protocol == "faceforensics":
+        ready = faceforensics.prepare(options, models[0].swapper if models else None, size, say)
+    root = ready.root if ready else options.data
+    people = {name: files for name, files in list_people(root).items() if files}
+    labels = read_labels(root) if options.protocol == "synthetic" else None
+    plan = ready.plan if ready else plan_of(options, people, models)
+    check_plan(plan, people)
+    if not any(pair.witness for pair in plan.pairs):
+        raise UserError(
+            f"everybody who is a source has one picture only in {root}, and a person is found by other pictures of "
+            "theirs; bring at least two of each."
+        )
+    check_rate(options.far, people)
+    if options.export_pairs:
+        export(options.export_pairs, plan, root, size)
+        return {}
+    given: list[Row] = [] if ready is None else list(ready.rows)
+    if ready is None:
+        given += [GivenRow(n, folder, len(plan.pairs)) for n, folder in named(options.results, "results").items()]
+    controls = [*CONTROLS, *synthetic.CONTROLS, *synthetic.RUNGS] if labels else list(CONTROLS)
+    rows: list[Row] = [*models, *given, *controls]
+    check_names(rows)
+
+    scene = Scene(plan, root, size, synthetic.truths_of(labels, plan, size) if labels else None)
+    work = Work(output, about(scene, judges, rows, people), say)
+    album, broken = judge_everybody(
+        judges, people, Progress(sum(map(len, people.values())), "pictures judged", to_terminal), work
     )
-    found = verdicts(album, plan, swaps)
-    metrics: dict[str, object] = {
-        **numbers(found, swaps),
+    for sentence in broken:
+        say(f"left out: {sentence}")
+    pairs = placed(plan, album, options.far, bar_source=ready is None)
+    looked = sum(len(album.files.get(name, ())) for name in plan.people)
+    known = look_at_people(scene, judges, album, work, Progress(looked, "pictures looked at", to_terminal))
+    every = Progress(len(plan.pairs) * (len(rows) + 1), "results judged", to_terminal)
+    seen = judge_rows(scene, judges, rows, work, every)
+    summary, each = summarise(plan, album, pairs, known, seen, UNSWAPPED)
+    titles = {row.key: row.title for row in rows} | {WITNESS: WITNESS_TITLE}
+
+    judged = [row for row in rows if row.kind in (MODEL, GIVEN)]
+    told: dict[str, Any] = {
+        "protocol": described(options, plan, album, size, pairs.threshold),
+        "judges": judges.described(),
+        "judge_is_training_network": [
+            row.key for row in models if row.swapper.model.identity_sha256 == judges.recogniser.sha256
+        ],
+        "rows": {
+            key: {"title": titles[key], "sha256": next((row.sha256 for row in rows if row.key == key), "")}
+            | {name: spread(value) for name, value in numbers.items()}
+            for key, numbers in summary.items()
+        },
+    }
+    extra = []
+    if labels:
+        told["agreement"], table = agreements(judges, labels, plan, size, each, summary, pairs.person)
+        extra.append(table)
+    if options.clip:
+        told["clip"], table = clip.measured(options.clip, options.clip_source, models, judges, size)
+        extra.append(table)
+    write_page(
+        output,
+        plan,
+        told,
+        opening(told, summary, [row.key for row in judged]),
+        [paper_table(summary, titles), *tables(summary, titles, options.far), *extra],
+        figures(album, each, summary, titles, judged),
+        sheet(scene, judges, each, judged),
+    )
+    work.clear()
+    return told
+
+
+def open_models(options: argparse.Namespace) -> list[ModelRow]:
+    """A row for each model folder; the one that ships where neither models nor results are named."""
+    folders: dict[str, Path | None] = dict(named(options.model, "models"))
+    if not folders and not options.results:
+        folders = {"simswap_jax": None}
+    rows = []
+    for name, folder in folders.items():
+        swapper = FaceSwapper.from_pretrained(folder, face_size=options.size, alignment=options.alignment)
+        rows.append(ModelRow(name, swapper))
+    return rows
+
+
+def open_judges(options: argparse.Namespace) -> Judges:
+    """The networks that were named; those of rendered faces for what the synthetic protocol leaves out."""
+    rendered = options.protocol == "synthetic"
+    recogniser = open_recogniser(options.judge) if options.judge else pretrained()
+    pose = HeadPose(options.pose) if options.pose else synthetic.RenderedPose() if rendered else None
+    return Judges(
+        recogniser,
+        pose,
+        open_landmarks(options.landmarks) if options.landmarks else None,
+        open_features(options.features, options.features_values) if options.features else None,
+    )
+
+
+def plan_of(
+    options: argparse.Namespace, people: Mapping[str, Sequence[Path]], models: Sequence[ModelRow]
+) -> protocol.Protocol:
+    """The pairs of a file, or pairs drawn among the held-out people."""
+    if options.protocol.endswith(".json"):
+        return protocol.load(options.protocol)
+    kept_out = [float(row.swapper.model.card.get("held_out", 0.0)) for row in models]
+    fraction = fraction_to_judge(options.held_out_fraction, min((part for part in kept_out if part), default=0.0))
+    chosen = chosen_people(people, options.data, fraction, options.held_out_seed)
+    pictures = {name: readable(people[name]) for name in chosen}
+    return protocol.draw(pictures, [name for name in chosen if pictures[name]], options.pairs, options.seed)
+
+
+def readable(files: Sequence[Path]) -> list[str]:
+    """The names of the files that are pictures indeed; the others are told of when everybody is judged."""
+    names = []
+    for file in files:
+        try:
+            read_picture(file)
+        except UserError:
+            continue
+        names.append(file.name)
+    return names
+
+
+def check_names(rows: Sequence[Row]) -> None:
+    """Refuse a model or a folder of results that is called like another row."""
+    taken = {WITNESS, SOURCE.key}
+    for row in sorted(rows, key=lambda row: row.kind in (MODEL, GIVEN)):
+        if row.key in taken:
+            raise UserError(f"there is already a row called '{row.key}'; call this one otherwise: NAME=FOLDER.")
+        if not row.key.replace("_", "").replace("-", "").replace(".", "").isalnum():
+            raise UserError(f"'{row.key}' cannot be a row's name; use letters, digits, '-', '_' and '.'.")
+        taken.add(row.key)
+
+
+def about(scene: Scene, judges: Judges, rows: Sequence[Row], people: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
+    """Everything that pieces of work depend on."""
+    return {
+        "pairs": [[pair.source, pair.target] for pair in scene.plan.pairs],
+        "people": sorted(scene.plan.people),
+        "pictures": {
+            name: [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in fs] for name, fs in people.items()
+        },
+        "size": scene.size,
+        "judges": judges.described(),
+        "rows": {row.key: row.sha256 for row in rows},
+    }
+
+
+def described(
+    options: argparse.Namespace, plan: protocol.Protocol, album: Album, size: int, threshold: float
+) -> dict[str, Any]:
+    """What was asked, for the JSON."""
+    return {
+        "name": options.protocol if options.protocol in PROTOCOLS else "pairs",
+        "seed": plan.seed,
         "pairs": len(plan.pairs),
         "people": len(plan.people),
         "gallery_people": len(album.names),
         "gallery_pictures": len(album.vectors),
-        "judge": judge.name,
-        "judge_sha256": judge.sha256,
-        "judge_is_training_network": judge.sha256 == swapper.model.identity_sha256,
-        "seconds": round(time.monotonic() - start, 1),
+        "size": size,
+        "false_accept_rate": options.far,
+        "accept_threshold": threshold,
     }
-    sentence = opening(found["result"], metrics)
-    tables = [identity_table(found), measure_table(found, swaps)]
-    write_folder(options.output, metrics, plan, sentence, tables, sheet(swaps))
-    print(sentence, *(text_table(table) for table in tables), sep="\n\n")
-    print(f"\n{metrics['seconds']} s; metrics.json, sheet.png, pairs.json and index.html are in {options.output}.")
-    return 0
 
 
-def parser() -> argparse.ArgumentParser:
-    """The verb's arguments."""
-    parse = argparse.ArgumentParser("simswap-jax evaluate", description=__doc__)
-    add = parse.add_argument
-    add("--model", type=Path, metavar="FOLDER", help="model folder (default: the one that ships)")
-    add(
-        "--alignment",
-        choices=model_folder.ALIGNMENTS,
-        help="template that the crops were aligned to; a model made for another is refused",
+def spread(value: Estimate) -> dict[str, float]:
+    """An estimate in the JSON."""
+    return {"mean": value.mean, "low": value.low, "high": value.high}
+
+
+def agreements(
+    judges: Judges,
+    labels: Labels,
+    plan: protocol.Protocol,
+    size: int,
+    each: Mapping[str, Mapping[str, np.ndarray]],
+    summary: Summary,
+    person: np.ndarray,
+) -> tuple[dict[str, Any], Table]:
+    """Rank correlations of the measures with the error against the true answer."""
+    rungs = ["target", *(rung.key for rung in synthetic.RUNGS), "truth"]
+    found: dict[str, Estimate] = {"identity": agreement.of_identity(each, rungs, person)}
+    pose = agreement.of_pose(judges, labels, plan, size)
+    if pose is not None:
+        found["pose"] = pose
+    found["sharpness"] = agreement.of_sharpness(labels, plan, size)
+    rows = agreement.across_rows(summary, [key for key in summary if "truth_l1" in summary[key]])
+    table = Table(
+        "Does the measure order pictures as their error against the true answer does? Spearman's rank correlation; "
+        "1: always.",
+        ["", "within a pair, rung by rung", "over the rows of this table"],
+        [
+            [
+                "cosine to source: part of the way to the true answer",
+                found["identity"].text(),
+                _shown(rows, "cosine_source"),
+            ],
+            *([["pose error: turned to the side", pose.text(), _shown(rows, "pose_error")]] if pose else []),
+            ["Laplacian energy: blurred", found["sharpness"].text(), _shown(rows, "sharpness")],
+        ],
     )
-    add("--size", type=int, metavar="PIXELS", help="side of the crops; a model trained on another size is refused")
-    add("--data", type=Path, required=True, metavar="ROOT", help="aligned face crops as ROOT/PERSON/PICTURE")
-    add(
-        "--judge",
-        required=True,
-        metavar="PATH",
-        help="recogniser: an .onnx, an identity folder, a weight file or a model folder",
-    )
-    add(
-        "--pose",
-        type=Path,
-        metavar="PATH",
-        help="head-pose network (.onnx) to measure pose with, for simswap-frontal crops",
-    )
-    add(
-        "--held-out-fraction",
-        type=float,
-        help="part of the people to swap, by name (default: what the model's training held out)",
-    )
-    add("--held-out-seed", type=int, default=0, help="the training's seed of that choice (default 0)")
-    add("--pairs", type=int, default=500, help="how many swaps (default 500)")
-    add("--seed", type=int, default=0, help="of drawing the pairs (default 0)")
-    add("--protocol", type=Path, metavar="FILE", help="a pairs.json of an earlier evaluation, instead of drawing")
-    add("--output", type=Path, required=True, metavar="FOLDER", help="where metrics.json, sheet.png and index.html go")
-    return parse
+    return {"within_pairs": {k: spread(v) for k, v in found.items()}, "over_rows": rows}, table
 
 
-def fraction_to_judge(asked: float | None, kept_out: float) -> float:
-    """The part of the people to judge, given what was asked for and what the model's card says its training held out.
-
-    Raises:
-      UserError: people whom the model was trained on would be judged as if it had never seen them.
-    """
-    if asked is None:
-        return kept_out or 0.12
-    if kept_out and asked > kept_out:
-        raise UserError(
-            f"--held-out-fraction is {asked}, but the model's training held out {kept_out}: people whom it has seen "
-            "would be judged; leave the flag out."
-        )
-    return asked
+def _shown(rows: Mapping[str, float], name: str) -> str:
+    return f"{rows[name]:.2f}" if name in rows else ""
 
 
-def chosen_people(options: argparse.Namespace, people: Mapping[str, Sequence[Path]]) -> list[str]:
-    """Names of the held-out people, at least two, or a sentence."""
-    if options.pairs < 1:
-        raise UserError(f"--pairs is {options.pairs}; judge at least one.")
-    if not 0 < options.held_out_fraction <= 1:
-        raise UserError(f"--held-out-fraction is {options.held_out_fraction}; it lies between 0 and 1.")
-    names = held_out(sorted(people), options.held_out_fraction, options.held_out_seed)
-    if len(names) < 2 and not options.protocol:
-        raise UserError(
-            f"{len(names)} of the {len(people)} people in {options.data} are held out, and swapping needs two; "
-            "raise --held-out-fraction."
-        )
-    return names
-
-
-def numbers(found: Mapping[str, Verdict], swaps: Swaps) -> dict[str, object]:
-    """The metrics: means by name (``floor_`` and ``ceiling_`` before those rows'), each with its 95 % interval."""
-    values: dict[str, object] = {}
-    for row, verdict in found.items():
-        for column in COLUMNS:
-            name = column if row == "result" else f"{row}_{column}"
-            result = estimate(getattr(verdict, column), verdict.groups)
-            values[name], values[f"{name}_interval"] = result.mean, [result.low, result.high]
-    for name, array in swaps.measures.items():
-        result = estimate(array, found["result"].groups)
-        values[name], values[f"{name}_interval"] = result.mean, [result.low, result.high]
-    return values
-
-
-def opening(result: Verdict, metrics: Mapping[str, object]) -> str:
-    """One sentence that says what the numbers mean, and one more where they mean less than they seem to."""
+def opening(told: Mapping[str, Any], summary: Summary, keys: Sequence[str]) -> str:
+    """A sentence that says what the numbers mean, and one more where they mean less than they seem to."""
+    plan, judge = told["protocol"], told["judges"]["identity"]["name"]
+    key = keys[0]
+    row = summary[key]
     sentence = (
-        f"Of {metrics['pairs']} faces of held-out people re-drawn with another's identity, {metrics['judge']} takes "
-        f"{np.mean(result.retrieval):.1%} for the source among {metrics['gallery_people']} people (by chance "
-        f"{1 / int(str(metrics['gallery_people'])):.1%}) and finds {np.mean(result.nearer_source):.1%} nearer to the "
-        "source's picture than to the target's."
+        f"Of {plan['pairs']} faces re-drawn with another's identity by {key}, {judge} takes "
+        f"{row['retrieval'].mean:.1%} for the source among {plan['gallery_people']} people (by chance "
+        f"{1 / plan['gallery_people']:.1%}) and finds {row['nearer_source'].mean:.1%} nearer to the source's picture "
+        "than to the target's"
     )
-    if metrics["judge_is_training_network"]:
-        sentence += " This judge is the very network the model was trained to please, so the numbers flatter it."
+    if "pose_error" in row:
+        low = summary["shift"]["pose_error"].mean
+        sentence += f"; the pose is off by {row['pose_error'].mean:.1f}° (by {low:.1f}° if the target is merely moved)"
+    sentence += "."
+    flattered = told["judge_is_training_network"]
+    if flattered:
+        names = ", ".join(flattered)
+        sentence += f" This judge is the very network that {names} was trained to please, so the numbers flatter it."
     return sentence
 
 
-def identity_table(found: Mapping[str, Verdict]) -> Table:
-    """Rows: result, floor, ceiling; columns: the four measures of identity."""
-    rows = [
-        [ROWS[row], *(estimate(getattr(verdict, column), verdict.groups).text() for column in COLUMNS)]
-        for row, verdict in found.items()
+def figures(
+    album: Album,
+    each: Mapping[str, Mapping[str, np.ndarray]],
+    summary: Summary,
+    titles: Mapping[str, str],
+    judged: Sequence[Row],
+) -> list[Curve | Scatter]:
+    """ROC, histograms and trade-offs."""
+    genuine, impostors = identity.pair_cosines(album.vectors, album.person)
+    shown = [*(row.key for row in judged[: plots.MOST_LINES - 2]), "target"]
+    lines = {titles[key]: each[key]["cosine_source"] for key in shown}
+    real = {"real pictures of one person": genuine} if len(genuine) else {}
+    return [
+        plots.roc_curve({**real, **lines}, impostors),
+        plots.histogram("Cosines to the source", {**real, "real pictures of two people": impostors, **lines}),
+        plots.histogram("Cosines to the target", {titles[key]: each[key]["cosine_target"] for key in shown[:-1]}),
+        *plots.trade_offs(summary, titles, [*(row.key for row in judged), "target", "pasted"]),
     ]
-    return Table("Whose face is it? Means with 95 % intervals over source people.", ["", *COLUMNS.values()], rows)
 
 
-def measure_table(found: Mapping[str, Verdict], swaps: Swaps) -> Table:
-    """What is kept of the target."""
-    rows = [
-        [MEASURES[name][0], estimate(array, found["result"].groups).text(MEASURES[name][1])]
-        for name, array in swaps.measures.items()
-    ]
-    return Table("What is kept of the target?", ["", "mean"], rows)
+def sheet(
+    scene: Scene, judges: Judges, each: Mapping[str, Mapping[str, np.ndarray]], judged: Sequence[Row]
+) -> np.ndarray:
+    """Best, median and worst pairs by the first row's cosine to the source."""
+    cosines = each[judged[0].key]["cosine_source"]
+    order = np.argsort(-cosines, kind="stable")
+    middle = max(0, len(order) // 2 - SHOWN // 2)
+    picked = [order[:SHOWN], order[middle : middle + SHOWN], order[-SHOWN:]]
+    columns = ["source", "target", *(row.title for row in judged)]
+    drawn = pictures_of(scene, judges, judged, np.concatenate(picked).tolist())
+    if len(judged) > MOST_BESIDE:
+        captions = [f"{what}: {cosines[i]:.2f}" for what, part in zip(CASES, picked) for i in part]
+        return labelled_sheet(drawn, columns, captions, 1)
+    count = len(picked[0])
+    rows = [[tile for row in drawn[line::count] for tile in row] for line in range(count)]
+    captions = [", ".join(f"{cosines[i]:.2f}" for i in line) for line in zip(*picked)]
+    return labelled_sheet(rows, [f"{what}: {column}" for what in CASES for column in columns], captions, len(CASES))
 
 
-def sheet(swaps: Swaps) -> np.ndarray:
-    """Source, target and result of some pairs, two pairs a row; the results carry the visible label."""
-    side = swaps.examples[0][0].shape[0]
-    size = side * -(-96 // side)  # large enough to read the label
-    rows = [[resized(picture, size) for picture in row] for row in swaps.examples]
-    triples = [[source, target, draw_label(result)] for source, target, result in rows]
-    rows = [list(chain.from_iterable(triples[start : start + 2])) for start in range(0, len(triples), 2)]
-    return contact_sheet(rows, ["source", "target", "result"] * (len(rows[0]) // 3))
+def export(folder: Path, plan: protocol.Protocol, root: Path, size: int) -> None:
+    """Write the pairs' crops for other programs: ``sources/00000.png``, ``targets/00000.png``, …, and pairs.json."""
+    for side in ("source", "target"):
+        for number, pair in enumerate(plan.pairs):
+            picture = resize_square(read_picture(root / getattr(pair, side)), size)
+            write_picture(folder / f"{side}s" / f"{number:05d}.png", picture)
+    protocol.save(folder / "pairs.json", plan)
+    print(
+        f"{len(plan.pairs)} pairs of {size}×{size} pixels are in {folder}; name results by their numbers, 00000.png, …"
+    )
 
 
-def write_folder(
-    output: Path,
-    metrics: Mapping[str, object],
-    plan: protocol.Protocol,
-    sentence: str,
-    tables: Sequence[Table],
-    picture: np.ndarray,
-) -> None:
-    """metrics.json, pairs.json, sheet.png and index.html, each whole or not at all."""
-    protocol.save(output / "pairs.json", plan)
-    write_text(output / "metrics.json", json.dumps(metrics, indent=1) + "\n")
-    write_picture(output / "sheet.png", picture, xmp_packet(Marks()))
-    figure = Figure("Source, target and result of the first pairs.", picture)
-    write_text(output / "index.html", html_report("Swaps of held-out people", sentence, tables, pictures=[figure]))
+def say(sentence: str) -> None:
+    """A remark that is no result."""
+    print(f"simswap-jax: {sentence}", file=sys.stderr, flush=True)

@@ -18,19 +18,6 @@ class Gallery:
     counts: np.ndarray
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with its 95 % bootstrap interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def text(self, digits: int = 3) -> str:
-        """E.g. ``0.512 [0.498, 0.527]``."""
-        return f"{self.mean:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
-
-
 def gallery(vectors: np.ndarray, person: np.ndarray, people: int) -> Gallery:
     """Gather the vectors [N, D] of ``people`` persons; ``person`` [N] says whose each is. Rows with NaN are left out.
 
@@ -83,27 +70,71 @@ def nearer_source(results: np.ndarray, sources: np.ndarray, targets: np.ndarray)
     return cosine(results, sources) > cosine(results, targets)
 
 
-def estimate(values: np.ndarray, groups: np.ndarray | None = None, seed: int = 0, rounds: int = 2000) -> Estimate:
-    """The mean of ``values`` [K] with a 95 % percentile bootstrap interval.
+def nearest_picture(
+    results: np.ndarray, vectors: np.ndarray, person: np.ndarray, wanted: np.ndarray, left_out: np.ndarray | None = None
+) -> np.ndarray:
+    """The paper's retrieval: does the nearest single picture of the gallery show the right person?
 
     Args:
-      values: numbers or booleans, K of them.
-      groups: int [K]; results that share a source person go wrong together, so whole groups are drawn.
-      seed: of the drawing.
-      rounds: how often it is drawn.
+      results: float [K, D], vectors of what is judged.
+      vectors: float [N, D], the gallery's pictures, and
+      person: int [N], whom they show.
+      wanted: int [K], the right answers.
+      left_out: int [K], a row of the gallery that may not be the answer, e.g. the very source picture; -1 for none.
+
+    Returns:
+      bool [K].
+    """
+    known: np.ndarray = _unit(vectors).astype(np.float32)
+    found: np.ndarray = np.zeros(len(results), bool)
+    for start in range(0, len(results), 256):
+        rows = slice(start, start + 256)
+        scores = _unit(results[rows]).astype(np.float32) @ known.T
+        if left_out is not None:
+            barred = np.flatnonzero(left_out[rows] >= 0)
+            scores[barred, left_out[rows][barred]] = -2.0
+        found[rows] = np.asarray(person)[np.argmax(scores, axis=1)] == wanted[rows]
+    return found
+
+
+def pair_cosines(
+    vectors: np.ndarray, person: np.ndarray, most: int = 3000, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines of all pairs of real pictures: those of one person, and those of two; float32 each.
+
+    Of more than ``most`` pictures, so many are drawn: N²/2 pairs are plenty then.
+    """
+    if len(vectors) > most:
+        rows = np.sort(np.random.default_rng(seed).choice(len(vectors), most, replace=False))
+        vectors, person = vectors[rows], np.asarray(person)[rows]
+    unit: np.ndarray = _unit(vectors).astype(np.float32)
+    first, second = np.triu_indices(len(unit), 1)
+    cosines, same = (unit @ unit.T)[first, second], np.asarray(person)[first] == np.asarray(person)[second]
+    return cosines[same], cosines[~same]
+
+
+def threshold_at(impostors: np.ndarray, rate: float) -> float:
+    """The cosine from which on a pair is accepted, if the share ``rate`` of the impostors' pairs may be.
+
+    It is their (1 − rate) quantile.
 
     Raises:
-      ValueError: there are no values.
+      ValueError: the rate is not between 0 and 1, or there are too few pairs to see it (under 1 / rate).
     """
-    values = np.asarray(values, np.float64)
-    if not len(values):
-        raise ValueError("there is nothing to take the mean of.")
-    labels = np.arange(len(values)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    sums, counts = np.bincount(labels, values), np.bincount(labels)
-    drawn = np.random.default_rng(seed).integers(0, len(sums), (rounds, len(sums)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Estimate(float(values.mean()), float(low), float(high))
+    if not 0 < rate < 1:
+        raise ValueError(f"the false-accept rate is {rate}; it lies between 0 and 1.")
+    if len(impostors) * rate < 1:
+        raise ValueError(
+            f"a false-accept rate of {rate} needs {int(np.ceil(1 / rate))} pairs of different people and there are "
+            f"{len(impostors)}; ask for a larger rate or bring more pictures."
+        )
+    return float(np.quantile(impostors, 1 - rate))
+
+
+def roc(genuine: np.ndarray, impostors: np.ndarray, rates: np.ndarray) -> np.ndarray:
+    """True-accept rates at the false-accept rates ``rates`` [R], each in (0, 1): float [R]."""
+    thresholds = np.quantile(impostors, 1 - np.asarray(rates))
+    return (np.asarray(genuine)[None, :] >= thresholds[:, None]).mean(axis=1)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

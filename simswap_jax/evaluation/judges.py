@@ -93,8 +93,8 @@ class HeadPose:
     """
 
     def __init__(self, path: Path) -> None:
-        self.name = path.stem
         self._session = onnx_session(path, "estimating head pose")
+        self.name, self.sha256 = path.stem, weights.file_sha256(path)
         self._input = self._session.get_inputs()[0].name
 
     def angles(self, pictures: Sequence[np.ndarray]) -> np.ndarray:

@@ -3,7 +3,7 @@
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -23,7 +23,7 @@ h1 { font-size: 1.6rem; } p.opening { font-size: 1.1rem; max-width: 48rem; }
 table { border-collapse: collapse; margin: 1.5rem 0; font-variant-numeric: tabular-nums; }
 caption, figcaption { text-align: left; padding: .3rem 0; opacity: .8; }
 th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right; }
-th { vertical-align: bottom; }
+th { vertical-align: bottom; } td small { white-space: nowrap; opacity: .7; }
 th:first-child, td:first-child { text-align: left; } thead th { border-bottom-width: 2px; }
 tbody tr:nth-child(odd) { background: var(--soft); }
 .curves { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0 0 1.5rem; }
@@ -53,6 +53,16 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Scatter:
+    """One plot of named points: name → (x, y)."""
+
+    title: str
+    points: Mapping[str, tuple[float, float]]
+    x_label: str
+    y_label: str
+
+
+@dataclass(frozen=True)
 class Figure:
     """A picture, uint8 RGB [H, W, 3], and what it shows."""
 
@@ -64,11 +74,11 @@ def html_report(
     title: str,
     opening_sentence: str,
     tables: Sequence[Table] = (),
-    curves: Sequence[Curve] = (),
+    curves: Sequence[Curve | Scatter] = (),
     pictures: Sequence[Figure] = (),
 ) -> str:
     """The page as one string of HTML; every text is escaped, nothing is fetched."""
-    plots = "".join(_curve(curve) for curve in curves)
+    plots = "".join(_scatter(plot) if isinstance(plot, Scatter) else _curve(plot) for plot in curves)
     parts = [
         *(_table(table) for table in tables),
         *(_picture(figure) for figure in pictures),
@@ -114,11 +124,19 @@ def text_table(table: Table) -> str:
 
 def _table(table: Table) -> str:
     head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+    body = "".join("<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
     return (
         f'<div class="scroll"><table><caption>{escape(table.caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>\n"
     )
+
+
+def _cell(text: str) -> str:
+    """A cell; an interval in brackets goes small onto a line of its own."""
+    start, bracket, rest = text.partition(" [")
+    if bracket and rest.endswith("]"):
+        return f"{escape(start)}<br><small>[{escape(rest)}</small>"
+    return escape(text)
 
 
 def _picture(figure: Figure) -> str:
@@ -145,24 +163,7 @@ def _curve(curve: Curve) -> str:
     everything = np.concatenate(list(points.values())) if points else np.zeros((0, 2))
     if not len(everything):
         return ""
-    (x0, x1), (y0, y1) = _span(everything[:, 0]), _span(everything[:, 1])
-    y0, y1 = y0 - 0.04 * (y1 - y0), y1 + 0.04 * (y1 - y0)
-
-    def across(x: float) -> float:
-        return LEFT + (x - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT)
-
-    def down(y: float) -> float:
-        return HEIGHT - BOTTOM - (y - y0) / (y1 - y0) * (HEIGHT - TOP - BOTTOM)
-
-    parts = []
-    for y in ticks(y0, y1):
-        parts.append(
-            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{down(y):.1f}" y2="{down(y):.1f}" stroke="#8884"/>'
-            f'<text x="{LEFT - 6}" y="{down(y) + 4:.1f}" text-anchor="end">{_number(y)}</text>'
-        )
-    for x in ticks(x0, x1):
-        parts.append(f'<text x="{across(x):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{_number(x)}</text>')
-    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{escape(curve.x_label)}</text>')
+    parts, across, down = _axes(everything, curve.x_label)
     for colour, line in zip(_colours(len(points)), points.values()):
         places = [(f"{across(x):.1f}", f"{down(y):.1f}") for x, y in line.tolist()]
         if len(places) == 1:
@@ -179,6 +180,60 @@ def _curve(curve: Curve) -> str:
         f"{''.join(parts)}</svg>"
         f"<figcaption>{escape(curve.title)}{key if len(points) > 1 else ''}</figcaption></figure>"
     )
+
+
+def _scatter(plot: Scatter) -> str:
+    """One plot of named points, each name beside its point, on the side where there is room."""
+    points = {name: xy for name, xy in plot.points.items() if np.isfinite(xy).all()}
+    if not points:
+        return ""
+    parts, across, down = _axes(np.array(list(points.values()), np.float64), plot.x_label, plot.y_label)
+    taken: list[tuple[float, float]] = []
+    for colour, (name, (x, y)) in zip(_colours(len(points)), points.items()):
+        left, height = across(x), down(y)
+        text = height + 4
+        while any(abs(text - other) < 12 and abs(left - beside) < 7 * len(name) + 20 for beside, other in taken):
+            text += 12
+        taken.append((left, text))
+        room = left + 7 * len(name) + 10 < WIDTH
+        side = f'x="{left + 7:.1f}"' if room else f'x="{left - 7:.1f}" text-anchor="end"'
+        parts.append(
+            f'<circle cx="{left:.1f}" cy="{height:.1f}" r="4" fill="{colour}"/>'
+            f'<text {side} y="{text:.1f}">{escape(name)}</text>'
+        )
+    return (
+        f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(plot.title)}">'
+        f"{''.join(parts)}</svg><figcaption>{escape(plot.title)}</figcaption></figure>"
+    )
+
+
+def _axes(
+    points: np.ndarray, x_label: str, y_label: str = ""
+) -> tuple[list[str], Callable[[float], float], Callable[[float], float]]:
+    """Axes with round numbers for points [n, 2], and where x and y lie in the plot."""
+    (x0, x1), (y0, y1) = _span(points[:, 0]), _span(points[:, 1])
+    y0, y1 = y0 - 0.04 * (y1 - y0), y1 + 0.04 * (y1 - y0)
+
+    def across(x: float) -> float:
+        return LEFT + (x - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT)
+
+    def down(y: float) -> float:
+        return HEIGHT - BOTTOM - (y - y0) / (y1 - y0) * (HEIGHT - TOP - BOTTOM)
+
+    parts = []
+    for y in ticks(y0, y1):
+        parts.append(
+            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{down(y):.1f}" y2="{down(y):.1f}" stroke="#8884"/>'
+            f'<text x="{LEFT - 6}" y="{down(y) + 4:.1f}" text-anchor="end">{_number(y)}</text>'
+        )
+    for x in ticks(x0, x1):
+        parts.append(f'<text x="{across(x):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{_number(x)}</text>')
+    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{escape(x_label)}</text>')
+    if y_label:
+        middle = (HEIGHT - BOTTOM + TOP) / 2
+        turned = f'transform="rotate(-90 12 {middle:.0f})"'
+        parts.append(f'<text x="12" y="{middle:.0f}" text-anchor="middle" {turned}>{escape(y_label)}</text>')
+    return parts, across, down
 
 
 def _points(x: Sequence[float], y: Sequence[float]) -> np.ndarray:

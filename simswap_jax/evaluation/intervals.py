@@ -1,0 +1,94 @@
+"""Statistics with 95 % intervals. Whole groups are drawn, because swaps of one source go wrong together."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+ROUNDS = 2000  # drawings of a bootstrap
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def text(self, digits: int = 3) -> str:
+        """E.g. ``0.512 [0.498, 0.527]``."""
+        return f"{self.mean:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+
+    def times(self, factor: float) -> "Estimate":
+        """In another unit."""
+        return Estimate(self.mean * factor, self.low * factor, self.high * factor)
+
+
+def estimate(values: np.ndarray, groups: np.ndarray | None = None, seed: int = 0, rounds: int = ROUNDS) -> Estimate:
+    """The mean of ``values`` [K] with a 95 % percentile bootstrap interval. Values that are NaN were not measured.
+
+    Args:
+      values: numbers or booleans, K of them.
+      groups: [K]; results that share a source person go wrong together, so whole groups are drawn.
+      seed: of the drawing.
+      rounds: how often it is drawn.
+
+    Raises:
+      ValueError: there are no values.
+    """
+    return ratio(values, np.ones(len(values)), groups, seed, rounds)
+
+
+def ratio(
+    above: np.ndarray, below: np.ndarray, groups: np.ndarray | None = None, seed: int = 0, rounds: int = ROUNDS
+) -> Estimate:
+    """Σ above / Σ below over K values each, with a 95 % percentile bootstrap interval; arguments as of `estimate`."""
+    above, below = np.asarray(above, np.float64), np.asarray(below, np.float64)
+    kept = np.isfinite(above) & np.isfinite(below)
+    if not kept.any():
+        raise ValueError("there is nothing to take the mean of.")
+    labels = np.arange(len(above)) if groups is None else np.asarray(groups)
+    labels = np.unique(labels[kept], return_inverse=True)[1]
+    above, below = above[kept], below[kept]
+    tops, bottoms = np.bincount(labels, above), np.bincount(labels, below)
+    drawn = np.random.default_rng(seed).integers(0, len(tops), (rounds, len(tops)))
+    low, high = np.percentile(tops[drawn].sum(axis=1) / bottoms[drawn].sum(axis=1), [2.5, 97.5])
+    return Estimate(float(above.sum() / below.sum()), float(low), float(high))
+
+
+def jackknife(statistic: Callable[[np.ndarray], float], groups: np.ndarray) -> Estimate:
+    """A statistic of a whole set, with value ± 1.96 of its jackknife standard error.
+
+    For FID and KID: drawing with replacement puts copies among the features, which they take for structure, so groups
+    are left out one by one instead.
+
+    Args:
+      statistic: of the kept rows, bool [K].
+      groups: [K], at least two different ones.
+
+    Raises:
+      ValueError: there is one group only.
+    """
+    names = np.unique(groups)
+    if len(names) < 2:
+        raise ValueError("a jackknife needs at least two groups.")
+    whole = statistic(np.ones(len(groups), bool))
+    parts = np.array([statistic(groups != name) for name in names])
+    error = float(np.sqrt((len(names) - 1) / len(names) * ((parts - parts.mean()) ** 2).sum()))
+    return Estimate(whole, whole - 1.96 * error, whole + 1.96 * error)
+
+
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman's: the correlation of the ranks of x and y [K], equal values sharing theirs; NaN if one is constant."""
+    a, b = (_ranks(np.asarray(values, np.float64)) for values in (x, y))
+    a, b = a - a.mean(), b - b.mean()
+    length = float(np.sqrt((a**2).sum() * (b**2).sum()))
+    return float((a * b).sum()) / length if length > 0 else float("nan")
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """0 for the least; equal values get the mean of their places."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last: np.ndarray = np.cumsum(counts)
+    return (last - (counts + 1) / 2)[place]

@@ -1,0 +1,53 @@
+"""What an evaluation leaves: metrics.json, table.md, pairs.json, sheet.png and index.html, each whole or not at all."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simswap_jax.data.sheets import contact_sheet
+from simswap_jax.evaluation import protocol
+from simswap_jax.evaluation.report import Curve, Figure, Scatter, Table, html_report, text_table
+from simswap_jax.evaluation.tables import markdown_page
+from simswap_jax.swapping.images import write_picture, write_text
+from simswap_jax.swapping.provenance import Marks, draw_label, xmp_packet
+from simswap_jax.swapping.swapper import resized
+
+TITLE = "Swaps, judged"
+SIDE = 96  # pixels that a tile needs for its label to be read
+
+
+def labelled_sheet(
+    rows: Sequence[Sequence[np.ndarray]], columns: Sequence[str], captions: Sequence[str], groups: int
+) -> np.ndarray:
+    """Source, target and results of some pairs, ``groups`` pairs a row; every result carries the visible label."""
+    side = rows[0][0].shape[0]
+    size = side * -(-SIDE // side)
+    width = len(rows[0]) // groups
+    tiles = [[resized(picture, size) for picture in row] for row in rows]
+    labelled = [[t if i % width < 2 else draw_label(t) for i, t in enumerate(row)] for row in tiles]
+    return contact_sheet(labelled, list(columns), list(captions))
+
+
+def write_page(
+    output: Path,
+    plan: protocol.Protocol,
+    told: Mapping[str, Any],
+    sentence: str,
+    tables: Sequence[Table],
+    figures: Sequence[Curve | Scatter],
+    picture: np.ndarray,
+) -> None:
+    """Write everything, and print the sentence and the tables."""
+    protocol.save(output / "pairs.json", plan)
+    write_text(output / "table.md", markdown_page(TITLE, sentence, tables))
+    write_picture(output / "sheet.png", picture, xmp_packet(Marks()))
+    figure = Figure(
+        "Source, target and results: best, median and worst by the first model's cosine to the source.", picture
+    )
+    write_text(output / "index.html", html_report(TITLE, sentence, tables, figures, [figure]))
+    write_text(output / "metrics.json", json.dumps(told, indent=1) + "\n")
+    print(sentence, *(text_table(table) for table in tables), sep="\n\n")
+    print(f"\nmetrics.json, table.md, sheet.png, pairs.json and index.html are in {output}.")
