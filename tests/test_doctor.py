@@ -3,6 +3,7 @@
 import json
 
 import cv2
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -10,6 +11,7 @@ from simswap_jax import cli
 from simswap_jax.data.face_numbers import sample_attributes, sample_people
 from simswap_jax.data.rendering import render
 from simswap_jax.swapping import c2pa_manifest
+from simswap_jax.swapping.certificates import local_credentials
 from simswap_jax.swapping.images import write_picture, write_result
 from simswap_jax.swapping.provenance import Marks, xmp_packet
 
@@ -116,6 +118,32 @@ def test_marked_by_another_program(tmp_path, face, doctor):
     assert rows["XMP metadata"][0] == "found, another program's"
     assert rows["XMP metadata"][1].startswith("Other?[31m?Tool 3: composite")
     assert rows["so"][0] == "marked"
+
+
+@pytest.mark.skipif(not c2pa_manifest.available(), reason="the extra 'provenance' is not installed")
+def test_signed_by_another_program(tmp_path, face, doctor, monkeypatch):
+    monkeypatch.setenv("SIMSWAP_JAX_CONFIG", str(tmp_path / "another machine"))
+    write_picture(tmp_path / "x.webp", face)
+    c2pa_manifest.sign(tmp_path / "x.webp", Marks(tool="Camera", version="3"), local_credentials())
+    monkeypatch.setenv("SIMSWAP_JAX_CONFIG", str(tmp_path / "config"))
+    rows = doctor(tmp_path / "x.webp")
+    assert rows["C2PA manifest"][0] == "found, another program's"
+    assert rows["C2PA manifest"][1].startswith("Camera 3: c2pa.created")
+    assert rows["so"][0] == "marked"
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+def test_a_damaged_file_gets_its_table(tmp_path, face, doctor, suffix, monkeypatch):
+    monkeypatch.setenv("SIMSWAP_JAX_CONFIG", str(tmp_path / "config"))
+    path = tmp_path / f"x.{suffix}"
+    write_result(path, face, MARKS)
+    content, random = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(8):
+        damaged = bytearray(content)
+        for place in random.integers(0, len(content), 12):
+            damaged[place] = random.integers(256)
+        path.write_bytes(damaged)
+        doctor(path)  # which holds it to the rows of the table
 
 
 def test_what_is_no_picture(tmp_path, doctor, capsys):

@@ -10,7 +10,8 @@ from small_model import faces
 
 from simswap_jax.data.pictures import read_picture
 from simswap_jax.errors import UserError
-from simswap_jax.swapping import images
+from simswap_jax.swapping import c2pa_manifest, images
+from simswap_jax.swapping.invisible_mark import THRESHOLD, detect
 from simswap_jax.swapping.provenance import Marks, draw_label, read_marks
 
 
@@ -109,3 +110,16 @@ def test_pictures_of_a_folder(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no picture in"):
         images.list_pictures(tmp_path / "empty")
+
+
+def test_a_sheet_carries_all_marks_that_can_be_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIMSWAP_JAX_CONFIG", str(tmp_path / "config"))
+    sheet = faces(1, 160)[0]
+    signed = () if c2pa_manifest.available() else (images.MANIFEST,)
+    assert set(images.MARKS) - set(images.write_sheet(tmp_path / "x.png", sheet)) == set(signed)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SIMSWAP_JAX_CONFIG", str(tmp_path / "file"))  # no certificate can be kept there
+    carried = images.write_sheet(tmp_path / "y.png", sheet)
+    assert carried == (images.LABEL, images.METADATA, images.INVISIBLE)
+    assert read_marks(tmp_path / "y.png") is not None
+    assert detect(read_picture(tmp_path / "y.png")) > THRESHOLD

@@ -11,8 +11,9 @@ from simswap_jax.data.sheets import contact_sheet
 from simswap_jax.evaluation import protocol
 from simswap_jax.evaluation.report import Curve, Figure, Scatter, Table, html_report, text_table
 from simswap_jax.evaluation.tables import markdown_page
-from simswap_jax.swapping.images import write_picture, write_text
-from simswap_jax.swapping.provenance import Marks, draw_label, xmp_packet
+from simswap_jax.swapping.images import write_sheet, write_text
+from simswap_jax.swapping.invisible_mark import embed
+from simswap_jax.swapping.provenance import draw_label
 from simswap_jax.swapping.swapper import resized
 
 TITLE = "Swaps, judged"
@@ -43,9 +44,9 @@ def write_page(
     """Write everything, and print the sentence and the tables."""
     protocol.save(output / "pairs.json", plan)
     write_text(output / "table.md", markdown_page(TITLE, sentence, tables))
-    write_picture(output / "sheet.png", picture, xmp_packet(Marks()))
+    write_sheet(output / "sheet.png", picture)
     figure = Figure(
-        "Source, target and results: best, median and worst by the first model's cosine to the source.", picture
+        "Source, target and results: best, median and worst by the first model's cosine to the source.", embed(picture)
     )
     write_text(output / "index.html", html_report(TITLE, sentence, tables, figures, [figure]))
     write_text(output / "metrics.json", json.dumps(told, indent=1) + "\n")

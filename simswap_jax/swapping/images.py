@@ -147,6 +147,21 @@ def write_result(
     return carried
 
 
+def write_sheet(path: str | Path, sheet: np.ndarray) -> tuple[str, ...]:
+    """Write a sheet whose swapped pictures carry their visible labels, with the other marks.
+
+    The manifest is left out where this machine cannot sign: a long run is not to end on that.
+
+    Returns:
+      those of ``MARKS`` that the file carries.
+    """
+    try:
+        credentials = local_credentials() if c2pa_manifest.available() else None
+    except UserError:
+        credentials = None
+    return write_result(path, sheet, Marks(), labelled=True, c2pa=credentials is not None, credentials=credentials)
+
+
 def picture_format(path: str | Path) -> str:
     """Pillow's name of the format that a file's ending stands for, or a UserError with the endings there are."""
     suffix = Path(path).suffix.lower()
