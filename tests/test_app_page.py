@@ -138,6 +138,8 @@ def test_a_swap_from_beginning_to_end(server, visit, tmp_path):
     assert [role for role, _ in marks.inputs] == ["source", "target"]
     page.get_by_label("Drop the visible label").check()
     page.get_by_label("JPEG").check()
+    page.get_by_label("its mouth").check()
+    page.get_by_label("by gradients").check()
     page.click("#swap")
     page.wait_for_selector("#said:has-text('without visible label, as asked')")
     assert saved(page, tmp_path).name == "swapped.jpg"

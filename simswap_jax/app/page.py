@@ -11,7 +11,7 @@ from typing import Any
 from simswap_jax.app.examples import draw_examples
 from simswap_jax.app.gate import COOKIE, EXPIRED
 from simswap_jax.app.sessions import Session, Sessions
-from simswap_jax.app.studio import FORMATS, Marks, Studio, Target, output_suffix, read, shown
+from simswap_jax.app.studio import FORMATS, Manner, Marks, Studio, Target, output_suffix, read, shown
 from simswap_jax.errors import UserError
 from simswap_jax.swapping import c2pa_manifest
 from simswap_jax.swapping.certificates import EXTRA
@@ -32,6 +32,8 @@ NO_CONSENT = "Please confirm first that the people in the pictures agreed; the b
 UNEXPECTED = "Something went wrong inside the program; the terminal that it was started from says what."
 SECONDS = 20  # that a sentence about a mistake stays, unless it is closed
 VIDEOS = "Photos only: videos are not swapped here."
+KEEPS = {"mouth": "its mouth", "hair": "its hairline", "front": "glasses and what else is in front"}
+BLENDINGS = {"feather": "soft edge", "poisson": "by gradients"}
 # What a box drops, as `swap`'s flags are named.
 DROPS = {
     "no_visible_label": "Drop the visible label",
@@ -109,8 +111,7 @@ class Answers:
     def swap(
         self,
         tab: Tab,
-        strength: float,
-        match_colour: bool,
+        manner: Manner,
         dropped: Sequence[str],
         wanted: str,
         agreed: bool,
@@ -127,9 +128,7 @@ class Answers:
             raise UserError("These pictures are not here any more; add them again.")
         output = session.place(f"swapped{output_suffix(tab.target.path, wanted)}")
         marks = Marks(*(text not in dropped for text in DROPS.values()))
-        carried = self.studio.swap(
-            tab.sources, tab.target, output, marks, strength=strength, match_colour=match_colour, say=say
-        )
+        carried = self.studio.swap(tab.sources, tab.target, output, marks, manner, say)
         before = session.place("before.jpg")
         write_picture(before, read(tab.target.path), quality=92)
         flags = argparse.Namespace(**{name: text in dropped for name, text in DROPS.items()})
@@ -220,6 +219,8 @@ def build(studio: Studio, sessions: Sessions, megabytes: int) -> Any:
         tab: Tab,
         strength: float,
         match_colour: bool,
+        kept: list[str],
+        blending: str,
         dropped: list[str],
         wanted: str,
         agreed: bool,
@@ -229,7 +230,13 @@ def build(studio: Studio, sessions: Sessions, megabytes: int) -> Any:
         def say(share: float, what: str) -> None:
             progress(share, desc=what)
 
-        two, file, sentence = answers.swap(tab, strength, match_colour, dropped, wanted, agreed, say, request)
+        manner = Manner(
+            strength,
+            match_colour,
+            tuple(name for name, text in KEEPS.items() if text in kept),
+            next(name for name, text in BLENDINGS.items() if text == blending),
+        )
+        two, file, sentence = answers.swap(tab, manner, dropped, wanted, agreed, say, request)
         return two, gr.DownloadButton(value=file, interactive=True), sentence
 
     with gr.Blocks(title="SimSwap in JAX", analytics_enabled=False) as page:
@@ -272,13 +279,25 @@ def build(studio: Studio, sessions: Sessions, megabytes: int) -> Any:
                 match_colour = gr.Checkbox(
                     label="Give the new face the colours of the one it replaces", visible=studio.whole_photos
                 )
+                kept = gr.CheckboxGroup(
+                    list(KEEPS.values()), label="Keep of the target", visible=studio.whole_photos, elem_id="kept"
+                )
+                blending = gr.Radio(
+                    list(BLENDINGS.values()),
+                    value=BLENDINGS["feather"],
+                    label="How the face goes into the photo",
+                    visible=studio.whole_photos,
+                )
+            with gr.Column():
                 wanted = gr.Radio(list(FORMATS), value=FORMATS[0], label="File format")
-            dropped = gr.CheckboxGroup(
-                list(DROPS.values()),
-                label="Marks that say the result is synthetic; all are there unless dropped"
-                + ("" if c2pa_manifest.available() else f". No C2PA manifest here: it needs more packages; {EXTRA}"),
-                elem_id="dropped",
-            )
+                dropped = gr.CheckboxGroup(
+                    list(DROPS.values()),
+                    label="Marks that say the result is synthetic; all are there unless dropped"
+                    + (
+                        "" if c2pa_manifest.available() else f". No C2PA manifest here: it needs more packages; {EXTRA}"
+                    ),
+                    elem_id="dropped",
+                )
         agreed = gr.Checkbox(label=AGREE, elem_id="agreed")
         button = gr.Button("Swap", variant="primary", elem_id="swap")
         compared = gr.ImageSlider(
@@ -296,7 +315,7 @@ def build(studio: Studio, sessions: Sessions, megabytes: int) -> Any:
         faces.select(photo_clicked, [tab], shown_target, show_progress="hidden")
         button.click(
             swap_clicked,
-            [tab, strength, match_colour, dropped, wanted, agreed],
+            [tab, strength, match_colour, kept, blending, dropped, wanted, agreed],
             [compared, download, said],
             show_progress_on=[compared],
         )

@@ -11,7 +11,7 @@ import numpy as np
 from simswap_jax.data.pictures import read_picture
 from simswap_jax.errors import UserError
 from simswap_jax.swapping import images
-from simswap_jax.swapping.photos import FoundFace, put_back
+from simswap_jax.swapping.photos import BLENDS, FoundFace, put_back
 from simswap_jax.swapping.provenance import marks_of_files
 from simswap_jax.swapping.swapper import FaceSwapper, check_face
 
@@ -52,6 +52,16 @@ class Target:
             return self
         face = min(hit, key=lambda i: self.faces[i].face.area)
         return Target(self.path, self.size, self.faces, self.chosen ^ {face})
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How faces are drawn and put back; the fields are those of `FaceSwapper.swap`."""
+
+    strength: float = 1.0
+    match_colour: bool = False
+    keep: tuple[str, ...] = ()
+    blend: str = BLENDS[0]
 
 
 @dataclass(frozen=True)
@@ -103,9 +113,7 @@ class Studio:
         target: Target,
         output: Path,
         marks: Marks,
-        *,
-        strength: float = 1.0,
-        match_colour: bool = False,
+        manner: Manner,
         say: Say = lambda share, what: None,
     ) -> tuple[str, ...]:
         """Write the photo with the chosen faces re-drawn; returns the marks that it carries.
@@ -125,10 +133,18 @@ class Studio:
             if self.whole_photos:
                 chosen = sorted(target.chosen)
                 crops = [target.faces[i].crop(photo) for i in chosen]
-                drawn = self._swapper.swap_faces(crops, vector, strength=strength)
-                result = put_back(photo, target.faces, dict(zip(chosen, drawn)), match_colour)
+                drawn = self._swapper.swap_faces(crops, vector, strength=manner.strength)
+                result = put_back(
+                    photo,
+                    target.faces,
+                    dict(zip(chosen, drawn)),
+                    manner.match_colour,
+                    keep=manner.keep,
+                    blend=manner.blend,
+                    parse=self._swapper.parser(required="front" in manner.keep),
+                )
             else:
-                result = self._swapper.swap_aligned(photo, vector, strength=strength)
+                result = self._swapper.swap_aligned(photo, vector, strength=manner.strength)
         say(0.85, "Marking and writing")
         return images.write_result(
             output,

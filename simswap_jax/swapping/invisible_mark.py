@@ -119,9 +119,11 @@ def detect_frames(pictures: Iterable[np.ndarray]) -> float:
 
 def _shrink(picture: np.ndarray, side: int) -> np.ndarray:
     """Brightness on a square grid, float32 [side, side], 0 to 255."""
-    grey = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY).astype(np.float32)
-    smaller = min(picture.shape[:2]) >= side
-    return cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
+    grey = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)
+    while min(grey.shape) >= 4 * side:  # halving bytes is quick, and rounding them there is lost in the averages
+        grey = cv2.resize(grey, (grey.shape[1] // 2, grey.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    way = cv2.INTER_AREA if min(picture.shape[:2]) >= side else cv2.INTER_CUBIC
+    return cv2.resize(grey.astype(np.float32), (side, side), interpolation=way)
 
 
 def _local(small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
