@@ -109,7 +109,7 @@ def test_the_whole_verb(model, people, tmp_path, capsys):
     assert "theirs: arXiv 2605.00883" in table
     page = (out / "index.html").read_text()
     assert page.count("<svg") == 4
-    assert "http" not in page.replace("http://www.w3.org", "")
+    assert "://" not in page.replace("http://www.w3.org", "")
     assert read_marks(out / "sheet.png").source_type == SOURCE_TYPE
 
     # The same pairs again, from the file: the same bytes.
