@@ -20,6 +20,7 @@ from simswap_jax.evaluation import (
     synthetic,
     temporal,
 )
+from simswap_jax.evaluation.features import IdentityFeatures
 from simswap_jax.faces.alignment import TEMPLATES
 
 FRONTAL = TEMPLATES["simswap-frontal"][0]
@@ -113,9 +114,9 @@ def test_pose_of_a_picture_against_its_mirror_has_its_sign_and_size(drawn):
 
 def test_fid_of_a_set_with_itself_is_zero_and_grows_with_blur(drawn):
     pictures, _, _ = drawn
-    judge = rendered_judge.pretrained()
-    real = judge.embed(list(pictures))
-    blurred = [judge.embed([cv2.GaussianBlur(p, (0, 0), sigma) for p in pictures]) for sigma in (1.0, 2.0, 4.0)]
+    judge = IdentityFeatures(rendered_judge.pretrained())
+    real = judge.features(list(pictures))
+    blurred = [judge.features([cv2.GaussianBlur(p, (0, 0), sigma) for p in pictures]) for sigma in (1.0, 2.0, 4.0)]
     assert distribution.fid(real, real) == pytest.approx(0, abs=1e-6)
     fids = [distribution.fid(features, real) for features in blurred]
     kids = [distribution.kid(features, real) for features in blurred]
