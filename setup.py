@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ONNX = ["onnx>=1.17", "onnxruntime>=1.20"]
+VIDEO = ["av>=18"]  # the first with display matrices and opaque copies of streams that we tried
 PROVENANCE = ["c2pa-python>=0.38", "cryptography>=42"]
 APP = ["gradio>=6.31"]
 DEV = [
@@ -51,12 +52,12 @@ setup(
         "tpu": ["jax[tpu]>=0.10,<0.12"],
         "torch": ["torch>=2.4"],
         "onnx": ONNX,
-        "video": ["av>=13"],
+        "video": VIDEO,
         "provenance": PROVENANCE,
         "app": APP,
         "tensorboard": ["tensorflow>=2.18", "tensorboard"],
         "preflight": ["libtpu==0.0.42.*"],
-        "dev": [*DEV, *ONNX, *PROVENANCE, *APP],
+        "dev": [*DEV, *ONNX, *PROVENANCE, *APP, *VIDEO],
     },
     entry_points={"console_scripts": ["simswap-jax=simswap_jax.cli:main"]},
 )

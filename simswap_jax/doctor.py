@@ -4,14 +4,19 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from simswap_jax.errors import UserError
 from simswap_jax.interop.command import Row, report_weights, table
+from simswap_jax.swapping.films import SUFFIXES, open_film
+
+FRAMES = 100  # of a video, from its beginning, in which the invisible mark is looked for
 
 EXAMPLES = """\
 what is here:    simswap-jax doctor
 a picture:       simswap-jax doctor swapped.png     (marks of this program and of others)
+a video:         simswap-jax doctor swapped.mp4
 
 No mark found proves nothing: marks can be lost, and taken out on purpose.
 """
@@ -34,20 +39,20 @@ def parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
     parse = argparse.ArgumentParser(
         "simswap-jax doctor",
-        description="Which public weight files are here, what is missing for what; or which marks a picture carries.",
+        description="Which public weight files are here, what is missing for what; or which marks a file carries.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parse.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a picture to look for marks in")
+    parse.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a picture or a video to look for marks in")
     parse.add_argument("--json", action="store_true", help="for programs")
     return parse
 
 
 def examine(path: Path) -> list[Row]:
-    """What a picture file says of its making: one row a mark, whether it is found or cannot be looked for.
+    """What a picture or video file says of its making: one row a mark, whether it is found or cannot be looked for.
 
     Args:
-      path: a PNG, JPEG or WebP; broken ones are read as far as they go.
+      path: a PNG, JPEG or WebP, or a video by its ending; broken ones are read as far as they go.
 
     Raises:
       UserError: there is no such file, or it does not even begin like a picture.
@@ -63,7 +68,7 @@ def examine(path: Path) -> list[Row]:
         _manifest(path),
         _invisible(path),
     ]
-    picture = Row("picture", *_picture(path))
+    picture = Row("video", *_film(path)) if path.suffix.lower() in SUFFIXES else Row("picture", *_picture(path))
     return [*map(_printable, [picture, *rows]), Row("so", *_verdict([picture, *rows]))]
 
 
@@ -79,11 +84,22 @@ def _picture(path: Path) -> tuple[str, str]:
     return what, ""
 
 
+def _film(path: Path) -> tuple[str, str]:
+    """Size and length, and what is wrong with the file."""
+    try:
+        film = open_film(path)
+    except UserError as error:
+        return "not readable", str(error)
+    height, width = film.shape[:2]
+    return f"{width}×{height}", f"about {film.length} frames, {float(film.rate):.4g} a second"
+
+
 def _metadata(path: Path) -> Row:
+    from simswap_jax.swapping.film_marks import read_film_marks
     from simswap_jax.swapping.provenance import TOOL, read_marks
 
     try:
-        marks = read_marks(path)
+        marks = read_film_marks(path) if path.suffix.lower() in SUFFIXES else read_marks(path)
     except Exception as error:  # as above
         return Row("XMP metadata", "not readable", _sentence(error))
     if marks is None:
@@ -94,16 +110,18 @@ def _metadata(path: Path) -> Row:
 
 
 def _manifest(path: Path) -> Row:
-    from simswap_jax.swapping import c2pa_manifest
+    from simswap_jax.swapping import c2pa_manifest, film_marks
     from simswap_jax.swapping.provenance import TOOL
 
     what = "C2PA manifest"
-    if not c2pa_manifest.has_manifest(path):
+    film = path.suffix.lower() in SUFFIXES
+    if not (film_marks.has_manifest(path) if film else c2pa_manifest.has_manifest(path)):
         return Row(what, "none", "never there, or lost in re-encoding")
     if not c2pa_manifest.can_read():
         return Row(what, "there, not read", f"reading needs the package c2pa-python; {c2pa_manifest.EXTRA}")
     try:
-        manifest = c2pa_manifest.read(path)
+        kind = film_marks.mime_type(path) or "video/mp4"
+        manifest = c2pa_manifest.read_film(path, kind) if film else c2pa_manifest.read(path)
     except Exception as error:  # a native library on a broken file
         return Row(what, "there, broken", _sentence(error))
     if manifest is None:
@@ -121,17 +139,21 @@ def _manifest(path: Path) -> Row:
 
 def _invisible(path: Path) -> Row:
     from simswap_jax.data.pictures import read_picture
-    from simswap_jax.swapping.invisible_mark import SMALLEST, THRESHOLD, detect
+    from simswap_jax.swapping.invisible_mark import SMALLEST, THRESHOLD, detect, detect_frames
 
-    what = "invisible mark"
+    what, things = "invisible mark", "pictures"
     try:
-        picture = read_picture(path)
+        if path.suffix.lower() in SUFFIXES:
+            film, things = open_film(path), f"videos ({FRAMES} frames together)"
+            shape, z = film.shape, detect_frames(film.upright(frame.image) for frame in islice(film.frames(), FRAMES))
+        else:
+            picture = read_picture(path)
+            shape, z = picture.shape, detect(picture)
     except UserError as error:
         return Row(what, "not looked for", f"the pixels cannot be read: {error}")
-    z = detect(picture)
     if z > THRESHOLD:
-        return Row(what, "found", f"z = {z:.1f}, over {THRESHOLD:.0f}: chance gives that once in 16 million pictures")
-    small = f"; pictures under {SMALLEST} pixels get none" if min(picture.shape[:2]) < SMALLEST else ""
+        return Row(what, "found", f"z = {z:.1f}, over {THRESHOLD:.0f}: chance gives that once in 16 million {things}")
+    small = f"; {things} under {SMALLEST} pixels get none" if min(shape[:2]) < SMALLEST else ""
     return Row(what, "none", f"z = {z:.1f}, not over {THRESHOLD:.0f}: never there, cropped, or shrunk too far{small}")
 
 
@@ -144,7 +166,7 @@ def _verdict(rows: Sequence[Row]) -> tuple[str, str]:
     if any(value.startswith(("found", "there", "not valid")) for value in values):
         return "marked", "by another program, or by a manifest that cannot be trusted or read here"
     if values[0] == "not readable":
-        return "nothing found", "the file cannot be read as a picture"
+        return "nothing found", f"the file cannot be read as a {rows[0].what}"
     return "no mark found", "which proves nothing: marks can be lost, and taken out"
 
 

@@ -75,15 +75,20 @@ def align(landmarks: np.ndarray, template: str, size: int) -> Alignment:
     Raises:
       ValueError: an unknown template, or landmarks that all lie on one point.
     """
+    return min(fits(landmarks, template, size), key=lambda fit: fit.residual)
+
+
+def fits(landmarks: np.ndarray, template: str, size: int) -> list[Alignment]:
+    """As `align`, but to every pose of the template."""
     if template not in TEMPLATES:
         raise ValueError(f"photos cannot be aligned as '{template}'; there are {', '.join(TEMPLATES)}.")
-    fits = []
+    found = []
     for pose in TEMPLATES[template] * size:
         matrix = similarity(landmarks, pose)
         placed = transform(matrix, landmarks)
         residual = float(np.sqrt(((placed - pose) ** 2).sum(axis=1).mean())) / size
-        fits.append(Alignment(matrix, size, placed, residual))
-    return min(fits, key=lambda fit: fit.residual)
+        found.append(Alignment(matrix, size, placed, residual))
+    return found
 
 
 def similarity(points: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -73,9 +73,70 @@ def sign(
     content = path.read_bytes()
     kind = _kind(content)
     history = _history(parent)
+    signed = io.BytesIO()
+    try:
+        with c2pa.Context(_settings(c2pa)) as context:
+            builder = c2pa.Builder(_definition(marks, _MIME[kind], others, bool(history)), context=context)
+            if history:
+                builder.set_intent(c2pa.C2paBuilderIntent.EDIT)
+                builder.add_ingredient({"relationship": "parentOf"}, _MIME[_kind(history)], io.BytesIO(history))
+            builder.sign(_signer(c2pa, credentials), _MIME[kind], io.BytesIO(content), signed)
+    except c2pa.C2paError as error:
+        if history:  # one that the library cannot take in; the result still gets a manifest of its own
+            return sign(path, marks, credentials, others)
+        raise _refused(error) from error
+    path.write_bytes(signed.getvalue())
+
+
+def sign_film(
+    path: Path,
+    output: Path,
+    mime: str,
+    marks: Marks,
+    credentials: Credentials,
+    others: Sequence[str] = (),
+    parent: tuple[Path, str] | None = None,
+) -> None:
+    """The same for a video file, from one file into another: it is never in memory as a whole.
+
+    Args:
+      path: an MP4 or MOV.
+      output: where the signed one goes.
+      mime: what C2PA calls its kind.
+      marks, credentials, others: as for `sign`.
+      parent: the video that was edited, and its kind, where it brings a C2PA history along.
+    """
+    c2pa = _c2pa()
+    try:
+        with c2pa.Context(_settings(c2pa)) as context:
+            builder = c2pa.Builder(_definition(marks, mime, others, parent is not None), context=context)
+            if parent is not None:
+                builder.set_intent(c2pa.C2paBuilderIntent.EDIT)
+                with parent[0].open("rb") as original:
+                    builder.add_ingredient({"relationship": "parentOf"}, parent[1], original)
+            with path.open("rb") as unsigned, output.open("w+b") as signed:
+                builder.sign(_signer(c2pa, credentials), mime, unsigned, signed)
+    except c2pa.C2paError as error:
+        if parent is not None:  # as above
+            return sign_film(path, output, mime, marks, credentials, others)
+        raise _refused(error) from error
+
+
+def read_film(path: Path, mime: str) -> Manifest:
+    """As `read`, for a video file that is known to hold a manifest."""
+    c2pa = _c2pa()
+    try:
+        with c2pa.Context(_settings(c2pa)) as context, path.open("rb") as file:
+            return _manifest(json.loads(c2pa.Reader(mime, file, context=context).json()))
+    except c2pa.C2paError as error:
+        raise UserError(f"the C2PA manifest of {path} is broken ({error}).") from error
+
+
+def _definition(marks: Marks, mime: str, others: Sequence[str], edited: bool) -> str:
+    """What a manifest says, as the library takes it."""
     agent = {"name": marks.tool, "version": marks.version}
     action: dict[str, Any] = {
-        "action": "c2pa.edited" if history else "c2pa.created",
+        "action": "c2pa.edited" if edited else "c2pa.created",
         "digitalSourceType": marks.source_type,
         "softwareAgent": agent,
         "description": "face swapped",
@@ -83,28 +144,24 @@ def sign(
     inputs = [{"role": role, "sha256": digest} for role, digest in marks.inputs]
     manifest = {
         "claim_generator_info": [agent],
-        "format": _MIME[kind],
+        "format": mime,
         "assertions": [
             {"label": "c2pa.actions.v2", "data": {"actions": [action]}},
             {"label": INPUTS, "data": {"inputs": inputs, "other_marks": list(others)}},
         ],
     }
-    signed = io.BytesIO()
-    try:
-        with c2pa.Context(_settings(c2pa)) as context:
-            builder = c2pa.Builder(json.dumps(manifest), context=context)
-            if history:
-                builder.set_intent(c2pa.C2paBuilderIntent.EDIT)
-                builder.add_ingredient({"relationship": "parentOf"}, _MIME[_kind(history)], io.BytesIO(history))
-            info = c2pa.C2paSignerInfo(credentials.algorithm.encode(), credentials.chain, credentials.key, None)
-            builder.sign(c2pa.Signer.from_info(info), _MIME[kind], io.BytesIO(content), signed)
-    except c2pa.C2paError as error:
-        if history:  # one that the library cannot take in; the result still gets a manifest of its own
-            return sign(path, marks, credentials, others)
-        raise UserError(
-            f"the C2PA manifest cannot be signed ({error}); check the certificate, or drop it with --no-c2pa-manifest."
-        ) from error
-    path.write_bytes(signed.getvalue())
+    return json.dumps(manifest)
+
+
+def _signer(c2pa: Any, credentials: Credentials) -> Any:
+    info = c2pa.C2paSignerInfo(credentials.algorithm.encode(), credentials.chain, credentials.key, None)
+    return c2pa.Signer.from_info(info)
+
+
+def _refused(error: Exception) -> UserError:
+    return UserError(
+        f"the C2PA manifest cannot be signed ({error}); check the certificate, or drop it with --no-c2pa-manifest."
+    )
 
 
 def has_manifest(path: str | Path) -> bool:

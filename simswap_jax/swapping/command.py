@@ -18,6 +18,8 @@ from simswap_jax.errors import UserError
 from simswap_jax.interop import model_folder
 from simswap_jax.swapping import c2pa_manifest, images
 from simswap_jax.swapping.certificates import EXTRA, Credentials, local_credentials, read_credentials
+from simswap_jax.swapping.film_command import add_film_options, check_film_options, is_film, said, swap_video
+from simswap_jax.swapping.film_writer import FORMATS as FILM_FORMATS
 from simswap_jax.swapping.invisible_mark import SMALLEST
 from simswap_jax.swapping.photo_options import add_options, check_options, face_in, redraw_photo, whom
 from simswap_jax.swapping.provenance import draw_label, marks_of_files
@@ -29,6 +31,7 @@ EXAMPLES = """\
 a photo:         simswap-jax swap --model M --source anna.jpg --target photo.jpg --output swapped.png
 all its faces:   … --faces all --source anna.jpg --target photo.jpg --output swapped.png
 one of them:     … --person ben.jpg --source anna.jpg --target photo.jpg --output swapped.png
+a video:         simswap-jax swap --model M --source anna.jpg --target film.mp4 --output swapped.mp4
 two of them:     … --person ben.jpg eve.jpg --source anna.jpg kim.jpg …   (Ben becomes Anna, Eve becomes Kim)
 aligned crops:   simswap-jax swap --aligned --model M --source anna.jpg --target ben.jpg --output swapped.png
 one person:      … --source anna1.jpg anna2.jpg --target ben.jpg --output swapped.png   (her pictures are averaged)
@@ -88,6 +91,8 @@ def main(arguments: Sequence[str]) -> int:
         done = swap_grid(job)
     elif options.target[0].is_dir():
         done = swap_folder(job)
+    elif is_film(options.target[0]):
+        done = swap_one_film(job)
     else:
         done = swap_pair(job)
     print(f"{done} {marks_sentence(options, job.carried)}")
@@ -132,6 +137,7 @@ def parser() -> argparse.ArgumentParser:
     add("--output", type=Path, required=True, metavar="PATH", help="picture, or folder where the target is a folder")
     add("--grid", action="store_true", help="every source on every target, as one sheet of faces")
     add_options(parse)
+    add_film_options(parse)
     add("--strength", type=float, default=1.0, help="from 0, the target's own identity, to 1, the source's (default 1)")
     add("--batch-size", type=int, default=BATCH_SIZE, help=f"faces at once (default {BATCH_SIZE})")
     add("--quality", type=int, default=95, help="of JPEG and WebP (default 95)")
@@ -156,6 +162,7 @@ def check_paths(options: argparse.Namespace) -> None:
     if not 1 <= options.quality <= 100:
         raise UserError(f"--quality is {options.quality}; it goes from 1 to 100.")
     check_options(options)
+    check_film_options(options)
     if options.grid:
         images.picture_format(options.output)
         return
@@ -166,7 +173,11 @@ def check_paths(options: argparse.Namespace) -> None:
         raise UserError(
             "a source folder goes with one target folder of equal file names, or with --grid; name pictures instead."
         )
+    if is_film(options.target[0]):
+        return
     if not folders:
+        if options.output.suffix.lower() in FILM_FORMATS:
+            raise UserError(f"{options.target[0]} is no video, so {options.output} cannot be one; name a picture.")
         images.picture_format(options.output)
         if options.output.is_dir():
             raise UserError(f"{options.output} is a folder; name the picture to write.")
@@ -200,6 +211,17 @@ def swap_pair(job: Job) -> str:
         result = redraw_photo(job.swapper, options, target, *whom(job.swapper, options, faces))
     write(job, options.output, result, sources, [target])
     return f"Swapped {chosen_faces(options)} into {options.output}."
+
+
+def swap_one_film(job: Job) -> str:
+    """Sources on one video → one video; returns what was done."""
+    options = job.arguments
+    faces = [read_face(job, path, "source") for path in options.source]
+    result = swap_video(job.swapper, options, faces, job.credentials)
+    job.carried.append(result.carried)
+    kept = images.MANIFEST in result.carried or options.no_c2pa_manifest or not c2pa_manifest.available()
+    none = "" if kept else " C2PA knows no Matroska files: there is no manifest in it."
+    return said(result, chosen_faces(options), options.output) + none
 
 
 def swap_folder(job: Job) -> str:

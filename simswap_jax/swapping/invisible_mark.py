@@ -22,7 +22,8 @@ import numpy as np
 THRESHOLD = 6.0  # of z; false findings ≤ 6.1e-8 a picture
 SMALLEST = 112  # pixels of the shorter side from which the mark is put in
 _KEY = 20_260_802  # the seed of the pattern; another key is another mark
-_SURE = 40.0  # z that is aimed for when marking, so that much can be lost
+SURE = 40.0  # z that is aimed for when marking, so that much can be lost
+FRAME_SURE = 120.0  # and in a frame of a video: what is new in each frame is what video codecs save on
 _STRONGEST = 41.5  # dB PSNR that marking does not go under (rounding to whole levels costs 0.1 more)
 _SPREAD = 1.5  # pixels of the grid that count as "around" a place
 _FLAT = 2.0  # levels of contrast that every place is taken to have
@@ -57,11 +58,12 @@ def carries_mark(shape: tuple[int, ...]) -> bool:
     return min(shape[:2]) >= SMALLEST
 
 
-def embed(picture: np.ndarray) -> np.ndarray:
+def embed(picture: np.ndarray, sure: float = SURE) -> np.ndarray:
     """A copy of a picture that carries the mark.
 
     Args:
       picture: uint8 RGB [H, W, 3].
+      sure: z that is aimed for; less where it would take more than 41.5 dB.
 
     Returns:
       uint8 RGB [H, W, 3], at least 41 dB PSNR from the input. Pictures whose shorter side is under ``SMALLEST``
@@ -79,7 +81,7 @@ def embed(picture: np.ndarray) -> np.ndarray:
     strongest = 255 * 10 ** (-_STRONGEST / 20) / size
     strength = strongest
     for _ in range(2):  # z is nearly proportional to the strength; once more for what "nearly" leaves
-        strength = min(strongest, strength * _SURE / max(_z(small + strength * pattern, band), 1.0))
+        strength = min(strongest, strength * sure / max(_z(small + strength * pattern, band), 1.0))
     change = cv2.resize(strength * pattern, (width, height), interpolation=cv2.INTER_CUBIC)
     marked = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, _ROWS):

@@ -99,8 +99,11 @@ def read_marks(path: str | Path) -> Marks | None:
             packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as a picture ({error}); give a PNG, JPEG or WebP.") from error
-    if not packet:
-        return None
+    return parse_packet(packet) if packet else None
+
+
+def parse_packet(packet: bytes | str) -> Marks | None:
+    """The marks in an XMP packet; None where it carries no digital source type, or is none."""
     text = packet.decode("utf-8", "replace") if isinstance(packet, bytes) else packet
     text = re.sub(r"<\?xpacket.*?\?>", "", text).strip("\x00 \n\r\t\ufeff")
     if "<!" in text:  # a DOCTYPE could define entities that expand without end; XMP has none

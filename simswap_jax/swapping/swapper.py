@@ -103,6 +103,14 @@ class FaceSwapper:
 
     @cached_property
     def _detector(self) -> Detector:
+        return self.new_detector()
+
+    def new_detector(self) -> Detector:
+        """A face detector for one more thread; each must have its own.
+
+        Raises:
+          UserError: its file is missing or is none.
+        """
         path = weights.find(self.detector_file, "finding faces in photos")
         try:
             return FaceDetector(path)
@@ -122,12 +130,16 @@ class FaceSwapper:
           UserError: there is none, the detector's file is missing, or the model was trained on rendered faces.
         """
         check_photo(photo, role)
+        self.check_takes_photos()
+        return whole_photos.find_faces(self._detector, photo, self.model.alignment, self.face_size)
+
+    def check_takes_photos(self) -> None:
+        """A UserError where the model was trained on rendered faces."""
         if self.model.alignment == "rendered":
             raise UserError(
                 "this model was trained on rendered faces and knows no photos; use one of aligned photos, or give "
                 "aligned crops and say so (aligned=True, --aligned)."
             )
-        return whole_photos.find_faces(self._detector, photo, self.model.alignment, self.face_size)
 
     def largest_face(self, photo: np.ndarray, role: str = "target") -> np.ndarray:
         """The largest face of a photo, aligned as the model wants it: uint8 RGB [face_size, face_size, 3]."""

@@ -1,0 +1,156 @@
+"""Which faces of following frames are one and the same, and where they are without the detector's trembling.
+
+A track is a run of sightings of one face. It ends where the film is cut, where the face is not seen for `GAP`
+frames, and where two faces come so near to each other that either could be meant: what follows is a new track, and who
+it is must be found out anew. So a track never turns into somebody else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from simswap_jax.faces.detection import Face
+
+GAP = 8  # frames from one sighting of a face to the next, at most
+REACH = 0.4  # how far a face may lie from where it was expected, in units of its size
+GROWTH = 1.6  # by which a face may be larger or smaller than it was
+WINDOW = 2.0  # frames, standard deviation of the smoothing window: white noise keeps 0.38 of its size
+HOLD = 0.04  # of a face's size: smoothing moves no landmark farther, so that quick turns are not dragged behind
+
+
+@dataclass(frozen=True)
+class _Live:
+    """The last that is known of a track: its number, landmarks [5, 2], their speed [2] in pixels a second."""
+
+    number: int
+    landmarks: np.ndarray
+    speed: np.ndarray
+    size: float
+    time: float
+    frame: int
+    doubtful: bool = False
+
+    def distance(self, face: Face, time: float) -> float:
+        """Mean distance of the landmarks from where they are expected, in units of the smaller face's size."""
+        size = size_of(face)
+        if not 1 / GROWTH <= size / self.size <= GROWTH:
+            return np.inf
+        expected = self.landmarks + self.speed * (time - self.time)
+        return float(np.linalg.norm(expected - face.landmarks, axis=1).mean()) / min(size, self.size)
+
+
+class Tracker:
+    """Numbers the faces of a film, frame by frame; a function of what it was given, so that it can be replayed."""
+
+    def __init__(self) -> None:
+        self._live: list[_Live] = []
+        self._frame = -1
+        self._count = 0
+
+    def update(self, time: float, faces: Sequence[Face], cut: bool = False) -> list[int]:
+        """Take in the next frame.
+
+        Args:
+          time: of the frame, in seconds; later than the last.
+          faces: what the detector found in it.
+          cut: the frame shows another scene than the last.
+
+        Returns:
+          The number of the track of each face; a number that was not given before is a new track.
+        """
+        self._frame += 1
+        live = [] if cut else [one for one in self._live if self._frame - one.frame <= GAP]
+        distances = np.array([[one.distance(face, time) for face in faces] for one in live]).reshape(
+            len(live), len(faces)
+        )
+        near = distances < REACH
+        matched = nearest_first(distances, REACH)
+        numbers, following = [], []
+        for j, face in enumerate(faces):
+            i = matched.get(j)
+            if i is None:
+                numbers.append(self._new())
+                following.append(_Live(numbers[-1], face.landmarks, np.zeros(2), size_of(face), time, self._frame))
+                continue
+            old = live[i]
+            doubtful = bool(near[i].sum() > 1 or near[:, j].sum() > 1)
+            numbers.append(old.number if doubtful == old.doubtful else self._new())
+            moved = (face.landmarks - old.landmarks).mean(axis=0) / max(time - old.time, 1e-6)
+            # Half of the new speed: one trembling sighting does not throw the next expectation off.
+            speed = 0.5 * old.speed + 0.5 * moved
+            following.append(
+                _Live(numbers[-1], face.landmarks, speed, size_of(face), time, self._frame, doubtful),
+            )
+        taken = set(matched.values())
+        # A missed face is expected to slow down: it is likelier hidden or turned away than on its way on.
+        missed = [replace(one, speed=0.7 * one.speed) for i, one in enumerate(live) if i not in taken]
+        self._live = following + missed
+        return numbers
+
+    def _new(self) -> int:
+        self._count += 1
+        return self._count - 1
+
+
+def nearest_first(distances: np.ndarray, limit: float) -> dict[int, int]:
+    """One-to-one pairs of rows and columns [N, M], the nearest first, all under ``limit``: column → row."""
+    left: np.ndarray = np.array(distances, np.float64)
+    pairs: dict[int, int] = {}
+    while left.size and left.min() < limit:
+        row, column = divmod(int(np.argmin(left)), left.shape[1])
+        pairs[column] = row
+        left[row, :] = left[:, column] = np.inf
+    return pairs
+
+
+def size_of(face: Face) -> float:
+    """Side of the square of the same area as a face's box, in pixels; at least 1."""
+    return max(1.0, float(np.sqrt(abs(face.area))))
+
+
+def steadied(
+    frames: np.ndarray, times: np.ndarray, sighted: np.ndarray, landmarks: np.ndarray, size: float
+) -> np.ndarray:
+    """Landmarks of a track in each of its frames: smoothed, and filled in where the detector missed the face.
+
+    At each frame a straight line in time is fitted to the sightings around it, weighted by a Gaussian of `WINDOW`
+    frames: steady movement is not dragged behind, and neither end of a track is pulled inwards.
+
+    Args:
+      frames: int [F], the frames from the first sighting to the last.
+      times: float [F], theirs, in seconds.
+      sighted: bool [F], whether the face was seen there; the first and the last are true.
+      landmarks: float [F, 5, 2]; what stands where the face was not seen does not matter.
+      size: of the face, in pixels; sightings are moved by no more than `HOLD` of it.
+
+    Returns:
+      float64 [F, 5, 2].
+    """
+    seen = np.flatnonzero(sighted)
+    steady = np.empty((len(frames), 5, 2))
+    for i in range(len(frames)):
+        low = max(0, int(np.searchsorted(frames[seen], frames[i] - 4 * WINDOW)) - 1)
+        near = seen[low : int(np.searchsorted(frames[seen], frames[i] + 4 * WINDOW, "right")) + 1]
+        weight = np.exp(-0.5 * ((frames[near] - frames[i]) / WINDOW) ** 2) + 1e-12
+        weight /= weight.sum()
+        points, when = landmarks[near], times[near] - times[i]
+        middle, moment = np.tensordot(weight, points, 1), float(weight @ when)
+        spread = float(weight @ (when - moment) ** 2)
+        slope = np.tensordot(weight * (when - moment), points, 1) / spread if spread > 1e-12 else np.zeros((5, 2))
+        steady[i] = middle - moment * slope
+        if sighted[i]:
+            steady[i] = landmarks[i] + _shortened(steady[i] - landmarks[i], HOLD * size)
+    return steady
+
+
+def _shortened(moves: np.ndarray, longest: float) -> np.ndarray:
+    """Vectors [5, 2], none longer than ``longest``."""
+    length = np.linalg.norm(moves, axis=1, keepdims=True)
+    return moves * np.minimum(1.0, longest / np.maximum(length, 1e-12))
+
+
+def majority(values: np.ndarray, reach: int = 4) -> np.ndarray:
+    """What most of the values within ``reach`` of each say: bool [F] → bool [F]; a tie goes to true."""
+    padded = np.pad(values.astype(np.float64), reach, mode="edge")
+    return np.convolve(padded, np.full(2 * reach + 1, 1.0 / (2 * reach + 1)), "valid") > 0.5 - 1e-9
