@@ -1,6 +1,7 @@
 """Small video files made and read with PyAV, and a detector that finds coloured squares in them."""
 
 from fractions import Fraction
+from itertools import chain, count
 from pathlib import Path
 
 import av
@@ -22,17 +23,18 @@ def scene(*squares, shape=(128, 192)):
     return picture
 
 
-def two(count=30):
+def two(frames=30):
     """A red and a green square, both moving a little."""
-    return [scene((RED, 16 + i % 8, 40), (GREEN, 120, 30 + i % 8)) for i in range(count)]
+    return [scene((RED, 16 + i % 8, 40), (GREEN, 120, 30 + i % 8)) for i in range(frames)]
 
 
 def write_clip(path, pictures, times=None, rotation=0, tone=True, crf=10, subtitles=None):
     """A clip of these pictures, shown at ``times`` (in 600ths of a second; 25 a second if None), with a tone."""
-    times = times or [24 * i for i in range(len(pictures))]
+    pictures = iter(pictures)
+    first = next(pictures)
     with av.open(str(path), "w") as out:
         video = out.add_stream("libx264", rate=25, options={"crf": str(crf), "preset": "veryfast"})
-        height, width = pictures[0].shape[:2]
+        height, width = first.shape[:2]
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         video.codec_context.time_base = video.time_base = BASE
         if rotation:
@@ -45,13 +47,13 @@ def write_clip(path, pictures, times=None, rotation=0, tone=True, crf=10, subtit
                     if packet.size:
                         packet.stream = copy
                         out.mux(packet)
-        for picture, pts in zip(pictures, times):
+        for picture, pts in zip(chain([first], pictures), times or count(0, 24)):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             frame.pts, frame.time_base = pts, BASE
             out.mux(video.encode(frame))
         out.mux(video.encode())
         if audio is not None:
-            write_tone(out, audio, max(1, round(times[-1] * float(BASE) * 16000)))
+            write_tone(out, audio, max(1, round(pts * float(BASE) * 16000)))
     return Path(path)
 
 

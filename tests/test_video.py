@@ -1,5 +1,6 @@
 """Films: all but the faces stays, who is meant is swapped throughout, stops and mistakes leave nothing broken."""
 
+import errno
 import random
 from contextlib import suppress
 from dataclasses import replace
@@ -19,7 +20,7 @@ from simswap_jax.interop import model_folder
 from simswap_jax.swapping import c2pa_manifest, film_look, film_parts, images, video
 from simswap_jax.swapping import swapper as module
 from simswap_jax.swapping.film_marks import has_manifest, read_film_marks
-from simswap_jax.swapping.films import open_film
+from simswap_jax.swapping.films import open_film, reading
 from simswap_jax.swapping.invisible_mark import FRAME_SURE, THRESHOLD, detect_frames, embed
 from simswap_jax.swapping.provenance import Marks
 from simswap_jax.swapping.video import FilmMarks, swap_film
@@ -345,6 +346,19 @@ def refused(run, tmp_path, capsys, words, expected):
     assert expected in sentence
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_full_disk_is_not_blamed_on_the_film(swapper, tmp_path, monkeypatch):
+    source = write_clip(tmp_path / "a.mp4", two(6))
+
+    def full(*_):
+        with reading(source):
+            raise av.error.OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(video, "assemble", full)
+    with pytest.raises(UserError, match=r"b\.mp4 cannot be written \(No space left on device\)"):
+        swap(swapper, source, tmp_path / "b.mp4")
+    assert nothing_but(tmp_path, "a.mp4")
 
 
 def mutated(data, seed):

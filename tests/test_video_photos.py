@@ -88,9 +88,9 @@ def pictures_of(path):
 
 @pytest.mark.slow
 def test_a_1080p_film_keeps_everything_and_takes_no_more_memory_when_longer(outside, folder, tmp_path):
-    short = write_clip(tmp_path / "short.mp4", list(pan(outside, 60)))
+    short = write_clip(tmp_path / "short.mp4", pan(outside, 60))
     done = finish(start(outside, folder, short, tmp_path / "a.mp4"))
-    long = write_clip(tmp_path / "long.mp4", list(pan(outside, 240)))
+    long = write_clip(tmp_path / "long.mp4", pan(outside, 240))
     longer = finish(start(outside, folder, long, tmp_path / "b.mp4"))
     assert (done["frames"], longer["frames"]) == (60, 240)
     assert done["faces"] >= 110
@@ -112,7 +112,7 @@ def read_sound(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_run_goes_on_to_the_same_film(outside, folder, tmp_path, how):
-    source = write_clip(tmp_path / "source.mp4", list(pan(outside, 90, size=(640, 360))))
+    source = write_clip(tmp_path / "source.mp4", pan(outside, 90, size=(640, 360)))
     finish(start(outside, folder, source, tmp_path / "whole.mp4"))
     parts = tmp_path / ".b.mp4.parts"
     process = start(outside, folder, source, tmp_path / "b.mp4")
@@ -138,7 +138,7 @@ def test_a_killed_run_goes_on_to_the_same_film(outside, folder, tmp_path, how):
 
 @pytest.mark.slow
 def test_a_still_face_trembles_less_than_half_as_much(outside, tmp_path):
-    clip = write_clip(tmp_path / "still.mp4", list(pan(outside, 40, still=True, noise=4.0)), crf=20)
+    clip = write_clip(tmp_path / "still.mp4", pan(outside, 40, still=True, noise=4.0), crf=20)
     detector, tracker, tracks = FaceDetector(outside("face_detection_yunet.onnx")), Tracker(), {}
     for i, (when, picture) in enumerate(islice(pictures_of(clip), 40)):
         faces = detector.detect(picture)

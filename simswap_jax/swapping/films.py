@@ -1,5 +1,6 @@
 """Video files read: the picture stream frame by frame, upright; what else is in them; and sentences for broken ones."""
 
+import errno
 import math
 import struct
 from collections.abc import Generator, Iterator
@@ -17,6 +18,7 @@ SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".
 MOST_PIXELS = 8192 * 8192  # of a frame
 EXTRA = "pip install 'simswap-jax[video]'"
 _BT709, _BT601, _UNKNOWN = 1, 5, 2  # FFmpeg's numbers of the ways colours are written
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _ISO = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"moof", b"uuid", b"sidx", b"pnot"}
 
 
@@ -162,6 +164,10 @@ def reading(path: Path) -> Iterator[Any]:
             yield container
     except UserError:
         raise
+    except OSError as error:
+        if error.errno in _FULL:  # of what is written meanwhile, not of what is read
+            raise
+        raise UserError(f"{path} cannot be read as a video ({error.strerror}); give a whole one.") from error
     except (av.FFmpegError, ValueError, ArithmeticError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UserError(f"{path} cannot be read as a video ({reason}); give a whole one, such as an .mp4.") from error
