@@ -117,9 +117,23 @@ def test_the_whole_verb(model, people, tmp_path, capsys):
     assert (tmp_path / "again/metrics.json").read_bytes() == (out / "metrics.json").read_bytes()
 
 
-def test_a_killed_evaluation_goes_on(model, people, tmp_path, monkeypatch, capsys):
+def test_a_killed_evaluation_goes_on(people, tmp_path, monkeypatch, capsys):
     judge = onnx_judge(tmp_path / "judge.onnx")
-    words = ["--model", model, "--data", people, "--judge", judge, "--held-out-fraction", 1, "--pairs", 12]
+    (tmp_path / "theirs").mkdir()
+    for number, face in enumerate(faces(12, 32)):
+        Image.fromarray(face).save(tmp_path / f"theirs/{number:05d}.png")
+    words = [
+        "--results",
+        f"Theirs={tmp_path / 'theirs'}",
+        "--data",
+        people,
+        "--judge",
+        judge,
+        "--held-out-fraction",
+        1,
+        "--pairs",
+        12,
+    ]
     words += ["--far", 0.05]
     monkeypatch.setattr(trial, "CHUNK", 4)
     assert evaluate(*words, "--output", tmp_path / "whole") == 0

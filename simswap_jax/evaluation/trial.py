@@ -12,7 +12,7 @@ from simswap_jax.errors import UserError
 from simswap_jax.evaluation import reconstruction, regions
 from simswap_jax.evaluation.judges import embed_files
 from simswap_jax.evaluation.protocol import Protocol
-from simswap_jax.evaluation.rows import SOURCE, TARGET, Chunk, Row
+from simswap_jax.evaluation.rows import SOURCE, Chunk, Row
 from simswap_jax.evaluation.sight import Judges, Sight
 from simswap_jax.evaluation.work import Work
 
@@ -203,6 +203,3 @@ def _compared(what: str, pictures: np.ndarray, wanted: np.ndarray) -> dict[str, 
         f"{what}_psnr": reconstruction.psnr(pictures, wanted),
         f"{what}_ssim": reconstruction.ssim(pictures, wanted),
     }
-
-
-__all__ = ["SOURCE", "TARGET", "Album", "Scene", "judge_everybody", "judge_rows", "look_at_people", "pictures_of"]

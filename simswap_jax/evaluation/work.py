@@ -26,7 +26,6 @@ class Work:
           say: is told when there is something to go on from.
         """
         self.folder = folder / FOLDER
-        self.done = 0
         text = json.dumps(about, indent=1, sort_keys=True) + "\n"
         mine = self.folder / "about.json"
         if mine.is_file() and mine.read_text(encoding="utf-8") == text:
@@ -47,7 +46,6 @@ class Work:
         arrays = make()
         with whole_file(path) as temporary, temporary.open("wb") as fresh:
             np.savez(fresh, **arrays)  # type: ignore[arg-type]  # its stub takes the names for allow_pickle
-        self.done += 1
         return arrays
 
     def clear(self) -> None:
