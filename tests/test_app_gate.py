@@ -195,8 +195,13 @@ def test_files_go_when_they_are_not_used(tmp_path, monkeypatch):
     assert not folder.exists()
     assert sessions.find(first) is None
     assert sessions.find(second)
+    with sessions.working(sessions.find(second)):  # a long job
+        monkeypatch.setattr(module.time, "monotonic", lambda: now + 1000)
+        assert sessions.sweep() == 0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now + 1090)
+    assert sessions.sweep() == 0  # it was used until the job ended
     sessions.begin()  # one more than there may be: the quietest goes
-    monkeypatch.setattr(module.time, "monotonic", lambda: now + 130)
+    monkeypatch.setattr(module.time, "monotonic", lambda: now + 1095)
     sessions.begin()
     assert sessions.find(second) is None
     sessions.close()

@@ -128,7 +128,8 @@ class Answers:
             raise UserError("These pictures are not here any more; add them again.")
         output = session.place(f"swapped{output_suffix(tab.target.path, wanted)}")
         marks = Marks(*(text not in dropped for text in DROPS.values()))
-        carried = self.studio.swap(tab.sources, tab.target, output, marks, manner, say)
+        with self.sessions.working(session):
+            carried = self.studio.swap(tab.sources, tab.target, output, marks, manner, say)
         before = session.place("before.jpg")
         write_picture(before, read(tab.target.path), quality=92)
         flags = argparse.Namespace(**{name: text in dropped for name, text in DROPS.items()})

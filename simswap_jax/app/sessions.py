@@ -5,6 +5,8 @@ import secrets
 import shutil
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from simswap_jax.errors import UserError
 
 LIFETIME = 3600.0  # seconds without a request after which a browser's files go
 MOST = 64  # browsers at once; one more takes the place of the one that was quiet the longest
-QUOTA = 300_000_000  # bytes that one browser may keep here
+QUOTA = 1_000_000_000  # bytes that one browser may keep here
 LONGEST_NAME = 80  # characters of an uploaded file's name that are kept
 
 
@@ -23,10 +25,12 @@ class Session:
     Attributes:
       folder: everything it uploaded and was given; its name is a secret of its own, not the cookie.
       used: when the last request came, by ``time.monotonic``.
+      busy: how many jobs work on its files; until they end the folder stays.
     """
 
     folder: Path
     used: float
+    busy: int = 0
 
     def owns(self, path: str | Path) -> bool:
         """Whether a path, followed through links and "..", lies in this folder."""
@@ -64,14 +68,15 @@ class Sessions:
 
     def begin(self) -> str:
         """A new session; returns the secret by which its browser is known."""
-        token = secrets.token_urlsafe(32)
+        new = secrets.token_urlsafe(32)
         folder = self.root / secrets.token_urlsafe(16)
         folder.mkdir(mode=0o700)
         with self._lock:
-            self._open[token] = Session(folder, time.monotonic())
-            too_many = sorted(self._open, key=lambda each: self._open[each].used)[: -self._most]
+            self._open[new] = Session(folder, time.monotonic())
+            quiet = sorted((each.used, token) for token, each in self._open.items() if not each.busy)
+            too_many = [token for _, token in quiet[: max(0, len(self._open) - self._most)]]
         self._end(too_many)
-        return token
+        return new
 
     def find(self, token: str | None) -> Session | None:
         """The session of a browser that shows its secret; None for a wrong one, or one that has ended."""
@@ -81,6 +86,18 @@ class Sessions:
                 session.used = time.monotonic()
             return session
 
+    @contextmanager
+    def working(self, session: Session) -> Iterator[None]:
+        """While a job, which may take longer than a session is kept, works on a session's files."""
+        with self._lock:
+            session.busy += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                session.busy -= 1
+                session.used = time.monotonic()
+
     def readable(self, session: Session | None, path: str | Path) -> bool:
         """Whether a browser may read a file: its own, and the examples."""
         return within(path, self.examples) or (session is not None and session.owns(path))
@@ -89,7 +106,7 @@ class Sessions:
         """End the sessions that were not used for long; returns how many."""
         with self._lock:
             oldest = time.monotonic() - self._lifetime
-            ended = [token for token, session in self._open.items() if session.used < oldest]
+            ended = [token for token, session in self._open.items() if session.used < oldest and not session.busy]
         self._end(ended)
         return len(ended)
 
