@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 from small_model import write_small_model
@@ -20,6 +21,8 @@ from small_model import write_small_model
 from simswap_jax.app.examples import example_faces
 from simswap_jax.data.pictures import encode_png
 from simswap_jax.interop import model_folder
+from simswap_jax.swapping.film_marks import read_film_marks
+from simswap_jax.swapping.films import open_film
 from simswap_jax.swapping.provenance import read_marks
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
@@ -177,6 +180,33 @@ def test_uploads_and_their_mistakes(visit, tmp_path, drawn):
     page.wait_for_selector("#said:has-text('Marked as synthetic')")
     with Image.open(saved(page, tmp_path)) as result:
         assert result.size == (320, 320)
+
+
+def test_a_film(visit, drawn, tmp_path):
+    pytest.importorskip("av", reason="the extra 'video' is not installed")
+    from clips import write_clip
+
+    with Image.open(drawn / "target.png") as face:
+        frames = [np.asarray(face)[i : 312 + i, i : 312 + i] for i in range(8)]
+    write_clip(tmp_path / "film.mp4", frames)
+    (tmp_path / "broken.mp4").write_bytes((tmp_path / "film.mp4").read_bytes()[:3000])
+    page = visit()
+    page.locator("#source-examples button").nth(1).click()
+    page.wait_for_selector("#source-said:has-text('an example face')")
+    page.set_input_files("#target input[type=file]", tmp_path / "broken.mp4")
+    sentence(page, "Target: broken.mp4 is cut off")
+    page.locator("#target button[aria-label='Clear']").click()
+    page.wait_for_selector("#target input[type=file]", state="attached")
+    page.set_input_files("#target input[type=file]", tmp_path / "film.mp4")
+    page.wait_for_selector("#faces-said:has-text('1 face found')")
+    page.check("#agreed input")
+    page.click("#swap")
+    page.wait_for_selector("#said:has-text('Marked as synthetic by a visible label')", timeout=120_000)
+    page.wait_for_selector("#film video", state="attached")
+    path = saved(page, tmp_path)
+    assert path.name == "swapped.mp4"
+    assert read_film_marks(path) is not None
+    assert len(list(open_film(path).frames())) == 8
 
 
 def test_two_users_and_the_disk(server, visit, drawn, tmp_path):

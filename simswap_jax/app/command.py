@@ -22,7 +22,7 @@ from simswap_jax.swapping.swapper import FaceSwapper
 
 EXTRA = "pip install 'simswap-jax[app]'"
 HOST, PORT = "127.0.0.1", 7860
-MEGABYTES = 30  # of one upload
+MEGABYTES = 200  # of one upload
 SWEEP = 60.0  # seconds between looks for files that were not used for long
 
 EXAMPLES = """\

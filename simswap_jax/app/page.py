@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from simswap_jax.app.examples import draw_examples
-from simswap_jax.app.gate import COOKIE, EXPIRED
+from simswap_jax.app.gate import COOKIE, EXPIRED, FILE
 from simswap_jax.app.sessions import Session, Sessions
-from simswap_jax.app.studio import FORMATS, Manner, Marks, Studio, Target, output_suffix, read, shown
+from simswap_jax.app.studio import FORMATS, Manner, Marks, Studio, Target, output_suffix, read, shown, still_of
 from simswap_jax.errors import UserError
 from simswap_jax.swapping import c2pa_manifest
 from simswap_jax.swapping.certificates import EXTRA
@@ -31,7 +32,7 @@ AGREE = "The people in these pictures agreed to this, or are drawn."
 NO_CONSENT = "Please confirm first that the people in the pictures agreed; the box is above the button."
 UNEXPECTED = "Something went wrong inside the program; the terminal that it was started from says what."
 SECONDS = 20  # that a sentence about a mistake stays, unless it is closed
-VIDEOS = "Photos only: videos are not swapped here."
+NOT_PLAYED = "This browser cannot play it; download it."
 KEEPS = {"mouth": "its mouth", "hair": "its hairline", "front": "glasses and what else is in front"}
 BLENDINGS = {"feather": "soft edge", "poisson": "by gradients"}
 # What a box drops, as `swap`'s flags are named.
@@ -117,8 +118,8 @@ class Answers:
         agreed: bool,
         say: Callable[[float, str], None],
         request: Any,
-    ) -> tuple[tuple[str, str], str, str]:
-        """Swap; returns the two pictures to compare, the file to download, and what to say of its marks."""
+    ) -> tuple[tuple[str, str], str, str, str]:
+        """Swap; returns the two pictures to compare, the file to download, what to say of its marks, and a player."""
         session = self.session(request)
         if tab.target is None:
             raise UserError("There is no target photo yet; add one, or click on an example.")
@@ -131,9 +132,14 @@ class Answers:
         with self.sessions.working(session):
             carried = self.studio.swap(tab.sources, tab.target, output, marks, manner, say)
         before = session.place("before.jpg")
-        write_picture(before, read(tab.target.path), quality=92)
+        write_picture(before, read(tab.target.still), quality=92)
+        after = output
+        if tab.target.frame is not None:
+            after = session.place("after.jpg")
+            write_picture(after, still_of(output, tab.target.frame), quality=92)
         flags = argparse.Namespace(**{name: text in dropped for name, text in DROPS.items()})
-        return (str(before), str(output)), str(output), marks_sentence(flags, [carried])
+        plays = player(output) if tab.target.frame is not None else ""
+        return (str(before), str(after)), str(output), marks_sentence(flags, [carried]), plays
 
     def _show(self, target: Target | None, request: Any) -> str | None:
         if target is None:
@@ -164,6 +170,12 @@ def said_of_faces(target: Target | None, studio: Studio) -> str:
     numbers = [str(i + 1) for i in sorted(target.chosen)]
     chosen = f"chosen: {', '.join(numbers)}" if numbers else "none chosen"
     return f"{found}, {chosen}. Click on a face to choose it or not."
+
+
+def player(film: Path) -> str:
+    """HTML that plays a film of this browser's folder."""
+    address = quote(f"{FILE}{film}", safe="/=_-.")
+    return f'<video controls preload="auto" style="width: 100%" src="{address}">{NOT_PLAYED}</video>'
 
 
 def build(studio: Studio, sessions: Sessions, megabytes: int) -> Any:
@@ -237,8 +249,8 @@ def build(studio: Studio, sessions: Sessions, megabytes: int) -> Any:
             tuple(name for name, text in KEEPS.items() if text in kept),
             next(name for name, text in BLENDINGS.items() if text == blending),
         )
-        two, file, sentence = answers.swap(tab, manner, dropped, wanted, agreed, say, request)
-        return two, gr.DownloadButton(value=file, interactive=True), sentence
+        two, file, sentence, plays = answers.swap(tab, manner, dropped, wanted, agreed, say, request)
+        return two, gr.DownloadButton(value=file, interactive=True), sentence, gr.HTML(plays, visible=bool(plays))
 
     with gr.Blocks(title="SimSwap in JAX", analytics_enabled=False) as page:
         tab = gr.State(Tab())
@@ -259,18 +271,24 @@ def build(studio: Studio, sessions: Sessions, megabytes: int) -> Any:
                 source_gallery = gallery(gr, answers.source_examples, "source-examples")
                 source_said = gr.Markdown(elem_id="source-said")
             with gr.Column():
-                gr.Markdown("### 2. Target: the photo to change")
+                gr.Markdown("### 2. Target: what is to be changed")
                 target_file = gr.File(
-                    label=f"A photo (up to {megabytes} MB)" if studio.whole_photos else "A square, aligned face",
-                    file_types=pictures,
+                    label=f"A photo or video (up to {megabytes} MB)"
+                    if studio.whole_photos
+                    else "A square, aligned face",
+                    file_types=[*pictures, *(["video"] if studio.whole_photos else [])],
                     type="filepath",
                     height=140,
                     elem_id="target",
                 )
-                gr.Markdown(f"{VIDEOS} Or an example:")
+                gr.Markdown("Or an example:")
                 target_gallery = gallery(gr, answers.target_examples, "target-examples")
         faces = gr.Image(
-            label="Click on the faces to swap", type="filepath", interactive=False, buttons=[], elem_id="faces"
+            label="Click on the faces to swap (of a video: a frame)",
+            type="filepath",
+            interactive=False,
+            buttons=[],
+            elem_id="faces",
         )
         faces_said = gr.Markdown(elem_id="faces-said")
         gr.Markdown("### 3. How")
@@ -304,6 +322,7 @@ def build(studio: Studio, sessions: Sessions, megabytes: int) -> Any:
         compared = gr.ImageSlider(
             label="Before and after: move the line", type="filepath", interactive=False, buttons=[], elem_id="compared"
         )
+        film = gr.HTML(visible=False, elem_id="film")
         said = gr.Markdown(elem_id="said")
         download = gr.DownloadButton("Download the result", interactive=False, elem_id="download")
 
@@ -317,10 +336,11 @@ def build(studio: Studio, sessions: Sessions, megabytes: int) -> Any:
         button.click(
             swap_clicked,
             [tab, strength, match_colour, kept, blending, dropped, wanted, agreed],
-            [compared, download, said],
+            [compared, download, said, film],
             show_progress_on=[compared],
+            concurrency_limit=1,
         )
-    page.queue(max_size=32, default_concurrency_limit=2)
+    page.queue(max_size=32, default_concurrency_limit=4)
     return page
 
 
@@ -330,6 +350,7 @@ def gallery(gr: Any, files: Sequence[Path], name: str) -> Any:
         [str(path) for path in files],
         show_label=False,
         columns=6,
+        height=125,
         object_fit="cover",
         allow_preview=False,
         interactive=False,
@@ -340,7 +361,6 @@ def gallery(gr: Any, files: Sequence[Path], name: str) -> Any:
 
 STYLE = """\
 .gallery-container .grid-container { grid-template-columns: repeat(6, minmax(0, 1fr)) !important; }
-.gallery-container .thumbnail-lg { aspect-ratio: 1; }
 """
 
 

@@ -1,23 +1,30 @@
-"""What the page does, without the page: find the faces of a photo, take a click, swap, write the marked result."""
+"""What the page does, without the page: find the faces of a photo or film, take a click, swap, write it marked."""
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from simswap_jax.data.pictures import read_picture
+from simswap_jax.data.pictures import encode_png, read_picture
 from simswap_jax.errors import UserError
 from simswap_jax.swapping import images
+from simswap_jax.swapping.film_command import is_film
+from simswap_jax.swapping.films import open_film
 from simswap_jax.swapping.photos import BLENDS, FoundFace, put_back
 from simswap_jax.swapping.provenance import marks_of_files
 from simswap_jax.swapping.swapper import FaceSwapper, check_face
+from simswap_jax.swapping.video import FilmMarks, swap_film
 
 LARGEST = 40_000_000  # pixels of a photo
 SHOWN = 1024  # pixels of the longer side of what is shown to be clicked on
 FORMATS = ("as the photo", "PNG", "JPEG", "WebP")
+FIRST_FRAMES = 250  # of a film among which one with a face is looked for, every
+EVERY = 10  # frames
 CHOSEN, OTHER = (60, 200, 90), (235, 235, 235)  # colours of the frames around faces
 
 Say = Callable[[float, str], None]  # how far (0 to 1), and what is done now
@@ -25,19 +32,23 @@ Say = Callable[[float, str], None]  # how far (0 to 1), and what is done now
 
 @dataclass(frozen=True)
 class Target:
-    """A photo whose faces are found.
+    """A photo, or a frame of a film, whose faces are found.
 
     Attributes:
       path: its file.
       size: width and height in pixels.
       faces: found in it; empty where the whole picture is one aligned face.
       chosen: indices of the faces that are to be swapped.
+      still: the picture that is shown: the photo, or a frame of the film in a file of its own.
+      frame: of a film, which frame that is; None for a photo.
     """
 
     path: Path
     size: tuple[int, int]
     faces: tuple[FoundFace, ...]
     chosen: frozenset[int]
+    still: Path
+    frame: int | None = None
 
     @property
     def scale(self) -> float:
@@ -51,7 +62,7 @@ class Target:
         if not hit:
             return self
         face = min(hit, key=lambda i: self.faces[i].face.area)
-        return Target(self.path, self.size, self.faces, self.chosen ^ {face})
+        return replace(self, chosen=self.chosen ^ {face})
 
 
 @dataclass(frozen=True)
@@ -83,20 +94,36 @@ class Studio:
         self.whole_photos = swapper.model.alignment != "rendered"
 
     def look(self, path: Path) -> Target:
-        """Find the faces of a photo; the largest is chosen.
+        """Find the faces of a photo, or of one of a film's first frames; the largest is chosen.
 
         Raises:
-          UserError: it is no picture, too large, or shows no face that can be swapped.
+          UserError: it is neither, too large, or shows no face that can be swapped.
         """
+        if is_film(path):
+            return self._look_at_film(path)
         picture = read(path)
         height, width = picture.shape[:2]
         if not self.whole_photos:
             check_face(picture, "target")
-            return Target(path, (width, height), (), frozenset())
+            return Target(path, (width, height), (), frozenset(), path)
         with self._turn:
             faces = self._swapper.find_faces(picture)
-        largest = max(range(len(faces)), key=lambda i: faces[i].face.area)
-        return Target(path, (width, height), tuple(faces), frozenset([largest]))
+        return Target(path, (width, height), tuple(faces), largest(faces), path)
+
+    def _look_at_film(self, path: Path) -> Target:
+        self._swapper.check_takes_photos()
+        with calling_by_name(path):
+            film = open_film(path)
+            with closing(film.frames()) as frames:
+                for frame in islice(frames, 0, FIRST_FRAMES, EVERY):
+                    picture = film.upright(frame.image)
+                    with suppress(UserError), self._turn:  # no face in this one
+                        faces = self._swapper.find_faces(picture)
+                        still = path.with_name("frame.png")
+                        still.write_bytes(encode_png(picture))
+                        height, width = picture.shape[:2]
+                        return Target(path, (width, height), tuple(faces), largest(faces), still, frame.index)
+        raise UserError(f"no face was found at the beginning of {path.name}; cut it so that it begins with one.")
 
     def identity(self, sources: Sequence[Path]) -> np.ndarray:
         """The identity vector [D] of one person, out of their pictures."""
@@ -127,6 +154,8 @@ class Studio:
             raise UserError("No face is chosen; click on one in the photo.")
         say(0.05, "Reading the source")
         vector = self.identity(sources)
+        if target.frame is not None:
+            return self._swap_film(sources, target, vector, output, marks, manner, say)
         photo = read(target.path)
         say(0.3, "Drawing (the first time takes longer)")
         with self._turn:
@@ -157,13 +186,62 @@ class Studio:
             parent=target.path,
         )
 
+    def _swap_film(
+        self,
+        sources: Sequence[Path],
+        target: Target,
+        vector: np.ndarray,
+        output: Path,
+        marks: Marks,
+        manner: Manner,
+        say: Say,
+    ) -> tuple[str, ...]:
+        """Everybody who is chosen in the shown frame is followed through the film."""
+        still = read(target.still)
+        people = self._swapper.identity_vectors([target.faces[i].crop(still) for i in sorted(target.chosen)])
+        with calling_by_name(target.path):
+            result = swap_film(
+                self._swapper,
+                target.path,
+                output,
+                None,
+                [(person, vector) for person in people],
+                marks=marks_of_files(sources, [target.path]),
+                strength=manner.strength,
+                match_colour=manner.match_colour,
+                keep=manner.keep,
+                blend=manner.blend,
+                film_marks=FilmMarks(marks.visible_label, marks.metadata, marks.c2pa, marks.invisible_mark),
+                sink=lambda line: say(0.5, line),
+            )
+        return result.carried
+
+
+def still_of(film: Path, number: int) -> np.ndarray:
+    """A frame of a film, uint8 RGB [H, W, 3]."""
+    opened = open_film(film)
+    with closing(opened.frames()) as frames:
+        return opened.upright(next(islice(frames, number, None)).image)
+
+
+def largest(faces: Sequence[FoundFace]) -> frozenset[int]:
+    """The one face that is chosen at first."""
+    return frozenset([max(range(len(faces)), key=lambda i: faces[i].face.area)])
+
+
+@contextmanager
+def calling_by_name(path: Path) -> Iterator[None]:
+    """In a UserError a file is called by its name, without the folder it lies in here."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).replace(str(path), path.name)) from error
+
 
 def read(path: Path) -> np.ndarray:
     """A picture file as uint8 RGB, or a UserError that calls it by its name, without the folder it lies in here."""
-    try:
+    with calling_by_name(path):
         picture = read_picture(path)
-    except UserError as error:
-        raise UserError(str(error).replace(str(path), path.name)) from error
     if picture.shape[0] * picture.shape[1] > LARGEST:
         raise UserError(f"{path.name} has more than {LARGEST // 1_000_000} megapixels; send a smaller one.")
     return picture
@@ -171,7 +249,7 @@ def read(path: Path) -> np.ndarray:
 
 def shown(target: Target) -> np.ndarray:
     """The photo made small enough to look at, a numbered frame around every face: uint8 RGB."""
-    photo = read(target.path)
+    photo = read(target.still)
     size = [max(1, round(side * target.scale)) for side in target.size]
     picture = cv2.resize(photo, size, interpolation=cv2.INTER_AREA) if target.scale < 1 else photo.copy()
     thick = max(2, round(max(size) / 300))
@@ -187,7 +265,12 @@ def shown(target: Target) -> np.ndarray:
 
 
 def output_suffix(target: Path, wanted: str) -> str:
-    """The ending of a result's file: of the format that was asked for, or the photo's own where we can write that."""
+    """The ending of a result's file: of the format that was asked for, or the photo's own where we can write that.
+
+    Films become .mp4, which browsers play.
+    """
+    if is_film(target):
+        return ".mp4"
     if wanted in FORMATS[1:]:
         return {"PNG": ".png", "JPEG": ".jpg", "WebP": ".webp"}[wanted]
     return target.suffix.lower() if target.suffix.lower() in images.FORMATS else ".png"

@@ -26,6 +26,7 @@ from simswap_jax.training.metrics import Progress, Writers, read_lines
 from simswap_jax.training.state import TrainState
 
 CONFIG = "config.json"
+SAMPLES = "AI-generated: samples of a training run"  # the visible mark of sample sheets
 MEMORY = 2**30  # bytes of decoded pictures that are kept, if the whole data set fits
 # Fields that may differ when a workdir is taken up again; everything else makes it another experiment.
 FREE = {
@@ -163,12 +164,12 @@ def never_finite(limit: int, step: int, kept: int | None) -> UserError:
 
 
 def draw(method: Method, state: TrainState, batch: dict[str, Any], runner: parallel.Runner, path: Path) -> None:
-    """Write a sample sheet: a row a sample, a column a kind of picture."""
+    """Write a sample sheet: a row a sample, a column a kind of picture; above them, that they are synthetic."""
     columns = method.sample(state, batch, runner.frozen)
     if columns:
         rows = [list(row) for row in zip(*columns.values(), strict=True)]
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(encode_png(sheets.contact_sheet(rows, list(columns))))
+        path.write_bytes(encode_png(sheets.contact_sheet(rows, list(columns), title=SAMPLES)))
 
 
 def claim(workdir: Path, config: ml_collections.ConfigDict) -> None:
