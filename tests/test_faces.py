@@ -183,6 +183,18 @@ def test_a_face_at_the_photos_corner_is_blended_by_gradients_as_far_as_it_goes()
         assert (after == photo).all() == (shift[0] > 300)
 
 
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_a_face_turned_to_a_side_is_narrower_there(side):
+    frontal = TEMPLATES["simswap-frontal"][0] * 224
+    turned_away = frontal + np.array([(0, 0), (0, 0), (side * 14.0, 0), (0, 0), (0, 0)])
+    rows = [soft_mask(points, 224)[round(points[2, 1])] for points in (frontal, turned_away)]
+    middle = round(frontal[2, 0])
+    left, right = (rows[1][:middle].sum() / rows[0][:middle].sum(), rows[1][middle:].sum() / rows[0][middle:].sum())
+    there, other = (left, right) if side < 0 else (right, left)
+    assert there < 0.9
+    assert abs(other - 1.0) < 0.02
+
+
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_mouth_and_forehead_lie_where_they_are(template):
     for pose in TEMPLATES[template]:

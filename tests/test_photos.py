@@ -1,6 +1,7 @@
 """Faces of whole photos: who is found, who is meant, back in place; the verb without --aligned; sentences."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from simswap_jax.errors import UserError
 from simswap_jax.faces.alignment import TEMPLATES, align
 from simswap_jax.faces.detection import Face, FaceDetector
 from simswap_jax.interop import model_folder, torch_weights
-from simswap_jax.swapping import photos
+from simswap_jax.swapping import photo_options, photos
 from simswap_jax.swapping import swapper as module
 from simswap_jax.swapping.provenance import read_marks
 
@@ -117,6 +118,21 @@ def test_the_identity_of_a_photo_is_that_of_its_largest_face(swapper):
     assert vector.argmax() == 2
     np.testing.assert_allclose(vector, swapper.identity(swapper.largest_face(THREE), aligned=True))
     assert swapper.identity([THREE, THREE[:, :128]])[:3].argmin() == 0
+
+
+def test_a_source_of_somebody_else_is_named_and_left_out(swapper, capsys):
+    same = [group((200, 30 + 5 * i, 30)) for i in range(3)]
+    vector, cosines = swapper.one_identity([*same, group((0, 0, 220))])
+    np.testing.assert_allclose(vector, swapper.identity(same, aligned=True), atol=1e-6)
+    assert (cosines > 0.9).tolist() == [True, True, True, False]
+    paths = [Path(f"{i}.png") for i in range(4)]
+    photo_options.source_vector(swapper, paths, [*same, group((0, 0, 220))])
+    said = capsys.readouterr().err
+    assert said.startswith("simswap-jax: left out: 3.png shows somebody else than the other sources (cosine 0.")
+    assert len(said.splitlines()) == 1
+    both, unknown = swapper.one_identity([same[0], group((0, 0, 220))])  # of two nobody knows which
+    np.testing.assert_allclose(both, swapper.identity([same[0], group((0, 0, 220))], aligned=True), atol=1e-6)
+    assert np.isnan(unknown).all()
 
 
 def test_colours_can_be_matched(swapper):
@@ -245,6 +261,75 @@ def test_a_broken_photo_of_a_folder_is_named_and_the_rest_done(run, tmp_path, ca
     assert "Swapped the largest face in 3 of 5 photos" in said.out
     assert "black.png: no face was found" in said.err
     assert "text.jpg is not a picture" in said.err
+
+
+def test_fifty_photos_of_which_three_are_broken(run, tmp_path, capsys):
+    fifty = tmp_path / "fifty"
+    fifty.mkdir()
+    for number, picture in enumerate(faces(47, FACE_SIZE)):
+        Image.fromarray(picture).save(fifty / f"{number:02d}.png")
+    (fifty / "text.jpg").write_text("no picture")
+    (fifty / "empty.png").write_bytes(b"")
+    (fifty / "torn.png").write_bytes((fifty / "00.png").read_bytes()[:300])
+    assert run("--source", "0.png", "--target", "fifty", "--output", "out", "--no-c2pa-manifest") == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{i:02d}.png" for i in range(47)]
+    said = capsys.readouterr()
+    assert "in 47 of 50 photos" in said.out
+    named = [line for line in said.err.splitlines() if "left out:" in line]
+    assert [any(name in line for line in named) for name in ("text.jpg", "empty.png", "torn.png")] == [True] * 3
+    assert len(named) == 3
+
+
+def large_png(path, side):
+    """A PNG of side × side pixels in few bytes."""
+    Image.new("1", (side, side)).save(path)
+
+
+BAD = {
+    "1x1": lambda path: Image.new("RGB", (1, 1)).save(path),
+    "100 megapixels": lambda path: large_png(path, 10_000),
+    "cut off": lambda path: path.write_bytes(Path("1.png").read_bytes()[:400]),
+    "text": lambda path: path.write_text("no picture"),
+    "empty": lambda path: path.write_bytes(b""),
+    "tiny face": lambda path: Image.new("RGB", (8, 8), "white").save(path),
+}
+SENTENCES = {
+    "1x1": "no face was found in this photo of 1×1 pixels",
+    "100 megapixels": "more than 80 megapixels",
+    "cut off": "the file ends too early",
+    "text": "is not a picture",
+    "empty": "is empty",
+    "tiny face": "is too small",
+}
+
+
+@pytest.mark.parametrize("role", ["source", "target"])
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_photos_get_one_sentence_and_leave_no_output(run, tmp_path, capsys, kind, role):
+    BAD[kind](tmp_path / "bad.png")
+    files = {"source": "1.png", "target": "2.png", role: "bad.png"}
+    assert run("--source", files["source"], "--target", files["target"], "--output", "x.png") == 2
+    (sentence,) = capsys.readouterr().err.strip().splitlines()
+    assert SENTENCES[kind] in sentence
+    assert "bad.png" in sentence
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_an_output_that_cannot_be_written_gets_one_sentence(run, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert run("--source", "1.png", "--target", "2.png", "--output", "file/x.png") == 2
+    (sentence,) = capsys.readouterr().err.strip().splitlines()
+    assert "cannot be written" in sentence
+
+
+def test_only_a_profile_gets_one_sentence(swapper):
+    class Sideways(Detector):
+        def detect(self, photo):
+            return [Face((0, 0, 60, 60), TEMPLATES["simswap"][0] * 64, 0.9)]
+
+    swapper.__dict__["_detector"] = Sideways()
+    with pytest.raises(UserError, match="the only face in this photo is turned too far away for this model"):
+        swapper.swap(THREE, RED)
 
 
 REFUSED = {

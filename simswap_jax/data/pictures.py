@@ -7,6 +7,7 @@ taken, and the EXIF orientation is applied. Values are taken as sRGB; embedded c
 
 import io
 import os
+import warnings
 from pathlib import Path
 
 import cv2
@@ -20,6 +21,8 @@ SUFFIXES = frozenset(
 )  # HEIC may not be readable, but then its owner should be told so
 MAX_PIXELS = 80_000_000
 ORIENTATION = 0x0112  # the EXIF tag
+# Pillow warns from 89 megapixels on; more than ours are refused in any case, in our own words.
+warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 class BrokenPicture(UserError):
@@ -72,6 +75,32 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
       BrokenPicture: naming it and what is wrong.
     """
     return _decode(data, name)[0]
+
+
+def read_values(path: str | os.PathLike) -> np.ndarray:
+    """The values of a picture file as they are stored, upright: what `read_picture` leaves away is still there.
+
+    Returns:
+      uint8 or (PNG and TIFF) uint16; [H,W] where it is grey, [H,W,3] RGB, or [H,W,4] RGBA with straight alpha.
+
+    Raises:
+      UserError: as `read_picture`.
+    """
+    data, name = read_bytes(path), str(path)
+    decode_picture(data, name)  # says what is wrong with it
+    image = Image.open(io.BytesIO(data))
+    orientation = image.getexif().get(ORIENTATION, 1)
+    if _is_sixteen_bit(image, data):
+        values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if values.ndim == 3:
+            values = cv2.cvtColor(values, cv2.COLOR_BGR2RGB if values.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
+        return values if image.format == "TIFF" else np.ascontiguousarray(_turn(values, orientation))
+    image.load()
+    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
+        mode = "RGBA"
+    else:
+        mode = "L" if image.mode in ("L", "1") else "RGB"
+    return np.ascontiguousarray(_turn(np.asarray(image.convert(mode)), orientation))
 
 
 def plain_bytes(data: bytes, name: str) -> tuple[bytes, int, int]:
@@ -168,7 +197,7 @@ def _decode(data: bytes, name: str) -> tuple[np.ndarray, bool]:
         raise BrokenPicture(name, "is empty (0 bytes)")
     try:
         image = Image.open(io.BytesIO(data))
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise BrokenPicture(name, f"has more than {MAX_PIXELS // 10**6} megapixels") from None
     except Exception:  # Pillow's parsers raise anything on hostile bytes
         raise BrokenPicture(name, "is not a picture in a format that can be read") from None

@@ -6,9 +6,9 @@ from itertools import groupby
 
 import numpy as np
 
+from simswap_jax.data.one_person import LEAST, cosines_to_the_others
 from simswap_jax.preparation.duplicates import clusters, near_pairs, near_pairs_of_many
 from simswap_jax.preparation.journal import Seen
-from simswap_jax.preparation.wrong_people import LEAST, cosines_to_the_others
 
 
 @dataclass(frozen=True)

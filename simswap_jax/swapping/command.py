@@ -21,7 +21,7 @@ from simswap_jax.swapping.certificates import EXTRA, Credentials, local_credenti
 from simswap_jax.swapping.film_command import add_film_options, check_film_options, is_film, said, swap_video
 from simswap_jax.swapping.film_writer import FORMATS as FILM_FORMATS
 from simswap_jax.swapping.invisible_mark import SMALLEST
-from simswap_jax.swapping.photo_options import add_options, check_options, face_in, redraw_photo, whom
+from simswap_jax.swapping.photo_options import add_options, check_options, face_in, redraw_photo, source_vector, whom
 from simswap_jax.swapping.provenance import draw_label, marks_of_files
 from simswap_jax.swapping.swapper import BATCH_SIZE, Faces, FaceSwapper, check_face, resized
 
@@ -204,7 +204,7 @@ def swap_pair(job: Job) -> str:
     images.refuse_overwriting([options.output], [*sources, target, *(options.person or [])])
     faces = [read_face(job, path, "source") for path in sources]
     if options.aligned:
-        vector = job.swapper.identity(faces, aligned=True)
+        vector = source_vector(job.swapper, sources, faces)
         face = read_face(job, target, "target")
         result = job.swapper.swap_aligned(face, vector, options.batch_size, options.strength)
     else:
@@ -232,7 +232,8 @@ def swap_folder(job: Job) -> str:
         return swap_photos(job, swaps)
     vector = None
     if not options.source[0].is_dir():
-        vector = job.swapper.identity([read_face(job, path, "source") for path in options.source], aligned=True)
+        faces = [read_face(job, path, "source") for path in options.source]
+        vector = source_vector(job.swapper, options.source, faces)
     progress = Progress(len(swaps), "faces", to_terminal)
     done = 0
     with ThreadPoolExecutor(4) as pool:

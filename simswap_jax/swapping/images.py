@@ -14,6 +14,7 @@ from simswap_jax.swapping import c2pa_manifest
 from simswap_jax.swapping.certificates import Credentials, local_credentials
 from simswap_jax.swapping.invisible_mark import carries_mark
 from simswap_jax.swapping.invisible_mark import embed as embed_invisible_mark
+from simswap_jax.swapping.photo_depth import as_its_photo, deep_png
 from simswap_jax.swapping.photo_metadata import PhotoMetadata, read_photo_metadata
 from simswap_jax.swapping.provenance import Marks, draw_label, xmp_packet
 
@@ -61,7 +62,7 @@ def write_picture(
 
     Args:
       path: ends in .png, .jpg, .jpeg or .webp, which chooses the format.
-      picture: uint8 RGB [H, W, 3].
+      picture: uint8 RGB [H, W, 3]; also grey [H, W] (PNG, JPEG), RGBA [H, W, 4] (PNG, WebP), and uint16 (PNG).
       xmp: an XMP packet to embed, UTF-8.
       quality: of JPEG and WebP, 1 to 100.
       finish: what is still done to the file, under its temporary name, before it takes its place.
@@ -72,7 +73,7 @@ def write_picture(
     """
     path = Path(path)
     kind = picture_format(path)
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+    if picture.dtype not in (np.uint8, np.uint16) or (picture.ndim != 2 and picture.shape[2:] not in ((3,), (4,))):
         raise UserError(f"a picture to write must be uint8 [H, W, 3], not {picture.dtype} {list(picture.shape)}.")
     options: dict[str, object] = {}
     if kind == "JPEG":
@@ -92,7 +93,11 @@ def write_picture(
     if photo is not None and photo.profile:
         options["icc_profile"] = photo.profile
     with whole_file(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(picture)).save(temporary, format=kind, **options)
+        if picture.dtype == np.uint16 and picture.ndim == 3:
+            exif, profile = (photo.exif, photo.profile) if photo is not None else (b"", b"")
+            temporary.write_bytes(deep_png(picture, xmp, exif or b"", profile or b""))
+        else:
+            Image.fromarray(np.ascontiguousarray(picture)).save(temporary, format=kind, **options)
         if finish is not None:
             finish(temporary)
 
@@ -123,8 +128,8 @@ def write_result(
       invisible_mark: False drops the mark in the pixels, which pictures under 112 pixels have no room for.
       labelled: the picture carries its visible labels already.
       credentials: what signs the manifest; this machine's own certificate if None.
-      parent: the file of the photo that was edited. Its EXIF and colour profile are kept; its C2PA history, if it has
-        one, stays on as the manifest's ingredient.
+      parent: the file of the photo that was edited. Its EXIF and colour profile are kept, and its alpha, 16 bits and
+        grey where the format can; its C2PA history, if it has one, stays on as the manifest's ingredient.
       quality: of JPEG and WebP, 1 to 100.
 
     Returns:
@@ -143,6 +148,8 @@ def write_result(
         c2pa_manifest.sign(temporary, marks, credentials or local_credentials(), others, parent)
 
     photo = None if parent is None else read_photo_metadata(parent)
+    if parent is not None and not labelled:
+        picture = as_its_photo(picture, parent, picture_format(path))
     write_picture(path, picture, xmp_packet(marks) if metadata else None, quality, finish if signs else None, photo)
     return carried
 

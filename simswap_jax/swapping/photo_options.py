@@ -1,6 +1,7 @@
 """What `simswap-jax swap` is told about whole photos: whose faces, by which pictures, how alike."""
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 from simswap_jax.data.pictures import read_picture
 from simswap_jax.errors import UserError
 from simswap_jax.swapping.photos import BLENDS, CHOICES, KEEP, THRESHOLD
-from simswap_jax.swapping.swapper import DETECTOR, Faces, FaceSwapper
+from simswap_jax.swapping.swapper import DETECTOR, LEAST_ALIKE, Faces, FaceSwapper
 
 
 def add_options(parse: argparse.ArgumentParser) -> None:
@@ -78,13 +79,24 @@ def whom(
     swapper: FaceSwapper, options: argparse.Namespace, faces: Sequence[np.ndarray]
 ) -> tuple[np.ndarray | None, Faces]:
     """The ``vector`` and ``faces`` of `FaceSwapper.swap`, from the arguments and the sources' aligned faces."""
-    mean = swapper.identity(list(faces), aligned=True)
     if options.person is None:
-        return mean, options.faces or CHOICES[0]
+        return source_vector(swapper, options.source, faces), options.faces or CHOICES[0]
     people = swapper.identity_vectors([face_in(swapper, path, "person") for path in options.person])
     if len(people) == 1:
-        return mean, people[0]
+        return source_vector(swapper, options.source, faces), people[0]
     return None, list(zip(people, swapper.identity_vectors(faces)))
+
+
+def source_vector(swapper: FaceSwapper, paths: Sequence[Path], faces: Sequence[np.ndarray]) -> np.ndarray:
+    """The identity of one person's source faces, averaged; those of somebody else are named and left out."""
+    vector, cosines = swapper.one_identity(faces)
+    for path, cosine in zip(paths, cosines):
+        if cosine < LEAST_ALIKE:
+            print(
+                f"simswap-jax: left out: {path} shows somebody else than the other sources (cosine {cosine:.2f}).",
+                file=sys.stderr,
+            )
+    return vector
 
 
 def redraw_photo(

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from simswap_jax.data.one_person import cosines_to_the_others
 from simswap_jax.errors import UserError
 from simswap_jax.faces.detection import Detector, FaceDetector
 from simswap_jax.faces.scrfd import ScrfdDetector
@@ -28,6 +29,7 @@ from simswap_jax.swapping.photos import THRESHOLD, FoundFace
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 DEFAULT_FOLDERS = ("faces", "rendered")  # the first that is there
 BATCH_SIZE = 16
+LEAST_ALIKE = 0.25  # cosine of a source photo to the mean of the others, with MobileFaceNet; docs/prepare.md
 DETECTOR = "face_detection_yunet.onnx"  # of configs/weights.yaml
 
 # Whom to swap: "largest", "best" or "all"; a person by an identity vector [D] of theirs; or several people, each with
@@ -90,7 +92,7 @@ class FaceSwapper:
           aligned: the pictures are face crops already; otherwise the largest face of each is taken.
 
         Returns:
-          float32 [D], L2-normalised.
+          float32 [D], L2-normalised. Who does not belong among several is told by `one_identity`.
 
         Raises:
           UserError: no picture, none in which a face can be found, not uint8 RGB, or crops that are no squares.
@@ -100,6 +102,21 @@ class FaceSwapper:
             raise UserError("an identity needs at least one picture; give one.")
         crops = pictures if aligned else [self.largest_face(picture, "source") for picture in pictures]
         return normalised(self.identity_vectors(crops).mean(axis=0))
+
+    def one_identity(self, faces: Sequence[np.ndarray], least: float = LEAST_ALIKE) -> tuple[np.ndarray, np.ndarray]:
+        """The identity vector of several aligned faces of one person, without those that show somebody else.
+
+        Args:
+          faces: uint8 RGB squares; of three and more the odd ones can be told.
+          least: the cosine to the mean of the others under which a face does not belong.
+
+        Returns:
+          float32 [D], L2-normalised; and of each face its cosine to the others, NaN of fewer than three.
+        """
+        vectors = self.identity_vectors(faces)
+        cosines = cosines_to_the_others(vectors, least)
+        belong = ~(cosines < least)
+        return normalised(vectors[belong if belong.any() else slice(None)].mean(axis=0)), cosines
 
     @cached_property
     def _detector(self) -> Detector:

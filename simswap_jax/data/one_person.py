@@ -1,4 +1,4 @@
-"""Photos that stand under the wrong name, found by the identity network."""
+"""Several photos that are said to show one person: which of them do not, by the identity network."""
 
 import numpy as np
 
