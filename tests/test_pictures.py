@@ -100,7 +100,13 @@ def test_transparent_palette_lies_on_white():
 )
 def test_other_modes(mode, form):
     image = Image.fromarray(scene()).convert(mode)
-    picture = decode_picture(encoded(image, form), "a")
+    data = encoded(image, form)
+    if (mode, form) == ("YCbCr", "TIFF"):
+        try:
+            Image.open(io.BytesIO(data)).load()
+        except OSError:
+            pytest.skip("this Pillow does not read the YCbCr TIFF that it writes (12.3.0 does not)")
+    picture = decode_picture(data, "a")
     assert picture.dtype == np.uint8
     assert np.abs(picture.astype(int) - np.asarray(image.convert("RGB"))).mean() < 6
 

@@ -77,6 +77,16 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
     return _decode(data, name)[0]
 
 
+def stores_more(path: str | os.PathLike) -> bool:
+    """Whether a picture file has an alpha channel, 16 bits or grey, told by its head; False for what is no picture."""
+    try:
+        data = read_bytes(path)
+        image = Image.open(io.BytesIO(data))
+        return _is_sixteen_bit(image, data) or image.mode in ("L", "1") or _is_transparent(image)
+    except Exception:  # Pillow's parsers raise anything on hostile bytes
+        return False
+
+
 def read_values(path: str | os.PathLike) -> np.ndarray:
     """The values of a picture file as they are stored, upright: what `read_picture` leaves away is still there.
 
@@ -91,15 +101,14 @@ def read_values(path: str | os.PathLike) -> np.ndarray:
     image = Image.open(io.BytesIO(data))
     orientation = image.getexif().get(ORIENTATION, 1)
     if _is_sixteen_bit(image, data):
-        values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        values: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if values is None:
+            raise BrokenPicture(name, "is damaged (its 16-bit values cannot be read)")
         if values.ndim == 3:
             values = cv2.cvtColor(values, cv2.COLOR_BGR2RGB if values.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
         return values if image.format == "TIFF" else np.ascontiguousarray(_turn(values, orientation))
     image.load()
-    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
-        mode = "RGBA"
-    else:
-        mode = "L" if image.mode in ("L", "1") else "RGB"
+    mode = "RGBA" if _is_transparent(image) else "L" if image.mode in ("L", "1") else "RGB"
     return np.ascontiguousarray(_turn(np.asarray(image.convert(mode)), orientation))
 
 
@@ -223,7 +232,7 @@ def _to_rgb(image: Image.Image, data: bytes) -> tuple[np.ndarray, bool]:
     if image.mode in ("I", "F"):
         raise ValueError("its values have 32 bits; 8 or 16 are understood")
     orientation = image.getexif().get(ORIENTATION, 1)
-    transparent = "A" in image.mode or "a" in image.mode or "transparency" in image.info
+    transparent = _is_transparent(image)
     plain = image.format in ("JPEG", "MPO", "PNG") and image.mode == "RGB" and not sixteen and not transparent
     if sixteen:
         rgb = _sixteen_bit(data)
@@ -235,6 +244,10 @@ def _to_rgb(image: Image.Image, data: bytes) -> tuple[np.ndarray, bool]:
         rgb = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     upright = _turn(rgb, orientation)
     return np.ascontiguousarray(upright), plain and upright is rgb
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return "A" in image.mode or "a" in image.mode or "transparency" in image.info
 
 
 def _is_sixteen_bit(image: Image.Image, data: bytes) -> bool:
