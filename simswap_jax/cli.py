@@ -16,6 +16,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("simswap_jax.evaluation.command:main", "judge swaps of held-out people"),
     "sweep": ("simswap_jax.sweep:main", "the paper's ablation: many trainings, one table and figure"),
     "import": ("simswap_jax.interop.command:import_main", "PyTorch weights → model folder"),
+    "preflight": (
+        "simswap_jax.preflight:main",
+        "compile the step for hardware that is not here: does it fit, how fast",
+    ),
     "export": ("simswap_jax.interop.command:export_main", "model folder → PyTorch or ONNX"),
     "app": ("simswap_jax.app.command:main", "a page in the browser: upload, choose a face, swap, compare, download"),
     "doctor": ("simswap_jax.doctor:main", "which weight files are here; which marks a picture carries"),

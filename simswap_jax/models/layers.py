@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
 
+from simswap_jax.models import tpu_layers
 from simswap_jax.models.cpu_convolutions import few_inputs, few_outputs, shifted_depthwise
 
 Dtype = Any
@@ -44,6 +45,11 @@ def on_cpu() -> bool:
     return (_platform.get() or jax.default_backend()) == "cpu"
 
 
+def on_tpu() -> bool:
+    """Whether the program being traced will run on a TPU."""
+    return (_platform.get() or jax.default_backend()) == "tpu"
+
+
 def per_channel(vector: Array, rank: int) -> Array:
     """A [C] vector as [1, …, 1, C] of the given rank."""
     return vector.reshape((1,) * (rank - 1) + (-1,))
@@ -58,15 +64,36 @@ def reflect_pad(x: Array, pad: int) -> Array:
         raise ValueError(
             f"A map of {x.shape[1]}×{x.shape[2]} cannot be mirrored by {pad}; use a larger picture or fewer layers."
         )
+    return _mirrored(x, pad) if on_tpu() else _reflected(x, pad)
+
+
+def _reflected(x: Array, pad: int) -> Array:
     return jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _mirrored(x: Array, pad: int) -> Array:
+    """:func:`reflect_pad` for a TPU, where the gradient that XLA derives copies the map six times."""
+    return _reflected(x, pad)
+
+
+def _mirrored_backward(pad: int, _: None, g: Array) -> tuple[Array]:
+    height, width = (length - 2 * pad for length in g.shape[1:3])
+    return (tpu_layers.along_axes(g, tpu_layers.mirror(height, pad).T, tpu_layers.mirror(width, pad).T),)
+
+
+_mirrored.defvjp(lambda x, pad: (_mirrored(x, pad), None), _mirrored_backward)
 
 
 @jax.custom_vjp
 def bilinear_double(x: Array) -> Array:
     """Bilinear ×2 with half-pixel centres and clamped edges (torch ``align_corners=False``). [B,H,W,C] → [B,2H,2W,C].
 
-    Written as shifted sums, as is its gradient: what XLA derives by itself costs half as much again on a CPU.
+    Written as shifted sums, as is its gradient: what XLA derives by itself costs half as much again on a CPU. On a TPU
+    both are matrix products.
     """
+    if on_tpu():
+        return tpu_layers.along_axes(x, tpu_layers.doubling(x.shape[1]), tpu_layers.doubling(x.shape[2]))
     return _double(_double(x, 1), 2)
 
 
@@ -98,7 +125,14 @@ def _halve_gradient(g: Array, axis: int) -> Array:
     return 0.75 * (even + odd) + 0.25 * (later + earlier)
 
 
-bilinear_double.defvjp(lambda x: (bilinear_double(x), None), lambda _, g: (_halve_gradient(_halve_gradient(g, 2), 1),))
+def _double_backward(_: None, g: Array) -> tuple[Array]:
+    if on_tpu():
+        rows, columns = (tpu_layers.doubling(length // 2).T for length in g.shape[1:3])
+        return (tpu_layers.along_axes(g, rows, columns),)
+    return (_halve_gradient(_halve_gradient(g, 2), 1),)
+
+
+bilinear_double.defvjp(lambda x: (bilinear_double(x), None), _double_backward)
 
 
 def resize_bicubic(x: Array, height: int, width: int) -> Array:

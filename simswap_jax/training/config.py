@@ -48,7 +48,12 @@ def default_config() -> ml_collections.ConfigDict:
     config.discriminator = ml_collections.ConfigDict(
         {"widths": (64, 128, 256, 512), "tail": 512, "scales": 2, "norm": "batch", "dtype": "float32"}
     )
-    config.identity = ml_collections.ConfigDict({"weights": "arcface_checkpoint.tar"})
+    config.identity = ml_collections.ConfigDict(
+        {
+            "weights": "arcface_checkpoint.tar",
+            "dtype": "",  # what the step computes its maps in: "float32", "bfloat16", or "" for the network's own
+        }
+    )
     config.losses = ml_collections.ConfigDict(
         {
             "identity": 10.0,
@@ -161,5 +166,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         )
     if not 0.0 <= config.data.held_out < 1.0:
         raise UserError(f"config.data.held_out is {config.data.held_out}; it is a share of the people, 0 to below 1.")
+    if config.identity.dtype not in ("", "float32", "bfloat16"):
+        raise UserError(f"config.identity.dtype is '{config.identity.dtype}'; use 'float32', 'bfloat16' or ''.")
     if config.optimizer.decay not in ("constant", "cosine"):
         raise UserError(f"config.optimizer.decay is '{config.optimizer.decay}'; use 'constant' or 'cosine'.")

@@ -16,8 +16,8 @@ import numpy as np
 from simswap_jax.data import identities, loader, sheets, split
 from simswap_jax.data.pictures import encode_png
 from simswap_jax.errors import UserError
+from simswap_jax.training import hardware, parallel
 from simswap_jax.training import method as methods
-from simswap_jax.training import parallel
 from simswap_jax.training.checkpoints import Checkpoints, room
 from simswap_jax.training.config import check, default_config
 from simswap_jax.training.guard import Watch
@@ -105,7 +105,7 @@ def train(
     if restored:
         say(f"going on from step {start}")
     writers = Writers(workdir, start, say)
-    progress = Progress(writers, config.steps, config.batch_size, start)
+    progress = Progress(writers, config.steps, config.batch_size, start, image_share(method, runner.whole.mesh.size))
     best = max((row["score"] for row in read_lines(workdir) if "score" in row), default=-np.inf)
     finished = True
     shown = None
@@ -152,6 +152,13 @@ def train(
     else:
         say(f"done at step {int(state.step)}; model folder: {workdir / 'model'}")
     return Trained(method, state, workdir / "model", finished)
+
+
+def image_share(method: Method, devices: int) -> float:
+    """Model FLOPs of one image over the published peak of all devices; 0 where either is not known (a CPU's peak)."""
+    chip = hardware.chip_of(jax.devices()[0].device_kind)
+    counted = getattr(method, "flops_per_image", None)
+    return counted() / (chip.peak_flops * devices) if chip and counted else 0.0
 
 
 def never_finite(limit: int, step: int, kept: int | None) -> UserError:

@@ -23,7 +23,10 @@ Score = Callable[["Method", TrainState], float]
 
 
 class Method(Protocol):
-    """One way of training. ``step`` is pure and is compiled by the runner as one program."""
+    """One way of training. ``step`` is pure and is compiled by the runner as one program.
+
+    A method may have ``flops_per_image() -> float``, the model FLOPs of a step; then the MFU is said, too.
+    """
 
     frozen: PyTree
     """Arrays that the step reads and never changes (the identity network's); never donated, never in a checkpoint."""

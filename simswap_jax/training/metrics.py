@@ -71,10 +71,13 @@ class Progress:
       steps: the step that ends the training.
       batch_size: images a step.
       start: the step that training goes on from.
+      image_share: model FLOPs of an image over what all devices could do in a second, or 0 where that is not known;
+        times the images a second it is the MFU.
     """
 
-    def __init__(self, writers: Writers, steps: int, batch_size: int, start: int) -> None:
+    def __init__(self, writers: Writers, steps: int, batch_size: int, start: int, image_share: float = 0.0) -> None:
         self._writers, self._steps, self._batch_size = writers, steps, batch_size
+        self._image_share = image_share
         self._waiting: list[Mapping[str, jax.Array]] = []
         self._since, self._at = time.monotonic(), start
 
@@ -107,6 +110,12 @@ class Progress:
             row |= {"steps_per_second": speed, "images_per_second": speed * self._batch_size}
             left = clock((self._steps - step) / speed)
             paces = f"{speed:.2f} steps/s · {speed * self._batch_size:.0f} images/s · ETA {left} · "
+            if self._image_share:
+                row["mfu"] = speed * self._batch_size * self._image_share
+                paces += f"MFU {100 * row['mfu']:.1f} % · "
+        used = jax.local_devices()[0].memory_stats() or {}  # a CPU keeps no count
+        if "peak_bytes_in_use" in used:
+            row["device_memory_bytes"] = float(used["peak_bytes_in_use"])
         self.start_clock(step)
         self._writers.write(step, row)
         self._writers.say(f"step {step}/{self._steps} ({100 * step // self._steps} %) · {paces}{shown}")

@@ -6,7 +6,7 @@ The state is never stacked over devices, so a checkpoint does not know which run
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -78,9 +78,14 @@ def make_mesh(batch_size: int, devices: int = 0, fsdp: int = 1, accumulate: int 
         raise UserError(
             f"config.batch_size {batch_size} does not divide by {among}; use {max(1, batch_size // parts) * parts}."
         )
+    return mesh_of(here[:count], fsdp)
+
+
+def mesh_of(devices: Sequence[Any], fsdp: int) -> Mesh:
+    """The mesh of these devices, which need not be here: ``preflight`` compiles for a TPU slice on a CPU."""
     # Auto axes: with the default, explicit ones, sharded convolution kernels are an error.
     return jax.make_mesh(
-        (count // fsdp, fsdp), (DATA, FSDP), axis_types=(AxisType.Auto, AxisType.Auto), devices=here[:count]
+        (len(devices) // fsdp, fsdp), (DATA, FSDP), axis_types=(AxisType.Auto, AxisType.Auto), devices=devices
     )
 
 
@@ -97,6 +102,39 @@ def split_axis(shape: tuple[int, ...], itemsize: int, parts: int, large: int = L
         return PartitionSpec()
     chosen = max(axes, key=lambda axis: (shape[axis], axis))
     return PartitionSpec(*[FSDP if axis == chosen else None for axis in range(len(shape))])
+
+
+def whole_and_shared(mesh: Mesh) -> tuple[NamedSharding, NamedSharding]:
+    """How an array rests that every device has, and how a batch does."""
+    return NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
+
+
+def state_shardings(method: Method, mesh: Mesh, large: int = LARGE) -> PyTree:
+    """How a method's state rests on a mesh: one sharding for all of it, or a tree of them under FSDP."""
+    parts = mesh.shape[FSDP]
+    if parts == 1:
+        return whole_and_shared(mesh)[0]
+    return jax.tree.map(
+        lambda leaf: NamedSharding(mesh, split_axis(leaf.shape, leaf.dtype.itemsize, parts, large)),
+        jax.eval_shape(method.init, jax.random.PRNGKey(0)),
+    )
+
+
+def jitted_step(method: Method, mesh: Mesh, of_state: PyTree) -> Any:
+    """A method's step as one program for a mesh, (state, batch, frozen) → (state, metrics); the state is donated.
+
+    Args:
+      of_state: ``state_shardings``.
+    """
+    whole, shared = whole_and_shared(mesh)
+    # Without pinned outputs the updates of split arrays would come back whole.
+    return jax.jit(
+        method.step,
+        in_shardings=(of_state, shared, whole),
+        out_shardings=(of_state, whole),
+        donate_argnums=0,
+        compiler_options=collective_options(mesh),
+    )
 
 
 class Runner:
@@ -127,26 +165,12 @@ class Runner:
         large: int = LARGE,
     ) -> None:
         mesh = make_mesh(batch_size, devices, fsdp, accumulate)
-        self.whole = NamedSharding(mesh, PartitionSpec())
-        self.shared = NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
+        self.whole, self.shared = whole_and_shared(mesh)
         self.frozen = on_all(method.frozen, self.whole)
-        of_state: PyTree = self.whole
-        if fsdp > 1:
-            of_state = jax.tree.map(
-                lambda leaf: NamedSharding(mesh, split_axis(leaf.shape, leaf.dtype.itemsize, fsdp, large)),
-                jax.eval_shape(method.init, jax.random.PRNGKey(0)),
-            )
-        self._of_state = of_state
+        self._of_state = of_state = state_shardings(method, mesh, large)
         # Born as it will rest: no device ever holds more of it than its part.
         self._init = jax.jit(method.init, out_shardings=of_state)
-        # Without pinned outputs the updates of split arrays would come back whole.
-        self._step = jax.jit(
-            method.step,
-            in_shardings=(of_state, self.shared, self.whole),
-            out_shardings=(of_state, self.whole),
-            donate_argnums=0,
-            compiler_options=collective_options(mesh),
-        )
+        self._step = jitted_step(method, mesh, of_state)
 
     def init(self, key: jax.Array) -> TrainState:
         """A fresh state, made on the devices."""

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from simswap_jax.data.people import People
 from simswap_jax.errors import UserError
 from simswap_jax.interop import identity_folder, model_folder
 from simswap_jax.models import DiscriminatorConfig, Generator, GeneratorConfig, MultiScaleDiscriminator
+from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.models.values import from_convention, to_convention
-from simswap_jax.training import accumulation, guard, optimizers
+from simswap_jax.training import accumulation, flops, guard, optimizers
 from simswap_jax.training.draws import drawn
 from simswap_jax.training.method import Batch, Metrics
 from simswap_jax.training.state import NetworkState, PyTree, TrainState, averaged, network_state
@@ -44,6 +45,13 @@ class SimSwap:
     def frozen(self) -> PyTree:
         """Variables of the identity network."""
         return self.identity.variables
+
+    @functools.cached_property
+    def recogniser(self) -> IdentityNetwork:
+        """The identity network as the step runs it: in ``config.identity.dtype``, or in its own."""
+        dtype = self.config.identity.dtype
+        network = self.identity.network
+        return replace(network, config=replace(network.config, dtype=dtype)) if dtype else network
 
     @functools.cached_property
     def optimizers(self) -> dict[str, optax.GradientTransformation]:
@@ -127,9 +135,7 @@ class SimSwap:
         weights = self.config.losses
         target = batch["target"]
         generator, discriminator = state.networks["generator"], state.networks["discriminator"]
-        source_vectors = (
-            batch["identity"] if "identity" in batch else self.identity.network.embed(frozen, batch["source"])
-        )
+        source_vectors = batch["identity"] if "identity" in batch else self.recogniser.embed(frozen, batch["source"])
         source_vectors = jax.lax.stop_gradient(source_vectors)
         mutable = list(discriminator.collections)
 
@@ -148,7 +154,7 @@ class SimSwap:
             real, _ = judge(discriminator.params, discriminator.collections, target)
             shown = from_convention(result, self.generator.config.convention)
             terms = {
-                "identity": losses.identity(self.identity.network.embed(frozen, shown), source_vectors),
+                "identity": losses.identity(self.recogniser.embed(frozen, shown), source_vectors),
                 "reconstruction": losses.reconstruction(result, target, batch["same_person"]),
                 "adversarial": losses.adversarial_generator([scale.logits for scale in fake]),
                 "weak_feature_matching": losses.weak_feature_matching(
@@ -233,6 +239,10 @@ class SimSwap:
         if self.config.nonfinite_limit:
             after, metrics[guard.SKIPPED] = guard.finite_or_unmoved(state, after, (metrics, collections))
         return after, metrics
+
+    def flops_per_image(self) -> float:
+        """Model FLOPs of one step, an image of the batch."""
+        return flops.simswap_step(self)
 
     def batches(self, people: People, cache: Path, start: loader.State | None = None) -> loader.Batches:
         """Pairs of the training people, as the experiment pairs them."""
@@ -351,6 +361,13 @@ def generator_config(config: ml_collections.ConfigDict, identity_size: int) -> G
 def build(config: ml_collections.ConfigDict, people: People, axis_name: str | None = None) -> SimSwap:
     """SimSwap for one experiment, with its identity network loaded."""
     identity = identity_folder.read(config.identity.weights, "training against (config.identity.weights)")
+    return of_networks(config, identity, axis_name)
+
+
+def of_networks(
+    config: ml_collections.ConfigDict, identity: identity_folder.Identity, axis_name: str | None = None
+) -> SimSwap:
+    """SimSwap for one experiment, against an identity network that is there."""
     generator = Generator(generator_config(config, identity.network.config.embedding), axis_name=axis_name)
     fields = config.discriminator
     discriminator = MultiScaleDiscriminator(

@@ -1,0 +1,39 @@
+"""What is traced for a TPU gives the numbers of what is traced elsewhere, and so do its gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from simswap_jax.models import layers
+
+
+def both(function, *arguments):
+    """(value, gradients) traced for a GPU and for a TPU, run here."""
+    results = []
+    for platform in ("gpu", "tpu"):
+        with layers.compiling_for(platform):
+            # A new function each time: what was traced for one platform must not serve the other.
+            results.append(
+                jax.jit(jax.value_and_grad(lambda *a: function(*a), tuple(range(len(arguments)))))(*arguments)
+            )
+    return results
+
+
+@pytest.mark.parametrize("layer", [layers.bilinear_double, lambda x: layers.reflect_pad(x, 3)])
+@pytest.mark.parametrize(("dtype", "away"), [("float32", 1e-6), ("bfloat16", 1e-2)])
+def test_a_layer_gives_the_same_numbers(layer, dtype, away):
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 5, 7, 3)), dtype)
+    wanted = layer(x)
+    with layers.compiling_for("tpu"):
+        np.testing.assert_allclose(jnp.float32(layer(x)), jnp.float32(wanted), atol=3 * away)
+    weights = jnp.asarray(np.random.default_rng(1).standard_normal(wanted.shape), jnp.float32)
+    (a, (da,)), (b, (db,)) = both(lambda x: jnp.sum(layer(x) * weights), x)
+    assert abs(a - b) <= 100 * away
+    np.testing.assert_allclose(jnp.float32(da), jnp.float32(db), atol=8 * away)
+
+
+def test_a_padded_map_is_the_same_to_the_bit():
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 6, 5, 2)), jnp.float32)
+    with layers.compiling_for("tpu"):
+        np.testing.assert_array_equal(layers.reflect_pad(x, 2), np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), "reflect"))
