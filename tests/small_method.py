@@ -24,7 +24,7 @@ def small_config(**changes):
     return config
 
 
-def small_method(config, axis_name=None):
+def small_method(config, axis_name=None, scales=2):
     """The method of a config, with three narrow networks."""
     fields = IdentityConfig(
         family="iresnet", layers=(1,), widths=(4,), size=(16, 16), frame=(16, 16), embedding=8, values="symmetric"
@@ -32,7 +32,8 @@ def small_method(config, axis_name=None):
     network = IdentityNetwork(fields)
     identity = Identity(network, network.init(jax.random.PRNGKey(5)), "ab" * 32, "small", ours=True)
     generator = Generator(GeneratorConfig(widths=(4, 8), edge_kernel=3, blocks=1, identity_size=8), axis_name=axis_name)
-    discriminator = MultiScaleDiscriminator(DiscriminatorConfig(widths=(4, 4), tail=4, scales=2), axis_name=axis_name)
+    judge = DiscriminatorConfig(widths=(4, 4), tail=4, scales=scales)
+    discriminator = MultiScaleDiscriminator(judge, axis_name=axis_name)
     return SimSwap(config, generator, discriminator, identity, axis_name)
 
 

@@ -284,6 +284,23 @@ def test_a_disk_without_room_is_refused_and_loses_nothing(config, tmp_path, monk
     assert int(train(config, tmp_path / "run", say=silent).state.step) == 2
 
 
+def test_a_disk_that_fills_up_on_the_way_is_one_sentence(config, tmp_path):
+    """/dev/full in the place of the file of metrics, after the second step's checkpoint."""
+    config.steps, config.score_every, config.checkpoint_every = 3, 2, 2
+    file = tmp_path / "run" / metrics.FILE
+
+    def score(method, state):
+        file.unlink()
+        file.symlink_to("/dev/full")
+        return 0.0
+
+    with pytest.raises(UserError, match=r"cannot be written any more \(No space left on device\)"):
+        train(config, tmp_path / "run", score=score, say=silent)
+    file.unlink()
+    config.score_every = 0
+    assert int(train(config, tmp_path / "run", say=silent).state.step) == 3
+
+
 def test_a_damaged_metrics_file_is_cut_at_the_damage(config, tmp_path):
     config.steps = 2
     train(config, tmp_path / "run", say=silent)

@@ -1,6 +1,7 @@
 """`simswap-jax train --config FILE --workdir FOLDER --config.field=value …`."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import ml_collections
@@ -9,9 +10,12 @@ from ml_collections import config_flags
 
 from simswap_jax.errors import UserError
 
+STOPPED = 3  # exit status: asked to stop, saved, not at the end
+
 USAGE = """usage: simswap-jax train --config EXPERIMENT.py --workdir FOLDER [--config.field=value …]
 
-Trains, or goes on where FOLDER stopped. Ctrl-C saves and ends; the same command goes on at the next batch.
+Trains, or goes on where FOLDER stopped. Ctrl-C and SIGTERM save and end with status 3; the same command goes on at the
+next batch.
   --config    an experiment file: a Python program with get_config()
   --workdir   gets checkpoints, metrics.jsonl, samples and, at the end, model (the model folder)
 Any field of the experiment can be changed: --config.data.root=FOLDER --config.batch_size=32 --config.steps=10000
@@ -50,14 +54,39 @@ def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, Path]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the verb. Status 0: all steps made; 3: stopped before the end, saved."""
+    """Run the verb. Status 0: all steps made; 3: stopped before the end (Ctrl-C, SIGTERM), saved; 1: others failed."""
     if not arguments or any(word in ("-h", "--help") for word in arguments):
         print(USAGE)
         return 0
     config, workdir = parse(arguments)
+    from simswap_jax.training import processes
     from simswap_jax.training.loop import train
     from simswap_jax.training.parallel import use_cpu_cores
 
+    if processes.meeting(config.processes) is not None:
+        return together(lambda: train(config, workdir).finished)
     if config.devices == 0 and config.fsdp == 1:
         use_cpu_cores(config.batch_size // max(1, config.accumulate))
-    return 0 if train(config, workdir).finished else 3
+    return 0 if train(config, workdir).finished else STOPPED
+
+
+def together(run: Callable[[], bool]) -> int:
+    """``main`` where several processes train: one that fails ends at once, so that the others do not wait for it."""
+    import jax
+
+    from simswap_jax.training import processes
+
+    try:
+        return 0 if run() else STOPPED
+    except UserError as error:
+        print(f"simswap-jax: {error}", file=sys.stderr)
+        processes.leave(2)
+    except jax.errors.JaxRuntimeError as error:
+        if "Gloo" not in str(error):
+            raise
+        print(
+            "simswap-jax: another process ended, or cannot be reached any more; see what it said last, then start all "
+            "of them again: they go on from the newest checkpoint.",
+            file=sys.stderr,
+        )
+        processes.leave(1)

@@ -82,13 +82,22 @@ def default_config() -> ml_collections.ConfigDict:
     config.sample_every = 5_000
     config.score_every = 0  # steps between calls of the score handed to train(); 0 never
     config.checkpoint_every = 5_000
-    config.keep = 3
+    config.keep = 3  # of the newest checkpoints
+    config.keep_best = 1  # and of those with the highest scores
     config.devices = 0  # how many devices share a batch; 0: all
     config.parallel = "jit"  # or "pmap": the same step, one copy a device
     config.fsdp = 1  # over how many devices each large array of the state is split
     config.accumulate = 1  # micro-batches a step, for batches that do not fit
     # Updates that are not finite are skipped, and so many in a row end the training; 0 looks at nothing.
     config.nonfinite_limit = 0
+    config.processes = ml_collections.ConfigDict(
+        {
+            "count": 0,  # that train together; 0: as the environment says, or this one alone; -1: as the cluster says
+            "index": -1,  # which one this is; -1: as the environment says
+            "coordinator": "",  # host:port of process 0; "": as the environment says
+            "wait": 300,  # seconds for the others to come
+        }
+    )
     return config
 
 
@@ -149,7 +158,8 @@ def check(config: ml_collections.ConfigDict) -> None:
         raise UserError(f"config.steps is {config.steps}; it must be at least 1.")
     if config.parallel not in ("jit", "pmap"):
         raise UserError(f"config.parallel is '{config.parallel}'; use 'jit' or 'pmap'.")
-    for name, least in (("fsdp", 1), ("accumulate", 1), ("nonfinite_limit", 0)):
+    least_values = {"fsdp": 1, "accumulate": 1, "nonfinite_limit": 0, "keep": 1, "keep_best": 0}
+    for name, least in least_values.items():
         if config[name] < least:
             raise UserError(f"config.{name} is {config[name]}; it must be at least {least}.")
     if config.fsdp > 1 and config.parallel == "pmap":

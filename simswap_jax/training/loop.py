@@ -1,6 +1,8 @@
 """train(config, workdir): one readable pass from an experiment to a model folder."""
 
+import errno
 import json
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -16,17 +18,18 @@ import numpy as np
 from simswap_jax.data import identities, loader, sheets, split
 from simswap_jax.data.pictures import encode_png
 from simswap_jax.errors import UserError
-from simswap_jax.training import hardware, parallel
+from simswap_jax.training import hardware, parallel, processes
 from simswap_jax.training import method as methods
 from simswap_jax.training.checkpoints import Checkpoints, room
 from simswap_jax.training.config import check, default_config
 from simswap_jax.training.guard import Watch
 from simswap_jax.training.method import Method, Score
-from simswap_jax.training.metrics import Progress, Writers, read_lines
+from simswap_jax.training.metrics import NoWriters, Progress, Writers, read_lines
 from simswap_jax.training.state import TrainState
 
 CONFIG = "config.json"
 SAMPLES = "AI-generated: samples of a training run"  # the visible mark of sample sheets
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 MEMORY = 2**30  # bytes of decoded pictures that are kept, if the whole data set fits
 # Fields that may differ when a workdir is taken up again; everything else makes it another experiment.
 FREE = {
@@ -36,6 +39,11 @@ FREE = {
     "score_every",
     "checkpoint_every",
     "keep",
+    "keep_best",
+    "processes.count",
+    "processes.index",
+    "processes.coordinator",
+    "processes.wait",
     "devices",
     "parallel",
     "fsdp",
@@ -80,10 +88,14 @@ def train(
       UserError: the experiment cannot run here, with the reason; nothing that stood in ``workdir`` is lost.
     """
     check(config)
+    processes.start(config.processes)
+    if not processes.is_first():
+        say = silent
     workdir = Path(workdir).expanduser()
-    claim(workdir, config)
+    processes.first(lambda: claim(workdir, config))
     cache = Path(config.data.cache).expanduser() if config.data.cache else workdir / "data"
-    everybody = identities.build(Path(config.data.root).expanduser(), cache, progress=say).remember(MEMORY)
+    root = Path(config.data.root).expanduser()
+    everybody = processes.in_turn(lambda: identities.build(root, cache, progress=say)).remember(MEMORY)
     kept_out = set(split.held_out(everybody.names, config.data.held_out))
     people = everybody.select([name for name in everybody.names if name not in kept_out])
     if len(people.names) < 2:
@@ -97,22 +109,23 @@ def train(
     runner = parallel.runner(config, method)
     key = jax.random.PRNGKey(config.seed)
     like = runner.abstract(key)
-    checkpoints = Checkpoints(workdir, config.keep)
-    room(checkpoints.folder, like)
+    checkpoints = Checkpoints(workdir, config.keep, config.keep_best, say)
+    processes.first(lambda: room(checkpoints.folder, like))
     restored = checkpoints.restore(like)
     state, position = restored or (runner.init(key), None)
     start = int(state.step)
     if restored:
         say(f"going on from step {start}")
-    writers = Writers(workdir, start, say)
+    writers = Writers(workdir, start, say) if processes.is_first() else NoWriters()
     progress = Progress(writers, config.steps, config.batch_size, start, image_share(method, runner.whole.mesh.size))
     best = max((row["score"] for row in read_lines(workdir) if "score" in row), default=-np.inf)
     finished = True
     shown = None
     watch = Watch(config.nonfinite_limit)
 
-    batches = loader.prefetch(method.batches(people, cache, position), runner.place)
-    with asked_to_stop() as stop:
+    batches = loader.prefetch(processes.in_turn(lambda: method.batches(people, cache, position)), runner.place)
+    # Nothing goes between host and device unasked: that would stop the device on every step.
+    with asked_to_stop() as stop, told_plainly(workdir), jax.transfer_guard("disallow"):
         for step in range(start + 1, config.steps + 1):
             batch = next(batches)
             if shown is None:  # one fixed batch for every sheet, so that sheets can be compared
@@ -121,6 +134,9 @@ def train(
             if step == start + 1:
                 jax.block_until_ready(metrics)
                 progress.start_clock(step)
+                compiled = runner.compiled
+            elif runner.compiled > compiled:
+                raise RuntimeError(f"the step was compiled again at step {step}: its inputs changed shape or place")
             if watch.too_many(metrics):
                 kept = checkpoints.latest
                 checkpoints.close()
@@ -128,25 +144,29 @@ def train(
             progress.add(metrics)
             if step % config.log_every == 0 or step == config.steps:
                 progress.log(step)
-            stopping = stop()
+            stopping = processes.should_stop(step, stop())
             last = step == config.steps
-            with progress.paused():
+            with progress.paused(), jax.transfer_guard("allow"):
                 if config.sample_every and (step % config.sample_every == 0 or last):
                     draw(method, state, shown, runner, workdir / "samples" / f"{step:07d}.png")
+                value = None
                 if score is not None and config.score_every and step % config.score_every == 0:
-                    value = score(method, state)
+                    value = scored(score, method, runner.here(state))
                     writers.write(step, {"score": value})
-                    if value > best:
-                        best = value
-                        method.export(state, workdir / "best")
-                if last or stopping or step % config.checkpoint_every == 0:
-                    checkpoints.save(state, batches.get_state())
+                better = value is not None and value > best
+                if better:
+                    best = value
+                    export(method, state, runner, workdir / "best")
+                if last or stopping or better or step % config.checkpoint_every == 0:
+                    checkpoints.save(state, batches.get_state(), value)
             if stopping:
                 finished = last
                 break
-    checkpoints.wait()
-    checkpoints.close()
-    method.export(state, workdir / "model")
+        with jax.transfer_guard("allow"):
+            checkpoints.wait()
+            checkpoints.close()
+            export(method, state, runner, workdir / "model")
+    processes.wait_for_all()
     if not finished:
         say(f"stopped at step {int(state.step)}, saved; the same command goes on from there")
     else:
@@ -161,6 +181,36 @@ def image_share(method: Method, devices: int) -> float:
     return counted() / (chip.peak_flops * devices) if chip and counted else 0.0
 
 
+@contextmanager
+def told_plainly(workdir: Path) -> Iterator[None]:
+    """Turn what a disk can do wrong into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        raise UserError(
+            f"the workdir {workdir} cannot be written any more ({error.strerror}); make room, then start again: "
+            "the last checkpoint stays."
+        ) from error
+
+
+def silent(line: str) -> None:
+    """Say nothing: process 0 speaks for all."""
+    del line
+
+
+def scored(score: Score, method: Method, state: TrainState) -> float:
+    """The score that process 0 finds."""
+    return processes.first(lambda: float(score(method, state)))
+
+
+def export(method: Method, state: TrainState, runner: parallel.Runner, folder: Path) -> None:
+    """Let process 0 write a model folder."""
+    whole = runner.here(state)
+    processes.first(lambda: method.export(whole, folder))
+
+
 def never_finite(limit: int, step: int, kept: int | None) -> UserError:
     """What is said when ``limit`` updates in a row, the last at ``step``, could not be made."""
     stays = f"the checkpoint of step {kept} stays" if kept else "there is no checkpoint yet"
@@ -172,11 +222,16 @@ def never_finite(limit: int, step: int, kept: int | None) -> UserError:
 
 def draw(method: Method, state: TrainState, batch: dict[str, Any], runner: parallel.Runner, path: Path) -> None:
     """Write a sample sheet: a row a sample, a column a kind of picture; above them, that they are synthetic."""
-    columns = method.sample(state, batch, runner.frozen)
-    if columns:
-        rows = [list(row) for row in zip(*columns.values(), strict=True)]
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(encode_png(sheets.contact_sheet(rows, list(columns), title=SAMPLES)))
+    whole, frozen = runner.here(state), runner.here(runner.frozen)
+
+    def write() -> None:
+        columns = method.sample(whole, batch, frozen)
+        if columns:
+            rows = [list(row) for row in zip(*columns.values(), strict=True)]
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(encode_png(sheets.contact_sheet(rows, list(columns), title=SAMPLES)))
+
+    processes.first(write)
 
 
 def claim(workdir: Path, config: ml_collections.ConfigDict) -> None:
@@ -222,7 +277,11 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 @contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C and SIGTERM into a question asked between two steps; a second Ctrl-C stops at once."""
+    """Turn Ctrl-C and SIGTERM into a question asked between two steps; a second Ctrl-C stops at once.
+
+    Where several processes train, all have to stop after the same step: JAX's service hears SIGTERM, and Ctrl-C is
+    handed on to it.
+    """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
@@ -233,8 +292,11 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
         if asked.is_set() and signum == signal.SIGINT:
             raise KeyboardInterrupt
         asked.set()
+        if processes.several():
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = (signal.SIGINT,) if processes.several() else (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield asked.is_set
     finally:

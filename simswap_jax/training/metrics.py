@@ -63,6 +63,19 @@ class Writers:
         self._say(line)
 
 
+class NoWriters(Writers):
+    """Writes and says nothing: what the processes other than the first have."""
+
+    def __init__(self) -> None:
+        pass
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def say(self, line: str) -> None:
+        """Nothing."""
+
+
 class Progress:
     """Collects the steps' metrics on the device; at a log step fetches, averages and writes them.
 

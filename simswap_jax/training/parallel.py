@@ -6,6 +6,7 @@ The state is never stacked over devices, so a checkpoint does not know which run
 
 import math
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from simswap_jax.errors import UserError
+from simswap_jax.training import processes
 from simswap_jax.training.method import Method, Metrics
 from simswap_jax.training.state import PyTree, TrainState
 
@@ -142,6 +144,8 @@ class Runner:
 
     Attributes:
       frozen: the method's frozen arrays, on every device.
+      compiled: how many programs ``step`` had compiled so far. After its first call that stays as it is, or something
+        about its inputs changed.
 
     Args:
       method: what is trained.
@@ -168,6 +172,8 @@ class Runner:
         self.whole, self.shared = whole_and_shared(mesh)
         self.frozen = on_all(method.frozen, self.whole)
         self._of_state = of_state = state_shardings(method, mesh, large)
+        self._gather = jax.jit(lambda tree: tree, out_shardings=self.whole)
+        self.compiled = 0
         # Born as it will rest: no device ever holds more of it than its part.
         self._init = jax.jit(method.init, out_shardings=of_state)
         self._step = jitted_step(method, mesh, of_state)
@@ -201,7 +207,22 @@ class Runner:
 
     def step(self, state: TrainState, batch: Mapping[str, Any]) -> tuple[TrainState, Metrics]:
         """One update. ``state`` is donated: use the returned one."""
-        return self._step(state, batch, self.frozen)
+        before = compilations()
+        if processes.several() and not self.compiled:
+            self._step = compiled_by_all(self._step, state, batch, self.frozen)
+        after = self._step(state, batch, self.frozen)
+        self.compiled += compilations() - before
+        return after
+
+    def here(self, tree: PyTree) -> PyTree:
+        """Placed arrays, whole, on one device of this process; a view where nothing is split.
+
+        What is split is gathered first, so all processes must call this together.
+        """
+        if not all(leaf.is_fully_replicated for leaf in jax.tree.leaves(tree)):
+            gather = compiled_by_all(self._gather, tree) if processes.several() else self._gather
+            tree = gather(tree)
+        return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 
 class PmapRunner(Runner):
@@ -219,7 +240,9 @@ class PmapRunner(Runner):
                 f"config.parallel is 'pmap', which serves the devices of one process, but {jax.process_count()} "
                 "train together; set it to 'jit'."
             )
-        mesh = make_mesh(batch_size, devices, accumulate=accumulate)
+        # pmap makes a mesh of its own; arrays that lie on an equal one need not be moved, nor the step compiled twice.
+        mesh = Mesh(make_mesh(batch_size, devices, accumulate=accumulate).devices.reshape(-1), (DATA,))
+        self.compiled = 0
         self.whole = self._of_state = NamedSharding(mesh, PartitionSpec())
         self.shared = NamedSharding(mesh, PartitionSpec(DATA))
         self.frozen = on_all(method.frozen, self.whole)
@@ -241,6 +264,33 @@ class PmapRunner(Runner):
     def fetch(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """What ``place`` was given, [B, …]."""
         return {name: array.reshape(-1, *array.shape[2:]) for name, array in super().fetch(batch).items()}
+
+
+def compiled_by_all(function: Any, *arguments: Any) -> Any:
+    """A jitted function compiled for these arguments, once every process has come so far.
+
+    Those that are first would otherwise wait in its first collective, and those of CPUs give up after 30 seconds.
+    """
+    made = function.lower(*arguments).compile()
+    processes.wait_for_all()
+    return made
+
+
+_compilations = threading.local()
+
+
+def compilations() -> int:
+    """How many programs this thread has had compiled or found in the compilation cache."""
+    return getattr(_compilations, "count", 0)
+
+
+def _note_compilation(event: str, seconds: float, **_: Any) -> None:
+    del seconds
+    if event == "/jax/core/compile/backend_compile_duration":
+        _compilations.count = compilations() + 1
+
+
+jax.monitoring.register_event_duration_secs_listener(_note_compilation)
 
 
 def collective_options(mesh: Mesh) -> dict[str, int] | None:

@@ -1,0 +1,229 @@
+"""Several processes that train together: how they meet, who writes, and how they agree.
+
+Every process runs the same program on its own devices (a host of a TPU pod, a task of a cluster, a terminal). Process 0
+alone writes into the workdir. Nobody goes on alone where others were promised: that would be so many strangers, each
+training its own model.
+"""
+
+import itertools
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+import jax
+import ml_collections
+from jax.experimental import multihost_utils
+
+from simswap_jax.errors import UserError
+
+T = TypeVar("T")
+
+ASK_CLUSTER = -1
+PATIENCE = 7 * 24 * 3600  # seconds that the others wait for what process 0 does; if it dies, they are ended anyway
+GOODBYE = 15  # seconds that a process waits at its end for the others'
+_numbers = itertools.count()  # every process asks in the same order, so a number names the question
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where the processes meet.
+
+    Attributes:
+      count, index: how many there are and which one this is, counted from 0; None: the cluster says.
+      coordinator: ``host:port`` of process 0; None: the cluster says.
+    """
+
+    count: int | None
+    index: int | None
+    coordinator: str | None
+
+
+def meeting(fields: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Meeting | None:
+    """What the experiment's fields and the environment say; None where this process is the only one.
+
+    Args:
+      fields: ``config.processes``: ``count`` (0: as the environment says, 1: this one alone, −1: as the cluster says),
+        ``index`` (−1: as the environment says) and ``coordinator`` ("": as the environment says).
+      environment: ``JAX_NUM_PROCESSES``, ``JAX_PROCESS_ID`` and ``JAX_COORDINATOR_ADDRESS`` fill what the fields leave
+        open; then SLURM, Open MPI and TPU pods are asked.
+
+    Raises:
+      UserError: something is missing, or makes no sense.
+    """
+    count = fields["count"] or _number(environment, "JAX_NUM_PROCESSES", 0)
+    if count < ASK_CLUSTER:
+        raise UserError(f"config.processes.count is {count}; use the number of processes, 0 or -1.")
+    if count == 1:
+        return None
+    if count == ASK_CLUSTER or (count == 0 and in_cluster(environment)):
+        return Meeting(None, None, None)
+    if count == 0:
+        return None
+    index = fields["index"] if fields["index"] >= 0 else _number(environment, "JAX_PROCESS_ID", -1)
+    coordinator = fields["coordinator"] or environment.get("JAX_COORDINATOR_ADDRESS", "")
+    if index < 0 and not coordinator and in_cluster(environment):
+        return Meeting(None, None, None)
+    if not 0 <= index < count:
+        raise UserError(
+            f"this is process {index} of {count}; give every process its own --config.processes.index (or "
+            f"JAX_PROCESS_ID) from 0 to {count - 1}."
+            if index >= 0
+            else f"there are {count} processes, but not which one this is; give every process its own "
+            f"--config.processes.index (or JAX_PROCESS_ID) from 0 to {count - 1}."
+        )
+    host, colon, port = coordinator.rpartition(":")
+    if not host or not colon or not port.isdigit():
+        raise UserError(
+            f"{count} processes cannot meet at '{coordinator}'; give all of them "
+            "--config.processes.coordinator=HOST:PORT (or JAX_COORDINATOR_ADDRESS): the host of process 0 and "
+            "a free port there."
+        )
+    return Meeting(count, index, coordinator)
+
+
+def in_cluster(environment: Mapping[str, str]) -> bool:
+    """Whether SLURM, Open MPI or a TPU pod says that this process is one of several.
+
+    A TPU pod that tells its workers only through its metadata server is not seen; ``config.processes.count`` −1 asks.
+    """
+    tasks = max(_number(environment, name, 1) for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"))
+    in_step = "SLURM_STEP_NODELIST" in environment or "OMPI_COMM_WORLD_SIZE" in environment
+    workers = environment.get("TPU_WORKER_HOSTNAMES", "").count(",") + 1
+    return (tasks > 1 and in_step) or workers > 1 or _number(environment, "MEGASCALE_NUM_SLICES", 1) > 1
+
+
+def _number(environment: Mapping[str, str], name: str, otherwise: int) -> int:
+    value = environment.get(name, "")
+    try:
+        return int(value) if value else otherwise
+    except ValueError:
+        raise UserError(f"the environment's {name} is '{value}'; it must be a whole number.") from None
+
+
+def start(fields: ml_collections.ConfigDict) -> None:
+    """Meet the other processes, if there are any; call it before JAX makes its first array. Twice is once.
+
+    Args:
+      fields: ``config.processes``; ``wait`` is how many seconds to wait for the others.
+
+    Raises:
+      UserError: the others did not come in time, or the meeting cannot be held.
+    """
+    here = meeting(fields)
+    if here is None or jax.distributed.is_initialized():
+        return
+    failure: list[BaseException] = []
+
+    def meet() -> None:
+        try:
+            jax.distributed.initialize(
+                here.coordinator,
+                here.count,
+                here.index,
+                cluster_detection_method=None if here.count is None else "deactivate",
+                # Past its own limit it ends the program with a stack trace, so ours comes first.
+                initialization_timeout=fields.wait + 3600,
+                shutdown_timeout_seconds=GOODBYE,
+            )
+        except BaseException as error:
+            failure.append(error)
+
+    waiting = threading.Thread(target=meet, daemon=True, name="meeting")
+    waiting.start()
+    waiting.join(fields.wait)
+    if waiting.is_alive():
+        who = "processes of the cluster"
+        if here.count is not None:
+            who = f"{here.count} processes at {here.coordinator}"
+        which = "" if here.index is None else f" (this is process {here.index})"
+        raise UserError(
+            f"after {fields.wait} seconds not all of the {who} had come{which}; start all of them within that time "
+            "with the same count and coordinator, or raise --config.processes.wait."
+        )
+    if failure:
+        said = " ".join(str(failure[0]).split())[:200]
+        raise UserError(
+            f"the processes cannot meet ({said}); look at config.processes.count, index and coordinator."
+        ) from failure[0]
+
+
+def several() -> bool:
+    """Whether other processes train with this one."""
+    return jax.process_count() > 1
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes."""
+    return jax.process_index() == 0
+
+
+def first(make: Callable[[], T]) -> T:
+    """What ``make`` gives in process 0, told to all; only process 0 calls it.
+
+    Args:
+      make: gives something JSON-able.
+
+    Raises:
+      UserError: process 0 did.
+    """
+    if not several():
+        return make()
+    key = f"simswap_jax/{next(_numbers)}"
+    if not is_first():
+        told = json.loads(_client().blocking_key_value_get(key, PATIENCE * 1000))
+        if "refused" in told:
+            raise UserError(told["refused"])
+        return told["made"]
+    try:
+        made = make()
+    except UserError as error:
+        _client().key_value_set(key, json.dumps({"refused": str(error)}))
+        raise
+    _client().key_value_set(key, json.dumps({"made": made}))
+    return made
+
+
+def in_turn(make: Callable[[], T]) -> T:
+    """What ``make`` gives here: process 0 calls it first, the others after it, so that they find what it left on disk.
+
+    Raises:
+      UserError: ``make`` did, here or in process 0.
+    """
+    kept: list[T] = []
+    first(lambda: kept.append(make()))
+    return kept[0] if kept else make()
+
+
+def wait_for_all() -> None:
+    """Until every process is here."""
+    if several():
+        _client().wait_at_barrier(f"simswap_jax/{next(_numbers)}", PATIENCE * 1000)
+
+
+def should_stop(step: int, asked: bool) -> bool:
+    """Whether all processes stop after this step; every process asks after each of its steps.
+
+    Args:
+      step: the step that was begun last.
+      asked: this process alone was asked to. Where there are several, a signal goes to JAX's own service instead, which
+        finds a step that nobody has passed.
+    """
+    return multihost_utils.reached_preemption_sync_point(step) if several() else asked
+
+
+def leave(status: int) -> NoReturn:
+    """End this process now. JAX would first wait for processes that may never come."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _client() -> Any:
+    # JAX gives no public door to the store that its processes share; Orbax goes through this one too.
+    from jax._src import distributed
+
+    return distributed.global_state.client

@@ -1,0 +1,154 @@
+"""Checkpoints: which stay, which are picked up, and what a damaged one does."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from simswap_jax.errors import UserError
+from simswap_jax.training import checkpoint_files
+from simswap_jax.training.checkpoints import Checkpoints
+from simswap_jax.training.state import NetworkState, TrainState
+
+
+def made(step):
+    """A state whose every array tells the step."""
+    params = {"kernel": jnp.full((64, 32), step, jnp.float32), "bias": jnp.full((32,), step, jnp.float32)}
+    networks = {"generator": NetworkState(params, {}, ())}
+    return TrainState(jnp.asarray(step, jnp.int32), jax.random.PRNGKey(0), networks, {})
+
+
+def like():
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), made(0))
+
+
+def saved(workdir, *steps, keep=3, keep_best=1, scores=()):
+    """A workdir with checkpoints of these steps."""
+    checkpoints = Checkpoints(workdir, keep, keep_best)
+    for step in steps:
+        checkpoints.save(made(step), {"n": step}, dict(scores).get(step))
+    checkpoints.wait()
+    checkpoints.close()
+    return workdir / "checkpoints"
+
+
+def picked_up(workdir):
+    """(step of what is restored, what was said)."""
+    lines = []
+    checkpoints = Checkpoints(workdir, 3, say=lines.append)
+    found = checkpoints.restore(like())
+    checkpoints.close()
+    if found is None:
+        return None, lines
+    state, position = found
+    step = int(state.step)
+    assert position == {"n": step}
+    for leaf in jax.tree.leaves(state.networks):
+        np.testing.assert_array_equal(leaf, np.full(leaf.shape, step, np.float32))
+    return step, lines
+
+
+def steps_of(folder):
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+
+
+def test_the_newest_stay_and_the_best(tmp_path):
+    scores = {1: 0.2, 2: 0.9, 3: 0.5, 6: 0.1}
+    folder = saved(tmp_path, 1, 2, 3, 4, 5, 6, keep=2, scores=scores.items())
+    assert steps_of(folder) == [2, 5, 6]
+    # And in a second run, which knows of the scores only from the disk.
+    saved(tmp_path, 7, 8, keep=2, scores={8: 0.3}.items())
+    assert steps_of(folder) == [2, 7, 8]
+    assert picked_up(tmp_path) == (8, [])
+
+
+def test_every_checkpoint_has_a_list_that_holds(tmp_path):
+    folder = saved(tmp_path, 1, 2)
+    for step in (1, 2):
+        assert checkpoint_files.is_sealed(folder / str(step))
+        assert checkpoint_files.flaw(folder / str(step)) is None
+
+
+def largest(folder):
+    return max((path for path in folder.glob("*/**/*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+def cut(folder):
+    path = largest(folder)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(folder):
+    path = largest(folder)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def lose(folder):
+    largest(folder).unlink()
+
+
+def lose_position(folder):
+    shutil.rmtree(folder / "position")
+
+
+def garble_list(folder):
+    (folder / checkpoint_files.LIST).write_text("{")
+
+
+def empty(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+@pytest.mark.parametrize("damage", [cut, flip, lose, lose_position, garble_list, empty])
+def test_a_damaged_checkpoint_is_put_aside_for_the_one_before(tmp_path, damage):
+    folder = saved(tmp_path, 1, 2, 3)
+    damage(folder / "3")
+    step, lines = picked_up(tmp_path)
+    assert step == 2
+    assert len(lines) == 1
+    assert "the checkpoint of step 3 is damaged" in lines[0]
+    assert str(tmp_path / "damaged" / "3") in lines[0]
+    assert (tmp_path / "damaged" / "3").is_dir()
+    # Training comes to step 3 again.
+    saved(tmp_path, 3)
+    assert picked_up(tmp_path) == (3, [])
+
+
+def test_what_a_kill_left_half_written_is_not_picked_up(tmp_path):
+    folder = saved(tmp_path, 1, 2)
+    (folder / "2").rename(folder / "3.orbax-checkpoint-tmp")
+    assert picked_up(tmp_path) == (1, [])
+    assert steps_of(folder) == [1]
+
+
+def test_where_no_checkpoint_is_whole_training_does_not_start_over_unasked(tmp_path):
+    folder = saved(tmp_path, 1, 2)
+    for step in (1, 2):
+        cut(folder / str(step))
+    with pytest.raises(UserError, match=r"no checkpoint of .* is whole"):
+        picked_up(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "damaged").iterdir()) == ["1", "2"]
+    assert picked_up(tmp_path) == (None, [])
+
+
+def test_a_whole_checkpoint_of_other_shapes_is_not_called_damaged(tmp_path):
+    folder = saved(tmp_path, 1)
+    checkpoints = Checkpoints(tmp_path, 3)
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    other = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*leaf.shape, 2), leaf.dtype, sharding=here), like())
+    with pytest.raises(UserError, match="is whole, but cannot be restored here"):
+        checkpoints.restore(other)
+    checkpoints.close()
+    assert steps_of(folder) == [1]
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "checkpoints").write_text("a file, not a folder")
+    with pytest.raises(UserError, match="checkpoints cannot be written to"):
+        Checkpoints(tmp_path, 3)
