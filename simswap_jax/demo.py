@@ -22,8 +22,8 @@ from simswap_jax.evaluation import identity as identity_measures
 from simswap_jax.evaluation import rendered, rendered_judge
 from simswap_jax.evaluation.pose_regressor import PoseRegressor
 from simswap_jax.evaluation.report import Figure, Table, curves_of, html_report, text_table
-from simswap_jax.swapping.images import write_picture, write_text
-from simswap_jax.swapping.provenance import Marks, draw_label, xmp_packet
+from simswap_jax.swapping.images import write_sheet, write_text
+from simswap_jax.swapping.provenance import draw_label
 from simswap_jax.swapping.swapper import FaceSwapper, resized
 from simswap_jax.training import identity
 from simswap_jax.training.config import default_config
@@ -221,7 +221,7 @@ def differences(config: ml_collections.ConfigDict) -> Table:
 def report(workdir: Path, metrics: dict[str, Any], sheet: np.ndarray) -> None:
     """Write metrics.json, sheet.png and index.html, and print the sentence and the table."""
     write_text(workdir / "metrics.json", json.dumps(metrics, indent=1) + "\n")
-    write_picture(workdir / "sheet.png", sheet, xmp_packet(Marks()))
+    write_sheet(workdir / "sheet.png", sheet)
     curves = curves_of(
         read_lines(workdir / "simswap"),
         {

@@ -1,0 +1,41 @@
+"""What the demo leaves: the numbers under their names, the page, and a sheet that says it is synthetic."""
+
+import json
+
+import numpy as np
+
+from simswap_jax import demo
+from simswap_jax.data.pictures import read_picture
+from simswap_jax.swapping.invisible_mark import THRESHOLD, detect
+from simswap_jax.swapping.provenance import read_marks
+
+METRICS = {
+    "retrieval": 0.5,
+    "nearer_source": 0.9,
+    "cosine_source": 0.4,
+    "cosine_target": 0.1,
+    "retrieval_of_target": 0.0,
+    "retrieval_of_source": 1.0,
+    "cosine_between": 0.0,
+    "psnr_result": 16.0,
+    "psnr_target": 13.0,
+    "psnr_colour_shift": 12.0,
+    "pose_r2": 0.7,
+    "pairs": 336,
+    "people": 112,
+    "seconds": 450.0,
+}
+
+
+def test_a_demo_leaves_numbers_a_page_and_a_marked_sheet(tmp_path, capsys):
+    sheet = np.random.default_rng(0).integers(0, 256, (256, 320, 3), np.uint8)
+    for name in ("simswap", "identity"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text("")
+    demo.report(tmp_path, METRICS, sheet)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == METRICS
+    assert read_marks(tmp_path / "sheet.png") is not None
+    assert detect(read_picture(tmp_path / "sheet.png")) > THRESHOLD
+    page = (tmp_path / "index.html").read_text()
+    assert "each re-drawn with another" in page
+    assert "the right one of 112 people in 50% (chance 0.9%)" in capsys.readouterr().out
