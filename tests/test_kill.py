@@ -119,7 +119,8 @@ def killed_again_and_again(nursery, workdir, config, kills, draw):
         there = finished_checkpoints(workdir)
         process = nursery.start(workdir, config)
         while_saving = number % 2 == 0
-        after = 0 if while_saving else draw.randrange(1, 2 * EVERY)
+        # The first kill comes late enough that a checkpoint is whole: a save begins when the one before it has ended.
+        after = draw.randrange(0, 4 * EVERY) if number else 2 * EVERY
         said = []
         for _ in range(after):
             said += nursery.until("step ", "done", "ended")
@@ -179,12 +180,12 @@ def compare(way, nursery, fields, folder, steps, kills):
 @pytest.mark.parametrize("way", WAYS)
 def test_one_kill(way, nursery, fields, tmp_path):
     """Three in all; test_many_kills has more."""
-    compare(way, nursery, fields, tmp_path, 7, 1)
+    compare(way, nursery, fields, tmp_path, 9, 1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_many_kills(way, nursery, fields, tmp_path):
-    in_saving, moments = compare(way, nursery, fields, tmp_path, 100, 20)
+    in_saving, moments = compare(way, nursery, fields, tmp_path, 300, 20)
     assert in_saving >= 5, moments
-    print(moments)
+    assert sum(bool(there) for _, there, _ in moments) >= 10, moments
