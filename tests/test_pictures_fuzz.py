@@ -29,4 +29,4 @@ def test_a_sample_of_mutated_pictures(tmp_path):
 @pytest.mark.parametrize("seed", [1, 2])
 def test_many_mutated_pictures(tmp_path, seed):
     outcomes = fuzz(seed, MANY, tmp_path)
-    assert min(outcomes.values()) > MANY / 5
+    assert min(outcomes.values()) > MANY / 10  # both happen often: the mutants are neither hopeless nor harmless
