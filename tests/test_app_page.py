@@ -182,6 +182,17 @@ def test_uploads_and_their_mistakes(visit, tmp_path, drawn):
         assert result.size == (320, 320)
 
 
+def test_source_and_target_added_at_once(visit, drawn):
+    page = visit()
+    page.set_input_files("#source input[type=file]", drawn / "source.png")
+    page.set_input_files("#target input[type=file]", drawn / "target.png")
+    page.wait_for_selector("#source-said:has-text('1 picture')")
+    page.wait_for_selector("#faces-said:has-text('found')")
+    page.check("#agreed input")
+    page.click("#swap")
+    page.wait_for_selector("#said:has-text('Marked as synthetic by a visible label')")
+
+
 def test_a_film(visit, drawn, tmp_path):
     pytest.importorskip("av", reason="the extra 'video' is not installed")
     from clips import write_clip

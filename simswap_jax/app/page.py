@@ -326,13 +326,16 @@ def build(studio: Studio, sessions: Sessions, megabytes: int) -> Any:
         said = gr.Markdown(elem_id="said")
         download = gr.DownloadButton("Download the result", interactive=False, elem_id="download")
 
+        # Each answer writes back the whole tab that it read, so no two may be under way: source and target are often
+        # added at the same moment. They are short; swapping has a queue of its own.
+        in_turn: dict[str, Any] = {"concurrency_id": "tab", "concurrency_limit": 1}
         shown_target = [tab, faces, faces_said]
-        source_files.change(sources_changed, [source_files, tab], [tab, source_said])
-        source_gallery.select(source_example, [tab], [tab, source_said, source_files])
-        target_file.upload(target_changed, [target_file, tab], shown_target)
-        target_file.clear(target_changed, [target_file, tab], shown_target)
-        target_gallery.select(target_example, [tab], [*shown_target, target_file])
-        faces.select(photo_clicked, [tab], shown_target, show_progress="hidden")
+        source_files.change(sources_changed, [source_files, tab], [tab, source_said], **in_turn)
+        source_gallery.select(source_example, [tab], [tab, source_said, source_files], **in_turn)
+        target_file.upload(target_changed, [target_file, tab], shown_target, **in_turn)
+        target_file.clear(target_changed, [target_file, tab], shown_target, **in_turn)
+        target_gallery.select(target_example, [tab], [*shown_target, target_file], **in_turn)
+        faces.select(photo_clicked, [tab], shown_target, show_progress="hidden", **in_turn)
         button.click(
             swap_clicked,
             [tab, strength, match_colour, kept, blending, dropped, wanted, agreed],
