@@ -169,7 +169,7 @@ def gradients(runner):
 def off(found, expected):
     """Largest difference of gradients, as a share of what is allowed: 1e-4 of a tensor's largest value and a floor.
 
-    A bias before a batch norm has no gradient but rounding noise, measured up to 7e-6 where the largest gradient is 4.3.
+    A bias before a batch norm has no gradient but rounding noise: up to 7e-6 where the largest gradient is 4.3.
     """
     assert found.keys() == expected.keys()
     return {
