@@ -17,18 +17,13 @@
 #     launch/gke.sh apply --config ml_collections_configs/simswap_224.py --workdir /shared/run \
 #       --config.data.root=/shared/faces --config.batch_size=4096
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=common.bash
+source "$(dirname "$0")/common.bash"
 
-usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; }
-
-dry=""
-if [[ "${1:-}" == "--dry-run" ]]; then
-  dry=1
-  shift
-fi
 verb="${1:-}"
-if [[ -z "$verb" || "$verb" == "-h" || "$verb" == "--help" ]]; then
+if [[ -z "$verb" ]]; then
   usage
-  [[ -n "$verb" ]] && exit 0 || exit 2
+  exit 2
 fi
 shift
 NAME="${NAME:-}"
@@ -36,23 +31,8 @@ NAMESPACE="${NAMESPACE:-default}"
 RESTARTS="${RESTARTS:-1000}"
 required=(NAME)
 [[ "$verb" != apply ]] || required+=(IMAGE CLAIM ACCELERATOR TOPOLOGY HOSTS CHIPS)
-for name in "${required[@]}"; do
-  if [[ -z "${!name:-}" ]]; then
-    echo "gke.sh: $name is not set; launch/gke.sh --help says what it is." >&2
-    exit 2
-  fi
-done
+need_set "${required[@]}"
 here="$(cd "$(dirname "$0")" && pwd)"
-
-do_it() {
-  if [[ -n "$dry" ]]; then
-    printf '+'
-    printf ' %q' "$@"
-    printf '\n'
-  else
-    "$@"
-  fi
-}
 
 # The words of the training as a YAML list in one line; every JSON string is one of YAML.
 listed() {
@@ -75,10 +55,7 @@ filled() {
 
 case "$verb" in
   apply)
-    if ((!$#)); then
-      echo "gke.sh: what is to be trained is missing: --config EXPERIMENT.py --workdir FOLDER …" >&2
-      exit 2
-    fi
+    need_training "$@"
     if [[ -n "$dry" ]]; then
       filled "$@"
     else
@@ -90,8 +67,5 @@ case "$verb" in
       "--selector=jobset.sigs.k8s.io/jobset-name=$NAME,batch.kubernetes.io/job-completion-index=0"
     ;;
   delete) do_it kubectl delete jobset "$NAME" --namespace="$NAMESPACE" ;;
-  *)
-    echo "gke.sh: there is no '$verb'; use apply, logs or delete." >&2
-    exit 2
-    ;;
+  *) mistake "there is no '$verb'; use apply, logs or delete." ;;
 esac

@@ -16,31 +16,12 @@
 #   PROCESSES=2 DEVICES=4 launch/local.sh --config ml_collections_configs/celeba_64.py --workdir runs/local \
 #       --config.data.root=FACES
 set -euo pipefail
-
-dry_run=no
-if [[ "${1:-}" == --dry-run ]]; then
-  dry_run=yes
-  shift
-fi
-if [[ "${1:-}" == -h || "${1:-}" == --help ]]; then
-  sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"
-  exit 0
-fi
-for name in PROCESSES DEVICES; do
-  if ! [[ "${!name:-}" =~ ^[1-9][0-9]*$ ]]; then
-    echo "local.sh: $name is '${!name:-}'; set it to a number, such as $name=2." >&2
-    exit 2
-  fi
-done
-if (($# == 0)); then
-  echo "local.sh: what is to be trained is missing: --config EXPERIMENT.py --workdir FOLDER …" >&2
-  exit 2
-fi
+# shellcheck source-path=SCRIPTDIR source=common.bash
+source "$(dirname "$0")/common.bash"
+need_numbers PROCESSES DEVICES
+need_training "$@"
 program=${PROGRAM:-simswap-jax}
-if ! command -v "$program" >/dev/null; then
-  echo "local.sh: there is no program '$program'; install this project, or name it with PROGRAM." >&2
-  exit 2
-fi
+command -v "$program" >/dev/null || mistake "there is no program '$program'; install this project, or name it with PROGRAM."
 
 # shellcheck disable=SC2153
 settings=(
@@ -49,11 +30,9 @@ settings=(
   "JAX_NUM_PROCESSES=$PROCESSES"
   "JAX_COORDINATOR_ADDRESS=localhost:${PORT:-12721}"
 )
-if [[ $dry_run == yes ]]; then
+if [[ -n "$dry" ]]; then
   for ((index = 0; index < PROCESSES; index++)); do
-    printf '+'
-    printf ' %q' env "${settings[@]}" "JAX_PROCESS_ID=$index" "$program" train "$@"
-    printf '\n'
+    shown env "${settings[@]}" "JAX_PROCESS_ID=$index" "$program" train "$@"
   done
   exit 0
 fi

@@ -13,28 +13,10 @@
 #   NODES=4 GPUS=8 HOURS=24 PARTITION=gpu launch/slurm.sh --config ml_collections_configs/simswap_224.py \
 #       --workdir runs/simswap_224 --config.data.root=FACES --config.batch_size=1024
 set -euo pipefail
-
-usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; }
-
-dry=""
-if [[ "${1:-}" == "--dry-run" ]]; then
-  dry=1
-  shift
-fi
-if [[ "${1:-}" == "-h" || "${1:-}" == "--help" ]]; then
-  usage
-  exit 0
-fi
-for name in NODES GPUS HOURS; do
-  if [[ ! "${!name:-}" =~ ^[1-9][0-9]*$ ]]; then
-    echo "slurm.sh: $name is '${!name:-}'; set it to a whole number (launch/slurm.sh --help says of what)." >&2
-    exit 2
-  fi
-done
-if ((!$#)); then
-  echo "slurm.sh: what is to be trained is missing: --config EXPERIMENT.py --workdir FOLDER …" >&2
-  exit 2
-fi
+# shellcheck source-path=SCRIPTDIR source=common.bash
+source "$(dirname "$0")/common.bash"
+need_numbers NODES GPUS HOURS
+need_training "$@"
 
 checkout="$(cd "$(dirname "$0")/.." && pwd)"
 VENV="${VENV:-$checkout/.venv}"
@@ -69,9 +51,8 @@ if [ \$status -eq 3 ] || [ \$status -eq 143 ]; then scontrol requeue \"\$SLURM_J
 exit \$status
 "
 if [[ -n "$dry" ]]; then
-  printf '+ sbatch'
-  printf ' %q' "${options[@]}"
-  printf '\n%s' "$job"
+  shown sbatch "${options[@]}"
+  printf '%s' "$job"
 else
   sbatch "${options[@]}" <<<"$job"
 fi

@@ -21,42 +21,21 @@
 #         --config.data.root=/shared/faces --config.batch_size=4096
 #   … launch/tpu_vm.sh delete
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=common.bash
+source "$(dirname "$0")/common.bash"
 
-usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; }
-
-dry=""
-if [[ "${1:-}" == "--dry-run" ]]; then
-  dry=1
-  shift
-fi
 verb="${1:-}"
-if [[ -z "$verb" || "$verb" == "-h" || "$verb" == "--help" ]]; then
+if [[ -z "$verb" ]]; then
   usage
-  [[ -n "$verb" ]] && exit 0 || exit 2
+  exit 2
 fi
 shift
-
-for name in TPU ZONE PROJECT ACCELERATOR; do
-  if [[ -z "${!name:-}" ]]; then
-    echo "tpu_vm.sh: $name is not set; launch/tpu_vm.sh --help says what it is." >&2
-    exit 2
-  fi
-done
+need_set TPU ZONE PROJECT ACCELERATOR
 SOFTWARE="${SOFTWARE:-tpu-ubuntu2204-base}"
 REST="${REST:-60}"
 TRIES="${TRIES:-1000}"
 checkout="$(cd "$(dirname "$0")/.." && pwd)"
 where=("--zone=$ZONE" "--project=$PROJECT")
-
-do_it() {
-  if [[ -n "$dry" ]]; then
-    printf '+'
-    printf ' %q' "$@"
-    printf '\n'
-  else
-    "$@"
-  fi
-}
 
 on_all() { do_it gcloud compute tpus tpu-vm ssh "$TPU" "${where[@]}" --worker=all --command="$1"; }
 
@@ -126,25 +105,16 @@ train() {
 
 case "$verb" in
   create | sync | delete)
-    if (($#)); then
-      echo "tpu_vm.sh: $verb takes no more words, but was given: $*" >&2
-      exit 2
-    fi
+    ((!$#)) || mistake "$verb takes no more words, but was given: $*"
     "$verb"
     ;;
   run | train)
-    if ((!$#)); then
-      echo "tpu_vm.sh: $verb needs a command; launch/tpu_vm.sh --help shows one." >&2
-      exit 2
-    fi
+    (($#)) || mistake "$verb needs a command; launch/tpu_vm.sh --help shows one."
     if [[ "$verb" == run ]]; then
       on_all "cd simswap_jax &&$(printf ' %q' "$@")"
     else
       train "$@"
     fi
     ;;
-  *)
-    echo "tpu_vm.sh: there is no '$verb'; use create, sync, run, train or delete." >&2
-    exit 2
-    ;;
+  *) mistake "there is no '$verb'; use create, sync, run, train or delete." ;;
 esac
