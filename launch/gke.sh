@@ -17,8 +17,8 @@
 #     launch/gke.sh apply --config ml_collections_configs/simswap_224.py --workdir /shared/run \
 #       --config.data.root=/shared/faces --config.batch_size=4096
 set -euo pipefail
-# shellcheck source-path=SCRIPTDIR source=common.bash
-source "$(dirname "$0")/common.bash"
+# shellcheck source-path=SCRIPTDIR source=preamble.bash
+source "$(dirname "$0")/preamble.bash"
 
 verb="${1:-}"
 if [[ -z "$verb" ]]; then

@@ -16,8 +16,8 @@
 #   PROCESSES=2 DEVICES=4 launch/local.sh --config ml_collections_configs/celeba_64.py --workdir runs/local \
 #       --config.data.root=FACES
 set -euo pipefail
-# shellcheck source-path=SCRIPTDIR source=common.bash
-source "$(dirname "$0")/common.bash"
+# shellcheck source-path=SCRIPTDIR source=preamble.bash
+source "$(dirname "$0")/preamble.bash"
 need_numbers PROCESSES DEVICES
 need_training "$@"
 program=${PROGRAM:-simswap-jax}

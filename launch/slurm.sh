@@ -13,8 +13,8 @@
 #   NODES=4 GPUS=8 HOURS=24 PARTITION=gpu launch/slurm.sh --config ml_collections_configs/simswap_224.py \
 #       --workdir runs/simswap_224 --config.data.root=FACES --config.batch_size=1024
 set -euo pipefail
-# shellcheck source-path=SCRIPTDIR source=common.bash
-source "$(dirname "$0")/common.bash"
+# shellcheck source-path=SCRIPTDIR source=preamble.bash
+source "$(dirname "$0")/preamble.bash"
 need_numbers NODES GPUS HOURS
 need_training "$@"
 

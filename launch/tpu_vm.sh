@@ -21,8 +21,8 @@
 #         --config.data.root=/shared/faces --config.batch_size=4096
 #   … launch/tpu_vm.sh delete
 set -euo pipefail
-# shellcheck source-path=SCRIPTDIR source=common.bash
-source "$(dirname "$0")/common.bash"
+# shellcheck source-path=SCRIPTDIR source=preamble.bash
+source "$(dirname "$0")/preamble.bash"
 
 verb="${1:-}"
 if [[ -z "$verb" ]]; then

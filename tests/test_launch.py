@@ -16,6 +16,7 @@ LAUNCH = Path(__file__).parents[1] / "launch"
 SCRIPTS = sorted(LAUNCH.glob("*.sh"))
 TRAINING = ["--config", "ml_collections_configs/simswap_224.py", "--workdir", "a folder/run", '--config.data.root=x"y']
 TPU = {"TPU": "swap", "ZONE": "us-west4-a", "PROJECT": "mine", "ACCELERATOR": "v5litepod-256"}
+LOCAL = {"PROCESSES": "2", "DEVICES": "4"}
 SLURM = {"NODES": "4", "GPUS": "8", "HOURS": "24"}
 GKE = {
     "NAME": "swap",
@@ -66,7 +67,9 @@ def test_a_script_opens_with_its_usage_and_can_be_run(path):
     assert os.access(path, os.X_OK)
 
 
-@pytest.mark.parametrize(("script", "least"), [("tpu_vm.sh", TPU), ("slurm.sh", SLURM), ("gke.sh", GKE)])
+@pytest.mark.parametrize(
+    ("script", "least"), [("tpu_vm.sh", TPU), ("slurm.sh", SLURM), ("gke.sh", GKE), ("local.sh", LOCAL)]
+)
 def test_help_needs_nothing(script, least):
     said = run(script, "--help").stdout
     assert said.count("\n") > 10
