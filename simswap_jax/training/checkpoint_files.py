@@ -1,8 +1,9 @@
 """What files a checkpoint is made of, so that one that was cut short or damaged is known before it is read."""
 
-import hashlib
 import json
 from pathlib import Path
+
+from simswap_jax.interop.weight_files import file_sha256
 
 LIST = "files.json"
 DATES = "_CHECKPOINT_METADATA"  # Orbax writes into it once more after all else
@@ -11,7 +12,7 @@ DATES = "_CHECKPOINT_METADATA"  # Orbax writes into it once more after all else
 def seal(folder: Path) -> None:
     """Write the list of a checkpoint's files, with sizes and SHA-256, into its folder."""
     listed = {
-        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": digest(path)}
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in (LIST, DATES)
     }
@@ -35,14 +36,8 @@ def flaw(folder: Path) -> str | None:
                 return f"{name} is missing"
             if path.stat().st_size != told["bytes"]:
                 return f"{name} has {path.stat().st_size} bytes in place of {told['bytes']}"
-            if digest(path) != told["sha256"]:
+            if file_sha256(path) != told["sha256"]:
                 return f"{name} has changed"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{LIST} cannot be read: {type(error).__name__}"
     return None
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
