@@ -63,7 +63,6 @@ def preflight(config: ml_collections.ConfigDict, where: Slice, identity: str = "
     program = compiled(method, parallel.jitted_step(method, mesh, of_state), (state, batch, method.frozen), where)
     return Report(
         where=where,
-        batch_per_chip=where.batch_per_chip,
         identity=network.name,
         parameters={name: count(part.params) for name, part in state.networks.items()}
         | {"identity (frozen)": count(method.frozen["params"])},
@@ -112,10 +111,8 @@ def tpu_devices(where: Slice) -> Sequence[Any]:
     import jax
     from jax.experimental import topologies
 
-    # A chip of v4 has two cores, which are one device only if asked for.
-    options = {"chip_config_name": "megacore"} if where.chip.name == "v4" else {}
     try:
-        devices: Sequence[Any] = topologies.get_topology_desc(where.topology, "tpu", **options).devices
+        devices: Sequence[Any] = topologies.get_topology_desc(where.topology, "tpu", **where.chip.libtpu).devices
     except (jax.errors.JaxRuntimeError, ValueError, NotImplementedError) as error:
         first = str(error).strip().splitlines()[:1] or [""]
         raise UserError(f"libtpu does not know the slice {where.topology} ({first[0]}).") from error

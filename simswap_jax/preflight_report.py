@@ -40,7 +40,6 @@ class Report:
     """All that is said of a step on a slice. Sizes in bytes, a chip's; times in seconds, of a step."""
 
     where: Slice
-    batch_per_chip: int
     identity: str
     parameters: dict[str, int]
     state: int
@@ -68,17 +67,17 @@ class Report:
     @property
     def largest_batch(self) -> int:
         """Pictures a chip, if temporary memory grows with the batch; in truth a part of it does not, so at least."""
-        each = (self.program.temporary + self.batch) / self.batch_per_chip
-        return max(0, int((self.room - self.memory) / each) + self.batch_per_chip)
+        each = (self.program.temporary + self.batch) / self.where.batch_per_chip
+        return max(0, int((self.room - self.memory) / each) + self.where.batch_per_chip)
 
     @property
     def images_per_second(self) -> float:
         """Of the whole slice, at most."""
-        return self.batch_per_chip * self.where.chips / self.bound.seconds
+        return self.where.batch_per_chip * self.where.chips / self.bound.seconds
 
     def mfu(self, seconds: float) -> float:
         """Model FLOPs over what the chip could have done in that time."""
-        return self.model_flops * self.batch_per_chip / (seconds * self.where.chip.peak_flops)
+        return self.model_flops * self.where.batch_per_chip / (seconds * self.where.chip.peak_flops)
 
     @property
     def compiler_seconds(self) -> float:
@@ -97,7 +96,7 @@ class Report:
         return {
             "hardware": self.where.topology,
             "chips": self.where.chips,
-            "batch_per_chip": self.batch_per_chip,
+            "batch_per_chip": self.where.batch_per_chip,
             "identity_network": self.identity,
             "parameters": self.parameters,
             "memory_per_chip": {
@@ -111,7 +110,7 @@ class Report:
             },
             "fits": self.fits,
             "largest_batch_per_chip": self.largest_batch,
-            "flops_per_image": {"model": self.model_flops, "program": self.program.flops / self.batch_per_chip},
+            "flops_per_image": {"model": self.model_flops, "program": self.program.flops / self.where.batch_per_chip},
             "bytes_moved_per_chip": self.program.moved,
             "collectives": {kind: {"count": kinds[kind], "bytes": sizes[kind]} for kind in kinds},
             "upper_bound": {
@@ -124,7 +123,7 @@ class Report:
             },
             "compiler_estimate": {
                 "seconds": by_compiler,
-                "images_per_second": self.batch_per_chip * self.where.chips / by_compiler,
+                "images_per_second": self.where.batch_per_chip * self.where.chips / by_compiler,
                 "mfu": self.mfu(by_compiler),
             }
             if by_compiler
@@ -143,12 +142,12 @@ class Report:
 def table(report: Report) -> str:
     """The report as aligned lines."""
     said = report.as_dict()
-    memory, chip = said["memory_per_chip"], report.where.chip
+    memory, where = said["memory_per_chip"], report.where
     upper, by_compiler = said["upper_bound"], said["compiler_estimate"]
     rows = [
         (
             "slice",
-            f"{report.where.topology}, {report.where.chips} × {chip.name}; {report.batch_per_chip} pictures a chip",
+            f"{where.topology}, {where.chips} × {where.chip.name}; {where.batch_per_chip} pictures a chip",
         ),
         ("identity network", report.identity),
         ("parameters", " · ".join(f"{name} {number / 1e6:.1f} M" for name, number in report.parameters.items())),

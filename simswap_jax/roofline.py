@@ -131,8 +131,7 @@ def bound(flops: float, moved: float, exchanged: Iterable[Collective], among: Sl
 
 def torus(chip: Chip, chips: int) -> tuple[int, ...]:
     """The most compact slice of so many chips (a power of two): as square, or cubic, as it can be."""
-    axes = 1 if not chip.is_tpu else 2 if chip.name in ("v5e", "v6e") else 3
-    lengths = [1] * axes
+    lengths = [1] * chip.axes
     for _ in range(chips.bit_length() - 1):
         lengths[lengths.index(min(lengths))] *= 2
     return tuple(sorted(lengths))

@@ -8,13 +8,14 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import pytest
 from small_method import small_config, small_method
 
 from simswap_jax import cli, preflight
 from simswap_jax.errors import UserError
 from simswap_jax.roofline import Collective, bound
-from simswap_jax.training import flops, hardware, loop
+from simswap_jax.training import flops, hardware, loop, simswap
 from simswap_jax.training.config import default_config, in_small
 from simswap_jax.training.metrics import Progress
 
@@ -45,7 +46,7 @@ def report():
         lowering=1.0, compiling=2.0,
     )  # fmt: skip
     return preflight.Report(
-        where, 32, "arcface18", {"generator": 55_000_000}, 2**29, 2**28, 2**20, 1e9, program,
+        where, "arcface18", {"generator": 55_000_000}, 2**29, 2**28, 2**20, 1e9, program,
         bound(program.flops, program.moved, exchanged, where),
     )  # fmt: skip
 
@@ -96,6 +97,43 @@ def test_flops_of_the_papers_generator():
     variables = jax.eval_shape(generator.init, jax.random.PRNGKey(0), picture, vector)
     # About 96 GFLOP a face forward, as the release's users report.
     assert flops.forward(generator.apply, variables, picture, vector) == pytest.approx(96.2e9, rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def paper():
+    """The paper's experiment with a network that is only a shape."""
+    config = ml_collections.ConfigDict(default_config().to_dict())
+    config.batch_size = 1
+    return simswap.of_networks(config, preflight.identity_network(config, "arcface101"))
+
+
+def test_flops_of_the_papers_step(paper):
+    assert paper.flops_per_image() == pytest.approx(397.1e9, rel=1e-3)
+
+
+def products_with_pixels(convolution):
+    """Multiply-adds of a traced convolution, those with the zeros of padding and dilation left out."""
+    said = convolution.params
+    (image, kernel), made = (each.aval.shape for each in convolution.invars), convolution.outvars[0].aval.shape
+    where = said["dimension_numbers"]
+    total = made[where.out_spec[0]] * kernel[where.rhs_spec[0]] * kernel[where.rhs_spec[1]]
+    for axis in range(len(said["padding"])):
+        length, spread = image[where.lhs_spec[2 + axis]], said["lhs_dilation"][axis]
+        places = np.arange(made[where.out_spec[2 + axis]])[:, None] * said["window_strides"][axis]
+        taps = np.arange(kernel[where.rhs_spec[2 + axis]]) * said["rhs_dilation"][axis]
+        at = places + taps - said["padding"][axis][0]
+        total *= np.count_nonzero((at >= 0) & (at <= (length - 1) * spread) & (at % spread == 0))
+    return int(total)
+
+
+def test_the_passes_of_the_formula_are_those_of_the_step(paper, monkeypatch):
+    """Traced with its gradients, the step holds what the formula counts, but for first layers: a picture that nothing
+    made needs no gradient. The two ways forward that both players share are traced twice; the compiler merges them."""
+    monkeypatch.setattr(flops, "products", products_with_pixels)
+    state = jax.eval_shape(paper.init, jax.random.PRNGKey(0))
+    traced = flops.forward(paper.step, state, preflight.batch_shapes(paper), paper.frozen)
+    expected = paper.flops_per_image() + 2 * flops.networks(paper)["discriminator"]
+    assert 0.995 * expected < traced <= expected  # one pass of the discriminators is 0.012
 
 
 @pytest.fixture(scope="module")
@@ -213,5 +251,5 @@ def test_the_real_step_compiles_for_a_gpu():
     made = preflight.preflight(small_experiment(), slice_of("h200:1", 2), "mobilefacenet")
     assert made.fits
     assert made.program.collectives == ()
-    # The compiler counts what the formula counts, and the norms and losses beside it.
+    # The compiler counts what the formula counts, and the norms and losses beside it, which at this width weigh much.
     assert 0.5 < made.program.flops / 2 / made.model_flops < 2.0

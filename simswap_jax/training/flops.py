@@ -44,11 +44,7 @@ def _of_jaxpr(jaxpr: Any) -> int:
     for equation in jaxpr.eqns:
         kind = equation.primitive.name
         if kind == "conv_general_dilated":
-            # [kh, kw, I / groups, O] products for every place of the output.
-            kernel = equation.invars[1].aval.shape
-            out_features = equation.params["dimension_numbers"].rhs_spec[0]
-            places = math.prod(equation.outvars[0].aval.shape)
-            total += 2 * places * math.prod(kernel) // kernel[out_features]
+            total += 2 * products(equation)
         elif kind == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             shape = equation.invars[0].aval.shape
@@ -60,6 +56,13 @@ def _of_jaxpr(jaxpr: Any) -> int:
                 elif hasattr(inner, "eqns"):
                     total += _of_jaxpr(inner)
     return total
+
+
+def products(convolution: Any) -> int:
+    """Multiply-adds of a traced convolution: [kh, kw, I / groups] for every number of the output, padding included."""
+    kernel = convolution.invars[1].aval.shape
+    out_features = convolution.params["dimension_numbers"].rhs_spec[0]
+    return math.prod(convolution.outvars[0].aval.shape) * math.prod(kernel) // kernel[out_features]
 
 
 def networks(method: "SimSwap") -> dict[str, int]:

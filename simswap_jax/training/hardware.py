@@ -4,7 +4,8 @@ import functools
 import importlib.resources
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ class Chip:
     hop: float
     source: str
     clock: float = 0.0
+    axes: int = 1
+    libtpu: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_tpu(self) -> bool:
