@@ -80,7 +80,8 @@ def together(run: Callable[[], bool]) -> int:
         return 0 if run() else STOPPED
     except UserError as error:
         print(f"simswap-jax: {error}", file=sys.stderr)
-        processes.leave(2)
+        # Whoever started them tries again after 1 (a late host), and not after 2 (a mistake).
+        processes.leave(1 if isinstance(error, processes.NotAllCame) else 2)
     except jax.errors.JaxRuntimeError as error:
         if "Gloo" not in str(error):
             raise

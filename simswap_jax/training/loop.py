@@ -1,6 +1,7 @@
 """train(config, workdir): one readable pass from an experiment to a model folder."""
 
 import errno
+import functools
 import json
 import os
 import signal
@@ -25,7 +26,7 @@ from simswap_jax.training.config import check, default_config
 from simswap_jax.training.guard import Watch
 from simswap_jax.training.method import Method, Score
 from simswap_jax.training.metrics import NoWriters, Progress, Writers, read_lines
-from simswap_jax.training.state import TrainState
+from simswap_jax.training.state import PyTree, TrainState, without_optimizers
 
 CONFIG = "config.json"
 SAMPLES = "AI-generated: samples of a training run"  # the visible mark of sample sheets
@@ -81,7 +82,8 @@ def train(
     Args:
       config: an experiment (``training.config.default_config`` and what an experiment file changes).
       workdir: gets checkpoints, metrics.jsonl, samples, the data set's records and, at the end, ``model``.
-      score: called every ``config.score_every`` steps; the state with the highest score is exported to ``best``.
+      score: called every ``config.score_every`` steps with the state, its optimisers left out; the state with the
+        highest score is exported to ``best``.
       say: prints a line of progress.
 
     Raises:
@@ -93,6 +95,7 @@ def train(
         say = silent
     workdir = Path(workdir).expanduser()
     processes.first(lambda: claim(workdir, config))
+    seen_by_all(workdir)
     cache = Path(config.data.cache).expanduser() if config.data.cache else workdir / "data"
     root = Path(config.data.root).expanduser()
     everybody = processes.in_turn(lambda: identities.build(root, cache, progress=say)).remember(MEMORY)
@@ -127,7 +130,7 @@ def train(
     # Nothing goes between host and device unasked: that would stop the device on every step.
     with asked_to_stop() as stop, told_plainly(workdir), jax.transfer_guard("disallow"):
         for step in range(start + 1, config.steps + 1):
-            batch = next(batches)
+            batch = read(batches, root, cache)
             if shown is None:  # one fixed batch for every sheet, so that sheets can be compared
                 shown = {name: array[:8] for name, array in runner.fetch(batch).items()}
             state, metrics = runner.step(state, batch)
@@ -147,16 +150,17 @@ def train(
             stopping = processes.should_stop(step, stop())
             last = step == config.steps
             with progress.paused(), jax.transfer_guard("allow"):
+                whole = functools.cache(lambda: runner.here(without_optimizers(state)))  # noqa: B023  # of this step
                 if config.sample_every and (step % config.sample_every == 0 or last):
-                    draw(method, state, shown, runner, workdir / "samples" / f"{step:07d}.png")
+                    draw(method, whole(), shown, runner.here(runner.frozen), workdir / "samples" / f"{step:07d}.png")
                 value = None
                 if score is not None and config.score_every and step % config.score_every == 0:
-                    value = scored(score, method, runner.here(state))
+                    value = scored(score, method, whole())
                     writers.write(step, {"score": value})
                 better = value is not None and value > best
                 if better:
                     best = value
-                    export(method, state, runner, workdir / "best")
+                    export(method, whole(), workdir / "best")
                 if last or stopping or better or step % config.checkpoint_every == 0:
                     checkpoints.save(state, batches.get_state(), value)
             if stopping:
@@ -165,7 +169,7 @@ def train(
         with jax.transfer_guard("allow"):
             checkpoints.wait()
             checkpoints.close()
-            export(method, state, runner, workdir / "model")
+            export(method, runner.here(without_optimizers(state)), workdir / "model")
     processes.wait_for_all()
     if not finished:
         say(f"stopped at step {int(state.step)}, saved; the same command goes on from there")
@@ -179,6 +183,30 @@ def image_share(method: Method, devices: int) -> float:
     chip = hardware.chip_of(jax.devices()[0].device_kind)
     counted = getattr(method, "flops_per_image", None)
     return counted() / (chip.peak_flops * devices) if chip and counted else 0.0
+
+
+def read(batches: Iterator[Any], root: Path, cache: Path) -> Any:
+    """The next batch; what a disk can do wrong while it is read is one sentence."""
+    try:
+        return next(batches)
+    except OSError as error:
+        raise UserError(
+            f"the training pictures cannot be read any more ({error.strerror or error}); look at {root} and {cache}, "
+            "then start again: the last checkpoint stays."
+        ) from error
+
+
+def seen_by_all(workdir: Path) -> None:
+    """Every process must see the workdir that process 0 made.
+
+    Raises:
+      UserError: in a process that does not.
+    """
+    if not (workdir / CONFIG).is_file():
+        raise UserError(
+            f"process {jax.process_index()} does not see the workdir {workdir} that process 0 made; use a folder that "
+            "all hosts share."
+        )
 
 
 @contextmanager
@@ -205,10 +233,9 @@ def scored(score: Score, method: Method, state: TrainState) -> float:
     return processes.first(lambda: float(score(method, state)))
 
 
-def export(method: Method, state: TrainState, runner: parallel.Runner, folder: Path) -> None:
+def export(method: Method, state: TrainState, folder: Path) -> None:
     """Let process 0 write a model folder."""
-    whole = runner.here(state)
-    processes.first(lambda: method.export(whole, folder))
+    processes.first(lambda: method.export(state, folder))
 
 
 def never_finite(limit: int, step: int, kept: int | None) -> UserError:
@@ -220,12 +247,11 @@ def never_finite(limit: int, step: int, kept: int | None) -> UserError:
     )
 
 
-def draw(method: Method, state: TrainState, batch: dict[str, Any], runner: parallel.Runner, path: Path) -> None:
+def draw(method: Method, state: TrainState, batch: dict[str, Any], frozen: PyTree, path: Path) -> None:
     """Write a sample sheet: a row a sample, a column a kind of picture; above them, that they are synthetic."""
-    whole, frozen = runner.here(state), runner.here(runner.frozen)
 
     def write() -> None:
-        columns = method.sample(whole, batch, frozen)
+        columns = method.sample(state, batch, frozen)
         if columns:
             rows = [list(row) for row in zip(*columns.values(), strict=True)]
             path.parent.mkdir(exist_ok=True)

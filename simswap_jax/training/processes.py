@@ -104,6 +104,10 @@ def _number(environment: Mapping[str, str], name: str, otherwise: int) -> int:
         raise UserError(f"the environment's {name} is '{value}'; it must be a whole number.") from None
 
 
+class NotAllCame(UserError):
+    """Some process did not come in time. Unlike other mistakes it may go well when all are started again."""
+
+
 def start(fields: ml_collections.ConfigDict) -> None:
     """Meet the other processes, if there are any; call it before JAX makes its first array. Twice is once.
 
@@ -111,7 +115,8 @@ def start(fields: ml_collections.ConfigDict) -> None:
       fields: ``config.processes``; ``wait`` is how many seconds to wait for the others.
 
     Raises:
-      UserError: the others did not come in time, or the meeting cannot be held.
+      NotAllCame: the others did not come in time.
+      UserError: the meeting cannot be held.
     """
     here = meeting(fields)
     if here is None or jax.distributed.is_initialized():
@@ -140,7 +145,7 @@ def start(fields: ml_collections.ConfigDict) -> None:
         if here.count is not None:
             who = f"{here.count} processes at {here.coordinator}"
         which = "" if here.index is None else f" (this is process {here.index})"
-        raise UserError(
+        raise NotAllCame(
             f"after {fields.wait} seconds not all of the {who} had come{which}; start all of them within that time "
             "with the same count and coordinator, or raise --config.processes.wait."
         )

@@ -1,6 +1,6 @@
 """What training carries from step to step: one pytree, never stacked over devices."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -59,6 +59,11 @@ class TrainState:
     def create(cls, key: jax.Array, networks: dict[str, NetworkState], ema: PyTree) -> "TrainState":
         """A state before its first update."""
         return cls(step=jnp.zeros((), jnp.int32), key=key, networks=networks, ema=ema)
+
+
+def without_optimizers(state: TrainState) -> TrainState:
+    """The state as samples, scores and exports need it: without Adam's moments a third of it."""
+    return replace(state, networks={name: replace(each, optimizer=()) for name, each in state.networks.items()})
 
 
 def network_state(variables: PyTree, optimizer: optax.GradientTransformation) -> NetworkState:
