@@ -192,6 +192,8 @@ def convolve(x: Array, kernel: Array, stride: int = 1, padding: int = 0) -> Arra
         # XLA's CPU convolutions are nine times slower with three input channels than with four.
         x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, 4 - channels)))
         kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, 4 - channels), (0, 0)))
+    if on_tpu() and stride > 1:
+        return tpu_layers.strided(x, kernel, stride, padding)
     pads = ((padding, padding), (padding, padding))
     return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
