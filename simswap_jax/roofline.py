@@ -12,6 +12,7 @@ BITS = {"pred": 8, "bf16": 16, **{f"{kind}{bits}": bits for kind in "fsu" for bi
 # A gradient's collective can go on while others are computed. A batch norm's statistics, a few kilobytes, cannot: the
 # next layer waits for them.
 SMALL = 2**20
+UNKNOWN = 2**62  # cycles; the compiler for v6e says 2^63 − 1 of a fusion that it cannot judge
 
 _COLLECTIVE = re.compile(rf"= (\(.*?\)|\S+) ({'|'.join(KINDS)})(-start)?\(")
 _ARRAY = re.compile(r"([a-z]+\d+|pred)\[([\d,]*)\]")
@@ -107,8 +108,9 @@ def collectives(program: str, in_a_loop: int = 1) -> list[Collective]:
 
 
 def estimated_cycles(program: str) -> int:
-    """The TPU compiler's own estimate of the cycles of all fusions; 0 where it made none."""
-    return sum(int(cycles) for cycles in _CYCLES.findall(program))
+    """The TPU compiler's own estimate of the cycles of all fusions; 0 where it made none, or none for one of them."""
+    estimates = [int(cycles) for cycles in _CYCLES.findall(program)]
+    return 0 if any(cycles >= UNKNOWN for cycles in estimates) else sum(estimates)
 
 
 def bound(flops: float, moved: float, exchanged: Iterable[Collective], among: Slice) -> Bound:

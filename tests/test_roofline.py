@@ -41,6 +41,7 @@ def test_collectives_are_found_with_their_bytes():
     ]
     assert found[1].where == "jit(step)/norm/reduce_sum"
     assert estimated_cycles(PROGRAM) == 1500
+    assert estimated_cycles(PROGRAM.replace('"300"', f'"{2**63 - 1}"')) == 0  # what v6e's compiler says of some
 
 
 def test_what_stands_in_a_loop_counts_as_often_as_it_runs():
