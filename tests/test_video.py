@@ -218,6 +218,32 @@ def test_parts_of_another_job_are_not_gone_on_with(swapper, tmp_path, monkeypatc
     assert colours_at(tmp_path / "b.mp4", [[(40, 64)]] * 12) == [[1]] * 12
 
 
+def test_parts_are_not_gone_on_with_after_anything_that_matters_has_changed(tmp_path):
+    parts = film_parts.Parts(tmp_path / "b.mp4")
+    with parts.open({"model": 1}):
+        parts.look.write_text("seen")
+    for job, there in (({"model": 1}, True), ({"model": 2}, False)):
+        with parts.open(job):
+            assert parts.look.exists() == there
+    film = tmp_path / "a.mp4"
+    film.write_bytes(b"one")
+    before = film_parts.stamp_of(film)
+    assert before == film_parts.stamp_of(film)
+    film.write_bytes(b"other")
+    assert before != film_parts.stamp_of(film)
+    assert film_parts.digest_of_file(film) != film_parts.digest_of_file("no such weights.onnx") is None
+
+
+def test_two_processes_do_not_make_the_same_film(tmp_path):
+    parts = film_parts.Parts(tmp_path / "b.mp4")
+    refused = pytest.raises(UserError, match=r"another process is making .*b\.mp4; wait for it")
+    with parts.open({}), refused, film_parts.Parts(tmp_path / "b.mp4").open({}):
+        pass
+    with parts.open({}):
+        parts.discard()
+    assert nothing_but(tmp_path)
+
+
 def test_marks_are_in_the_film_and_dropped_by_their_own_flags(swapper, tmp_path):
     source = write_clip(tmp_path / "a.mp4", two(12))
     marks = Marks(inputs=(("source", "ab" * 32), ("target", "cd" * 32)))
@@ -320,7 +346,7 @@ def test_a_broken_film_gets_one_sentence_and_leaves_nothing(run, tmp_path, capsy
 
 REFUSED = {
     "output is the target": (["--output", "a.mp4"], "also an input"),
-    "output cannot be written": (["--output", "/proc/here/b.mp4"], "nothing can be written into /proc/here"),
+    "output cannot be written": (["--output", "/proc/here/b.mp4"], "cannot be written"),
     "another ending": (["--output", "b.png"], "does not say which video to write; end it in .mp4"),
     "a film of a photo": (["--target", "red.png"], "red.png is no video"),
     "aligned": (["--aligned"], "a.mp4 is a video; leave out --aligned"),

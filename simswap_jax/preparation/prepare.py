@@ -1,18 +1,17 @@
 """From a folder of photos to aligned faces, records and identity vectors; stopped anywhere, it goes on there."""
 
-import contextlib
 import csv
-import fcntl
 import hashlib
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from simswap_jax.data.alone import alone
 from simswap_jax.data.identities import build
 from simswap_jax.data.people import People
 from simswap_jax.data.progress import Progress, Sink, clock
@@ -82,7 +81,7 @@ def prepare(order: Order, say: Callable[[str], None]) -> bool:
     identity = read_identity(order.identity, "telling people apart") if order.identity else None
     head = {"version": VERSION, "detector": weights.file_sha256(detector), **order.settings.to_dict()}
     fingerprint = _fingerprint(head, photos, identity, order.vectors)
-    with _alone(output):
+    with alone(output, f"preparing {output}"):
         if _done(output) == fingerprint:
             say(f"{output} is prepared already; nothing to do.")
             return False
@@ -216,19 +215,3 @@ def _done(output: Path) -> str:
         return str(json.loads((output / DONE).read_text(encoding="utf-8"))["fingerprint"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
-
-
-@contextlib.contextmanager
-def _alone(output: Path) -> Iterator[None]:
-    """Nobody else writes to the folder meanwhile."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        lock = (output / ".lock").open("w")
-    except OSError as error:
-        raise UserError(f"{output} cannot be written ({error.strerror}); choose another folder.") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"another process is preparing {output}; wait for it, or choose another folder.") from None
-        yield

@@ -1,15 +1,20 @@
 """What a film leaves beside its output while it is being made, so that a run that was stopped can go on."""
 
+import contextlib
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from simswap_jax.data.alone import alone
 from simswap_jax.errors import UserError
+from simswap_jax.interop import weights
+from simswap_jax.interop.weight_files import replacing
 from simswap_jax.swapping.film_writer import segment_files
 
 SEGMENT = 120  # frames; what a kill loses
@@ -19,32 +24,37 @@ class Parts:
     """A hidden folder beside the output: the job it belongs to, the first pass, and the segments that are done."""
 
     def __init__(self, output: Path) -> None:
+        self.output = output
         self.folder = output.with_name(f".{output.name}.parts")
         self.look = self.folder / "faces.jsonl"
         self.whole = self.folder / f"whole{output.suffix}"
         self.signed = self.folder / f"signed{output.suffix}"
 
-    def open(self, job: dict[str, Any]) -> None:
-        """Make the folder, or go on with it where it belongs to the same job.
+    @contextlib.contextmanager
+    def open(self, job: dict[str, Any]) -> Iterator[None]:
+        """Make the folder, or go on with it where it belongs to the same job; nobody else may meanwhile.
 
         Args:
           job: everything that the result depends on, for JSON.
 
         Raises:
-          UserError: the folder cannot be made.
+          UserError: the folder cannot be made, or another process is making the same film.
         """
         name = self.folder / "job.json"
         said = json.dumps(job, sort_keys=True)
-        try:
-            if self.folder.is_dir() and (not name.is_file() or name.read_text(encoding="utf-8") != said):
-                shutil.rmtree(self.folder)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            name.write_text(said, encoding="utf-8")
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise UserError(
-                f"nothing can be written into {self.folder.parent} ({reason}); choose another place or make room."
-            ) from error
+        with alone(self.folder, f"making {self.output}"):
+            try:
+                if not name.is_file() or name.read_text(encoding="utf-8") != said:
+                    for left in self.folder.iterdir():
+                        left.unlink()
+                    with replacing(name) as path:
+                        path.write_text(said, encoding="utf-8")
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise UserError(
+                    f"{self.folder} cannot be written ({reason}); choose another place or make room."
+                ) from error
+            yield
 
     def segments(self) -> int:
         """How many segments are done, from the first on without a gap."""
@@ -66,3 +76,17 @@ def digest_of(tree: Any) -> str:
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
+
+
+def digest_of_file(name: str | Path) -> str | None:
+    """SHA-256 of a weight file, by its path or by a name to look for in the folders; None where it is in neither."""
+    path: Path | None = Path(name).expanduser()
+    if path is not None and not path.is_file():
+        path = weights.locate(str(name))
+    return None if path is None else weights.file_sha256(path)
+
+
+def stamp_of(path: Path) -> list[str | int]:
+    """Where a file lies, its size and when it was changed: tells a changed film without reading it."""
+    stat = path.stat()
+    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]

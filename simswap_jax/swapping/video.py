@@ -24,7 +24,7 @@ from simswap_jax.swapping import c2pa_manifest, images, photos
 from simswap_jax.swapping.certificates import Credentials, local_credentials
 from simswap_jax.swapping.film_look import look
 from simswap_jax.swapping.film_marks import TAG, append_xmp, has_manifest, mime_type
-from simswap_jax.swapping.film_parts import SEGMENT, Parts, digest_of
+from simswap_jax.swapping.film_parts import SEGMENT, Parts, digest_of, digest_of_file, stamp_of
 from simswap_jax.swapping.film_people import Placed, Plan, choose, counted, wants_vectors
 from simswap_jax.swapping.film_writer import (
     CRF,
@@ -38,6 +38,7 @@ from simswap_jax.swapping.film_writer import (
 )
 from simswap_jax.swapping.films import Film, Frame, open_film
 from simswap_jax.swapping.invisible_mark import FRAME_SURE, carries_mark, embed
+from simswap_jax.swapping.parsing import WEIGHTS as PARSING
 from simswap_jax.swapping.photos import THRESHOLD
 from simswap_jax.swapping.pipeline import Stages, ordered, threaded
 from simswap_jax.swapping.provenance import Marks, draw_label, xmp_packet
@@ -140,42 +141,44 @@ def swap_film(
     parse = swapper.parser(required="front" in keep)
     put_back = partial(photos.put_back, colours=match_colour, keep=keep, blend=blend, parse=parse)
     workers = workers or max(2, min(16, os.cpu_count() or 2))
-    parts, stages = Parts(output), Stages()
+    parts, stages, model = Parts(output), Stages(), swapper.model
     options = [threshold, strength, match_colour, [*keep], blend, parse is not None, batch_size]
     options += [film_marks.visible_label, film_marks.invisible_mark]
     people = [faces] if isinstance(faces, (str, np.ndarray)) else list(faces)
     who = [one if isinstance(one, str) else digest_of(one) for one in people]
-    parts.open(
-        {
-            "marks": [marks.version, *map(list, marks.inputs)],
-            "model": digest_of([swapper.model.variables, swapper.model.identity_variables]),
-            "encoding": described(encoding),
-            "source": None if vector is None else digest_of(vector),
-            "options": [*options, *who],
-        }
-    )
-    try:
-        seen = look(film, swapper, wants_vectors(faces, strength), parts.look, stages, workers, sink)
-        tracks = counted(seen)
-        plan = Plan(seen, tracks, choose(tracks, vector, faces, threshold), swapper, strength)
-        if not plan.faces:
-            raise UserError(
-                "every face of this film is too small or turned too far away; give one that shows it better."
-            )
-        drawing = _Drawing(swapper, film, encoding, plan, stages, film_marks, put_back, batch_size, workers)
-        drawing.run(parts, len(seen.times), sink)
-        with stages.clock("put together"):
-            segments = [segment_files(parts.folder, number) for number in range(parts.segments())]
-            carried = _finish(film, segments, encoding, parts, form, marks, film_marks)
-        os.replace(parts.signed, output)
-    except UserError:
+    job = {
+        "target": stamp_of(target),
+        "marks": [marks.version, *map(list, marks.inputs)],
+        "model": digest_of([model.variables, model.identity_variables]),
+        "shapes": repr((model.generator, model.face_size, model.alignment, model.identity)),
+        "weights": [digest_of_file(name) for name in (swapper.detector_file, *([PARSING] if parse else []))],
+        "encoding": described(encoding),
+        "source": None if vector is None else digest_of(vector),
+        "options": [*options, *who],
+    }
+    with parts.open(job):
+        try:
+            seen = look(film, swapper, wants_vectors(faces, strength), parts.look, stages, workers, sink)
+            tracks = counted(seen)
+            plan = Plan(seen, tracks, choose(tracks, vector, faces, threshold), swapper, strength)
+            if not plan.faces:
+                raise UserError(
+                    "every face of this film is too small or turned too far away; give one that shows it better."
+                )
+            drawing = _Drawing(swapper, film, encoding, plan, stages, film_marks, put_back, batch_size, workers)
+            drawing.run(parts, len(seen.times), sink)
+            with stages.clock("put together"):
+                segments = [segment_files(parts.folder, number) for number in range(parts.segments())]
+                carried = _finish(film, segments, encoding, parts, form, marks, film_marks)
+            os.replace(parts.signed, output)
+        except UserError:
+            parts.discard()
+            raise
+        except OSError as error:
+            parts.discard()
+            reason = error.strerror or str(error)
+            raise UserError(f"{output} cannot be written ({reason}); choose another place or make room.") from error
         parts.discard()
-        raise
-    except OSError as error:
-        parts.discard()
-        reason = error.strerror or str(error)
-        raise UserError(f"{output} cannot be written ({reason}); choose another place or make room.") from error
-    parts.discard()
     return FilmResult(len(seen.times), plan.faces, time.monotonic() - started, dict(stages.seconds), carried)
 
 
