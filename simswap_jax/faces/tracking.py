@@ -128,10 +128,11 @@ def steadied(
       float64 [F, 5, 2].
     """
     seen = np.flatnonzero(sighted)
+    first = np.maximum(np.searchsorted(frames[seen], frames - 4 * WINDOW) - 1, 0)
+    last = np.searchsorted(frames[seen], frames + 4 * WINDOW, "right") + 1
     steady = np.empty((len(frames), 5, 2))
     for i in range(len(frames)):
-        low = max(0, int(np.searchsorted(frames[seen], frames[i] - 4 * WINDOW)) - 1)
-        near = seen[low : int(np.searchsorted(frames[seen], frames[i] + 4 * WINDOW, "right")) + 1]
+        near = seen[first[i] : last[i]]
         weight = np.exp(-0.5 * ((frames[near] - frames[i]) / WINDOW) ** 2) + 1e-12
         weight /= weight.sum()
         points, when = landmarks[near], times[near] - times[i]
