@@ -82,10 +82,10 @@ class Answers:
             return (tab if tab.example else replace(tab, sources=())), said_of_sources(tab if tab.example else Tab())
         tab = replace(tab, sources=self.own(request, files), example=False)
         try:
-            self.studio.identity(tab.sources)
+            _, odd = self.studio.identity(tab.sources)
         except UserError as error:
             raise UserError(f"Source: {error}") from error
-        return tab, said_of_sources(tab)
+        return tab, said_of_sources(tab, odd)
 
     def source_example(self, number: int, tab: Tab) -> tuple[Tab, str, None]:
         """An example face was clicked to be the source; uploads make way."""
@@ -149,14 +149,18 @@ class Answers:
         return str(path)
 
 
-def said_of_sources(tab: Tab) -> str:
+def said_of_sources(tab: Tab, odd: Sequence[Path] = ()) -> str:
     """Who gives the identity, in words."""
     if tab.example:
         return "Source: an example face."
     count = len(tab.sources)
     if not count:
         return ""
-    return "Source: 1 picture." if count == 1 else f"Source: {count} pictures of one person, averaged."
+    if count == 1:
+        return "Source: 1 picture."
+    said = f"Source: {count - len(odd)} pictures of one person, averaged."
+    names = ", ".join(path.name for path in odd)
+    return f"{said} Left out, somebody else: {names}." if odd else said
 
 
 def said_of_faces(target: Target | None, studio: Studio) -> str:

@@ -17,7 +17,7 @@ from simswap_jax.swapping.film_command import is_film
 from simswap_jax.swapping.films import open_film
 from simswap_jax.swapping.photos import BLENDS, FoundFace, put_back
 from simswap_jax.swapping.provenance import marks_of_files
-from simswap_jax.swapping.swapper import FaceSwapper, check_face
+from simswap_jax.swapping.swapper import LEAST_ALIKE, FaceSwapper, check_face
 from simswap_jax.swapping.video import FilmMarks, swap_film
 
 LARGEST = 40_000_000  # pixels of a photo
@@ -125,14 +125,18 @@ class Studio:
                         return Target(path, (width, height), tuple(faces), largest(faces), still, frame.index)
         raise UserError(f"no face was found at the beginning of {path.name}; cut it so that it begins with one.")
 
-    def identity(self, sources: Sequence[Path]) -> np.ndarray:
-        """The identity vector [D] of one person, out of their pictures."""
+    def identity(self, sources: Sequence[Path]) -> tuple[np.ndarray, list[Path]]:
+        """The identity vector [D] of one person, out of their pictures, and those that show somebody else: left out."""
         pictures = [read(path) for path in sources]
         if not self.whole_photos:
             for picture in pictures:
                 check_face(picture, "source")
         with self._turn:
-            return self._swapper.identity(pictures, aligned=not self.whole_photos)
+            faces = [
+                self._swapper.largest_face(picture, "source") if self.whole_photos else picture for picture in pictures
+            ]
+            vector, cosines = self._swapper.one_identity(faces)
+        return vector, [path for path, cosine in zip(sources, cosines) if cosine < LEAST_ALIKE]
 
     def swap(
         self,
@@ -153,7 +157,7 @@ class Studio:
         if self.whole_photos and not target.chosen:
             raise UserError("No face is chosen; click on one in the photo.")
         say(0.05, "Reading the source")
-        vector = self.identity(sources)
+        vector, _ = self.identity(sources)
         if target.frame is not None:
             return self._swap_film(sources, target, vector, output, marks, manner, say)
         photo = read(target.path)

@@ -128,8 +128,8 @@ def steadied(
       float64 [F, 5, 2].
     """
     seen = np.flatnonzero(sighted)
-    first = np.maximum(np.searchsorted(frames[seen], frames - 4 * WINDOW) - 1, 0)
-    last = np.searchsorted(frames[seen], frames + 4 * WINDOW, "right") + 1
+    first: np.ndarray = np.maximum(np.searchsorted(frames[seen], frames - 4 * WINDOW) - 1, 0)
+    last: np.ndarray = np.asarray(np.searchsorted(frames[seen], frames + 4 * WINDOW, "right")) + 1
     steady = np.empty((len(frames), 5, 2))
     for i in range(len(frames)):
         near = seen[first[i] : last[i]]
