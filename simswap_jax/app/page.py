@@ -131,12 +131,12 @@ class Answers:
         marks = Marks(*(text not in dropped for text in DROPS.values()))
         with self.sessions.working(session):
             carried = self.studio.swap(tab.sources, tab.target, output, marks, manner, say)
-        before = session.place("before.jpg")
-        write_picture(before, read(tab.target.still), quality=92)
-        after = output
-        if tab.target.frame is not None:
-            after = session.place("after.jpg")
-            write_picture(after, still_of(output, tab.target.frame), quality=92)
+            before = session.place("before.jpg")
+            write_picture(before, read(tab.target.still), quality=92)
+            after = output
+            if tab.target.frame is not None:
+                after = session.place("after.jpg")
+                write_picture(after, still_of(output, tab.target.frame), quality=92)
         flags = argparse.Namespace(**{name: text in dropped for name, text in DROPS.items()})
         plays = player(output) if tab.target.frame is not None else ""
         return (str(before), str(after)), str(output), marks_sentence(flags, [carried]), plays

@@ -74,8 +74,8 @@ class Sessions:
         with self._lock:
             self._open[new] = Session(folder, time.monotonic())
             quiet = sorted((each.used, token) for token, each in self._open.items() if not each.busy)
-            too_many = [token for _, token in quiet[: max(0, len(self._open) - self._most)]]
-        self._end(too_many)
+            ended = self._taken_out([token for _, token in quiet[: max(0, len(self._open) - self._most)]])
+        remove(ended)
         return new
 
     def find(self, token: str | None) -> Session | None:
@@ -106,8 +106,10 @@ class Sessions:
         """End the sessions that were not used for long; returns how many."""
         with self._lock:
             oldest = time.monotonic() - self._lifetime
-            ended = [token for token, session in self._open.items() if session.used < oldest and not session.busy]
-        self._end(ended)
+            ended = self._taken_out(
+                [token for token, session in self._open.items() if session.used < oldest and not session.busy]
+            )
+        remove(ended)
         return len(ended)
 
     def close(self) -> None:
@@ -116,12 +118,15 @@ class Sessions:
             self._open.clear()
         shutil.rmtree(self.root, ignore_errors=True)
 
-    def _end(self, tokens: list[str]) -> None:
-        for token in tokens:
-            with self._lock:
-                session = self._open.pop(token, None)
-            if session is not None:
-                shutil.rmtree(session.folder, ignore_errors=True)
+    def _taken_out(self, tokens: list[str]) -> list[Session]:
+        """End sessions that nobody works on, under the lock under which that was seen."""
+        return [self._open.pop(token) for token in tokens]
+
+
+def remove(sessions: list[Session]) -> None:
+    """Remove the folders of sessions that have ended."""
+    for session in sessions:
+        shutil.rmtree(session.folder, ignore_errors=True)
 
 
 def within(path: str | Path, folder: Path) -> bool:
