@@ -37,23 +37,3 @@ def test_a_padded_map_is_the_same_to_the_bit():
     x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 6, 5, 2)), jnp.float32)
     with layers.compiling_for("tpu"):
         np.testing.assert_array_equal(layers.reflect_pad(x, 2), np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), "reflect"))
-
-
-@pytest.mark.parametrize(("kernel", "padding"), [(4, 1), (3, 1), (3, 0)])
-def test_a_strided_convolution_gives_the_same_numbers_and_second_derivatives(kernel, padding):
-    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 9, 8, 3)), jnp.float32)
-    weights = jnp.asarray(np.random.default_rng(1).standard_normal((kernel, kernel, 3, 5)), jnp.float32)
-
-    def smooth(x, weights):
-        return jnp.sum(jnp.tanh(layers.convolve(x, weights, 2, padding)))
-
-    def penalty(x, weights):
-        """Of the slopes to both, so that every gradient is differentiated to everything."""
-        to_x, to_weights = jax.grad(smooth, (0, 1))(x, weights)
-        return jnp.sum(jnp.sin(to_x)) + jnp.sum(jnp.square(to_weights))
-
-    for function in (smooth, penalty):
-        (a, da), (b, db) = both(function, x, weights)
-        np.testing.assert_allclose(a, b, rtol=1e-5)
-        for one, other in zip(da, db, strict=True):
-            np.testing.assert_allclose(one, other, atol=1e-5 * float(jnp.abs(one).max()))

@@ -19,6 +19,7 @@ from flax import linen as nn
 from jax import Array, lax
 
 from simswap_jax.models import tpu_layers
+from simswap_jax.models.convolution import convolution
 from simswap_jax.models.cpu_convolutions import few_inputs, few_outputs, shifted_depthwise
 
 Dtype = Any
@@ -192,10 +193,7 @@ def convolve(x: Array, kernel: Array, stride: int = 1, padding: int = 0) -> Arra
         # XLA's CPU convolutions are nine times slower with three input channels than with four.
         x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, 4 - channels)))
         kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, 4 - channels), (0, 0)))
-    if on_tpu() and stride > 1:
-        return tpu_layers.strided(x, kernel, stride, padding)
-    pads = ((padding, padding), (padding, padding))
-    return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return convolution(x, kernel, stride, padding)
 
 
 @jax.custom_vjp
