@@ -94,7 +94,8 @@ def test_a_1080p_film_keeps_everything_and_takes_no_more_memory_when_longer(outs
     longer = finish(start(outside, folder, long, tmp_path / "b.mp4"))
     assert (done["frames"], longer["frames"]) == (60, 240)
     assert done["faces"] >= 110
-    assert longer["peak"] < done["peak"] + 60, (done, longer)  # MB; 180 frames of this size are 1,120 MB
+    # MB; 180 frames of this size are 1,120 MB. How full the queues get varies with what else the machine does.
+    assert longer["peak"] < done["peak"] + 200, (done, longer)
     for (when, old), (new_when, new) in zip(pictures_of(short), pictures_of(tmp_path / "a.mp4"), strict=True):
         assert when == new_when
         # Away from the faces nothing but the encoder has been at work.
