@@ -18,7 +18,7 @@ from simswap_jax.errors import UserError
 from simswap_jax.interop import identity_folder, model_folder
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.swapping.swapper import FaceSwapper
-from simswap_jax.training import checkpoints, command, guard, identity, metrics, simswap
+from simswap_jax.training import checkpoints, command, guard, identity, loop, metrics, simswap
 from simswap_jax.training import method as methods
 from simswap_jax.training.config import check
 from simswap_jax.training.loop import train
@@ -299,6 +299,17 @@ def test_a_disk_that_fills_up_on_the_way_is_one_sentence(config, tmp_path):
     file.unlink()
     config.score_every = 0
     assert int(train(config, tmp_path / "run", say=silent).state.step) == 3
+
+
+def test_pictures_that_cannot_be_read_any_more_are_one_sentence(tmp_path):
+    def batches():
+        yield 1
+        raise OSError(errno.EIO, "Input/output error")
+
+    iterator = batches()
+    assert loop.read(iterator, tmp_path / "faces", tmp_path) == 1
+    with pytest.raises(UserError, match=r"cannot be read any more \(Input/output error\); look at .*faces"):
+        loop.read(iterator, tmp_path / "faces", tmp_path)
 
 
 def test_a_damaged_metrics_file_is_cut_at_the_damage(config, tmp_path):

@@ -15,6 +15,7 @@ from PIL import Image
 from small_model import write_small_model
 
 from simswap_jax import FaceSwapper, cli
+from simswap_jax.data import alone
 from simswap_jax.errors import UserError
 from simswap_jax.interop import model_folder
 from simswap_jax.swapping import c2pa_manifest, film_look, film_parts, images, video
@@ -239,9 +240,22 @@ def test_two_processes_do_not_make_the_same_film(tmp_path):
     refused = pytest.raises(UserError, match=r"another process is making .*b\.mp4; wait for it")
     with parts.open({}), refused, film_parts.Parts(tmp_path / "b.mp4").open({}):
         pass
+    assert parts.folder.is_dir()  # the one that was refused removed nothing
     with parts.open({}):
         parts.discard()
     assert nothing_but(tmp_path)
+
+
+def test_a_disk_without_locks_is_one_sentence(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(alone.fcntl, "flock", refused)
+    with (
+        pytest.raises(UserError, match=r"cannot be locked \(No locks available\)"),
+        film_parts.Parts(tmp_path / "b.mp4").open({}),
+    ):
+        pass
 
 
 def test_marks_are_in_the_film_and_dropped_by_their_own_flags(swapper, tmp_path):

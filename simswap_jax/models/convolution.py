@@ -14,25 +14,28 @@ import jax
 from jax import Array, lax
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def convolution(x: Array, kernel: Array, stride: int, padding: int) -> Array:
-    """A convolution, [B,H,W,I] with [kh,kw,I,O] → [B,H',W',O], zero-padded; any number of reverse derivatives."""
+def _plain(x: Array, kernel: Array, stride: int, padding: int) -> Array:
     pads = ((padding, padding), (padding, padding))
     return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def convolution(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+    """A convolution, [B,H,W,I] with [kh,kw,I,O] → [B,H',W',O], zero-padded; any number of reverse derivatives."""
+    return _plain(x, kernel, stride, padding)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _to_input(g: Array, kernel: Array, shape: tuple[int, ...], stride: int, padding: int) -> Array:
-    forward = functools.partial(convolution.fun, kernel=kernel, stride=stride, padding=padding)
-    (x,) = jax.linear_transpose(forward, jax.ShapeDtypeStruct(shape, g.dtype))(g)
+    like = jax.ShapeDtypeStruct(shape, g.dtype)
+    (x,) = jax.linear_transpose(lambda x: _plain(x, kernel, stride, padding), like)(g)
     return x
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _to_kernel(x: Array, g: Array, shape: tuple[int, ...], stride: int, padding: int) -> Array:
-    (kernel,) = jax.linear_transpose(
-        lambda kernel: convolution.fun(x, kernel, stride, padding), jax.ShapeDtypeStruct(shape, x.dtype)
-    )(g)
+    like = jax.ShapeDtypeStruct(shape, x.dtype)
+    (kernel,) = jax.linear_transpose(lambda kernel: _plain(x, kernel, stride, padding), like)(g)
     return kernel
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from simswap_jax.data.alone import alone
+from simswap_jax.data.alone import LOCK, alone
 from simswap_jax.errors import UserError
 from simswap_jax.interop import weights
 from simswap_jax.interop.weight_files import replacing
@@ -42,19 +41,26 @@ class Parts:
         """
         name = self.folder / "job.json"
         said = json.dumps(job, sort_keys=True)
-        with alone(self.folder, f"making {self.output}"):
-            try:
-                if not name.is_file() or name.read_text(encoding="utf-8") != said:
-                    for left in self.folder.iterdir():
-                        left.unlink()
-                    with replacing(name) as path:
-                        path.write_text(said, encoding="utf-8")
-            except OSError as error:
-                reason = error.strerror or str(error)
-                raise UserError(
-                    f"{self.folder} cannot be written ({reason}); choose another place or make room."
-                ) from error
-            yield
+        ours = False
+        try:
+            with alone(self.folder, f"making {self.output}"):
+                ours = True
+                try:
+                    if not name.is_file() or name.read_text(encoding="utf-8") != said:
+                        self.discard()
+                        with replacing(name) as path:
+                            path.write_text(said, encoding="utf-8")
+                except OSError as error:
+                    reason = error.strerror or str(error)
+                    raise UserError(
+                        f"{self.folder} cannot be written ({reason}); choose another place or make room."
+                    ) from error
+                yield
+        finally:
+            if ours and not self._contents():
+                with contextlib.suppress(OSError):  # another process has begun in it
+                    (self.folder / LOCK).unlink()
+                    self.folder.rmdir()
 
     def segments(self) -> int:
         """How many segments are done, from the first on without a gap."""
@@ -64,8 +70,12 @@ class Parts:
         return number
 
     def discard(self) -> None:
-        """Remove all of it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove all that is in it; the folder itself goes when it is closed."""
+        for path in self._contents():
+            path.unlink(missing_ok=True)
+
+    def _contents(self) -> list[Path]:
+        return [path for path in self.folder.glob("*") if path.name != LOCK]
 
 
 def digest_of(tree: Any) -> str:
