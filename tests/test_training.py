@@ -413,3 +413,36 @@ def test_unknown_method_names_the_known(config):
     config.method = "other"
     with pytest.raises(UserError, match="simswap, identity"):
         methods.build(config, None)
+
+
+def test_a_run_begins_with_the_networks_of_another(config, tmp_path):
+    config.checkpoint_every = 2
+    first = train(config, tmp_path / "first", say=silent)
+    before = leaves(first.state.networks)
+    seen = sorted(path for path in (tmp_path / "first").rglob("*") if path.is_file())
+    config.start = str(tmp_path / "first")
+    config.losses.reconstruction, config.steps = 40.0, 1
+    config.optimizer.learning_rate = config.optimizer.discriminator_learning_rate = 0.0
+    second = train(config, tmp_path / "second", say=silent)
+    assert int(second.state.step) == 1
+    after = leaves(second.state.networks)
+    for name, value in before.items():
+        if ".params" in name:
+            np.testing.assert_array_equal(value, after[name], err_msg=name)
+    assert any(np.any(value != after[name]) for name, value in before.items() if ".optimizer" in name)
+    assert seen == sorted(path for path in (tmp_path / "first").rglob("*") if path.is_file())
+    config.steps = 2  # taken up again, it goes on from its own checkpoint
+    lines = []
+    train(config, tmp_path / "second", say=lines.append)
+    assert "going on from step 1" in lines
+
+
+def test_a_beginning_that_cannot_be_had_is_refused(config, tmp_path):
+    config.start = str(tmp_path / "nothing")
+    with pytest.raises(UserError, match="there is no whole checkpoint; name the workdir"):
+        train(config, tmp_path / "run", say=silent)
+    config.start, config.steps = "", 1
+    train(config, tmp_path / "first", say=silent)
+    config.start, config.generator.blocks = str(tmp_path / "first"), config.generator.blocks + 1
+    with pytest.raises(UserError, match="trained networks of other shapes"):
+        train(config, tmp_path / "other", say=silent)

@@ -79,4 +79,5 @@ def _read_folder(folder: Path) -> Identity:
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"the identity network in {folder} is damaged ({error}); train or copy it again.") from error
     model_folder.check_tree(variables, jax.eval_shape(network.init, jax.random.key(0)), str(folder))
-    return Identity(network, variables, weights.file_sha256(folder / WEIGHTS), folder.name, ours=True)
+    ours = "copy_of" not in described.get("card", {})  # a hardened copy stays its network's owner's
+    return Identity(network, variables, weights.file_sha256(folder / WEIGHTS), folder.name, ours)

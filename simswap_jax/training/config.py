@@ -14,6 +14,7 @@ def default_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.method = "simswap"
     config.seed = 0
+    config.start = ""  # workdir of another run, with whose networks this one begins
     config.steps = 500_000
     config.batch_size = 16
     config.data = ml_collections.ConfigDict(
@@ -51,6 +52,7 @@ def default_config() -> ml_collections.ConfigDict:
     config.identity = ml_collections.ConfigDict(
         {
             "weights": "arcface_checkpoint.tar",
+            "hardened": "",  # folder of a hardened copy (config.method = "hardening"), by which results are judged
             "dtype": "",  # what the step computes its maps in: "float32", "bfloat16", or "" for the network's own
         }
     )
@@ -64,6 +66,7 @@ def default_config() -> ml_collections.ConfigDict:
             "feature_matching": 10.0,
             "feature_matching_first": 3,  # the paper's m, counted from 0; not stated there
             "feature_matching_end": 0,  # maps from this one on are left out; 0 leaves out none
+            "rest_ramp": 0,  # steps over which the generator's other weights grow from a tenth
             "identity_ramp": 0,  # steps over which the identity weight grows from 0
         }
     )

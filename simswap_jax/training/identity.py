@@ -4,7 +4,6 @@ L = −log softmax(s · [cos(θ_y + m), cos θ_j…]): vectors and class centres
 """
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from simswap_jax.errors import UserError
 from simswap_jax.interop import identity_folder
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.training import guard, optimizers
+from simswap_jax.training.adversarial import adversarial_pictures
 from simswap_jax.training.draws import drawn
 from simswap_jax.training.method import Batch, Metrics
 from simswap_jax.training.state import PyTree, TrainState, averaged, network_state
@@ -51,29 +51,6 @@ def margin_logits(
     )
     right = jax.nn.one_hot(person, centres.shape[0], dtype=bool)
     return scale * jnp.where(right, moved, cosine)
-
-
-def adversarial_pictures(
-    pictures: jax.Array, slope: Callable[[jax.Array], jax.Array], radius: jax.Array | float, noise: jax.Array
-) -> jax.Array:
-    """The pictures, each moved by ``radius`` to where the loss is larger: one step of adversarial training.
-
-    A network trained on these answers to what people see and hardly to texture that they do not, so that a generator
-    cannot please it with scribbles (Santurkar et al., "Image synthesis with a single (robust) classifier", 2019).
-
-    Args:
-      pictures: float [B, H, W, 3] in [0, 1].
-      slope: the gradient of the loss at other pictures.
-      radius: Euclidean length of the move, over all values of one picture; half of it is taken at random first
-        (Wong et al., "Fast is better than free", 2020).
-      noise: normal numbers of the pictures' shape, the direction of the random half.
-    """
-
-    def of_length(x: jax.Array, length: jax.Array | float) -> jax.Array:
-        return length * x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=(1, 2, 3), keepdims=True) + 1e-24)
-
-    start = of_length(noise, 0.5 * radius)
-    return pictures + jax.lax.stop_gradient(of_length(slope(pictures + start), radius))
 
 
 class AngularHead(nn.Module):

@@ -21,6 +21,7 @@ from simswap_jax.data.pictures import encode_png
 from simswap_jax.errors import UserError
 from simswap_jax.training import hardware, parallel, processes
 from simswap_jax.training import method as methods
+from simswap_jax.training.beginning import begun
 from simswap_jax.training.checkpoints import Checkpoints, room
 from simswap_jax.training.config import check, default_config
 from simswap_jax.training.guard import Watch
@@ -119,6 +120,9 @@ def train(
     start = int(state.step)
     if restored:
         say(f"going on from step {start}")
+    elif config.start:
+        state = begun(state, like, Path(config.start).expanduser())
+        say(f"beginning with the networks of {config.start}")
     writers = Writers(workdir, start, say) if processes.is_first() else NoWriters()
     progress = Progress(writers, config.steps, config.batch_size, start, image_share(method, runner.whole.mesh.size))
     best = max((row["score"] for row in read_lines(workdir) if "score" in row), default=-np.inf)

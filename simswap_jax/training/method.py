@@ -50,7 +50,7 @@ class Method(Protocol):
         """Write what others load: a model folder."""
 
 
-METHODS = {"simswap": "simswap_jax.training.simswap", "identity": "simswap_jax.training.identity"}
+METHODS = {name: f"simswap_jax.training.{name}" for name in ("simswap", "identity", "hardening")}
 
 
 def build(config: ml_collections.ConfigDict, people: People, axis_name: str | None = None) -> Method:

@@ -31,7 +31,8 @@ class SimSwap:
     """The networks, the weights of the losses and the optimisers of one experiment.
 
     Attributes:
-      frozen: variables of the identity network.
+      hardened: variables of a copy of the identity network, which judges results in its place
+        (`training/hardening.py`); or None.
       axis_name: the mapped axis under ``pmap``; None under ``jit``, where the batch is global by construction.
     """
 
@@ -40,11 +41,12 @@ class SimSwap:
     discriminator: MultiScaleDiscriminator
     identity: identity_folder.Identity
     axis_name: str | None = None
+    hardened: PyTree = None
 
     @property
     def frozen(self) -> PyTree:
-        """Variables of the identity network."""
-        return self.identity.variables
+        """Variables of the identity network that judges results."""
+        return self.identity.variables if self.hardened is None else self.hardened
 
     @functools.cached_property
     def recogniser(self) -> IdentityNetwork:
@@ -165,9 +167,9 @@ class SimSwap:
                 ),
             }
             ramp = jnp.minimum(1.0, (state.step + 1.0) / weights.identity_ramp) if weights.identity_ramp else 1.0
-            total = (
-                weights.identity * ramp * terms["identity"]
-                + weights.reconstruction * terms["reconstruction"]
+            rest = jnp.minimum(1.0, 0.1 + 0.9 * state.step / weights.rest_ramp) if weights.rest_ramp else 1.0
+            total = weights.identity * ramp * terms["identity"] + rest * (
+                weights.reconstruction * terms["reconstruction"]
                 + weights.adversarial * terms["adversarial"]
                 + weights.feature_matching * terms["weak_feature_matching"]
             )
@@ -361,11 +363,35 @@ def generator_config(config: ml_collections.ConfigDict, identity_size: int) -> G
 def build(config: ml_collections.ConfigDict, people: People, axis_name: str | None = None) -> SimSwap:
     """SimSwap for one experiment, with its identity network loaded."""
     identity = identity_folder.read(config.identity.weights, "training against (config.identity.weights)")
-    return of_networks(config, identity, axis_name)
+    return of_networks(config, identity, axis_name, hardened_copy(config, identity))
+
+
+def hardened_copy(config: ml_collections.ConfigDict, identity: identity_folder.Identity) -> PyTree:
+    """Variables of the copy that ``config.identity.hardened`` names; None if it names none.
+
+    Raises:
+      UserError: it is missing or another network's, or source vectors would have to come from it.
+    """
+    if not config.identity.hardened:
+        return None
+    copy = identity_folder.read(config.identity.hardened, "training against (config.identity.hardened)")
+    if copy.network.config != identity.network.config:
+        raise UserError(
+            f"{config.identity.hardened} is no copy of {identity.name}: the networks differ in shape; "
+            "make one with config.method = 'hardening'."
+        )
+    if not config.data.vectors:
+        raise UserError(
+            "config.identity.hardened needs config.data.vectors = True: source vectors come from the network itself."
+        )
+    return copy.variables
 
 
 def of_networks(
-    config: ml_collections.ConfigDict, identity: identity_folder.Identity, axis_name: str | None = None
+    config: ml_collections.ConfigDict,
+    identity: identity_folder.Identity,
+    axis_name: str | None = None,
+    hardened: PyTree = None,
 ) -> SimSwap:
     """SimSwap for one experiment, against an identity network that is there."""
     generator = Generator(generator_config(config, identity.network.config.embedding), axis_name=axis_name)
@@ -376,4 +402,4 @@ def of_networks(
         ),
         axis_name=axis_name,
     )
-    return SimSwap(ml_collections.FrozenConfigDict(config), generator, discriminator, identity, axis_name)
+    return SimSwap(ml_collections.FrozenConfigDict(config), generator, discriminator, identity, axis_name, hardened)
