@@ -330,7 +330,9 @@ def experiment(stem):
 
 
 ABLATIONS = [("ablations", name) for name in experiment("ablations").ABLATIONS]
-EXPERIMENTS = [(path.stem, None) for path in sorted(CONFIGS.glob("*.py")) if path.stem != "ablations"] + ABLATIONS
+STAGES = [("celeba_112", stage) for stage in ("second", "third")]
+EXPERIMENTS = [(path.stem, None) for path in sorted(CONFIGS.glob("*.py")) if path.stem != "ablations"]
+EXPERIMENTS += ABLATIONS + STAGES
 
 
 @pytest.mark.parametrize("stem", ["celeba_64", "celeba_112", "simswap_224"])
@@ -443,6 +445,34 @@ def test_a_beginning_that_cannot_be_had_is_refused(config, tmp_path):
         train(config, tmp_path / "run", say=silent)
     config.start, config.steps = "", 1
     train(config, tmp_path / "first", say=silent)
-    config.start, config.generator.blocks = str(tmp_path / "first"), config.generator.blocks + 1
+    config.start = str(tmp_path / "first")
+    config.generator.blocks += 1
     with pytest.raises(UserError, match="trained networks of other shapes"):
         train(config, tmp_path / "other", say=silent)
+    config.generator.blocks -= 1
+    config.generator.gated = False
+    with pytest.raises(UserError, match="cannot do without its gate"):
+        train(config, tmp_path / "ungated", say=silent)
+    (tmp_path / "first" / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"config\.json is missing or damaged"):
+        train(config, tmp_path / "another", say=silent)
+
+
+def test_a_generator_gets_its_gate_nearly_closed(config, tmp_path):
+    config.generator.gated, config.steps, config.ema = False, 1, 0.0
+    first = train(config, tmp_path / "first", say=silent)
+    config.start, config.generator.gated = str(tmp_path / "first"), True
+    config.optimizer.learning_rate = config.optimizer.discriminator_learning_rate = 0.0
+    second = train(config, tmp_path / "second", say=silent)
+    target = jax.random.uniform(jax.random.PRNGKey(0), (2, 64, 64, 3))
+    vector = jnp.eye(2, 128)
+
+    def result(trained):
+        return jax.jit(trained.method.generator.apply)(trained.state.networks["generator"].variables, target, vector)
+
+    # The second run's one step moved the batch statistics and nothing else, so take those of the first.
+    params = second.state.networks["generator"].params
+    variables = {**first.state.networks["generator"].variables, "params": params}
+    found = jax.jit(second.method.generator.apply)(variables, target, vector)
+    gate = 1.0 / (1.0 + np.exp(3.0))
+    np.testing.assert_allclose(found, gate * target + (1.0 - gate) * result(first), atol=1e-5)

@@ -17,6 +17,7 @@ import ml_collections
 import numpy as np
 
 from simswap_jax.data import identities, loader, sheets, split
+from simswap_jax.data.people import People
 from simswap_jax.data.pictures import encode_png
 from simswap_jax.errors import UserError
 from simswap_jax.training import hardware, parallel, processes
@@ -121,7 +122,7 @@ def train(
     if restored:
         say(f"going on from step {start}")
     elif config.start:
-        state = begun(state, like, Path(config.start).expanduser())
+        state = begun(state, config, functools.partial(shapes, people=people, key=key), CONFIG)
         say(f"beginning with the networks of {config.start}")
     writers = Writers(workdir, start, say) if processes.is_first() else NoWriters()
     progress = Progress(writers, config.steps, config.batch_size, start, image_share(method, runner.whole.mesh.size))
@@ -180,6 +181,11 @@ def train(
     else:
         say(f"done at step {int(state.step)}; model folder: {workdir / 'model'}")
     return Trained(method, state, workdir / "model", finished)
+
+
+def shapes(config: ml_collections.ConfigDict, people: People, key: jax.Array) -> PyTree:
+    """An experiment's state as shapes, types and shardings."""
+    return parallel.runner(config, methods.build(config, people, parallel.axis_name(config))).abstract(key)
 
 
 def image_share(method: Method, devices: int) -> float:
