@@ -50,7 +50,9 @@ def equal(one, other):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-def test_networks_come_over_and_the_rest_is_fresh(config, first, tmp_path):
+@pytest.mark.parametrize("runner", ["jit", "pmap"])
+def test_networks_come_over_and_the_rest_is_fresh(config, first, tmp_path, runner):
+    config.parallel = runner
     files = sorted(path for path in (tmp_path / "first").rglob("*") if path.is_file())
     state = fresh(config, 1)
     made = begun(state, config, SHAPES, loop.CONFIG)

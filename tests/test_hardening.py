@@ -142,7 +142,7 @@ def test_results_are_judged_by_the_copy_and_sources_by_the_network(known, tmp_pa
     shaken = jax.tree.map(
         lambda x: x + 0.1 * np.sin(np.arange(x.size, dtype=x.dtype)).reshape(x.shape), teacher.variables
     )
-    identity_folder.write(tmp_path / "copy", teacher.network.config, shaken, {"copy_of": {}})
+    identity_folder.write(tmp_path / "copy", teacher.network.config, shaken, {"copy_of": {"sha256": teacher.sha256}})
     config.identity.hardened = str(tmp_path / "copy")
     method = simswap.build(config, None)
     jax.tree.map(np.testing.assert_array_equal, method.frozen, shaken)
@@ -170,12 +170,13 @@ def test_a_copy_that_cannot_be_used_is_refused(known, tmp_path):
     config.identity.hardened = str(tmp_path / "none")
     with pytest.raises(UserError, match=r"config\.identity\.hardened"):
         simswap.build(config, None)
-    other = IdentityConfig(**{**FIELDS, "embedding": 4})
-    identity_folder.write(tmp_path / "other", other, IdentityNetwork(other).init(jax.random.PRNGKey(0)), {})
-    config.identity.hardened = str(tmp_path / "other")
-    with pytest.raises(UserError, match="is no copy of identity"):
+    config.identity.hardened = str(known)  # of the same shape, but another's answers
+    with pytest.raises(UserError, match="is no hardened copy of identity"):
         simswap.build(config, None)
-    config.identity.hardened, config.data.vectors = str(known), False
+    teacher = identity_folder.read(known, "a test")
+    card = {"copy_of": {"sha256": teacher.sha256}}
+    identity_folder.write(tmp_path / "copy", teacher.network.config, teacher.variables, card)
+    config.identity.hardened, config.data.vectors = str(tmp_path / "copy"), False
     with pytest.raises(UserError, match=r"needs config\.data\.vectors = True"):
         simswap.build(config, None)
 

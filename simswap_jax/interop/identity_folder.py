@@ -27,6 +27,7 @@ class Identity:
       sha256: of the weight file; names the network in caches and model folders.
       name: of the file or folder, for people.
       ours: trained by this project, so that it may be passed on.
+      copy_of: SHA-256 of the network that this is a hardened copy of (`training/hardening.py`); empty for others.
     """
 
     network: IdentityNetwork
@@ -34,6 +35,7 @@ class Identity:
     sha256: str
     name: str
     ours: bool
+    copy_of: str = ""
 
 
 def write(folder: Path, config: IdentityConfig, variables: Any, card: dict[str, Any]) -> None:
@@ -79,5 +81,6 @@ def _read_folder(folder: Path) -> Identity:
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"the identity network in {folder} is damaged ({error}); train or copy it again.") from error
     model_folder.check_tree(variables, jax.eval_shape(network.init, jax.random.key(0)), str(folder))
-    ours = "copy_of" not in described.get("card", {})  # a hardened copy stays its network's owner's
-    return Identity(network, variables, weights.file_sha256(folder / WEIGHTS), folder.name, ours)
+    copy_of = str(described.get("card", {}).get("copy_of", {}).get("sha256", ""))
+    ours = not copy_of  # a copy stays its network's owner's
+    return Identity(network, variables, weights.file_sha256(folder / WEIGHTS), folder.name, ours, copy_of)

@@ -41,26 +41,28 @@ class Parts:
         """
         name = self.folder / "job.json"
         said = json.dumps(job, sort_keys=True)
-        ours = False
-        try:
-            with alone(self.folder, f"making {self.output}"):
-                ours = True
-                try:
-                    if not name.is_file() or name.read_text(encoding="utf-8") != said:
-                        self.discard()
-                        with replacing(name) as path:
-                            path.write_text(said, encoding="utf-8")
-                except OSError as error:
-                    reason = error.strerror or str(error)
-                    raise UserError(
-                        f"{self.folder} cannot be written ({reason}); choose another place or make room."
-                    ) from error
+        with alone(self.folder, f"making {self.output}"):
+            try:
+                self._begin(name, said)
                 yield
-        finally:
-            if ours and not self._contents():
-                with contextlib.suppress(OSError):  # another process has begun in it
-                    (self.folder / LOCK).unlink()
-                    self.folder.rmdir()
+            finally:
+                if not self._contents():
+                    with contextlib.suppress(OSError):  # another process has begun in it
+                        (self.folder / LOCK).unlink()
+                        self.folder.rmdir()
+
+    def _begin(self, name: Path, said: str) -> None:
+        """Keep what is there if it is the same job's, else begin anew."""
+        try:
+            if not name.is_file() or name.read_text(encoding="utf-8") != said:
+                self.discard()
+                with replacing(name) as path:
+                    path.write_text(said, encoding="utf-8")
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise UserError(
+                f"{self.folder} cannot be written ({reason}); choose another place or make room."
+            ) from error
 
     def segments(self) -> int:
         """How many segments are done, from the first on without a gap."""

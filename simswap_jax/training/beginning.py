@@ -51,13 +51,18 @@ def begun(
         raise UserError(
             f"config.start is {workdir}, where there is no whole checkpoint; name the workdir of a run that was saved."
         )
-    former = _as_it_was(config, workdir / described)
+    like = shapes(_as_it_was(config, workdir / described))
     options = ocp.CheckpointManagerOptions(read_only=True)
     with ocp.CheckpointManager(folder, options=options, item_names=("state", "position")) as manager:
+        wanted = ocp.args.Composite(state=ocp.args.StandardRestore(like))
         try:
-            wanted = ocp.args.Composite(state=ocp.args.StandardRestore(shapes(former)))
             found: TrainState = manager.restore(newest, args=wanted)["state"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except OSError as error:
+            raise UserError(
+                f"checkpoint {folder / str(newest)} (config.start) cannot be read ({error.strerror or error}); "
+                "look at the disk, or name another run."
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"the run in config.start ({workdir}) trained networks of other shapes, or kept an average where this "
                 "one keeps none; give this experiment the same generator, discriminator and ema."

@@ -25,6 +25,7 @@ from simswap_jax.training import guard, optimizers
 from simswap_jax.training.adversarial import stained_pictures
 from simswap_jax.training.draws import drawn
 from simswap_jax.training.method import Batch, Metrics
+from simswap_jax.training.pictures import batches_of_pictures
 from simswap_jax.training.state import PyTree, TrainState, averaged, network_state
 
 
@@ -91,19 +92,7 @@ class Hardening:
 
     def batches(self, people: People, cache: Path, start: loader.State | None = None) -> loader.Batches:
         """Pictures of the training people, shuffled."""
-        data = self.config.data
-        iterator = loader.picture_batches(
-            people,
-            self.config.batch_size,
-            data.size,
-            self.config.seed,
-            data.flip,
-            host_index=jax.process_index(),
-            host_count=jax.process_count(),
-        )
-        if start is not None:
-            iterator.set_state(start)
-        return iterator
+        return batches_of_pictures(self.config, people, start)
 
     def sample(self, state: TrainState, batch: Batch, frozen: PyTree) -> dict[str, np.ndarray]:
         """Nothing to see: vectors."""
@@ -121,7 +110,7 @@ class Hardening:
 
 
 def default_config() -> ml_collections.ConfigDict:
-    """A MobileFaceNet at 112 pixels, in about a quarter of an hour on two CPU cores."""
+    """A MobileFaceNet at 112 pixels; two CPU cores do 26 to 31 images a second (AMD EPYC)."""
     from simswap_jax.training.config import default_config as simswap_config
 
     config = simswap_config()

@@ -24,6 +24,7 @@ from simswap_jax.training import guard, optimizers
 from simswap_jax.training.adversarial import adversarial_pictures
 from simswap_jax.training.draws import drawn
 from simswap_jax.training.method import Batch, Metrics
+from simswap_jax.training.pictures import batches_of_pictures
 from simswap_jax.training.state import PyTree, TrainState, averaged, network_state
 
 
@@ -142,19 +143,7 @@ class IdentityTraining:
 
     def batches(self, people: People, cache: Path, start: loader.State | None = None) -> loader.Batches:
         """Pictures of the training people, shuffled, with their numbers."""
-        data = self.config.data
-        iterator = loader.picture_batches(
-            people,
-            self.config.batch_size,
-            data.size,
-            self.config.seed,
-            data.flip,
-            host_index=jax.process_index(),
-            host_count=jax.process_count(),
-        )
-        if start is not None:
-            iterator.set_state(start)
-        return iterator
+        return batches_of_pictures(self.config, people, start)
 
     def sample(self, state: TrainState, batch: Batch, frozen: PyTree) -> dict[str, np.ndarray]:
         """Nothing to see: vectors."""

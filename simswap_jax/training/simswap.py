@@ -375,9 +375,9 @@ def hardened_copy(config: ml_collections.ConfigDict, identity: identity_folder.I
     if not config.identity.hardened:
         return None
     copy = identity_folder.read(config.identity.hardened, "training against (config.identity.hardened)")
-    if copy.network.config != identity.network.config:
+    if copy.copy_of != identity.sha256:
         raise UserError(
-            f"{config.identity.hardened} is no copy of {identity.name}: the networks differ in shape; "
+            f"{config.identity.hardened} is no hardened copy of {identity.name}; "
             "make one with config.method = 'hardening'."
         )
     if not config.data.vectors:
