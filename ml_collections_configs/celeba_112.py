@@ -1,18 +1,30 @@
-"""CelebA crops at 112 pixels against a frozen MobileFaceNet, narrow enough for a CPU, in three stages: whose face it
-is; what the target keeps; and a gate, by which the generator leaves alone what need not change.
+"""CelebA crops at 112 pixels against a frozen MobileFaceNet, narrow enough for a CPU, in eight stages: whose face it
+is; what the target keeps; a gate, by which the generator leaves alone what need not change; discriminators that keep
+up, in two; and the growing weight of identity against them, in three.
 
 Command:  simswap-jax train --config ml_collections_configs/celeba_112.py --workdir runs/celeba_112 \
               --config.data.root=CELEBA_CROPS --config.identity.weights=mobilefacenet_casia.ckpt \
               --config.identity.hardened=runs/hardened/model
           and the same with celeba_112.py:second, --workdir runs/celeba_112_second, --config.start=runs/celeba_112;
-          and with celeba_112.py:third, --workdir runs/celeba_112_third, --config.start=runs/celeba_112_second
-Hardware, time, score: two CPU cores, 12 (first stage, on one of them) to 24 images a second; docs/training.md has the
+          with :third, runs/celeba_112_third, --config.start=runs/celeba_112_second; and so on to :eighth
+Hardware, time, score: two CPU cores, 12 (first stage, on one of them) to 26 images a second; docs/training.md has the
 table.
 """
 
 import ml_collections
 
 from simswap_jax.training.config import default_config, few_steps, in_small
+
+STAGES = {  # steps, weight of the identity loss, the generator's learning rate
+    "first": (1_500, 10.0, 1.5e-3),
+    "second": (1_600, 10.0, 1e-3),
+    "third": (1_600, 10.0, 1e-3),
+    "fourth": (1_000, 10.0, 3e-4),
+    "fifth": (900, 6.0, 4e-4),
+    "sixth": (900, 10.0, 6e-4),
+    "seventh": (3_600, 20.0, 6e-4),
+    "eighth": (2_400, 30.0, 6e-4),
+}
 
 
 def get_config(stage: str = "first") -> ml_collections.ConfigDict:
@@ -25,17 +37,24 @@ def get_config(stage: str = "first") -> ml_collections.ConfigDict:
     config.identity.weights = "mobilefacenet_casia.ckpt"
     config.losses.identity_ramp, config.losses.feature_matching_first = 0, 2
     config.log_every, config.sample_every, config.checkpoint_every = 50, 200, 500
-    if stage == "first":
-        config.steps, config.data.same_fraction = 1_500, 0.25
-        config.losses.rest_ramp, config.losses.feature_matching = 2_000, 1.0
+    if stage not in STAGES:
+        raise ValueError(f"there is no stage '{stage}'; the stages are {', '.join(STAGES)}")
+    config.steps, config.losses.identity, config.optimizer.learning_rate = STAGES[stage]
+    if stage in ("first", "fourth", "fifth"):
         config.optimizer.decay = "constant"
+    if stage == "first":
+        config.data.same_fraction = 0.25
+        config.losses.rest_ramp, config.losses.feature_matching = 2_000, 1.0
         return config
-    if stage not in ("second", "third"):
-        raise ValueError(f"there is no stage '{stage}'; the stages are first, second, third")
-    config.steps, config.data.same_fraction = 1_600, 0.5
-    config.generator.gated = stage == "third"
-    config.losses.reconstruction, config.losses.adversarial, config.losses.feature_matching = 40.0, 0.2, 4.0
-    config.optimizer.learning_rate, config.optimizer.warmup = 1e-3, 50
+    config.data.same_fraction, config.generator.gated = 0.5, stage != "second"
+    config.losses.reconstruction, config.optimizer.warmup = 40.0, 50
+    if stage in ("second", "third"):
+        config.losses.adversarial, config.losses.feature_matching = 0.2, 4.0
+        return config
+    config.losses.adversarial, config.losses.feature_matching = 0.5, 10.0
+    config.optimizer.discriminator_learning_rate, config.optimizer.b1 = 1.5e-3, 0.5
+    if stage in ("fourth", "fifth"):
+        config.losses.feature_matching_first = 1
     return config
 
 

@@ -330,7 +330,7 @@ def experiment(stem):
 
 
 ABLATIONS = [("ablations", name) for name in experiment("ablations").ABLATIONS]
-STAGES = [("celeba_112", stage) for stage in ("second", "third")]
+STAGES = [("celeba_112", stage) for stage in experiment("celeba_112").STAGES if stage != "first"]
 EXPERIMENTS = [(path.stem, None) for path in sorted(CONFIGS.glob("*.py")) if path.stem != "ablations"]
 EXPERIMENTS += ABLATIONS + STAGES
 
