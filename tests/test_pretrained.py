@@ -1,12 +1,15 @@
-"""The model that ships: that it can be read, is small, and swaps people whom it never saw."""
+"""The models that ship: that they can be read, are small, and swap people whom they never saw."""
 
 import json
 
 import numpy as np
 
-from simswap_jax.data import split
+from simswap_jax.data import split, synthetic
 from simswap_jax.data.pictures import read_picture
+from simswap_jax.evaluation import identity as measures
+from simswap_jax.evaluation import rendered_judge
 from simswap_jax.interop import model_folder
+from simswap_jax.swapping import swapper
 from simswap_jax.swapping.swapper import PRETRAINED, FaceSwapper, resized
 
 FACES = PRETRAINED / "faces"
@@ -29,12 +32,30 @@ def test_it_swaps_people_it_never_saw(outside, monkeypatch):
     root = outside("celeba_192")
     monkeypatch.setenv("SIMSWAP_JAX_WEIGHTS", str(outside("mobilefacenet_casia.ckpt").parent))
     people = [root / name for name in split.held_out(sorted(path.name for path in root.iterdir()), 0.12)]
-    swapper = FaceSwapper.from_pretrained(None)
-    faces = np.stack([resized(read_picture(sorted(person.glob("*.jpg"))[0]), swapper.face_size) for person in people])
-    vectors = swapper.identity_vectors(list(faces))
-    results = swapper.swap_aligned(np.roll(faces, 1, axis=0), vectors)
-    found = swapper.identity_vectors(list(results))
+    model = FaceSwapper.from_pretrained(None)
+    faces = np.stack([resized(read_picture(sorted(person.glob("*.jpg"))[0]), model.face_size) for person in people])
+    vectors = model.identity_vectors(list(faces))
+    results = model.swap_aligned(np.roll(faces, 1, axis=0), vectors)
+    found = model.identity_vectors(list(results))
     to_source, to_target = np.sum(found * vectors, -1), np.sum(found * np.roll(vectors, 1, axis=0), -1)
     assert np.mean(to_source) > np.mean(to_target) + 0.2
-    again = swapper.swap_aligned(faces, vectors)
+    again = model.swap_aligned(faces, vectors)
     assert np.mean(np.abs(again.astype(np.float32) - faces)) < 16
+
+
+def test_the_rendered_model_comes_whole_and_swaps_drawn_people(monkeypatch):
+    monkeypatch.setattr(swapper, "DEFAULT_FOLDERS", ("rendered",))
+    model = FaceSwapper.from_pretrained(None)
+    assert (model.face_size, model.model.alignment) == (64, "rendered")
+    people = synthetic.sample_people(97, 24)
+    sources, targets = (synthetic.render(people, synthetic.sample_attributes(seed, 24), 64) for seed in (98, 99))
+    targets = np.roll(targets, 1, axis=0)
+    results = model.swap_aligned(targets, model.identity_vectors(list(sources)))
+    judge = rendered_judge.pretrained()
+    found, source, target = (judge.embed(list(pictures)) for pictures in (results, sources, targets))
+    assert np.mean(measures.cosine(found, source)) > np.mean(measures.cosine(found, target)) + 0.2
+    assert np.mean(measures.nearer_source(found, source, target)) > 0.75
+
+
+def test_what_ships_is_small():
+    assert sum(path.stat().st_size for path in PRETRAINED.rglob("*") if path.is_file()) < 32 * 2**20
