@@ -13,13 +13,21 @@ import jax.numpy as jnp
 from jax import Array
 
 
-def identity(result_vectors: Array, source_vectors: Array) -> Array:
-    """L_id = 1 − cos(v_R, v_S), averaged over the batch; eq. 3. Vectors [B,D] of any length but zero."""
+def identity(result_vectors: Array, source_vectors: Array, enough: float = 0.0) -> Array:
+    """L_id = 1 − cos(v_R, v_S), averaged over the batch; eq. 3.
+
+    Args:
+      result_vectors: [B,D], of any length but zero.
+      source_vectors: the same.
+      enough: what is taken off each sample's loss, down to 0: a result that is so near is pulled no nearer. The
+        paper's is 0.
+    """
     result, source = result_vectors.astype(jnp.float32), source_vectors.astype(jnp.float32)
     dot = jnp.sum(result * source, -1)
     # The guard keeps a zero vector from making a NaN; it is far below any real length.
     lengths = jnp.sqrt(jnp.sum(jnp.square(result), -1) * jnp.sum(jnp.square(source), -1) + 1e-24)
-    return jnp.mean(1.0 - dot / lengths)
+    distance = 1.0 - dot / lengths
+    return jnp.mean(jnp.maximum(distance - enough, 0.0) if enough else distance)
 
 
 def reconstruction(result: Array, target: Array, same_person: Array) -> Array:

@@ -134,6 +134,15 @@ def test_identity_loss(case):
     close(losses.identity(3 * latent("a"), latent("b")), case["expected"]["loss_id"])
 
 
+def test_results_that_are_near_enough_are_pulled_no_nearer():
+    source = jnp.eye(3)
+    result = jnp.asarray([[1.0, 0.0, 0.0], [0.0, 1.0, 0.1], [1.0, 0.0, 1.0]])
+    distance = 1 - 1 / np.sqrt(2)
+    assert float(losses.identity(result, source, 0.2)) == pytest.approx((distance - 0.2) / 3, rel=1e-5)
+    slope = jax.grad(lambda x: losses.identity(x, source, 0.2))(result)
+    np.testing.assert_array_equal(np.abs(slope).max(axis=1) > 0, [False, False, True])
+
+
 def test_reconstruction_counts_only_same_person_samples():
     result, target = jnp.zeros((4, 2, 2, 3)), jnp.arange(4.0).reshape(4, 1, 1, 1) * jnp.ones((1, 2, 2, 3))
     # Samples 1 and 3 differ by 1 and 3 everywhere; the sum is divided by the whole batch.

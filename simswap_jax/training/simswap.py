@@ -20,7 +20,7 @@ from simswap_jax.interop import identity_folder, model_folder
 from simswap_jax.models import DiscriminatorConfig, Generator, GeneratorConfig, MultiScaleDiscriminator
 from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.models.values import from_convention, to_convention
-from simswap_jax.training import accumulation, flops, guard, optimizers
+from simswap_jax.training import accumulation, disguise, flops, guard, optimizers
 from simswap_jax.training.draws import drawn
 from simswap_jax.training.method import Batch, Metrics
 from simswap_jax.training.state import NetworkState, PyTree, TrainState, averaged, network_state
@@ -106,7 +106,8 @@ class SimSwap:
         Args:
           state: where the gradients are taken.
           batch: ``target`` float [B, H, W, 3] in the generator's convention; ``source`` float [B, S, S, 3] in [0, 1] or
-            ``identity`` float32 [B, D] of unit length; ``same_person`` bool [B].
+            ``identity`` float32 [B, D] of unit length; ``same_person`` bool [B]; ``seen`` (optional), what the
+            generator gets in place of ``target``, which stays the answer.
           frozen: variables of the identity network.
           alpha: float32 [B, 1, 1, 1] in [0, 1], where between real and fake the gradient penalty is taken.
           axis_name: average over this mapped axis.
@@ -147,7 +148,7 @@ class SimSwap:
         def generator_loss(params: PyTree) -> tuple[jax.Array, Any]:
             result, collections = self.generator.apply(
                 {"params": params, **generator.collections},
-                target,
+                batch.get("seen", target),
                 source_vectors,
                 train=True,
                 mutable=list(generator.collections),
@@ -155,8 +156,9 @@ class SimSwap:
             fake, _ = judge(discriminator.params, discriminator.collections, result)
             real, _ = judge(discriminator.params, discriminator.collections, target)
             shown = from_convention(result, self.generator.config.convention)
+            result_vectors = self.recogniser.embed(frozen, shown)
             terms = {
-                "identity": losses.identity(self.recogniser.embed(frozen, shown), source_vectors),
+                "identity": losses.identity(result_vectors, source_vectors),
                 "reconstruction": losses.reconstruction(result, target, batch["same_person"]),
                 "adversarial": losses.adversarial_generator([scale.logits for scale in fake]),
                 "weak_feature_matching": losses.weak_feature_matching(
@@ -168,7 +170,10 @@ class SimSwap:
             }
             ramp = jnp.minimum(1.0, (state.step + 1.0) / weights.identity_ramp) if weights.identity_ramp else 1.0
             rest = jnp.minimum(1.0, 0.1 + 0.9 * state.step / weights.rest_ramp) if weights.rest_ramp else 1.0
-            total = weights.identity * ramp * terms["identity"] + rest * (
+            pull = terms["identity"]
+            if weights.identity_enough:
+                pull = losses.identity(result_vectors, source_vectors, weights.identity_enough)
+            total = weights.identity * ramp * pull + rest * (
                 weights.reconstruction * terms["reconstruction"]
                 + weights.adversarial * terms["adversarial"]
                 + weights.feature_matching * terms["weak_feature_matching"]
@@ -227,6 +232,8 @@ class SimSwap:
         key = jax.random.fold_in(state.key, state.step)
         floats = self.decode(batch)
         alpha = drawn(jax.random.uniform, key, (floats["target"].shape[0], 1, 1, 1), self.axis_name)
+        if self.config.disguise.colour or self.config.disguise.swap:
+            floats = self.disguised(state, floats, frozen, jax.random.fold_in(key, 1))
         gradients, collections, metrics = self.gradients(
             state, floats, frozen, alpha, self.axis_name, self.config.accumulate
         )
@@ -241,6 +248,30 @@ class SimSwap:
         if self.config.nonfinite_limit:
             after, metrics[guard.SKIPPED] = guard.finite_or_unmoved(state, after, (metrics, collections))
         return after, metrics
+
+    def disguised(
+        self, state: TrainState, floats: Mapping[str, jax.Array], frozen: PyTree, key: jax.Array
+    ) -> dict[str, jax.Array]:
+        """The batch with ``seen``: targets of same-person pairs with another's face, or in other colours, or both.
+
+        See ``training/disguise.py``. The other face is drawn by the averaged generator as it is at this step.
+        """
+        settings, target = self.config.disguise, floats["target"]
+        of_colour, of_choice = jax.random.split(key)
+        seen, floats = target, dict(floats)
+        if settings.swap:
+            if "identity" not in floats:
+                floats["identity"] = self.recogniser.embed(frozen, floats.pop("source"))
+            other = disguise.of_the_next(floats["identity"], self.axis_name)
+            swapped = self.generator.apply(self.averaged_variables(state), target, other, train=False)
+            chosen = drawn(jax.random.uniform, of_choice, (target.shape[0], 1, 1, 1), self.axis_name) < settings.swap
+            seen = jnp.where(chosen, swapped, seen)
+        if settings.colour:
+            convention = self.generator.config.convention
+            shown = disguise.recoloured(from_convention(seen, convention), settings.colour, of_colour, self.axis_name)
+            seen = to_convention(shown, convention)
+        same = floats["same_person"][:, None, None, None]
+        return {**floats, "seen": jax.lax.stop_gradient(jnp.where(same, seen, target))}
 
     def flops_per_image(self) -> float:
         """Model FLOPs of one step, an image of the batch."""
