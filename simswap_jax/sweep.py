@@ -93,7 +93,10 @@ def divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def demo_experiment(workdir: Path, options: argparse.Namespace) -> ml_collections.ConfigDict | None:
-    """Render people, train an identity network, and give the demo's experiment on them; None if it was stopped."""
+    """Render people, train an identity network and the demo's first stage, and give what the demo does from there.
+
+    None if it was stopped.
+    """
     people, cache = workdir / "people", workdir / "records"
     if not people.exists():
         print(f"rendering {options.people} people, {demo.EACH} pictures each", flush=True)
@@ -108,7 +111,13 @@ def demo_experiment(workdir: Path, options: argparse.Namespace) -> ml_collection
     if not known.finished:
         return None
     config = demo.simswap_config(people, cache, known.model)
-    config.steps = STEPS
+    first = demo.first_stage(config)
+    if options.steps:
+        first.steps = options.steps
+    print("training what all variants begin with", flush=True)
+    if not train(first, workdir / "first", say=demo.say).finished:
+        return None
+    config.start, config.steps = str(workdir / "first"), STEPS
     return config
 
 

@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from simswap_jax.data.synthetic import Labels, pose, render, sample_attributes, sample_people
+from simswap_jax.data.synthetic import PERSON, Labels, pose, render, sample_attributes, sample_people
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation import pose_regressor
 from simswap_jax.evaluation.pose_regressor import PoseRegressor
-from simswap_jax.evaluation.rendered import colour_shift, measures, pairs, pose_r2
+from simswap_jax.evaluation.rendered import PARTS, colour_shift, measures, pairs, parts, pose_r2
 
 SIZE = 64
 
@@ -57,6 +57,20 @@ def test_the_true_answer_scores_best(labels, judge):
     assert untouched["psnr_result"] == untouched["psnr_target"] == best["psnr_target"]
     # The source's own picture has another pose.
     assert measures(sources, sources, targets, drawn, judge)["pose_r2"] < 0
+
+
+def test_the_parts_say_whose_each_is(labels):
+    drawn = pairs(labels, labels.names, 24)
+    assert parts(drawn.truths(SIZE), drawn) == dict.fromkeys(PARTS, 1.0)
+    assert max(parts(picture(labels, drawn.target), drawn).values()) < 0.4
+    # One part left as the target's.
+    for part, beginnings in PARTS.items():
+        mixed = drawn.truth_person.copy()
+        columns = [i for i, name in enumerate(PERSON) if name.startswith(beginnings)]
+        mixed[:, columns] = drawn.kept_person[:, columns]
+        found = parts(render(mixed, drawn.truth_attributes, SIZE), drawn)
+        assert found[part] == 0.0
+        assert min(share for name, share in found.items() if name != part) > 0.75
 
 
 def test_a_colour_shift_moves_each_channel(labels):

@@ -24,7 +24,9 @@ _IRIS = (
     (0.15, 0.45, 0.82),
     (0.55, 0.65, 0.72),
 )
-_LIPS = ((0.93, 0.62, 0.58), (0.86, 0.36, 0.38), (0.78, 0.10, 0.16), (0.55, 0.10, 0.30), (0.48, 0.22, 0.16))
+# Lips and brows differ from person to person as much as make-up can: so that they say whose face it is.
+_LIPS = ((1.00, 0.70, 0.66), (0.92, 0.30, 0.36), (0.82, 0.04, 0.10), (0.46, 0.04, 0.34), (0.24, 0.09, 0.07))
+_BROWS = ((0.07, 0.05, 0.05), (0.34, 0.18, 0.09), (0.66, 0.22, 0.07), (0.90, 0.70, 0.32), (0.95, 0.93, 0.90))
 _GLASSES = ((0.08, 0.08, 0.10), (0.40, 0.20, 0.08), (0.75, 0.12, 0.14), (0.12, 0.25, 0.65), (0.85, 0.68, 0.25))
 
 
@@ -140,8 +142,8 @@ def _beard(face: Face, p: Numbers, a: Numbers, mouth_y: jax.Array) -> list[Layer
 
 
 def _mouth(face: Face, p: Numbers, a: Numbers, mouth_y: jax.Array) -> list[Layer]:
-    half = lerp(0.14, 0.26, p["mouth_width"]) * (1 + 0.18 * a["smile"] - 0.12 * a["mouth_open"])
-    full = lerp(0.022, 0.080, p["lip_fullness"])
+    half = lerp(0.17, 0.30, p["mouth_width"]) * (1 + 0.18 * a["smile"] - 0.12 * a["mouth_open"])
+    full = lerp(0.038, 0.125, p["lip_fullness"])
     x = face.s / half
     arch = jnp.maximum(1 - x * x, 0)
     line = mouth_y + a["smile"] * 0.085 * (0.45 - x * x) + a["mouth_skew"] * 0.04 * x
@@ -156,7 +158,7 @@ def _mouth(face: Face, p: Numbers, a: Numbers, mouth_y: jax.Array) -> list[Layer
     teeth = jnp.maximum(opening, down + gap * 0.35 - 0.045)
     tongue = jnp.maximum(opening, 0.085 + 0.25 * x * x * half - down)
     inside = (jnp.asarray(0.28), jnp.asarray(0.06), jnp.asarray(0.08))
-    lip = blend(palette(_LIPS, p["lip_colour"]), face.skin, 0.22)
+    lip = blend(palette(_LIPS, p["lip_colour"]), face.skin, 0.10)
     is_open = jnp.clip(a["mouth_open"] * 8, 0, 1)
     return [
         (cover(lips, face.pixel), lip),
@@ -233,14 +235,14 @@ def _eyes(face: Face, p: Numbers, a: Numbers, eye_x: jax.Array, eye_y: jax.Array
 
 def _brows(face: Face, p: Numbers, a: Numbers, eye_x: jax.Array, eye_y: jax.Array) -> list[Layer]:
     raised = jnp.where(face.s > 0, a["brow_raise_right"], a["brow_raise_left"])
-    half = 0.155
+    half = 0.165
     dx = jnp.abs(face.s) - eye_x - 0.01
     across = dx / half
-    line = eye_y - lerp(0.165, 0.255, p["brow_height"]) - 0.075 * raised
+    line = eye_y - lerp(0.195, 0.285, p["brow_height"]) - 0.075 * raised
     line = line - lerp(0.0, 0.085, p["brow_arch"]) * (1 - across * across) - lerp(-0.40, 0.40, p["brow_tilt"]) * dx
-    thick = lerp(0.016, 0.062, p["brow_thickness"]) * jnp.clip(1.15 - 0.45 * across, 0, 1.4)
+    thick = lerp(0.022, 0.090, p["brow_thickness"]) * jnp.clip(1.15 - 0.45 * across, 0, 1.4)
     brow = jnp.maximum(jnp.abs(face.t - line) - thick, jnp.abs(dx) - half)
-    return [(cover(brow, face.pixel), times(face.hair, 0.72))]
+    return [(cover(brow, face.pixel), palette(_BROWS, p["brow_colour"]))]
 
 
 def _glasses(face: Face, p: Numbers, eye_x: jax.Array, eye_y: jax.Array) -> list[Layer]:

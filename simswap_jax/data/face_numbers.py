@@ -25,6 +25,7 @@ PERSON: tuple[str, ...] = (
     "brow_height",
     "brow_arch",
     "brow_tilt",
+    "brow_colour",
     "nose_width",
     "nose_length",
     "mouth_width",
@@ -93,24 +94,24 @@ ATTRIBUTE_SIZE = len(ATTRIBUTES)
 
 # How often a person has what not everybody has; the rest of the slider is then uniform in (0, 1].
 _HOW_OFTEN = {
-    "blush_amount": 0.5,
-    "freckles_amount": 0.25,
-    "hair_length_amount": 0.45,
-    "beard_amount": 0.30,
-    "moustache_amount": 0.25,
-    "glasses_amount": 0.35,
-    "mole_amount": 0.30,
+    "blush_amount": 0.2,
+    "freckles_amount": 0.12,
+    "hair_length_amount": 0.10,
+    "beard_amount": 0.06,
+    "moustache_amount": 0.06,
+    "glasses_amount": 0.05,
+    "mole_amount": 0.15,
 }
 
 # Uniform between these; see `sample_attributes` for what is not.
 _RANGES = {
-    "yaw": (-32, 32),
-    "pitch": (-20, 20),
-    "roll": (-14, 14),
+    "yaw": (-24, 24),
+    "pitch": (-15, 15),
+    "roll": (-10, 10),
     "shift_x": (-0.05, 0.05),
     "shift_y": (-0.05, 0.05),
-    "scale": (0.94, 1.06),
-    "mouth_open": (-0.6, 1),
+    "scale": (1.16, 1.30),
+    "mouth_open": (-0.6, 0.7),
     "smile": (-0.6, 1),
     "mouth_skew": (-1, 1),
     "brow_raise_left": (-0.7, 1),
@@ -122,7 +123,7 @@ _RANGES = {
     "light_x": (-0.7, 0.7),
     "light_y": (-0.6, 0.2),
     "light_strength": (0.10, 0.40),
-    "light_warmth": (-1, 1),
+    "light_warmth": (-0.6, 0.6),
     "exposure": (0.92, 1.05),
     "background_red": (0.25, 0.85),
     "background_green": (0.25, 0.85),

@@ -92,12 +92,12 @@ def _view(a: Numbers, size: int) -> _View:
 
 
 def _head(p: Numbers, a: Numbers) -> _Head:
-    length = lerp(0.66, 0.82, p["face_length"])
+    length = lerp(0.70, 0.78, p["face_length"])
     return _Head(
-        width=lerp(0.50, 0.66, p["face_width"]),
+        width=lerp(0.54, 0.62, p["face_width"]),
         above=length * 0.96,
         below=length + 0.06 * a["mouth_open"],
-        jaw=lerp(-0.40, 0.20, p["jaw_width"]),
+        jaw=lerp(-0.30, 0.10, p["jaw_width"]),
     )
 
 
@@ -157,7 +157,7 @@ def _behind(view: _View, head: _Head, light: _Light, skin: Colour, hair: Colour,
     clothes = light.of((a["clothes_red"], a["clothes_green"], a["clothes_blue"]), brightness)
     # Long hair hangs from the back of the head, which turns the other way, and ends in round corners.
     back = x + 0.12 * jnp.sin(view.yaw)
-    half = head.width * lerp(1.02, 1.20, p["hair_volume"])
+    half = head.width * lerp(1.05, 1.15, p["hair_volume"])
     side = jnp.abs(back) - half - 0.025 * p["hair_wave"] * jnp.sin(y * 14) + 0.8 * jnp.maximum(0.15 - y, 0)
     down = y - lerp(0.50, 1.05, p["hair_length_amount"])
     corner = jnp.sqrt(jnp.maximum(side + 0.2, 0) ** 2 + jnp.maximum(down + 0.2, 0) ** 2 + 1e-6) - 0.2
@@ -203,12 +203,12 @@ def _front(view: _View, head: _Head, light: _Light, skin: Colour, hair: Colour, 
 
 def _hair(view: _View, head: _Head, light: _Light, hair: Colour, p: Numbers, far: bool) -> Layer:
     """A second, slightly larger shell, cut by a plane from the forehead down to the neck: its near or its far side."""
-    volume = lerp(0.03, 0.17, p["hair_volume"])
+    volume = lerp(0.06, 0.12, p["hair_volume"])
     x, y, z, outline = _sphere(view.x, view.y + 0.02, head, 1 + volume)
     hair_x, hair_y, hair_z = _turned(x, y, -z if far else z, view)
-    slope = lerp(0.25, 1.05, p["hair_sides"])
-    slant = lerp(-0.45, 0.45, p["hair_slant"])
-    fringe_y = lerp(-1.0, -0.40, jnp.sqrt(p["hairline"]))  # few are bald
+    slope = lerp(0.50, 0.85, p["hair_sides"])
+    slant = lerp(-0.20, 0.20, p["hair_slant"])
+    fringe_y = lerp(-0.90, -0.66, jnp.sqrt(p["hairline"]))  # few are bald
     fringe_z = jnp.sqrt(1 - fringe_y * fringe_y)
     cut = fringe_y - hair_y + slope * (fringe_z - hair_z) + slant * hair_x * jnp.clip(hair_z * 2, 0, 1)
     cut = cut + 0.05 * p["hair_wave"] * jnp.sin(hair_x * 13)

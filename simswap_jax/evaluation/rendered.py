@@ -5,9 +5,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simswap_jax.data.synthetic import Labels, pose, true_swap
+from simswap_jax.data.synthetic import PERSON, Labels, pose, true_swap
 from simswap_jax.evaluation import protocol
 from simswap_jax.evaluation.reconstruction import psnr
+
+# Parts of a face, and how the numbers begin that say how they look.
+PARTS = {
+    "skin": ("skin_", "blush_", "freckles_"),
+    "brows": ("brow_",),
+    "mouth": ("mouth_", "lip_"),
+    "hair": ("hair",),
+}
+SEEN = 24  # of 255: pixels that differ by more show a part
+FEWEST = 4  # pixels in which a part must show
 
 
 @dataclass(frozen=True)
@@ -17,6 +27,7 @@ class RenderedPairs:
     source, target: int [N], the picture that gives the identity and the one that is re-drawn; of different people.
     source_person, target_person: int [N], rows of the labels' people.
     truth_person: float32 [N, P] and truth_attributes: float32 [N, A], from which the true answers are drawn.
+    kept_person: float32 [N, P], the target's, of whom nothing should be left.
     """
 
     source: np.ndarray
@@ -25,6 +36,7 @@ class RenderedPairs:
     target_person: np.ndarray
     truth_person: np.ndarray
     truth_attributes: np.ndarray
+    kept_person: np.ndarray
 
     def truths(self, size: int) -> np.ndarray:
         """The true answers: uint8 [N, size, size, 3]."""
@@ -59,6 +71,7 @@ def pairs(labels: Labels, names: Sequence[str], count: int, seed: int = 0) -> Re
         target_person=labels.person[target],
         truth_person=labels.people[labels.person[source]],
         truth_attributes=labels.attributes[target],
+        kept_person=labels.people[labels.person[target]],
     )
 
 
@@ -111,3 +124,34 @@ def measures(
         "psnr_colour_shift": float(psnr(colour_shift(targets, sources), truths).mean()),
         "pose_r2": pose_r2(read_pose(results), drawn.pose()),
     }
+
+
+def parts(results: np.ndarray, drawn: RenderedPairs) -> dict[str, float]:
+    """Whose skin, brows, mouth and hair results show, by what can be drawn and no network.
+
+    Beside the true answer another is drawn that has this one part from the target's person. Where the two differ, is
+    the result nearer to the true one?
+
+    Args:
+        results: uint8 [N, H, H, 3], one per pair.
+        drawn: the pairs.
+
+    Returns:
+        by the name of the part, the share of the pairs in which it is, in [0, 1]; NaN where the two show no difference
+        in any pair. 0.5 is chance; the untouched target scores less.
+    """
+    size = results.shape[1]
+    wanted: np.ndarray = drawn.truths(size).astype(np.float64)
+    shares = {}
+    for part, beginnings in PARTS.items():
+        person = drawn.truth_person.copy()
+        columns = [i for i, name in enumerate(PERSON) if name.startswith(beginnings)]
+        person[:, columns] = drawn.kept_person[:, columns]
+        unwanted: np.ndarray = true_swap(person, drawn.truth_attributes, size).astype(np.float64)
+        shows = np.abs(wanted - unwanted).max(axis=-1) > SEEN
+        distances = [
+            (shows * np.square(results - drawing).sum(axis=-1)).sum(axis=(1, 2)) for drawing in (wanted, unwanted)
+        ]
+        judged = shows.sum(axis=(1, 2)) >= FEWEST
+        shares[part] = float(np.mean((distances[0] < distances[1])[judged])) if judged.any() else float("nan")
+    return shares

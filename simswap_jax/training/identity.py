@@ -23,6 +23,7 @@ from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.training import guard, optimizers
 from simswap_jax.training.adversarial import adversarial_pictures
 from simswap_jax.training.draws import drawn
+from simswap_jax.training.known_centres import known_centres
 from simswap_jax.training.method import Batch, Metrics
 from simswap_jax.training.pictures import batches_of_pictures
 from simswap_jax.training.state import PyTree, TrainState, averaged, network_state
@@ -55,7 +56,7 @@ def margin_logits(
 
 
 class AngularHead(nn.Module):
-    """The class centres: a table [people, embedding], used in training only."""
+    """The class centres: a table [people, embedding], used in training only"""
 
     people: int
 
@@ -67,11 +68,17 @@ class AngularHead(nn.Module):
 
 @dataclass(frozen=True)
 class IdentityTraining:
-    """One identity network and the table of the people it is trained to tell apart."""
+    """One identity network and the table of the people it is trained to tell apart.
+
+    Attributes:
+      people: how many.
+      centres: float32 [people, embedding], class centres that are known (``training/known_centres.py``); None: learned.
+    """
 
     config: ml_collections.ConfigDict
     network: IdentityNetwork
     people: int
+    centres: np.ndarray | None = None
     frozen: PyTree = None
     axis_name: str | None = None
 
@@ -87,10 +94,13 @@ class IdentityTraining:
         )
 
     def init(self, key: jax.Array) -> TrainState:
-        """Fresh network and centres."""
+        """Fresh network, and centres that are fresh or known."""
         of_network, of_head, of_run = jax.random.split(key, 3)
         variables = self.network.init(of_network)
-        head = AngularHead(self.people).init(of_head, jnp.zeros((2, self.network.config.embedding)))
+        if self.centres is None:
+            head = AngularHead(self.people).init(of_head, jnp.zeros((2, self.network.config.embedding)))
+        else:
+            head = {"params": {"centres": jnp.asarray(self.centres)}}
         networks = {"identity": network_state(variables, self.optimizer), "head": network_state(head, self.optimizer)}
         return TrainState.create(of_run, networks, jax.tree.map(jnp.copy, variables) if self.config.ema else {})
 
@@ -129,7 +139,7 @@ class IdentityTraining:
             gradients, value, right = jax.lax.pmean((gradients, value, right), self.axis_name)
         networks = {
             "identity": identity.updated(gradients["identity"], collections, self.optimizer),
-            "head": head.updated(gradients["head"], {}, self.optimizer),
+            "head": head if self.centres is not None else head.updated(gradients["head"], {}, self.optimizer),
         }
         ema = state.ema
         if self.config.ema:
@@ -180,6 +190,7 @@ def default_config() -> ml_collections.ConfigDict:
             "margin_ramp": 400,  # steps from 0 to the whole margin, and to the whole robust_radius
             "scale": 16.0,
             "weight_decay": 1e-3,
+            "centres": "learned",  # or "known": the numbers of rendered people (training/known_centres.py)
             "robust_radius": 0.0,  # Euclidean, of pictures in [0, 1]; 0 trains on the pictures as they are
         }
     )
@@ -190,13 +201,16 @@ def build(config: ml_collections.ConfigDict, people: People, axis_name: str | No
     """The method for one experiment and the people in it.
 
     Raises:
-      UserError: gradient accumulation is asked for; these networks are too small to need it.
+      UserError: gradient accumulation is asked for, which these networks are too small to need; ``network.centres``
+        is neither "learned" nor "known", or known ones are asked for and these people are not rendered.
     """
     if config.accumulate != 1:
         raise UserError(
             f"config.accumulate is {config.accumulate}, but the identity method takes a batch whole; set it to 1."
         )
     fields = config.network
+    if fields.centres not in ("learned", "known"):
+        raise UserError(f"config.network.centres is '{fields.centres}'; use 'learned' or 'known'.")
     network = IdentityNetwork(
         IdentityConfig(
             family=fields.family,
@@ -210,4 +224,8 @@ def build(config: ml_collections.ConfigDict, people: People, axis_name: str | No
         ),
         axis_name,
     )
-    return IdentityTraining(ml_collections.FrozenConfigDict(config), network, len(people.names), axis_name=axis_name)
+    centres = None
+    if fields.centres == "known":
+        centres = known_centres(Path(config.data.root), people.names, fields.embedding)
+    frozen_config = ml_collections.FrozenConfigDict(config)
+    return IdentityTraining(frozen_config, network, len(people.names), centres, axis_name=axis_name)
