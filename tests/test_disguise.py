@@ -72,7 +72,7 @@ def test_the_other_face_is_the_averaged_generators():
 
 def test_a_step_that_disguises_learns_something_else_and_costs_one_pass_more():
     def after(**changes):
-        method = small_method(small_config(**changes))
+        method = small_method(small_config(**changes, **{"losses.gradient_penalty": 0.0}), scales=1)
         state = jax.jit(method.init)(jax.random.PRNGKey(0))
         state, metrics = jax.jit(method.step)(state, small_batch(0), method.frozen)
         return float(metrics["reconstruction"]), method.flops_per_image()
