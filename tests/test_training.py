@@ -338,7 +338,7 @@ EXPERIMENTS = [(path.stem, None) for path in sorted(CONFIGS.glob("*.py")) if pat
 EXPERIMENTS += ABLATIONS + STAGES
 
 
-@pytest.mark.parametrize("stem", ["celeba_64", "celeba_112", "simswap_224"])
+@pytest.mark.parametrize("stem", ["celeba_64", "celeba_112", pytest.param("simswap_224", marks=pytest.mark.slow)])
 def test_an_experiment_trains_in_small(stem, root, known, tmp_path):
     small = experiment(stem).get_test_config()
     small.data.root, small.data.cache = str(root), str(tmp_path / "records")
