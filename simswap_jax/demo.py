@@ -67,10 +67,10 @@ def simswap_config(people: Path, cache: Path, identity_network: Path) -> ml_coll
     config.generator.gated, config.generator.style_gain = True, 8.0
     config.discriminator.widths, config.discriminator.tail, config.discriminator.norm = (24, 48, 96), 64, "none"
     config.identity.weights = str(identity_network)
-    config.losses.identity, config.losses.identity_enough, config.losses.reconstruction = 8.0, 0.05, 16.0
+    config.losses.identity, config.losses.identity_margin, config.losses.reconstruction = 8.0, 0.05, 16.0
     config.losses.adversarial, config.losses.gradient_penalty = 0.2, 0.0
     config.losses.feature_matching, config.losses.feature_matching_first = 2.0, 2
-    config.disguise.colour, config.disguise.swap = 1.0, 0.6
+    config.corruption.colour, config.corruption.swap = 1.0, 0.6
     config.optimizer.learning_rate, config.optimizer.discriminator_learning_rate = 1.5e-3, 1e-3
     config.optimizer.b1, config.optimizer.warmup, config.optimizer.decay = 0.5, 50, "cosine"
     config.ema = 0.99
@@ -85,7 +85,7 @@ def first_stage(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     A generator that has the gate from its first step on learns to leave brows and mouth as they are.
     """
     first = config.copy_and_resolve_references()
-    first.generator.gated, first.disguise.swap = False, 0.0
+    first.generator.gated, first.corruption.swap = False, 0.0
     first.losses.identity, first.losses.identity_ramp, first.losses.adversarial = 4.0, 100, 0.1
     first.steps, first.optimizer.decay, first.optimizer.learning_rate = 400, "constant", 2e-3
     return first
@@ -244,8 +244,8 @@ def differences(config: ml_collections.ConfigDict) -> Table:
         [
             "targets of one person's pairs",
             "as they are",
-            f"recoloured, {config.disguise.swap:.0%} of them after the generator itself has drawn another's face; the "
-            "picture as it was is the answer",
+            f"recoloured, {config.corruption.swap:.0%} of them after the generator has drawn another's face on them; "
+            "the picture as it was is the answer",
         ],
         [
             "weights: identity, reconstruction, adversarial, feature matching",
@@ -269,7 +269,10 @@ def report(workdir: Path, metrics: dict[str, Any], sheet: np.ndarray) -> None:
             "Losses of the generator": ["identity", "reconstruction", "weak_feature_matching"],
             "Discriminators' mean answer": ["real_logits", "fake_logits"],
         },
-    ) + curves_of(read_lines(workdir / "identity"), {"Identity network: training accuracy": ["training_accuracy"]})
+    ) + curves_of(
+        read_lines(workdir / "identity"),
+        {"Identity network: loss; its margin and the adversarial radius grow at first": ["identity_loss"]},
+    )
     differs = differences(simswap_config(workdir, workdir, workdir))
     figure = Figure(
         "Source, target, result, and the true answer: the source's person in the target's pose and light.",

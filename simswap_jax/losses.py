@@ -13,13 +13,13 @@ import jax.numpy as jnp
 from jax import Array
 
 
-def identity(result_vectors: Array, source_vectors: Array, enough: float = 0.0) -> Array:
+def identity(result_vectors: Array, source_vectors: Array, margin: float = 0.0) -> Array:
     """L_id = 1 − cos(v_R, v_S), averaged over the batch; eq. 3.
 
     Args:
       result_vectors: [B,D], of any length but zero.
       source_vectors: the same.
-      enough: what is taken off each sample's loss, down to 0: a result that is so near is pulled no nearer. The
+      margin: what is taken off each sample's loss, down to 0: a result that is so near is pulled no nearer. The
         paper's is 0.
     """
     result, source = result_vectors.astype(jnp.float32), source_vectors.astype(jnp.float32)
@@ -27,7 +27,7 @@ def identity(result_vectors: Array, source_vectors: Array, enough: float = 0.0) 
     # The guard keeps a zero vector from making a NaN; it is far below any real length.
     lengths = jnp.sqrt(jnp.sum(jnp.square(result), -1) * jnp.sum(jnp.square(source), -1) + 1e-24)
     distance = 1.0 - dot / lengths
-    return jnp.mean(jnp.maximum(distance - enough, 0.0) if enough else distance)
+    return jnp.mean(jnp.maximum(distance - margin, 0.0) if margin else distance)
 
 
 def reconstruction(result: Array, target: Array, same_person: Array) -> Array:

@@ -1,8 +1,10 @@
 """What the demo leaves: the numbers under their names, the page, and a sheet that says it is synthetic."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from simswap_jax import demo
 from simswap_jax.data.pictures import read_picture
@@ -42,3 +44,19 @@ def test_a_demo_leaves_numbers_a_page_and_a_marked_sheet(tmp_path, capsys):
     assert "each re-drawn with another" in page
     assert "brows nearer to the source&#x27;s" in page or "brows nearer to the source's" in page
     assert "the right one of 112 people in 50% (chance 0.9%)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_the_second_stage_begins_with_the_first_and_waits_for_its_end(tmp_path, monkeypatch, finished):
+    trained = []
+
+    def stand_in(config, workdir, say):
+        trained.append((workdir.name, config.start, config.generator.gated, config.steps))
+        return SimpleNamespace(finished=finished or workdir.name == "second", model=workdir / "model")
+
+    monkeypatch.setattr(demo, "train", stand_in)
+    config = demo.simswap_config(tmp_path, tmp_path, tmp_path)
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert demo.train_in_two(config, first, second).finished == finished
+    expected = [("first", "", False, 400), ("second", str(first), True, 1100)]
+    assert trained == expected[: 1 + finished]

@@ -93,7 +93,7 @@ PERSON_SIZE = len(PERSON)
 ATTRIBUTE_SIZE = len(ATTRIBUTES)
 
 # How often a person has what not everybody has; the rest of the slider is then uniform in (0, 1].
-_HOW_OFTEN = {
+HOW_OFTEN = {
     "blush_amount": 0.2,
     "freckles_amount": 0.12,
     "hair_length_amount": 0.10,
@@ -148,7 +148,7 @@ def sample_people(seed: int, count: int) -> np.ndarray:
     Fixed by `seed`; a larger count only adds people. Different seeds share nobody.
     """
     sliders = np.random.default_rng([seed, 1]).random((count, PERSON_SIZE)).astype(np.float32)
-    for name, share in _HOW_OFTEN.items():
+    for name, share in HOW_OFTEN.items():
         column = sliders[:, PERSON.index(name)]
         column[:] = np.maximum(column - (1 - share), 0) / share
     return sliders

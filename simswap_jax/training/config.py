@@ -61,7 +61,7 @@ def default_config() -> ml_collections.ConfigDict:
             "identity": 10.0,
             # A sample whose 1 − cosine is below this is pulled no nearer; the paper's is 0. Two pictures of one person
             # are not at 0 either, and what a network gives beyond that it gives for scribbles.
-            "identity_enough": 0.0,
+            "identity_margin": 0.0,
             "reconstruction": 10.0,
             "adversarial": 1.0,
             "gradient_penalty": 1e-5,
@@ -73,8 +73,8 @@ def default_config() -> ml_collections.ConfigDict:
             "identity_ramp": 0,  # steps over which the identity weight grows from 0
         }
     )
-    # Not in the paper: what the generator gets in place of same-person targets (training/disguise.py).
-    config.disguise = ml_collections.ConfigDict(
+    # Not in the paper: what the generator gets in place of same-person targets (training/corruption.py).
+    config.corruption = ml_collections.ConfigDict(
         {
             "colour": 0.0,  # strength of colours that are not the person's; 1 is strong
             "swap": 0.0,  # share of them that the generator itself first gives another's face
@@ -189,14 +189,14 @@ def check(config: ml_collections.ConfigDict) -> None:
         )
     if not 0.0 <= config.data.held_out < 1.0:
         raise UserError(f"config.data.held_out is {config.data.held_out}; it is a share of the people, 0 to below 1.")
-    if not 0.0 <= config.losses.identity_enough < 2.0:
+    if not 0.0 <= config.losses.identity_margin < 2.0:
         raise UserError(
-            f"config.losses.identity_enough is {config.losses.identity_enough}; it is a 1 − cosine, 0 to below 2."
+            f"config.losses.identity_margin is {config.losses.identity_margin}; it is a 1 − cosine, 0 to below 2."
         )
-    if config.disguise.colour < 0.0 or not 0.0 <= config.disguise.swap <= 1.0:
+    if config.corruption.colour < 0.0 or not 0.0 <= config.corruption.swap <= 1.0:
         raise UserError(
-            f"config.disguise.colour is {config.disguise.colour} and config.disguise.swap {config.disguise.swap}; the "
-            "first must be 0 or more, the second a share, 0 to 1."
+            f"config.corruption.colour is {config.corruption.colour} and config.corruption.swap "
+            f"{config.corruption.swap}; the first must be 0 or more, the second a share, 0 to 1."
         )
     if config.identity.dtype not in ("", "float32", "bfloat16"):
         raise UserError(f"config.identity.dtype is '{config.identity.dtype}'; use 'float32', 'bfloat16' or ''.")

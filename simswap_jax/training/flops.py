@@ -87,7 +87,7 @@ def simswap_step(method: "SimSwap") -> float:
     weights = method.config.losses
     penalty = PENALTY / weights.gradient_penalty_every if weights.gradient_penalty else 0.0
     return (
-        (GENERATOR + (1 if method.config.disguise.swap else 0)) * once["generator"]
+        (GENERATOR + (1 if method.config.corruption.swap else 0)) * once["generator"]
         + (DISCRIMINATOR + penalty) * once["discriminator"]
         + IDENTITY_OF_RESULT * once["identity, of a result"]
         + IDENTITY_OF_SOURCE * once["identity, of a source"]

@@ -56,7 +56,7 @@ def margin_logits(
 
 
 class AngularHead(nn.Module):
-    """The class centres: a table [people, embedding], used in training only"""
+    """The class centres: a table [people, embedding], used in training only."""
 
     people: int
 

@@ -20,7 +20,7 @@ from simswap_jax.interop import identity_folder, model_folder
 from simswap_jax.models import DiscriminatorConfig, Generator, GeneratorConfig, MultiScaleDiscriminator
 from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.models.values import from_convention, to_convention
-from simswap_jax.training import accumulation, disguise, flops, guard, optimizers
+from simswap_jax.training import accumulation, corruption, flops, guard, optimizers
 from simswap_jax.training.draws import drawn
 from simswap_jax.training.method import Batch, Metrics
 from simswap_jax.training.state import NetworkState, PyTree, TrainState, averaged, network_state
@@ -171,8 +171,8 @@ class SimSwap:
             ramp = jnp.minimum(1.0, (state.step + 1.0) / weights.identity_ramp) if weights.identity_ramp else 1.0
             rest = jnp.minimum(1.0, 0.1 + 0.9 * state.step / weights.rest_ramp) if weights.rest_ramp else 1.0
             pull = terms["identity"]
-            if weights.identity_enough:
-                pull = losses.identity(result_vectors, source_vectors, weights.identity_enough)
+            if weights.identity_margin:
+                pull = losses.identity(result_vectors, source_vectors, weights.identity_margin)
             total = weights.identity * ramp * pull + rest * (
                 weights.reconstruction * terms["reconstruction"]
                 + weights.adversarial * terms["adversarial"]
@@ -232,8 +232,8 @@ class SimSwap:
         key = jax.random.fold_in(state.key, state.step)
         floats = self.decode(batch)
         alpha = drawn(jax.random.uniform, key, (floats["target"].shape[0], 1, 1, 1), self.axis_name)
-        if self.config.disguise.colour or self.config.disguise.swap:
-            floats = self.disguised(state, floats, frozen, jax.random.fold_in(key, 1))
+        if self.config.corruption.colour or self.config.corruption.swap:
+            floats = self.corrupted(state, floats, frozen, jax.random.fold_in(key, 1))
         gradients, collections, metrics = self.gradients(
             state, floats, frozen, alpha, self.axis_name, self.config.accumulate
         )
@@ -249,26 +249,26 @@ class SimSwap:
             after, metrics[guard.SKIPPED] = guard.finite_or_unmoved(state, after, (metrics, collections))
         return after, metrics
 
-    def disguised(
+    def corrupted(
         self, state: TrainState, floats: Mapping[str, jax.Array], frozen: PyTree, key: jax.Array
     ) -> dict[str, jax.Array]:
         """The batch with ``seen``: targets of same-person pairs with another's face, or in other colours, or both.
 
-        See ``training/disguise.py``. The other face is drawn by the averaged generator as it is at this step.
+        See ``training/corruption.py``. The other face is drawn by the averaged generator as it is at this step.
         """
-        settings, target = self.config.disguise, floats["target"]
+        settings, target = self.config.corruption, floats["target"]
         of_colour, of_choice = jax.random.split(key)
         seen, floats = target, dict(floats)
         if settings.swap:
             if "identity" not in floats:
                 floats["identity"] = self.recogniser.embed(frozen, floats.pop("source"))
-            other = disguise.of_the_next(floats["identity"], self.axis_name)
+            other = corruption.of_the_next(floats["identity"], self.axis_name)
             swapped = self.generator.apply(self.averaged_variables(state), target, other, train=False)
             chosen = drawn(jax.random.uniform, of_choice, (target.shape[0], 1, 1, 1), self.axis_name) < settings.swap
             seen = jnp.where(chosen, swapped, seen)
         if settings.colour:
             convention = self.generator.config.convention
-            shown = disguise.recoloured(from_convention(seen, convention), settings.colour, of_colour, self.axis_name)
+            shown = corruption.recoloured(from_convention(seen, convention), settings.colour, of_colour, self.axis_name)
             seen = to_convention(shown, convention)
         same = floats["same_person"][:, None, None, None]
         return {**floats, "seen": jax.lax.stop_gradient(jnp.where(same, seen, target))}

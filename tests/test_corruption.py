@@ -1,4 +1,4 @@
-"""Targets in disguise: what the generator gets in place of same-person targets, and that the rest does not notice."""
+"""Corrupted targets: what the generator gets in place of same-person targets, and that the rest does not notice."""
 
 import jax
 import jax.numpy as jnp
@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 from small_method import small_batch, small_config, small_method
 
-from simswap_jax.training import disguise
+from simswap_jax.training import corruption
 
-RECOLOURED = jax.jit(disguise.recoloured, static_argnums=(1, 3))
+RECOLOURED = jax.jit(corruption.recoloured, static_argnums=(1, 3))
 GREY = jnp.full((6, 48, 48, 3), 0.5)
 
 
 def seen(batch, state=None, **changes):
-    """The batch, decoded and disguised."""
+    """The batch, decoded and corrupted."""
     method = small_method(small_config(**changes))
     state = state or jax.jit(method.init)(jax.random.PRNGKey(0))
     floats = method.decode(batch)
-    return floats["target"], jax.jit(method.disguised)(state, floats, method.frozen, jax.random.PRNGKey(7))
+    return floats["target"], jax.jit(method.corrupted)(state, floats, method.frozen, jax.random.PRNGKey(7))
 
 
 def test_only_the_face_changes_its_colours():
@@ -37,9 +37,9 @@ def test_a_strength_of_nothing_changes_nothing():
     np.testing.assert_allclose(RECOLOURED(pictures, 0.0, jax.random.PRNGKey(0)), pictures, atol=1e-6)
 
 
-def test_devices_that_share_a_batch_disguise_it_as_one_does():
+def test_devices_that_share_a_batch_corrupt_it_as_one_does():
     def one(pictures, key):
-        return disguise.recoloured(pictures, 1.0, key, "d"), disguise.of_the_next(pictures, "d")
+        return corruption.recoloured(pictures, 1.0, key, "d"), corruption.of_the_next(pictures, "d")
 
     pictures = jax.random.uniform(jax.random.PRNGKey(3), (4, 16, 16, 3))
     key = jax.random.PRNGKey(4)
@@ -48,7 +48,7 @@ def test_devices_that_share_a_batch_disguise_it_as_one_does():
     np.testing.assert_array_equal(following.reshape(4, 16, 16, 3), jnp.roll(pictures, -1, axis=0))
 
 
-@pytest.mark.parametrize("changes", [{"disguise.colour": 1.0}, {"disguise.swap": 0.5}])
+@pytest.mark.parametrize("changes", [{"corruption.colour": 1.0}, {"corruption.swap": 0.5}])
 def test_pairs_of_two_people_are_left_as_they_are(changes):
     batch = small_batch(0)
     batch["same_person"][::2] = False
@@ -61,22 +61,23 @@ def test_pairs_of_two_people_are_left_as_they_are(changes):
 
 def test_the_other_face_is_the_averaged_generators():
     batch = small_batch(0)
-    method = small_method(small_config(**{"disguise.swap": 1.0}))
+    method = small_method(small_config(**{"corruption.swap": 1.0}))
     state = jax.jit(method.init)(jax.random.PRNGKey(0))
-    target, floats = seen(batch, state, **{"disguise.swap": 1.0})
+    target, floats = seen(batch, state, **{"corruption.swap": 1.0})
     vectors = method.identity.network.embed(method.frozen, batch["source"] / np.float32(255))
     drawn = method.generator.apply(state.ema, target, jnp.roll(vectors, -1, axis=0), train=False)
     np.testing.assert_allclose(floats["seen"], drawn, atol=1e-5)
     np.testing.assert_allclose(floats["identity"], vectors, atol=1e-6)
 
 
-def test_a_step_that_disguises_learns_something_else_and_costs_one_pass_more():
+def test_a_step_that_corrupts_learns_something_else_and_costs_one_pass_more():
     def after(**changes):
-        method = small_method(small_config(**changes, **{"losses.gradient_penalty": 0.0}), scales=1)
+        changes |= {"losses.gradient_penalty": 0.0, "accumulate": 2}
+        method = small_method(small_config(**changes), scales=1)
         state = jax.jit(method.init)(jax.random.PRNGKey(0))
         state, metrics = jax.jit(method.step)(state, small_batch(0), method.frozen)
         return float(metrics["reconstruction"]), method.flops_per_image()
 
-    plain, disguised = after(), after(**{"disguise.colour": 1.0, "disguise.swap": 0.5, "accumulate": 2})
-    assert plain[0] != pytest.approx(disguised[0], rel=1e-4)
-    assert disguised[1] > plain[1]
+    plain, corrupted = after(), after(**{"corruption.colour": 1.0, "corruption.swap": 0.5})
+    assert plain[0] != pytest.approx(corrupted[0], rel=1e-4)
+    assert corrupted[1] > plain[1]

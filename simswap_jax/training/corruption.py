@@ -1,4 +1,4 @@
-"""Targets of same-person pairs in disguise: what the generator gets in their place, so that it has to use the identity.
+"""Corrupted targets of same-person pairs: what the generator gets in their place, so that it has to use the identity.
 
 Where source and target show one person the target is the answer too, and a small generator learns to copy it. It learns
 what an identity looks like, and with clean pictures as answers, where the target comes in other colours or with
@@ -14,9 +14,7 @@ from simswap_jax.training.draws import drawn
 CELLS = 8  # a grid of so many by so many colours, smoothly joined
 
 
-def recoloured(
-    pictures: jax.Array, strength: float, key: jax.Array, axis_name: str | None = None, cells: int = CELLS
-) -> jax.Array:
+def recoloured(pictures: jax.Array, strength: float, key: jax.Array, axis_name: str | None = None) -> jax.Array:
     """Faces in colours that nobody has: gain and gamma moved, and a coat of paint, all smoothly over the face.
 
     Args:
@@ -25,7 +23,6 @@ def recoloured(
       strength: of gain and gamma; 1 moves gains by about a third of themselves (one standard deviation).
       key: of this step.
       axis_name: the mapped axis under ``pmap``.
-      cells: of the grid from which colours are drawn.
 
     Returns:
       the same shape, in [0, 1].
@@ -33,10 +30,11 @@ def recoloured(
     count, height, width, _ = pictures.shape
     of_whole, of_grid, of_share, of_coat = jax.random.split(key, 4)
     whole = drawn(jax.random.normal, of_whole, (count, 1, 1, 8), axis_name)
-    grid = drawn(jax.random.normal, of_grid, (count, cells, cells, 8), axis_name)
+    grid = drawn(jax.random.normal, of_grid, (count, CELLS, CELLS, 8), axis_name)
     share = drawn(jax.random.uniform, of_share, (count, 1, 1, 1), axis_name)
-    paint = drawn(jax.random.normal, of_coat, (count, cells, cells, 4), axis_name)
+    paint = drawn(jax.random.normal, of_coat, (count, CELLS, CELLS, 4), axis_name)
     head = _head(height, width)
+    # Of gain: one for all channels and one each; of gamma: the same.
     moves = strength * head * (whole + share * jax.image.resize(grid, (count, height, width, 8), "cubic"))
     gain = 0.25 * moves[..., 0:1] + 0.2 * moves[..., 1:4]
     gamma = 0.3 * moves[..., 4:5] + 0.15 * moves[..., 5:8]
@@ -54,7 +52,7 @@ def _head(height: int, width: int) -> jax.Array:
 
 
 def of_the_next(x: jax.Array, axis_name: str | None = None) -> jax.Array:
-    """Each sample's successor in the batch, which is another person's: [B, …] → [B, …]. The last one's is the first."""
+    """Each sample's successor in the batch, mostly another person's: [B, …] → [B, …]. The last one's is the first."""
     if axis_name is None:
         return jnp.roll(x, -1, axis=0)
     whole = jnp.roll(jax.lax.all_gather(x, axis_name, tiled=True), -1, axis=0)
