@@ -421,6 +421,25 @@ def test_wrong_identity_configs(make, words):
         make()
 
 
+def test_a_gate_in_cells_is_smooth_and_shuts_and_opens_like_another():
+    target, vector = jax.random.uniform(jax.random.key(0), (1, 32, 32, 3), minval=0.5), jnp.ones((1, 3))
+    shape = {"widths": (4, 6), "blocks": 1, "identity_size": 3, "edge_kernel": 3, "gated": True}
+    fine, coarse = (Generator(GeneratorConfig(**shape, gate_cell=cell)) for cell in (1, 8))
+    variables = fine.init(jax.random.key(1), target, vector)
+    last = variables["params"]["last_layer"]
+
+    def gate(generator, bias, gain):
+        """How much of the target is mixed in: the drawing is black."""
+        kernel = last["kernel"].at[..., :3].set(0.0).at[..., 3].multiply(gain)
+        params = {**variables["params"], "last_layer": {"kernel": kernel, "bias": jnp.array([-50.0] * 3 + [bias])}}
+        return (generator.apply({**variables, "params": params}, target, vector) / target)[0, ..., 0]
+
+    for bias in (-50.0, 0.0, 50.0):
+        same(gate(fine, bias, 0.0), gate(coarse, bias, 0.0))
+    steps = [np.abs(np.diff(gate(generator, 0.0, 30.0), axis=0)).max() for generator in (fine, coarse)]
+    assert steps[1] < 0.5 * steps[0]
+
+
 @pytest.mark.parametrize("convention", ["unit", "imagenet"])
 def test_a_gated_generator_mixes_its_drawing_with_the_target(convention):
     shape = {"widths": (4, 6), "blocks": 1, "identity_size": 3, "patch": 2, "edge_kernel": 3, "convention": convention}

@@ -25,6 +25,7 @@ SHAPES = {
     "512": {"widths": (4, 8, 8, 16, 16), "blocks": 2, "first_down": 0},
     "patch": {"widths": (8, 8, 16), "blocks": 2, "patch": 2, "edge_kernel": 3, "convention": "imagenet"},
     "gated": {"widths": (8, 8, 16), "blocks": 2, "patch": 2, "edge_kernel": 3, "gated": True},
+    "gated in cells": {"widths": (8, 8, 16), "blocks": 2, "gated": True, "gate_cell": 4},
     "gated-imagenet": {"widths": (8, 8, 16), "blocks": 2, "convention": "imagenet", "gated": True},
 }
 
@@ -48,7 +49,8 @@ def random_state_dict(leaves, gain=2.0):
 
 def small_generator(name):
     config = GeneratorConfig(**SHAPES[name])
-    generator, variables = tw.load_generator(random_state_dict(generator_leaves(config)), config.convention)
+    weights = random_state_dict(generator_leaves(config))
+    generator, variables = tw.load_generator(weights, config.convention, gate_cell=config.gate_cell)
     assert generator.config == config
     return config, variables
 

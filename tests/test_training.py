@@ -248,6 +248,7 @@ def test_updates_that_are_not_finite_end_the_training(root, tmp_path):
         ("corruption.colour", -1.0, "config.corruption.colour is -1.0"),
         ("corruption.swap", 1.5, "config.corruption.swap 1.5"),
         ("fsdp", 64, "config.fsdp is 64, a mesh larger than"),
+        ("optimizer.muon_learning_rate", -0.02, "config.optimizer.muon_learning_rate is -0.02"),
         ("accumulate", 3, "3 micro-batches"),
     ],
 )

@@ -195,7 +195,12 @@ def _generator(graph: Graph, config: GeneratorConfig, values: str) -> str:
     if config.gated:
         sizes = graph.constant("drawing_and_gate", np.array([3, 1], np.int64))
         parts = graph.add("Split", x, sizes, outputs=2, axis=1)
-        x, gate = f"{parts}_0", graph.add("Sigmoid", f"{parts}_1")
+        x, gate = f"{parts}_0", f"{parts}_1"
+        if config.gate_cell > 1:
+            gate = graph.add("AveragePool", gate, kernel_shape=[config.gate_cell] * 2, strides=[config.gate_cell] * 2)
+        for _ in range(config.gate_cell.bit_length() - 1):
+            gate = graph.double(gate)
+        gate = graph.add("Sigmoid", gate)
     if config.convention == "unit":
         x = graph.add("Mul", graph.add("Add", graph.add("Tanh", x), graph.number(1)), graph.number(0.5))
     if gate is not None:

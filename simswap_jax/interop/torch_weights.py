@@ -48,7 +48,12 @@ _SIGNS_OF = {kind: key for key, kind in _SIGNS.items()}
 
 
 def load_generator(
-    src: Source, convention: str = "unit", *, preset: str | None = None, dtype: str = "float32"
+    src: Source,
+    convention: str = "unit",
+    *,
+    preset: str | None = None,
+    dtype: str = "float32",
+    gate_cell: int = 1,
 ) -> tuple[Generator, Variables]:
     """A generator of any width; its shape is read from the keys.
 
@@ -57,6 +62,7 @@ def load_generator(
       convention: ``"unit"`` or ``"imagenet"``; nothing in the file tells which, so it is what you say.
       preset: refuse the weights unless they are of this preset.
       dtype: what the generator is to compute in.
+      gate_cell: of a gated generator; nothing in the file tells it either.
 
     Raises:
       UserError: the weights are not a generator's, or not the preset's, or a key is missing, unused or misshapen.
@@ -79,6 +85,7 @@ def load_generator(
             patch=max(patch, 1),
             edge_kernel=_size(tensors, "first_layer.1.weight", 2, name, "a SimSwap generator"),
             gated=_size(tensors, "last_layer.1.weight", 0, name, "a SimSwap generator") == 4,
+            gate_cell=gate_cell,
             dtype=dtype,
         )
     except ValueError as error:

@@ -46,6 +46,8 @@ class GeneratorConfig:
       gated: the last layer draws a fourth channel, and the result is g·target + (1−g)·drawing with g its sigmoid: the
         background and all that the identity leaves alone need not pass through the bottleneck. Not in the paper, whose
         generator redraws the whole picture and needs hundreds of thousands of steps to learn to.
+      gate_cell: pixels, a power of two. The gate is a mean of so many by so many, bilinear in between: one as fine as
+        the picture traces the target's brows and lips, whose outlines then stay.
       style_gain: how many times PyTorch's the fresh weights of the styles are. An identity vector has length one, so
         that PyTorch's own start styles by a few hundredths and small runs spend their first hundreds of steps on that.
       dtype: what layers compute in; parameters, statistics and norms are float32 always.
@@ -60,6 +62,7 @@ class GeneratorConfig:
     patch: int = 1
     edge_kernel: int = 7
     gated: bool = False
+    gate_cell: int = 1
     style_gain: float = 1.0
     dtype: str = "float32"
     remat: bool = False
@@ -76,6 +79,8 @@ class GeneratorConfig:
             raise ValueError("blocks, patch and identity_size must be positive; correct the generator's configuration.")
         if self.patch & (self.patch - 1):
             raise ValueError(f"patch is {self.patch}; maps are doubled to undo it: use a power of two.")
+        if self.gate_cell < 1 or self.gate_cell & (self.gate_cell - 1):
+            raise ValueError(f"gate_cell is {self.gate_cell}; maps are doubled to undo it: use a power of two.")
         if self.edge_kernel < 1 or self.edge_kernel % 2 == 0:
             raise ValueError(f"edge_kernel is {self.edge_kernel}; a window needs a middle: use an odd number.")
 
@@ -109,7 +114,7 @@ class GeneratorConfig:
     @property
     def multiple(self) -> int:
         """What height and width must be a multiple of."""
-        return self.patch * 2 ** (len(self.widths) - 1)
+        return max(self.patch * 2 ** (len(self.widths) - 1), self.gate_cell)
 
     def to_dict(self) -> dict[str, Any]:
         """A dict that JSON can hold."""
@@ -208,9 +213,19 @@ class Generator(nn.Module):
             x = bilinear_double(x)
         drawn = 4 if config.gated else 3
         x = Conv(drawn, kernel, padding=edge, reflect=True, dtype=dtype, name="last_layer")(x).astype(jnp.float32)
-        x, gate = x[..., :3], nn.sigmoid(x[..., 3:])
+        x, gate = x[..., :3], nn.sigmoid(_smoothed(x[..., 3:], config.gate_cell))
         x = (jnp.tanh(x) + 1.0) / 2.0 if config.convention == "unit" else x
         return gate * target.astype(jnp.float32) + (1.0 - gate) * x if config.gated else x
+
+
+def _smoothed(x: Array, cell: int) -> Array:
+    """Means of cell × cell pixels, and bilinear between their middles: [B,H,W,C] → the same shape."""
+    if cell == 1:
+        return x
+    x = nn.avg_pool(x, (cell, cell), (cell, cell))
+    for _ in range(cell.bit_length() - 1):
+        x = bilinear_double(x)
+    return x
 
 
 def _check_inputs(config: GeneratorConfig, target: tuple[int, ...], identity: tuple[int, ...]) -> None:

@@ -40,6 +40,7 @@ def default_config() -> ml_collections.ConfigDict:
             "patch": 1,
             "edge_kernel": 7,
             "gated": False,
+            "gate_cell": 1,
             "style_gain": 1.0,
             "convention": "unit",
             "dtype": "float32",
@@ -84,6 +85,7 @@ def default_config() -> ml_collections.ConfigDict:
         {
             "learning_rate": 4e-4,  # not stated in the paper
             "discriminator_learning_rate": 4e-4,
+            "muon_learning_rate": 0.0,  # of the generator's inner kernels, by Muon; 0: Adam for all
             "b1": 0.0,
             "b2": 0.999,
             "warmup": 0,
@@ -200,5 +202,10 @@ def check(config: ml_collections.ConfigDict) -> None:
         )
     if config.identity.dtype not in ("", "float32", "bfloat16"):
         raise UserError(f"config.identity.dtype is '{config.identity.dtype}'; use 'float32', 'bfloat16' or ''.")
+    if config.optimizer.muon_learning_rate < 0.0:
+        raise UserError(
+            f"config.optimizer.muon_learning_rate is {config.optimizer.muon_learning_rate}; "
+            "use 0 (Adam for all) or more."
+        )
     if config.optimizer.decay not in ("constant", "cosine"):
         raise UserError(f"config.optimizer.decay is '{config.optimizer.decay}'; use 'constant' or 'cosine'.")

@@ -60,7 +60,7 @@ class SimSwap:
         """Optax, by the trained network's name."""
         rates = self.config.optimizer
         return {
-            "generator": optimizers.adam(self.config, rates.learning_rate),
+            "generator": optimizers.generator(self.config),
             "discriminator": optimizers.adam(self.config, rates.discriminator_learning_rate),
         }
 
@@ -378,6 +378,7 @@ def generator_config(config: ml_collections.ConfigDict, identity_size: int) -> G
                 patch=fields.patch,
                 edge_kernel=fields.edge_kernel,
                 gated=fields.gated,
+                gate_cell=fields.gate_cell,
                 style_gain=fields.style_gain,
                 **common,
             )
