@@ -35,6 +35,7 @@ PEOPLE, EACH, SIZE = 600, 40, 64
 PEOPLE_SEED, ATTRIBUTE_SEED = 1, 2
 HELD_OUT = 0.18
 PAIRS = 336
+BATCH = 8  # of SimSwap: four pictures a core fit its cache
 SHOWN = 12
 
 
@@ -64,17 +65,18 @@ def simswap_config(people: Path, cache: Path, identity_network: Path) -> ml_coll
     config.generator.preset = ""
     config.generator.widths, config.generator.blocks, config.generator.patch = (32, 64), 3, 2
     config.generator.edge_kernel = 3
-    config.generator.gated, config.generator.style_gain = True, 8.0
+    config.generator.gated, config.generator.gate_cell, config.generator.style_gain = True, 4, 8.0
     config.discriminator.widths, config.discriminator.tail, config.discriminator.norm = (24, 48, 96), 64, "none"
     config.identity.weights = str(identity_network)
-    config.losses.identity, config.losses.identity_margin, config.losses.reconstruction = 8.0, 0.05, 16.0
-    config.losses.adversarial, config.losses.gradient_penalty = 0.2, 0.0
+    config.losses.identity, config.losses.identity_margin, config.losses.reconstruction = 6.0, 0.02, 16.0
+    config.losses.adversarial, config.losses.gradient_penalty = 0.1, 0.0
     config.losses.feature_matching, config.losses.feature_matching_first = 2.0, 2
     config.corruption.colour, config.corruption.swap = 1.0, 0.6
     config.optimizer.learning_rate, config.optimizer.discriminator_learning_rate = 1.5e-3, 1e-3
+    config.optimizer.muon_learning_rate = 0.012
     config.optimizer.b1, config.optimizer.warmup, config.optimizer.decay = 0.5, 50, "cosine"
     config.ema = 0.99
-    config.steps = 1100
+    config.steps, config.batch_size = 1700, BATCH
     config.log_every, config.sample_every, config.checkpoint_every = 100, 500, 500
     return config
 
@@ -86,8 +88,9 @@ def first_stage(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """
     first = config.copy_and_resolve_references()
     first.generator.gated, first.corruption.swap = False, 0.0
-    first.losses.identity, first.losses.identity_ramp, first.losses.adversarial = 4.0, 100, 0.1
-    first.steps, first.optimizer.decay, first.optimizer.learning_rate = 400, "constant", 2e-3
+    first.losses.identity, first.losses.identity_ramp = 4.0, 100
+    first.steps, first.optimizer.decay = 500, "constant"
+    first.optimizer.learning_rate, first.optimizer.muon_learning_rate = 2e-3, 0.026
     return first
 
 
@@ -102,7 +105,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"{workdir} cannot be made ({error.strerror}); choose another --workdir.") from error
     clock = Clock(workdir / "seconds.json")
     people, cache = workdir / "people", workdir / "records"
-    use_cpu_cores(16)
+    use_cpu_cores(BATCH)
     of_identity, of_swap, told = workdir / "identity", workdir / "simswap", workdir / "metrics.json"
 
     with clock.stage("rendering", f"1/4 rendering {PEOPLE} people, {EACH} pictures each", people.exists):
@@ -236,7 +239,7 @@ def differences(config: ml_collections.ConfigDict) -> Table:
             "widths 64, 128, 256, 512; nine ID blocks; 55 M parameters",
             f"{generator.patch}×{generator.patch} pixels folded into channels, widths "
             f"{', '.join(map(str, generator.widths))}; {generator.blocks} ID blocks; "
-            f"after {first} steps a gate mixes the drawing with the target",
+            f"after {first} steps a gate, in cells of {generator.gate_cell} pixels, mixes the drawing with the target",
         ],
         ["discriminators", "widths 64 to 512, batch norm", f"widths {', '.join(map(str, judges.widths))}, no norm"],
         ["gradient penalty", "weight 1e-5", "none"],
@@ -253,7 +256,12 @@ def differences(config: ml_collections.ConfigDict) -> Table:
             f"{weights.identity:g}, {weights.reconstruction:g}, {weights.adversarial:g}, "
             f"{weights.feature_matching:g} from map {weights.feature_matching_first} on",
         ],
-        ["Adam", "β1 0", f"β1 {adam.b1:g}, learning rate {adam.learning_rate:g}, cosine decay"],
+        [
+            "optimiser",
+            "Adam, β1 0",
+            f"Muon, learning rate {adam.muon_learning_rate:g}, for the generator's inner kernels; Adam, "
+            f"β1 {adam.b1:g}, learning rate {adam.learning_rate:g}, for the rest; cosine decay",
+        ],
         ["length", "more than 500 epochs", f"{first} + {config.steps} steps of {config.batch_size}"],
     ]
     return Table("Where this small run differs from the paper", ["", "paper", "here"], rows)

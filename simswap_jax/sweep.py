@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     workdir: Path = options.workdir
     rendered = not of_config
     if rendered:
-        use_cpu_cores(16)
+        use_cpu_cores(demo.BATCH)
         config = demo_experiment(workdir, options)
     else:
         if options.judge is None:

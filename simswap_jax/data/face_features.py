@@ -84,7 +84,7 @@ def grey(value: float) -> Colour:
 def features(face: Face, p: Numbers, a: Numbers) -> list[Layer]:
     """All that is painted on the skin of a person `p` in a picture with attributes `a`, in painting order."""
     eye_x, eye_y = lerp(0.205, 0.300, p["eye_distance"]), face.length * -0.10
-    mouth_y = face.length * lerp(0.50, 0.62, p["mouth_height"])
+    mouth_y = face.length * lerp(0.52, 0.58, p["mouth_height"])
     return [
         *_ears(face, p),
         *_marks(face, p, eye_y),
@@ -133,7 +133,7 @@ def _beard(face: Face, p: Numbers, a: Numbers, mouth_y: jax.Array) -> list[Layer
     edge = mouth_y + lerp(0.17, -0.05, p["beard_amount"]) - side * side * 0.9
     beard = jnp.clip((face.t - edge) / (face.pixel + 0.05), 0, 1) * (p["beard_amount"] > 0)
     half = lerp(0.12, 0.24, p["moustache_amount"])
-    line = mouth_y - 0.095 - 0.05 * a["mouth_open"] + 0.9 * side * side
+    line = mouth_y - 0.14 - 0.05 * a["mouth_open"] + 0.9 * side * side
     moustache = jnp.maximum(jnp.abs(face.t - line) - 0.05 * jnp.clip(1.25 - side / half, 0, 1), side - half)
     return [
         (beard * lerp(0.80, 0.97, p["beard_amount"]), colour),
@@ -142,8 +142,8 @@ def _beard(face: Face, p: Numbers, a: Numbers, mouth_y: jax.Array) -> list[Layer
 
 
 def _mouth(face: Face, p: Numbers, a: Numbers, mouth_y: jax.Array) -> list[Layer]:
-    half = lerp(0.17, 0.30, p["mouth_width"]) * (1 + 0.18 * a["smile"] - 0.12 * a["mouth_open"])
-    full = lerp(0.038, 0.125, p["lip_fullness"])
+    half = lerp(0.20, 0.31, p["mouth_width"]) * (1 + 0.18 * a["smile"] - 0.12 * a["mouth_open"])
+    full = lerp(0.065, 0.135, p["lip_fullness"])
     x = face.s / half
     arch = jnp.maximum(1 - x * x, 0)
     line = mouth_y + a["smile"] * 0.085 * (0.45 - x * x) + a["mouth_skew"] * 0.04 * x
@@ -171,7 +171,7 @@ def _mouth(face: Face, p: Numbers, a: Numbers, mouth_y: jax.Array) -> list[Layer
 
 def _nose(face: Face, p: Numbers, eye_y: jax.Array, mouth_y: jax.Array) -> list[Layer]:
     top, half = eye_y + 0.02, lerp(0.060, 0.150, p["nose_width"])
-    tip = top + (mouth_y - 0.14 - top) * lerp(0.52, 0.92, p["nose_length"])
+    tip = top + (mouth_y - 0.18 - top) * lerp(0.52, 0.92, p["nose_length"])
     # The nose stands out of the face: turning moves its tip, not its root.
     along = jnp.clip((face.t - top) / (tip - top), 0, 1)
     out = 0.20 * along
@@ -238,9 +238,9 @@ def _brows(face: Face, p: Numbers, a: Numbers, eye_x: jax.Array, eye_y: jax.Arra
     half = 0.165
     dx = jnp.abs(face.s) - eye_x - 0.01
     across = dx / half
-    line = eye_y - lerp(0.195, 0.285, p["brow_height"]) - 0.075 * raised
-    line = line - lerp(0.0, 0.085, p["brow_arch"]) * (1 - across * across) - lerp(-0.40, 0.40, p["brow_tilt"]) * dx
-    thick = lerp(0.022, 0.090, p["brow_thickness"]) * jnp.clip(1.15 - 0.45 * across, 0, 1.4)
+    line = eye_y - lerp(0.215, 0.295, p["brow_height"]) - 0.075 * raised
+    line = line - lerp(0.0, 0.085, p["brow_arch"]) * (1 - across * across) - lerp(-0.35, 0.35, p["brow_tilt"]) * dx
+    thick = lerp(0.045, 0.100, p["brow_thickness"]) * jnp.clip(1.15 - 0.45 * across, 0, 1.4)
     brow = jnp.maximum(jnp.abs(face.t - line) - thick, jnp.abs(dx) - half)
     return [(cover(brow, face.pixel), palette(_BROWS, p["brow_colour"]))]
 

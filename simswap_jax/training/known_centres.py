@@ -18,17 +18,17 @@ from simswap_jax.errors import UserError
 # in 32×32 pixels.
 WEIGHTS = {
     "skin_tone": 3.0,
-    "skin_hue": 1.5,
-    "brow_colour": 3.0,
-    "brow_thickness": 2.5,
+    "skin_hue": 1.0,
+    "brow_colour": 4.0,
+    "brow_thickness": 3.0,
     "brow_height": 1.2,
     "brow_arch": 1.2,
-    "brow_tilt": 1.5,
-    "lip_colour": 5.0,
+    "brow_tilt": 2.0,
+    "lip_colour": 7.0,
     "lip_fullness": 3.0,
     "mouth_width": 1.5,
     "mouth_height": 0.8,
-    "hair_colour": 3.0,
+    "hair_colour": 2.0,
     "hair_volume": 0.2,
     "hairline": 0.2,
     "hair_slant": 0.2,
@@ -46,7 +46,7 @@ WEIGHTS = {
     "mole_x": 0.1,
     "mole_y": 0.1,
 }
-OTHERS = 0.6
+OTHERS = 0.3
 
 
 def known_centres(root: Path, names: Sequence[str], width: int) -> np.ndarray:
