@@ -63,6 +63,7 @@ known = train(config, root / "identity")
 config = demo.simswap_config(root / "people", root / "records", known.model)
 config.steps, config.batch_size, config.data.held_out = 1, 4, 0.0
 config.generator.widths, config.discriminator.widths, config.discriminator.tail = (4, 4), (4, 4, 4), 4
+config.generator.blocks, config.optimizer.muon_learning_rate = 1, 0.0
 done = train(config, root / "swap")
 source, target = root / "people/p0000/000.png", root / "people/p0001/000.png"
 status = main(["swap", "--aligned", "--model", str(done.model), "--source", str(source), "--target", str(target),
