@@ -22,6 +22,7 @@ from simswap_jax.training.loop import train
 from simswap_jax.training.parallel import use_cpu_cores
 
 STEPS = 400  # of a variant at the demo's size
+FEATURE_MATCHING = 2.0  # the demo's weight is next to none, and what is taken apart has to weigh something
 PASSED_ON = ("judge", "pose", "landmarks", "features")  # to the evaluation
 
 
@@ -118,6 +119,7 @@ def demo_experiment(workdir: Path, options: argparse.Namespace) -> ml_collection
     if not train(first, workdir / "first", say=demo.say).finished:
         return None
     config.start, config.steps = str(workdir / "first"), STEPS
+    config.losses.feature_matching = FEATURE_MATCHING
     return config
 
 
