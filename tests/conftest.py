@@ -6,6 +6,8 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+# Tests compile far longer than they compute. LLVM at level 0 halves that; the programs and XLA's passes are the same.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("SIMSWAP_JAX_OFFLINE", "1")
 os.environ.setdefault("SIMSWAP_JAX_CONFIG", str(Path(__file__).parents[1] / ".cache" / "config"))
 
@@ -17,6 +19,15 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 flags.FLAGS.mark_as_parsed()
 
 TEST_DATA = Path(os.environ.get("SIMSWAP_JAX_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="module")
+def optimized():
+    """Programs compiled as users run them: for parity, which the order of roundings decides."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

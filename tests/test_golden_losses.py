@@ -11,6 +11,8 @@ from golden_weights import GOLDEN, assert_golden, assert_norms, golden, image, l
 from simswap_jax import losses
 from simswap_jax.interop import torch_weights as tw
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 
 @pytest.fixture(scope="module")
 def case():

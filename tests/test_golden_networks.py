@@ -7,6 +7,8 @@ from golden_weights import assert_golden, golden, image, latent, repeated, state
 
 from simswap_jax.interop import torch_weights as tw
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 
 @pytest.fixture(autouse=True)
 def exact():

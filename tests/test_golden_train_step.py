@@ -19,7 +19,7 @@ EXPECTED = json.loads((GOLDEN / "train_step.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def step():
+def step(optimized):
     """(gradients under PyTorch's names, metrics) of `SimSwap.gradients` on the golden's inputs."""
     batch, height, width = (EXPECTED[name] for name in ("batch", "height", "width"))
     generator, g = tw.load_generator(state_dict("generator_224_tanh"), convention="unit")
