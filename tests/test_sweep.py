@@ -53,6 +53,17 @@ def test_mistakes_get_one_sentence(words, says, tmp_path, monkeypatch, capsys):
     assert says in capsys.readouterr().err
 
 
+def test_at_the_demos_size_feature_matching_weighs_something(tmp_path, monkeypatch):
+    (tmp_path / "people").mkdir()
+    ended = SimpleNamespace(finished=True, model=tmp_path / "model")
+    monkeypatch.setattr(sweep, "train", lambda config, workdir, say: ended)
+    config = sweep.demo_experiment(tmp_path, sweep.parser().parse_args(["--workdir", str(tmp_path)]))
+    demos = demo.simswap_config(tmp_path, tmp_path, tmp_path).losses.feature_matching
+    assert config.losses.feature_matching == 2.0 > 10 * demos
+    assert ablations.ablated(config, "oFM_fm5").losses.feature_matching == 1.0
+    assert (config.start, config.steps) == (str(tmp_path / "first"), sweep.STEPS)
+
+
 @pytest.fixture
 def trainings(monkeypatch):
     """Every training writes the same small model at once; the list of what was trained, and how."""
