@@ -12,7 +12,7 @@ BAR = {
     "nearer to the source": (lambda m: m["nearer_source"], 0.90),
     "cosine to source minus to target": (lambda m: m["cosine_source"] - m["cosine_target"], 0.25),
     "PSNR above the untouched target's, dB": (lambda m: m["psnr_result"] - m["psnr_target"], 1.5),
-    "PSNR above a colour shift's, dB": (lambda m: m["psnr_result"] - m["psnr_colour_shift"], 0.0),
+    "PSNR above a colour shift's, dB": (lambda m: m["psnr_result"] - m["psnr_colour_shift"], 1.5),
     "pose R²": (lambda m: m["pose_r2"], 0.6),
     "seconds below 600": (lambda m: 600 - m["seconds"], 0.0),
 }
