@@ -60,5 +60,5 @@ setup(
         "preflight": ["libtpu==0.0.42.*"],
         "dev": [*DEV, *ONNX, *PROVENANCE, *APP, *VIDEO],
     },
-    entry_points={"console_scripts": ["simswap-jax=simswap_jax.cli:main"]},
+    entry_points={"console_scripts": ["simswap-jax=simswap_jax.cli.main:main"]},
 )

@@ -18,14 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from simswap_jax import FaceSwapper
-from simswap_jax.data.pictures import read_picture
-from simswap_jax.interop.model_folder import ModelFolder
+from simswap_jax.io.images import read_picture
 from simswap_jax.models import Generator, GeneratorConfig
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
-from simswap_jax.swapping import c2pa_manifest, images
-from simswap_jax.swapping.certificates import local_credentials
-from simswap_jax.swapping.invisible_mark import detect, embed
-from simswap_jax.swapping.provenance import Marks, draw_label, xmp_packet
+from simswap_jax.provenance import c2pa, writer
+from simswap_jax.provenance.certificates import local_credentials
+from simswap_jax.provenance.label_xmp import Marks, draw_label, xmp_packet
+from simswap_jax.provenance.watermark import detect, embed
+from simswap_jax.weights.model_folder import ModelFolder
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def main() -> None:
         "looking for the invisible mark": lambda: detect(frame),
     }
     taken = {name: milliseconds(action, options.repeats) for name, action in rows.items()}
-    if c2pa_manifest.available():
+    if c2pa.available():
         taken["signing a JPEG of it"] = signing(frame, options.repeats)
     for name, each in taken.items():
         print(f"{name:<40} {each[0]:8.1f} ms by the clock, {each[1]:8.1f} ms of cores")
@@ -66,11 +66,11 @@ def signing(frame: np.ndarray, repeats: int) -> np.ndarray:
     credentials = local_credentials()
     with tempfile.TemporaryDirectory() as folder:
         plain, path = Path(folder) / "plain.jpg", Path(folder) / "x.jpg"
-        images.write_picture(plain, frame)
+        writer.write_picture(plain, frame)
 
         def sign() -> None:
             path.write_bytes(plain.read_bytes())
-            c2pa_manifest.sign(path, Marks(), credentials)
+            c2pa.sign(path, Marks(), credentials)
 
         return milliseconds(sign, repeats)
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import cv2
 
-from simswap_jax.data.pictures import SUFFIXES, read_picture
-from simswap_jax.interop import weights
+from simswap_jax.io.images import SUFFIXES, read_picture
 from simswap_jax.preparation.crops import Job, worker
 from simswap_jax.preparation.photos import Photo
 from simswap_jax.preparation.prepare import DETECTOR
 from simswap_jax.preparation.settings import Settings
+from simswap_jax.weights import registry
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     parse.add_argument("--rounds", type=int, default=10)
     options = parse.parse_args()
     cv2.setNumThreads(1)
-    detector = weights.find(DETECTOR, "finding faces in photos")
+    detector = registry.find(DETECTOR, "finding faces in photos")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         files = [path for path in sorted(options.photos.rglob("*")) if path.suffix.lower() in SUFFIXES]

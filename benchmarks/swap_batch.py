@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from simswap_jax import FaceSwapper
-from simswap_jax.interop.model_folder import ModelFolder
 from simswap_jax.models import Generator, GeneratorConfig
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
+from simswap_jax.weights.model_folder import ModelFolder
 
 COUNT = 100
 

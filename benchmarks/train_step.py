@@ -46,9 +46,9 @@ def method_of(asked):
     """SimSwap against an identity network with fresh weights."""
     import jax
 
-    from simswap_jax.interop.identity_folder import Identity
     from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
     from simswap_jax.training import simswap
+    from simswap_jax.weights.identity_folder import Identity
 
     network = IdentityNetwork(IdentityConfig.from_name(asked.identity))
     variables = jax.jit(network.init)(jax.random.PRNGKey(1))
@@ -74,7 +74,7 @@ def write_problem(asked, folder):
     """The weights under PyTorch's names, the batch and the settings, as torch_step.py reads them."""
     import jax
 
-    from simswap_jax.interop import torch_weights as tw
+    from simswap_jax.weights import torch_weights as tw
 
     method = method_of(asked)
     config = method.config
@@ -129,7 +129,7 @@ def jax_side(asked):
     keep_to(asked.threads)
     import jax
 
-    from simswap_jax.training import hardware, parallel
+    from simswap_jax.training import chips, parallel
 
     if asked.device == "cpu" and asked.threads > 1:
         parallel.use_cpu_cores(asked.batch)
@@ -152,7 +152,7 @@ def jax_side(asked):
             seconds.append(time.perf_counter() - wall)
             processor.append(time.process_time() - busy)
     device = jax.devices()[0]
-    chip = hardware.chip_of(device.device_kind)
+    chip = chips.chip_of(device.device_kind)
     said = {
         "version": f"jax {jax.__version__}",
         "losses": losses,

@@ -8,13 +8,13 @@ does for a swap.
 
 import ml_collections
 
-from simswap_jax.training import hardening
+from simswap_jax.contrib.small_models import robust_identity
 from simswap_jax.training.config import in_small
 
 
 def get_config() -> ml_collections.ConfigDict:
     """The method's own values, on the training people of celeba_112.py."""
-    config = hardening.default_config()
+    config = robust_identity.default_config()
     config.data.held_out = 0.12
     config.identity.weights = "mobilefacenet_casia.ckpt"
     config.log_every, config.sample_every, config.checkpoint_every = 50, 0, 200

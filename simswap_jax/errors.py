@@ -5,7 +5,14 @@ class UserError(ValueError):
     """A mistake of the user's, in one sentence: what was wrong and what to do.
 
     The command line prints the sentence after ``simswap-jax: `` and exits with status 2; no traceback is shown.
+
+    Attributes:
+      code: a stable name of the mistake, such as ``"workdir-of-another-run"``; the sentence may be reworded.
     """
+
+    def __init__(self, sentence: str, code: str = "") -> None:
+        super().__init__(sentence)
+        self.code = code
 
 
 def missing_extra(package: str, extra: str, purpose: str) -> UserError:
@@ -16,4 +23,5 @@ def missing_extra(package: str, extra: str, purpose: str) -> UserError:
       extra: the extra of this project that brings it, e.g. ``"onnx"``.
       purpose: what it was wanted for, e.g. ``"judging with an ONNX network"``.
     """
-    return UserError(f"{purpose} needs {package}, which is not installed: pip install 'simswap-jax[{extra}]'.")
+    sentence = f"{purpose} needs {package}, which is not installed: pip install 'simswap-jax[{extra}]'."
+    return UserError(sentence, "extra-missing")

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from simswap_jax import cli
-from simswap_jax.training import command, loop
+from simswap_jax.cli import main as cli
+from simswap_jax.cli import train as command
+from simswap_jax.training import loop
 from simswap_jax.training.config import default_config
 
 ROOT = Path(__file__).parents[1]

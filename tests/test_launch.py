@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from simswap_jax.training import command
+from simswap_jax.cli import train as command
 
 LAUNCH = Path(__file__).parents[1] / "launch"
 SCRIPTS = sorted(LAUNCH.glob("*.sh"))

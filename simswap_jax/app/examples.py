@@ -5,9 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from simswap_jax.data.face_numbers import sample_attributes, sample_people
-from simswap_jax.data.pictures import encode_png
-from simswap_jax.data.rendering import render
+from simswap_jax.contrib.rendered.face_parameters import sample_attributes, sample_people
+from simswap_jax.contrib.rendered.renderer import render
+from simswap_jax.io.images import encode_png
 
 SEED = 11
 SHOWN = (0, 2, 5, 9, 10, 11)  # of those drawn with this seed, some that YuNet takes for faces

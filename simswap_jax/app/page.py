@@ -13,11 +13,11 @@ from simswap_jax.app.examples import draw_examples
 from simswap_jax.app.gate import COOKIE, EXPIRED, FILE
 from simswap_jax.app.sessions import Session, Sessions
 from simswap_jax.app.studio import FORMATS, Manner, Marks, Studio, Target, output_suffix, read, shown, still_of
+from simswap_jax.cli.swap import marks_sentence
 from simswap_jax.errors import UserError
-from simswap_jax.swapping import c2pa_manifest
-from simswap_jax.swapping.certificates import EXTRA
-from simswap_jax.swapping.command import marks_sentence
-from simswap_jax.swapping.images import write_picture
+from simswap_jax.provenance import c2pa
+from simswap_jax.provenance.certificates import EXTRA
+from simswap_jax.provenance.writer import write_picture
 
 TERMS = """\
 **Only with consent.** Use pictures only of people who agreed to be swapped, or of nobody: the example faces are drawn
@@ -316,9 +316,7 @@ def build(studio: Studio, sessions: Sessions, megabytes: int) -> Any:
                 dropped = gr.CheckboxGroup(
                     list(DROPS.values()),
                     label="Marks that say the result is synthetic; all are there unless dropped"
-                    + (
-                        "" if c2pa_manifest.available() else f". No C2PA manifest here: it needs more packages; {EXTRA}"
-                    ),
+                    + ("" if c2pa.available() else f". No C2PA manifest here: it needs more packages; {EXTRA}"),
                     elem_id="dropped",
                 )
         agreed = gr.Checkbox(label=AGREE, elem_id="agreed")

@@ -10,15 +10,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from simswap_jax.data.pictures import encode_png, read_picture
+from simswap_jax.cli.swap_video import is_film
 from simswap_jax.errors import UserError
-from simswap_jax.swapping import images
-from simswap_jax.swapping.film_command import is_film
-from simswap_jax.swapping.films import open_film
-from simswap_jax.swapping.photos import BLENDS, FoundFace, put_back
-from simswap_jax.swapping.provenance import marks_of_files
-from simswap_jax.swapping.swapper import LEAST_ALIKE, FaceSwapper, check_face
-from simswap_jax.swapping.video import FilmMarks, swap_film
+from simswap_jax.inference.photo import BLENDS, FoundFace, put_back
+from simswap_jax.inference.swapper import LEAST_ALIKE, FaceSwapper, check_face
+from simswap_jax.io.images import encode_png, read_picture
+from simswap_jax.provenance import writer
+from simswap_jax.provenance.label_xmp import marks_of_files
+from simswap_jax.video.decode import open_film
+from simswap_jax.video.pipeline import FilmMarks, swap_film
 
 LARGEST = 40_000_000  # pixels of a photo
 SHOWN = 1024  # pixels of the longer side of what is shown to be clicked on
@@ -179,7 +179,7 @@ class Studio:
             else:
                 result = self._swapper.swap_aligned(photo, vector, strength=manner.strength)
         say(0.85, "Marking and writing")
-        return images.write_result(
+        return writer.write_result(
             output,
             result,
             marks_of_files(sources, [target.path]),
@@ -277,7 +277,7 @@ def output_suffix(target: Path, wanted: str) -> str:
         return ".mp4"
     if wanted in FORMATS[1:]:
         return {"PNG": ".png", "JPEG": ".jpg", "WebP": ".webp"}[wanted]
-    return target.suffix.lower() if target.suffix.lower() in images.FORMATS else ".png"
+    return target.suffix.lower() if target.suffix.lower() in writer.FORMATS else ".png"
 
 
 def inside(place: np.ndarray, box: tuple[float, float, float, float]) -> bool:

@@ -15,8 +15,8 @@ from typing import Any, Protocol, Self
 import grain
 import numpy as np
 
-from simswap_jax.data.identities import People
 from simswap_jax.data.pairs import Pairing, below, random_words
+from simswap_jax.data.records import People
 from simswap_jax.errors import UserError
 
 Batch = dict[str, Any]  # arrays by name

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
-from simswap_jax.data.face_numbers import ATTRIBUTES
-from simswap_jax.data.synthetic import Labels
-from simswap_jax.evaluation import reconstruction, regions
-from simswap_jax.evaluation.intervals import Estimate, estimate, rank_correlation
-from simswap_jax.evaluation.protocol import Protocol
-from simswap_jax.evaluation.rendered import true_swap
-from simswap_jax.evaluation.sight import Judges
-from simswap_jax.evaluation.tables import Summary
+from simswap_jax.contrib.rendered.dataset import Labels
+from simswap_jax.contrib.rendered.face_parameters import ATTRIBUTES
+from simswap_jax.contrib.rendered.scoring import true_swap
+from simswap_jax.evaluation.judges.predictions import Judges
+from simswap_jax.evaluation.metrics import reconstruction, regions
+from simswap_jax.evaluation.metrics.intervals import Estimate, estimate, rank_correlation
+from simswap_jax.evaluation.protocols.pairs import Protocol
+from simswap_jax.evaluation.report.tables import Summary
 
 PAIRS = 64  # of the protocol, on which it is asked
 TURNS = (0.0, 5.0, 10.0, 20.0)  # degrees of yaw that the true answer is turned by

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from simswap_jax.data.pictures import read_picture
 from simswap_jax.errors import UserError, missing_extra
-from simswap_jax.evaluation import regions, temporal
-from simswap_jax.evaluation.intervals import Estimate, estimate
-from simswap_jax.evaluation.report import Table
-from simswap_jax.evaluation.rows import ModelRow
-from simswap_jax.evaluation.sight import Judges
-from simswap_jax.swapping.images import list_pictures
-from simswap_jax.swapping.swapper import resized
+from simswap_jax.evaluation.candidates import ModelRow
+from simswap_jax.evaluation.judges.predictions import Judges
+from simswap_jax.evaluation.metrics import regions, temporal
+from simswap_jax.evaluation.metrics.intervals import Estimate, estimate
+from simswap_jax.inference.swapper import resized
+from simswap_jax.io.html_report import Table
+from simswap_jax.io.images import read_picture
+from simswap_jax.provenance.writer import list_pictures
 
 VIDEOS = frozenset([".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"])
 LEAST = 3  # frames

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from simswap_jax.data.split import held_out
 from simswap_jax.errors import UserError
-from simswap_jax.evaluation.features import VALUES
-from simswap_jax.evaluation.protocol import Protocol
-from simswap_jax.interop import model_folder
+from simswap_jax.evaluation.judges.features import VALUES
+from simswap_jax.evaluation.protocols.pairs import Protocol
+from simswap_jax.weights import model_folder
 
 PROTOCOLS = ("pairs", "synthetic", "faceforensics")
 DESCRIPTION = (

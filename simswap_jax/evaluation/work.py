@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from simswap_jax.swapping.images import whole_file, write_text
+from simswap_jax.provenance.writer import whole_file, write_text
 
 FOLDER = ".unfinished"
 

@@ -1,1 +1,1 @@
-"""How weights rest and travel."""
+"""The former name of `simswap_jax.weights`; it goes with the next release."""

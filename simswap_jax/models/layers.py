@@ -18,9 +18,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
 
-from simswap_jax.models import tpu_layers
-from simswap_jax.models.convolution import convolution
-from simswap_jax.models.cpu_convolutions import few_inputs, few_outputs, shifted_depthwise
+from simswap_jax.models.ops import tpu
+from simswap_jax.models.ops.convolution import convolution
+from simswap_jax.models.ops.cpu import few_inputs, few_outputs, shifted_depthwise
 
 Dtype = Any
 
@@ -80,7 +80,7 @@ def _mirrored(x: Array, pad: int) -> Array:
 
 def _mirrored_backward(pad: int, _: None, g: Array) -> tuple[Array]:
     height, width = (length - 2 * pad for length in g.shape[1:3])
-    return (tpu_layers.along_axes(g, tpu_layers.mirror(height, pad).T, tpu_layers.mirror(width, pad).T),)
+    return (tpu.along_axes(g, tpu.mirror(height, pad).T, tpu.mirror(width, pad).T),)
 
 
 _mirrored.defvjp(lambda x, pad: (_mirrored(x, pad), None), _mirrored_backward)
@@ -94,7 +94,7 @@ def bilinear_double(x: Array) -> Array:
     both are matrix products.
     """
     if on_tpu():
-        return tpu_layers.along_axes(x, tpu_layers.doubling(x.shape[1]), tpu_layers.doubling(x.shape[2]))
+        return tpu.along_axes(x, tpu.doubling(x.shape[1]), tpu.doubling(x.shape[2]))
     return _double(_double(x, 1), 2)
 
 
@@ -128,8 +128,8 @@ def _halve_gradient(g: Array, axis: int) -> Array:
 
 def _double_backward(_: None, g: Array) -> tuple[Array]:
     if on_tpu():
-        rows, columns = (tpu_layers.doubling(length // 2).T for length in g.shape[1:3])
-        return (tpu_layers.along_axes(g, rows, columns),)
+        rows, columns = (tpu.doubling(length // 2).T for length in g.shape[1:3])
+        return (tpu.along_axes(g, rows, columns),)
     return (_halve_gradient(_halve_gradient(g, 2), 1),)
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from simswap_jax.data.pictures import BrokenPicture, decode_picture, read_bytes
 from simswap_jax.errors import UserError
 from simswap_jax.faces.detection import FaceDetector
+from simswap_jax.io.images import BrokenPicture, decode_picture, read_bytes
 from simswap_jax.preparation.face import AlignedFace, Refused, aligned_face
-from simswap_jax.preparation.journal import Seen, stamp
+from simswap_jax.preparation.manifest import Seen, stamp
 from simswap_jax.preparation.photos import Photo
 from simswap_jax.preparation.settings import Settings
 

@@ -11,24 +11,24 @@ from pathlib import Path
 
 import numpy as np
 
-from simswap_jax.data.alone import alone
-from simswap_jax.data.identities import build
-from simswap_jax.data.people import People
-from simswap_jax.data.progress import Progress, Sink, clock
-from simswap_jax.data.vectors import read_vectors, vectors_file, write_vectors
+from simswap_jax.data.dataset import People
+from simswap_jax.data.embeddings import read_vectors, vectors_file, write_vectors
+from simswap_jax.data.records import build
 from simswap_jax.errors import UserError
-from simswap_jax.interop import weights
-from simswap_jax.interop.identity_folder import Identity
-from simswap_jax.interop.identity_folder import read as read_identity
-from simswap_jax.interop.weight_files import replacing
+from simswap_jax.io.lock import alone
+from simswap_jax.io.progress import Progress, Sink, clock
 from simswap_jax.preparation.crops import FACES, TEMPORARY, Job, cut_out, face_file, relative
-from simswap_jax.preparation.journal import Journal, Seen, stamp
-from simswap_jax.preparation.page import detail_of, page, reason_of
+from simswap_jax.preparation.embeddings import METHOD, FaceVectors, face_vectors
+from simswap_jax.preparation.filters import Verdict, duplicates, two_people, wrong_people
+from simswap_jax.preparation.layout import lying, place_of, put_in_place
+from simswap_jax.preparation.manifest import Journal, Seen, stamp
 from simswap_jax.preparation.photos import Photo, list_photos
-from simswap_jax.preparation.places import lying, place_of, put_in_place
+from simswap_jax.preparation.report import detail_of, page, reason_of
 from simswap_jax.preparation.settings import Settings
-from simswap_jax.preparation.vectors import METHOD, FaceVectors, face_vectors
-from simswap_jax.preparation.verdicts import Verdict, duplicates, two_people, wrong_people
+from simswap_jax.weights import registry
+from simswap_jax.weights.files import replacing
+from simswap_jax.weights.identity_folder import Identity
+from simswap_jax.weights.identity_folder import read as read_identity
 
 VERSION = 1
 DETECTOR = "face_detection_yunet.onnx"
@@ -77,9 +77,9 @@ def prepare(order: Order, say: Callable[[str], None]) -> bool:
     photos = list_photos(root, order.names)
     if output.resolve().is_relative_to(root.resolve()):
         raise UserError(f"{output} lies among the photos in {root}; choose an output folder elsewhere.")
-    detector = weights.find(order.detector, "finding faces in photos")
+    detector = registry.find(order.detector, "finding faces in photos")
     identity = read_identity(order.identity, "telling people apart") if order.identity else None
-    head = {"version": VERSION, "detector": weights.file_sha256(detector), **order.settings.to_dict()}
+    head = {"version": VERSION, "detector": registry.file_sha256(detector), **order.settings.to_dict()}
     fingerprint = _fingerprint(head, photos, identity, order.vectors)
     with alone(output, f"preparing {output}"):
         if _done(output) == fingerprint:

@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from simswap_jax.errors import UserError
-from simswap_jax.training import processes
+from simswap_jax.training import distributed
 from simswap_jax.training.checkpoint_files import flaw, is_sealed, seal
 from simswap_jax.training.state import PyTree, TrainState
 
@@ -42,7 +42,7 @@ class Checkpoints:
             cleanup_tmp_directories=True,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
         )
-        processes.first(self._make_folder)
+        distributed.first(self._make_folder)
         self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "position"))
 
     @property
@@ -59,7 +59,7 @@ class Checkpoints:
         step = int(jax.device_get(state.step))
         if step == self.latest:
             return
-        processes.first(lambda: room(self.folder, state))
+        distributed.first(lambda: room(self.folder, state))
         try:
             self._manager.wait_until_finished()
             self._saving = step
@@ -92,7 +92,7 @@ class Checkpoints:
           UserError: there are checkpoints, but none can be read.
         """
         there = self.latest is not None
-        while (step := processes.first(self._newest_whole)) is not None:
+        while (step := distributed.first(self._newest_whole)) is not None:
             self._manager.reload()  # some may have been moved
             try:
                 found = self._manager.restore(
@@ -108,7 +108,7 @@ class Checkpoints:
                         "use the versions and the experiment that it was written with."
                     ) from error
                 reason = f"cannot be read: {type(error).__name__}"
-                processes.first(lambda: self._put_away(step, reason))  # noqa: B023
+                distributed.first(lambda: self._put_away(step, reason))  # noqa: B023
         if there:
             raise UserError(
                 f"no checkpoint of {self.folder} is whole; they are in {self._set_aside} now. The same command would "
@@ -130,7 +130,7 @@ class Checkpoints:
 
     def _seal(self) -> None:
         """List the files of the checkpoint under way; Orbax gives it its name after this."""
-        if processes.is_first():
+        if distributed.is_first():
             for folder in self.folder.glob(f"{self._saving}.orbax-checkpoint-tmp*"):
                 seal(folder)
 

@@ -3,7 +3,7 @@
 import ml_collections
 
 from simswap_jax.errors import UserError
-from simswap_jax.interop import model_folder
+from simswap_jax.weights import model_folder
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -74,7 +74,7 @@ def default_config() -> ml_collections.ConfigDict:
             "identity_ramp": 0,  # steps over which the identity weight grows from 0
         }
     )
-    # Not in the paper: what the generator gets in place of same-person targets (training/corruption.py).
+    # Not in the paper: what the generator gets in place of same-person targets (contrib/small_models/augmentation.py).
     config.corruption = ml_collections.ConfigDict(
         {
             "colour": 0.0,  # strength of colours that are not the person's; 1 is strong

@@ -15,18 +15,18 @@ import ml_collections
 import numpy as np
 import optax
 
+from simswap_jax.contrib.rendered.class_prototypes import known_centres
+from simswap_jax.contrib.small_models.adversarial import adversarial_pictures
 from simswap_jax.data import loader
-from simswap_jax.data.people import People
+from simswap_jax.data.dataset import People
 from simswap_jax.errors import UserError
-from simswap_jax.interop import identity_folder
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.training import guard, optimizers
-from simswap_jax.training.adversarial import adversarial_pictures
 from simswap_jax.training.draws import drawn
-from simswap_jax.training.known_centres import known_centres
+from simswap_jax.training.image_batches import batches_of_pictures
 from simswap_jax.training.method import Batch, Metrics
-from simswap_jax.training.pictures import batches_of_pictures
 from simswap_jax.training.state import PyTree, TrainState, averaged, network_state
+from simswap_jax.weights import identity_folder
 
 
 def margin_logits(
@@ -72,7 +72,7 @@ class IdentityTraining:
 
     Attributes:
       people: how many.
-      centres: float32 [people, embedding], class centres that are known (``training/known_centres.py``); None: learned.
+      centres: float32 [people, embedding], class centres that are known (`class_prototypes.py`); None: learned.
     """
 
     config: ml_collections.ConfigDict
@@ -190,7 +190,7 @@ def default_config() -> ml_collections.ConfigDict:
             "margin_ramp": 400,  # steps from 0 to the whole margin, and to the whole robust_radius
             "scale": 16.0,
             "weight_decay": 1e-3,
-            "centres": "learned",  # or "known": the numbers of rendered people (training/known_centres.py)
+            "centres": "learned",  # or "known": the numbers of rendered people (contrib/rendered/class_prototypes.py)
             "robust_radius": 0.0,  # Euclidean, of pictures in [0, 1]; 0 trains on the pictures as they are
         }
     )

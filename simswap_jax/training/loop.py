@@ -16,19 +16,20 @@ import jax
 import ml_collections
 import numpy as np
 
-from simswap_jax.data import identities, loader, sheets, split
-from simswap_jax.data.people import People
-from simswap_jax.data.pictures import encode_png
+from simswap_jax.data import loader, records, split
+from simswap_jax.data.dataset import People
 from simswap_jax.errors import UserError
-from simswap_jax.training import hardware, parallel, processes
+from simswap_jax.io import contact_sheet
+from simswap_jax.io.images import encode_png
+from simswap_jax.training import chips, distributed, parallel
 from simswap_jax.training import method as methods
-from simswap_jax.training.beginning import begun
 from simswap_jax.training.checkpoints import Checkpoints, room
 from simswap_jax.training.config import check, default_config
 from simswap_jax.training.guard import Watch
 from simswap_jax.training.method import Method, Score
 from simswap_jax.training.metrics import NoWriters, Progress, Writers, read_lines
 from simswap_jax.training.state import PyTree, TrainState, without_optimizers
+from simswap_jax.training.warm_start import begun
 
 CONFIG = "config.json"
 SAMPLES = "AI-generated: samples of a training run"  # the visible mark of sample sheets
@@ -92,15 +93,15 @@ def train(
       UserError: the experiment cannot run here, with the reason; nothing that stood in ``workdir`` is lost.
     """
     check(config)
-    processes.start(config.processes)
-    if not processes.is_first():
+    distributed.start(config.processes)
+    if not distributed.is_first():
         say = silent
     workdir = Path(workdir).expanduser()
-    processes.first(lambda: claim(workdir, config))
+    distributed.first(lambda: claim(workdir, config))
     seen_by_all(workdir)
     cache = Path(config.data.cache).expanduser() if config.data.cache else workdir / "data"
     root = Path(config.data.root).expanduser()
-    everybody = processes.in_turn(lambda: identities.build(root, cache, progress=say)).remember(MEMORY)
+    everybody = distributed.in_turn(lambda: records.build(root, cache, progress=say)).remember(MEMORY)
     kept_out = set(split.held_out(everybody.names, config.data.held_out))
     people = everybody.select([name for name in everybody.names if name not in kept_out])
     if len(people.names) < 2:
@@ -115,7 +116,7 @@ def train(
     key = jax.random.PRNGKey(config.seed)
     like = runner.abstract(key)
     checkpoints = Checkpoints(workdir, config.keep, config.keep_best, say)
-    processes.first(lambda: room(checkpoints.folder, like))
+    distributed.first(lambda: room(checkpoints.folder, like))
     restored = checkpoints.restore(like)
     state, position = restored or (runner.init(key), None)
     start = int(state.step)
@@ -124,14 +125,14 @@ def train(
     elif config.start:
         state = begun(state, config, functools.partial(shapes, people=people, key=key), CONFIG)
         say(f"beginning with the networks of {config.start}")
-    writers = Writers(workdir, start, say) if processes.is_first() else NoWriters()
+    writers = Writers(workdir, start, say) if distributed.is_first() else NoWriters()
     progress = Progress(writers, config.steps, config.batch_size, start, image_share(method, runner.whole.mesh.size))
     best = max((row["score"] for row in read_lines(workdir) if "score" in row), default=-np.inf)
     finished = True
     shown = None
     watch = Watch(config.nonfinite_limit)
 
-    batches = loader.prefetch(processes.in_turn(lambda: method.batches(people, cache, position)), runner.place)
+    batches = loader.prefetch(distributed.in_turn(lambda: method.batches(people, cache, position)), runner.place)
     # Nothing goes between host and device unasked: that would stop the device on every step.
     with asked_to_stop() as stop, told_plainly(workdir), jax.transfer_guard("disallow"):
         for step in range(start + 1, config.steps + 1):
@@ -152,7 +153,7 @@ def train(
             progress.add(metrics)
             if step % config.log_every == 0 or step == config.steps:
                 progress.log(step)
-            stopping = processes.should_stop(step, stop())
+            stopping = distributed.should_stop(step, stop())
             last = step == config.steps
             with progress.paused(), jax.transfer_guard("allow"):
                 whole = functools.cache(lambda: runner.here(without_optimizers(state)))  # noqa: B023  # of this step
@@ -175,7 +176,7 @@ def train(
             checkpoints.wait()
             checkpoints.close()
             export(method, runner.here(without_optimizers(state)), workdir / "model")
-    processes.wait_for_all()
+    distributed.wait_for_all()
     if not finished:
         say(f"stopped at step {int(state.step)}, saved; the same command goes on from there")
     else:
@@ -190,7 +191,7 @@ def shapes(config: ml_collections.ConfigDict, people: People, key: jax.Array) ->
 
 def image_share(method: Method, devices: int) -> float:
     """Model FLOPs of one image over the published peak of all devices; 0 where either is not known (a CPU's peak)."""
-    chip = hardware.chip_of(jax.devices()[0].device_kind)
+    chip = chips.chip_of(jax.devices()[0].device_kind)
     counted = getattr(method, "flops_per_image", None)
     return counted() / (chip.peak_flops * devices) if chip and counted else 0.0
 
@@ -240,12 +241,12 @@ def silent(line: str) -> None:
 
 def scored(score: Score, method: Method, state: TrainState) -> float:
     """The score that process 0 finds."""
-    return processes.first(lambda: float(score(method, state)))
+    return distributed.first(lambda: float(score(method, state)))
 
 
 def export(method: Method, state: TrainState, folder: Path) -> None:
     """Let process 0 write a model folder."""
-    processes.first(lambda: method.export(state, folder))
+    distributed.first(lambda: method.export(state, folder))
 
 
 def never_finite(limit: int, step: int, kept: int | None) -> UserError:
@@ -265,9 +266,9 @@ def draw(method: Method, state: TrainState, batch: dict[str, Any], frozen: PyTre
         if columns:
             rows = [list(row) for row in zip(*columns.values(), strict=True)]
             path.parent.mkdir(exist_ok=True)
-            path.write_bytes(encode_png(sheets.contact_sheet(rows, list(columns), title=SAMPLES)))
+            path.write_bytes(encode_png(contact_sheet.contact_sheet(rows, list(columns), title=SAMPLES)))
 
-    processes.first(write)
+    distributed.first(write)
 
 
 def claim(workdir: Path, config: ml_collections.ConfigDict) -> None:
@@ -328,10 +329,10 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
         if asked.is_set() and signum == signal.SIGINT:
             raise KeyboardInterrupt
         asked.set()
-        if processes.several():
+        if distributed.several():
             os.kill(os.getpid(), signal.SIGTERM)
 
-    heard = (signal.SIGINT,) if processes.several() else (signal.SIGINT, signal.SIGTERM)
+    heard = (signal.SIGINT,) if distributed.several() else (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, note) for number in heard}
     try:
         yield asked.is_set

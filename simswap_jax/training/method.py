@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 
 from simswap_jax.data import loader
-from simswap_jax.data.people import People
+from simswap_jax.data.dataset import People
 from simswap_jax.errors import UserError
 from simswap_jax.training.state import PyTree, TrainState
 
@@ -50,7 +50,11 @@ class Method(Protocol):
         """Write what others load: a model folder."""
 
 
-METHODS = {name: f"simswap_jax.training.{name}" for name in ("simswap", "identity", "hardening")}
+METHODS = {
+    "simswap": "simswap_jax.training.simswap",
+    "identity": "simswap_jax.training.identity",
+    "hardening": "simswap_jax.contrib.small_models.robust_identity",
+}
 
 
 def build(config: ml_collections.ConfigDict, people: People, axis_name: str | None = None) -> Method:

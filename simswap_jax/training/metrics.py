@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from simswap_jax.data.progress import clock
+from simswap_jax.io.progress import clock
 from simswap_jax.training.guard import SKIPPED
 
 FILE = "metrics.jsonl"

@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from simswap_jax.errors import UserError
-from simswap_jax.training import processes
+from simswap_jax.training import distributed
 from simswap_jax.training.method import Method, Metrics
 from simswap_jax.training.state import PyTree, TrainState
 
@@ -208,7 +208,7 @@ class Runner:
     def step(self, state: TrainState, batch: Mapping[str, Any]) -> tuple[TrainState, Metrics]:
         """One update. ``state`` is donated: use the returned one."""
         before = compilations()
-        if processes.several() and not self.compiled:
+        if distributed.several() and not self.compiled:
             self._step = compiled_by_all(self._step, state, batch, self.frozen)
         after = self._step(state, batch, self.frozen)
         self.compiled += compilations() - before
@@ -220,7 +220,7 @@ class Runner:
         What is split is gathered first, so all processes must call this together.
         """
         if not all(leaf.is_fully_replicated for leaf in jax.tree.leaves(tree)):
-            gather = compiled_by_all(self._gather, tree) if processes.several() else self._gather
+            gather = compiled_by_all(self._gather, tree) if distributed.several() else self._gather
             tree = gather(tree)
         return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
@@ -272,7 +272,7 @@ def compiled_by_all(function: Any, *arguments: Any) -> Any:
     Those that are first would otherwise wait in its first collective, and those of CPUs give up after 30 seconds.
     """
     made = function.lower(*arguments).compile()
-    processes.wait_for_all()
+    distributed.wait_for_all()
     return made
 
 

@@ -13,17 +13,18 @@ import numpy as np
 import optax
 
 from simswap_jax import losses
-from simswap_jax.data import loader, pairs, vectors
-from simswap_jax.data.people import People
+from simswap_jax.contrib.small_models import augmentation
+from simswap_jax.data import embeddings, loader, pairs
+from simswap_jax.data.dataset import People
 from simswap_jax.errors import UserError
-from simswap_jax.interop import identity_folder, model_folder
 from simswap_jax.models import DiscriminatorConfig, Generator, GeneratorConfig, MultiScaleDiscriminator
 from simswap_jax.models.identity import IdentityNetwork
-from simswap_jax.models.values import from_convention, to_convention
-from simswap_jax.training import accumulation, corruption, flops, guard, optimizers
+from simswap_jax.models.normalization import from_convention, to_convention
+from simswap_jax.training import accumulation, flops, guard, optimizers
 from simswap_jax.training.draws import drawn
 from simswap_jax.training.method import Batch, Metrics
 from simswap_jax.training.state import NetworkState, PyTree, TrainState, averaged, network_state
+from simswap_jax.weights import identity_folder, model_folder
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class SimSwap:
 
     Attributes:
       hardened: variables of a copy of the identity network, which judges results in its place
-        (`training/hardening.py`); or None.
+        (`contrib/small_models/robust_identity.py`); or None.
       axis_name: the mapped axis under ``pmap``; None under ``jit``, where the batch is global by construction.
     """
 
@@ -254,7 +255,7 @@ class SimSwap:
     ) -> dict[str, jax.Array]:
         """The batch with ``seen``: targets of same-person pairs with another's face, or in other colours, or both.
 
-        See ``training/corruption.py``. The other face is drawn by the averaged generator as it is at this step.
+        See `augmentation.py`. The other face is drawn by the averaged generator as it is at this step.
         """
         settings, target = self.config.corruption, floats["target"]
         of_colour, of_choice = jax.random.split(key)
@@ -262,13 +263,15 @@ class SimSwap:
         if settings.swap:
             if "identity" not in floats:
                 floats["identity"] = self.recogniser.embed(frozen, floats.pop("source"))
-            other = corruption.of_the_next(floats["identity"], self.axis_name)
+            other = augmentation.of_the_next(floats["identity"], self.axis_name)
             swapped = self.generator.apply(self.averaged_variables(state), target, other, train=False)
             chosen = drawn(jax.random.uniform, of_choice, (target.shape[0], 1, 1, 1), self.axis_name) < settings.swap
             seen = jnp.where(chosen, swapped, seen)
         if settings.colour:
             convention = self.generator.config.convention
-            shown = corruption.recoloured(from_convention(seen, convention), settings.colour, of_colour, self.axis_name)
+            shown = augmentation.recoloured(
+                from_convention(seen, convention), settings.colour, of_colour, self.axis_name
+            )
             seen = to_convention(shown, convention)
         same = floats["same_person"][:, None, None, None]
         return {**floats, "seen": jax.lax.stop_gradient(jnp.where(same, seen, target))}
@@ -292,7 +295,7 @@ class SimSwap:
         )
         known = None
         if data.vectors:
-            known = vectors.identity_vectors(
+            known = embeddings.identity_vectors(
                 people,
                 self.identity.network,
                 self.identity.variables,

@@ -1,5 +1,5 @@
 """Identity networks: faces in, identity vectors out."""
 
-from simswap_jax.models.identity.registry import IdentityConfig, IdentityNetwork, normalise
+from simswap_jax.models.identity.network import IdentityConfig, IdentityNetwork, normalise
 
 __all__ = ["IdentityConfig", "IdentityNetwork", "normalise"]

@@ -11,7 +11,7 @@ from jax import Array
 from simswap_jax.models.layers import BatchNorm, Conv, Dtype, Linear, PReLU
 
 if TYPE_CHECKING:
-    from simswap_jax.models.identity.registry import IdentityConfig
+    from simswap_jax.models.identity.network import IdentityConfig
 
 
 class Block(nn.Module):

@@ -11,7 +11,7 @@ from jax import Array
 from simswap_jax.models.layers import BatchNorm, Conv, DepthwiseConv, Dtype, PReLU
 
 if TYPE_CHECKING:
-    from simswap_jax.models.identity.registry import IdentityConfig
+    from simswap_jax.models.identity.network import IdentityConfig
 
 # Per stage: how much a bottleneck widens inside, and its first block's stride.
 EXPANSIONS = (2, 4, 2, 4, 2)

@@ -1,0 +1,1 @@
+"""`simswap-jax VERB`: parsers that build requests."""

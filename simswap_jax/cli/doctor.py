@@ -1,0 +1,199 @@
+"""`simswap-jax doctor`: which weight files are here; `doctor FILE`: which marks a picture carries."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from simswap_jax.cli.weights import Row, report_weights, table
+from simswap_jax.errors import UserError
+from simswap_jax.video.decode import SUFFIXES, open_film
+
+FRAMES = 100  # of a video, from its beginning, in which the invisible mark is looked for
+
+EXAMPLES = """\
+what is here:    simswap-jax doctor
+a picture:       simswap-jax doctor swapped.png     (marks of this program and of others)
+a video:         simswap-jax doctor swapped.mp4
+
+No mark found proves nothing: marks can be lost, and taken out on purpose.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``simswap-jax doctor``; returns 0, or 1 if a weight file is here that is not what its name says."""
+    options = parser().parse_args(list(arguments))
+    if options.file is None:
+        return report_weights(options.json)
+    rows = examine(options.file)
+    if options.json:
+        print(json.dumps({row.what: {"found": row.value, "says": row.how} for row in rows}, indent=1))
+    else:
+        print(table(rows))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
+    parse = argparse.ArgumentParser(
+        "simswap-jax doctor",
+        description="Which public weight files are here, what is missing for what; or which marks a file carries.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parse.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a picture or a video to look for marks in")
+    parse.add_argument("--json", action="store_true", help="for programs")
+    return parse
+
+
+def examine(path: Path) -> list[Row]:
+    """What a picture or video file says of its making: one row a mark, whether it is found or cannot be looked for.
+
+    Args:
+      path: a PNG, JPEG or WebP, or a video by its ending; broken ones are read as far as they go.
+
+    Raises:
+      UserError: there is no such file, or it does not even begin like a picture.
+    """
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check the path.") from error
+    rows = [
+        Row("visible label", "not looked for", "a program cannot see it; look at the lower right corner"),
+        _metadata(path),
+        _manifest(path),
+        _invisible(path),
+    ]
+    picture = Row("video", *_film(path)) if path.suffix.lower() in SUFFIXES else Row("picture", *_picture(path))
+    return [*map(_printable, [picture, *rows]), Row("so", *_verdict([picture, *rows]))]
+
+
+def _picture(path: Path) -> tuple[str, str]:
+    """Format and size, and what is wrong with the file."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            what = f"{image.format} {image.width}×{image.height}"
+    except Exception:  # Pillow's readers raise nearly anything on broken files
+        return "not readable", "no PNG, JPEG or WebP, or one whose beginning is broken"
+    return what, ""
+
+
+def _film(path: Path) -> tuple[str, str]:
+    """Size and length, and what is wrong with the file."""
+    try:
+        film = open_film(path)
+    except UserError as error:
+        return "not readable", str(error)
+    height, width = film.shape[:2]
+    return f"{width}×{height}", f"about {film.length} frames, {float(film.rate):.4g} a second"
+
+
+def _metadata(path: Path) -> Row:
+    from simswap_jax.provenance.label_xmp import TOOL, read_marks
+    from simswap_jax.video.metadata import read_film_marks
+
+    try:
+        marks = read_film_marks(path) if path.suffix.lower() in SUFFIXES else read_marks(path)
+    except Exception as error:  # as above
+        return Row("XMP metadata", "not readable", _sentence(error))
+    if marks is None:
+        return Row("XMP metadata", "none", "no IPTC digital source type: never there, or lost in re-encoding")
+    tool = f"{marks.tool} {marks.version}".strip() or "a program that does not say its name"
+    whose = "found" if marks.tool == TOOL else "found, another program's"
+    return Row("XMP metadata", whose, f"{tool}: {_last(marks.source_type)}{_inputs(marks.inputs)}")
+
+
+def _manifest(path: Path) -> Row:
+    from simswap_jax.provenance import c2pa
+    from simswap_jax.provenance.label_xmp import TOOL
+    from simswap_jax.video import metadata
+
+    what = "C2PA manifest"
+    film = path.suffix.lower() in SUFFIXES
+    if not (metadata.has_manifest(path) if film else c2pa.has_manifest(path)):
+        return Row(what, "none", "never there, or lost in re-encoding")
+    if not c2pa.can_read():
+        return Row(what, "there, not read", f"reading needs the package c2pa-python; {c2pa.EXTRA}")
+    try:
+        kind = metadata.mime_type(path) or "video/mp4"
+        manifest = c2pa.read_film(path, kind) if film else c2pa.read(path)
+    except Exception as error:  # a native library on a broken file
+        return Row(what, "there, broken", _sentence(error))
+    if manifest is None:
+        return Row(what, "none", "never there, or lost in re-encoding")
+    whose = "found" if manifest.tool.startswith(TOOL) else "found, another program's"
+    whose = whose if manifest.state in ("trusted", "valid") else "not valid"
+    state = {
+        "trusted": "unchanged, signed by this machine",
+        "valid": f"unchanged, signed by {manifest.signer or 'nobody named'}, whom this machine does not know",
+    }.get(manifest.state, f"changed since, or signed wrongly ({', '.join(manifest.problems) or 'no reason given'})")
+    actions = ", ".join(f"{name} as {_last(kind)}" if kind else name for name, kind in manifest.actions)
+    says = f"{manifest.tool or 'a program that does not say its name'}: {actions or 'no action'}"
+    return Row(what, whose, f"{says}{_inputs(manifest.inputs)}; {state}")
+
+
+def _invisible(path: Path) -> Row:
+    from simswap_jax.io.images import read_picture
+    from simswap_jax.provenance.watermark import SMALLEST, THRESHOLD, detect, detect_frames
+
+    what, things = "invisible mark", "pictures"
+    try:
+        if path.suffix.lower() in SUFFIXES:
+            film, things = open_film(path), f"videos ({FRAMES} frames together)"
+            shape, z = film.shape, detect_frames(film.upright(frame.image) for frame in islice(film.frames(), FRAMES))
+        else:
+            picture = read_picture(path)
+            shape, z = picture.shape, detect(picture)
+    except UserError as error:
+        return Row(what, "not looked for", f"the pixels cannot be read: {error}")
+    if z > THRESHOLD:
+        return Row(what, "found", f"z = {z:.1f}, over {THRESHOLD:.0f}: chance gives that once in 16 million {things}")
+    small = f"; {things} under {SMALLEST} pixels get none" if min(shape[:2]) < SMALLEST else ""
+    return Row(what, "none", f"z = {z:.1f}, not over {THRESHOLD:.0f}: never there, cropped, or shrunk too far{small}")
+
+
+def _verdict(rows: Sequence[Row]) -> tuple[str, str]:
+    """What the rows come to."""
+    values = [row.value for row in rows]
+    if "found" in values:
+        lost = [row.what for row in rows if row.value == "none"]
+        return "swapped by simswap-jax", f"without {' and '.join(lost)}" if lost else "every mark that can be read"
+    if any(value.startswith(("found", "there", "not valid")) for value in values):
+        return "marked", "by another program, or by a manifest that cannot be trusted or read here"
+    if values[0] == "not readable":
+        return "nothing found", f"the file cannot be read as a {rows[0].what}"
+    return "no mark found", "which proves nothing: marks can be lost, and taken out"
+
+
+def _inputs(inputs: Sequence[tuple[str, str]]) -> str:
+    """The inputs by role and the first digits of their hashes; many are counted."""
+    if not inputs:
+        return ""
+    shown = ", ".join(f"{role} {digest[:12]}" for role, digest in inputs[:4])
+    return f"; of {shown}" + (f" and {len(inputs) - 4} more" if len(inputs) > 4 else "")
+
+
+def _last(address: str) -> str:
+    """The last word of a URI, which names a digital source type."""
+    return address.rstrip("/").rsplit("/", 1)[-1] or "no source type"
+
+
+def _sentence(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _printable(row: Row) -> Row:
+    """A row without what a foreign file could steer a terminal with, and not endless."""
+    encoding = sys.stdout.encoding or "utf-8"
+
+    def clean(text: str) -> str:
+        seen = "".join(letter if letter.isprintable() else "?" for letter in text[:600])
+        return seen.encode(encoding, "replace").decode(encoding)
+
+    return Row(row.what, clean(row.value), clean(row.how))

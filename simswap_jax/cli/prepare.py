@@ -1,0 +1,104 @@
+"""`simswap-jax prepare`: photos of people → aligned faces, records and identity vectors."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+from simswap_jax.errors import UserError
+from simswap_jax.faces.alignment import TEMPLATES
+from simswap_jax.io.progress import to_terminal
+from simswap_jax.preparation.prepare import DETECTOR, Order, prepare
+from simswap_jax.preparation.settings import FORMATS, Settings
+from simswap_jax.preparation.sources import Dataset, dataset, datasets
+
+EPILOG = """\
+folders of people:   simswap-jax prepare --photos FOLDER --output prepared --identity mobilefacenet_casia.ckpt --vectors
+a flat folder:       simswap-jax prepare --photos FOLDER --names names.csv --output prepared   (lines: file,person)
+a public data set:   simswap-jax prepare --dataset vggface2 --photos VGGFace2 --output prepared
+what is known of it: simswap-jax prepare --about vggface2
+
+Stopped at any time, the same command goes on. Then:
+  simswap-jax train … --config.data.root=prepared/faces --config.data.cache=prepared/records --config.data.vectors=True
+"""
+HELP = {
+    "size": "side of the faces in pixels",
+    "template": "what they are aligned to",
+    "format": "of the faces' files",
+    "least_picture": "pixels of the shorter side of a photo",
+    "least_score": "confidence of the detector",
+    "most_enlarged": "times that a face may be enlarged",
+    "most_turned": "distance of the landmarks from the template, of the face's side",
+    "least_sharpness": "fine detail of a face",
+    "rival": "area of the second face over the largest from which a photo is left out",
+    "keep_duplicates": "leave the same shot in more than once",
+    "wrong_below": "cosine to a person's other photos under which a face is somebody else's (of the network)",
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``simswap-jax prepare``."""
+    options = parser().parse_args(arguments)
+    if options.about:
+        print(dataset(options.about).about())
+        return 0
+    if options.photos is None or options.output is None:
+        raise UserError("--photos and --output are needed; name the folder of photos and the one to write.")
+    if options.processes < 1 or options.batch_size < 1:
+        raise UserError("--processes and --batch-size must be at least 1.")
+    known = dataset(options.dataset) if options.dataset else None
+    if known is not None:
+        to_terminal(known.about())
+    photos, names = known.places(options.photos) if known else (options.photos, None)
+    order = Order(
+        photos=photos,
+        output=options.output,
+        names=options.names or names,
+        settings=settings_of(options, known),
+        detector=options.detector,
+        identity=options.identity,
+        vectors=options.vectors,
+        processes=options.processes,
+        batch_size=options.batch_size,
+    )
+    prepare(order, to_terminal)
+    return 0
+
+
+def settings_of(options: argparse.Namespace, known: Dataset | None) -> Settings:
+    """The settings: those given, else the data set's, else the usual ones."""
+    given = {field.name: getattr(options, field.name) for field in fields(Settings)}
+    values = {name: value for name, value in given.items() if value is not None}
+    return Settings(**{**(known.settings if known else {}), **values})
+
+
+def parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
+    parse = argparse.ArgumentParser(
+        "simswap-jax prepare",
+        description="Photos of people → aligned faces, records and identity vectors for training.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parse.add_argument
+    add("--photos", type=Path, metavar="FOLDER", help="<folder>/<person>/<picture>, or any folder with --names")
+    add("--names", type=Path, metavar="FILE", help="whose photo each file of the folder is: lines file,person")
+    add("--output", type=Path, metavar="FOLDER", help="gets faces, records, lists and the report")
+    add("--dataset", metavar="NAME", help=f"a public data set that lies in --photos: {', '.join(datasets())}")
+    add("--about", metavar="NAME", help="say what is known of a public data set, and do nothing")
+    add("--identity", default="", metavar="NAME", help="identity network that checks names and makes vectors")
+    add("--vectors", action="store_true", help="leave identity vectors for training beside the records")
+    add("--detector", default=DETECTOR, metavar="FILE", help=f"finds faces (default {DETECTOR})")
+    add("--processes", type=int, default=os.cpu_count() or 1, help="that cut out faces (default: one a core)")
+    add("--batch-size", type=int, default=64, help="faces at once in the identity network (default 64)")
+    choices = {"template": tuple(TEMPLATES), "format": FORMATS}
+    for field in fields(Settings):
+        flag = f"--{field.name.replace('_', '-')}"
+        assert field.default is not MISSING
+        if field.default is False:
+            add(flag, action="store_true", default=None, help=HELP[field.name])
+        else:
+            words = f"{HELP[field.name]} (default {field.default})"
+            add(flag, type=type(field.default), default=None, choices=choices.get(field.name), help=words)
+    return parse

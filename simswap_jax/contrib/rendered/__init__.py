@@ -1,0 +1,1 @@
+"""Rendered people: renderer, data set, ground truth, judges and the demo."""

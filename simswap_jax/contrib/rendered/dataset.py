@@ -1,0 +1,191 @@
+"""Rendered faces with known identity and attributes: the embedded data set.
+
+A person is a vector, a picture's attributes another (both are named in `face_numbers`), so the *true* answer of a swap
+can be drawn: the source's person with the target's attributes.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from simswap_jax.contrib.rendered.face_parameters import (
+    ATTRIBUTE_SIZE,
+    ATTRIBUTES,
+    PERSON,
+    PERSON_SIZE,
+    pose,
+    sample_attributes,
+    sample_people,
+)
+from simswap_jax.contrib.rendered.renderer import BATCH, render
+from simswap_jax.errors import UserError
+
+__all__ = [
+    "ATTRIBUTES",
+    "ATTRIBUTE_SIZE",
+    "PERSON",
+    "PERSON_SIZE",
+    "Labels",
+    "person_names",
+    "pose",
+    "read_labels",
+    "render",
+    "sample_attributes",
+    "sample_people",
+    "true_swap",
+    "write_people",
+]
+
+LABELS = "labels.npz"
+
+
+def true_swap(source_people: np.ndarray, target_attributes: np.ndarray, size: int) -> np.ndarray:
+    """Draw the true answer of a swap: the source's person with the target's attributes: uint8 [B, size, size, 3]."""
+    return render(source_people, target_attributes, size)
+
+
+def person_names(count: int) -> list[str]:
+    """`p0000`, `p0001`, …"""
+    return [f"p{index:04d}" for index in range(count)]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a folder of rendered people shows.
+
+    names: the people's. people: float32 [people, PERSON_SIZE]. files: `<person>/<picture>.png`, one per picture.
+    person: int32 [pictures], index into names. attributes: float32 [pictures, ATTRIBUTE_SIZE].
+    """
+
+    names: list[str]
+    people: np.ndarray
+    files: list[str]
+    person: np.ndarray
+    attributes: np.ndarray
+
+    def row(self, file: str) -> int:
+        """A picture's row, from the last two parts of its path; KeyError where it is unknown."""
+        return self._rows["/".join(Path(file).parts[-2:])]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_rows", {file: row for row, file in enumerate(self.files)})
+
+    _rows: dict[str, int] = None  # type: ignore[assignment]
+
+
+def read_labels(root: str | os.PathLike[str]) -> Labels:
+    """Read what `write_people` wrote beside its pictures.
+
+    Raises:
+        UserError: no labels there, or those of another version of the renderer.
+    """
+    path = Path(root) / LABELS
+    try:
+        with np.load(path) as stored:
+            labels = Labels(
+                names=stored["names"].tolist(),
+                people=stored["people"],
+                files=stored["files"].tolist(),
+                person=stored["person"],
+                attributes=stored["attributes"],
+            )
+            known = stored["person_numbers"].tolist() == list(PERSON)
+            known = known and stored["attribute_numbers"].tolist() == list(ATTRIBUTES)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; render the people again (write_people).") from None
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); render the people again (write_people).") from None
+    if not known:
+        raise UserError(f"{path} was written by another version of the renderer; render the people again.")
+    return labels
+
+
+def _write_batch(root: Path, files: Sequence[str], pictures: np.ndarray) -> None:
+    for file, picture in zip(files, pictures, strict=True):
+        _, encoded = cv2.imencode(".png", picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        (root / file).write_bytes(encoded.tobytes())
+
+
+def write_people(
+    root: str | os.PathLike[str],
+    people: np.ndarray,
+    names: Sequence[str],
+    pictures_per_person: int,
+    seed: int,
+    size: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Labels:
+    """Render pictures of people into `<root>/<person>/<picture>.png`, and `labels.npz` beside them.
+
+    Args:
+        root: a folder that does not exist yet or is empty; it appears only once it is complete.
+        people: float32 [N, PERSON_SIZE].
+        names: the people's, N different ones.
+        pictures_per_person: each with attributes of its own.
+        seed: fixes the attributes.
+        size: height and width in pixels.
+        progress: called with (pictures done, pictures in all) as it goes.
+
+    Raises:
+        UserError: the folder holds something, or cannot be written.
+    """
+    root = Path(root)
+    if len(names) != len(people) or len(set(names)) != len(names):
+        raise ValueError(
+            f"write_people() got {len(people)} people and {len(set(names))} different names; give one each."
+        )
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise UserError(f"{root} exists and is not an empty folder; remove it or choose another.")
+    person: np.ndarray = np.repeat(np.arange(len(people), dtype=np.int32), pictures_per_person)
+    digits = max(3, len(str(pictures_per_person - 1)))
+    files = [f"{name}/{index:0{digits}d}.png" for name in names for index in range(pictures_per_person)]
+    labels = Labels(list(names), np.asarray(people, np.float32), files, person, sample_attributes(seed, len(files)))
+    partial = root.with_name(f".{root.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        for name in names:
+            (partial / name).mkdir(parents=True)
+        _write_pictures(partial, labels, size, progress)
+        np.savez(
+            partial / LABELS,
+            names=np.array(labels.names),
+            people=labels.people,
+            files=np.array(labels.files),
+            person=labels.person,
+            attributes=labels.attributes,
+            person_numbers=np.array(PERSON),
+            attribute_numbers=np.array(ATTRIBUTES),
+        )
+        partial.replace(root)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise UserError(
+            f"{root} cannot be written ({error.strerror or error}); free space there or choose another folder."
+        ) from None
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return labels
+
+
+def _write_pictures(root: Path, labels: Labels, size: int, progress: Callable[[int, int], None] | None) -> None:
+    """Draw in this thread, encode and write in others, a few batches ahead at most."""
+    total = len(labels.files)
+    with ThreadPoolExecutor(max_workers=2) as writers:
+        waiting: list[Future[None]] = []
+        for start in range(0, total, BATCH):
+            rows = slice(start, min(start + BATCH, total))
+            pictures = render(labels.people[labels.person[rows]], labels.attributes[rows], size)
+            waiting.append(writers.submit(_write_batch, root, labels.files[rows], pictures))
+            if len(waiting) > 4:
+                waiting.pop(0).result()
+            if progress:
+                progress(rows.stop, total)
+        for batch in waiting:
+            batch.result()

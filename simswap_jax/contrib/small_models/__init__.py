@@ -1,0 +1,1 @@
+"""Recipes for small models on two CPU cores."""

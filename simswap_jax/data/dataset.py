@@ -1,0 +1,165 @@
+"""The data set of people as the rest of the project sees it: names, whose each picture is, and the pictures."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from simswap_jax.errors import UserError
+from simswap_jax.io.images import decode_plain, resize_square
+
+
+class Records(Protocol):
+    """What a TFDS data source looks like from here."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
+
+
+class PictureCache:
+    """Decoded pictures of one size, kept in memory as they are first asked for."""
+
+    def __init__(self, count: int, size: int) -> None:
+        # the system gives the memory page by page, as it is written to
+        self.pictures: np.ndarray = np.zeros((count, size, size, 3), np.uint8)
+        self.present: np.ndarray = np.zeros(count, bool)
+
+    def get(self, row: int, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """The picture of a row, made if it is not there yet. Safe to call from several threads."""
+        if not self.present[row]:
+            self.pictures[row] = make()
+            self.present[row] = True
+        return self.pictures[row].copy()
+
+
+class People:
+    """A data set of people: pictures 0 … N−1, each of one person.
+
+    Attributes:
+      names: the people's names, sorted.
+      person: int32 [N], index into `names`; ascending.
+      files: ``person/picture.jpg`` of each picture, below the folder it was built from.
+      fingerprint: changes when the pictures or the selection do.
+      whole: the fingerprint of all records, selected or not.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        names: Sequence[str],
+        person: np.ndarray,
+        files: Sequence[str],
+        rows: np.ndarray,
+        fingerprint: str,
+        whole: str = "",
+    ) -> None:
+        """Args:
+        records: all records; shared, never copied.
+        names, person, files, fingerprint: as the attributes.
+        rows: int64 [N], the record of each picture.
+        whole: as the attribute; the fingerprint itself where it is left out.
+        """
+        self.names = list(names)
+        self.person = np.asarray(person, np.int32)
+        self.files = list(files)
+        self.fingerprint = fingerprint
+        self.whole = whole or fingerprint
+        self._records = records
+        self._rows = rows
+        self._cache_bytes = 0
+        self._caches: dict[int, PictureCache | None] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """int64 [N], which record each picture is."""
+        return self._rows
+
+    @property
+    def count_of_whole(self) -> int:
+        """How many records there are, selected or not."""
+        return len(self._records)
+
+    def __repr__(self) -> str:
+        return f"People({len(self.names):,} people, {len(self):,} pictures)"
+
+    def encoded(self, index: int) -> bytes:
+        """The JPEG or PNG bytes of a picture."""
+        return self._records[int(self._rows[index])]["picture"]
+
+    def picture(self, index: int, size: int | None = None) -> np.ndarray:
+        """A picture, decoded.
+
+        Args:
+          index: 0 … N−1.
+          size: side in pixels of the centred square to return (area-averaged when it shrinks, bicubic when it grows);
+            None for the picture as it is.
+
+        Returns:
+          uint8 RGB [size,size,3] or [H,W,3].
+
+        Raises:
+          UserError: naming the file, when its record cannot be decoded.
+        """
+        if size is None:
+            return self._decode(index)
+        cache = self._cache(size)
+        if cache is None:
+            return resize_square(self._decode(index), size)
+        return cache.get(index, lambda: resize_square(self._decode(index), size))
+
+    def select(self, names: Iterable[str]) -> "People":
+        """The same data set with only these people; records are shared, `person` counts anew.
+
+        Raises:
+          UserError: for a name that is not there, or no name at all.
+        """
+        wanted = set(names)
+        if missing := sorted(wanted - set(self.names)):
+            raise UserError(
+                f"The data set has nobody called {missing[0]!r}; choose from its {len(self.names)} folders of people."
+            )
+        if not wanted:
+            raise UserError("The selection holds no people; choose another held-out fraction or add people.")
+        keep = np.array([name in wanted for name in self.names])
+        chosen = np.flatnonzero(keep[self.person])
+        renumbered = np.cumsum(keep) - 1
+        rows = self._rows[chosen]
+        people = People(
+            self._records,
+            [name for name in self.names if name in wanted],
+            renumbered[self.person[chosen]],
+            [self.files[i] for i in chosen],
+            rows,
+            hashlib.sha256(self.fingerprint.encode() + rows.tobytes()).hexdigest(),
+            self.whole,
+        )
+        return people.remember(self._cache_bytes)
+
+    def remember(self, max_bytes: int) -> "People":
+        """From now on keep decoded pictures in memory, for every size at which the whole data set takes at most
+        `max_bytes`.
+
+        Returns:
+          itself.
+        """
+        self._cache_bytes = max_bytes
+        self._caches.clear()
+        return self
+
+    def _cache(self, size: int) -> PictureCache | None:
+        if size not in self._caches:
+            with self._lock:
+                if size not in self._caches:
+                    fits = len(self) * size * size * 3 <= self._cache_bytes
+                    self._caches[size] = PictureCache(len(self), size) if fits else None
+        return self._caches[size]
+
+    def _decode(self, index: int) -> np.ndarray:
+        return decode_plain(self.encoded(index), self.files[index])

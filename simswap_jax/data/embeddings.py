@@ -1,0 +1,180 @@
+"""Identity vectors of a whole data set, computed once: of every picture and of its mirror.
+
+A file of vectors is found again by a key of everything that went into it: the network's SHA-256, the data set's
+fingerprint, the size at which the network was shown the pictures. Some people of a data set find their vectors in the
+file of the whole set.
+"""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from simswap_jax.data.dataset import People
+from simswap_jax.errors import UserError
+from simswap_jax.io.progress import Progress, Sink, to_terminal
+
+Embedder = Callable[[Any, Any], jax.Array]
+
+
+class Network(Protocol):
+    """What is asked of an identity network (`models.identity.IdentityNetwork`)."""
+
+    @property
+    def config(self) -> Any:
+        """Its `frame` is the height and width that faces are resized to."""
+
+    def embed(self, variables: Any, pictures: jax.Array, method: str = "bicubic") -> jax.Array:
+        """Pictures [B,H,W,3] in [0,1] → unit vectors [B,D], float32."""
+
+
+def identity_vectors(
+    people: People,
+    network: Network,
+    variables: Any,
+    sha256: str,
+    cache_dir: str | os.PathLike,
+    *,
+    size: int | None = None,
+    method: str = "bicubic",
+    batch_size: int = 64,
+    progress: Sink | None = to_terminal,
+) -> np.ndarray:
+    """The identity vectors of a data set, read from `cache_dir` where they were computed before.
+
+    Args:
+      people: the data set.
+      network: an identity network.
+      variables: its Flax variables.
+      sha256: names network and variables; the same string must mean the same numbers.
+      cache_dir: where the file of vectors goes (N × 2 × D × 4 bytes).
+      size: side in pixels at which the pictures are given to `network.embed`. Best the side of the faces in training,
+        so that a source is seen as a result is; None for the side that the network resizes everything to.
+      method: of `network.embed`.
+      batch_size: pictures at a time.
+      progress: is given lines of progress; None is silent.
+
+    Returns:
+      float32 [N,2,D], unit length: [:, 0] of the pictures, [:, 1] of their mirrors.
+
+    Raises:
+      UserError: when a picture cannot be decoded, a vector is not finite, or the file cannot be written. Nothing
+        half-written is left.
+    """
+    size = size or max(network.config.frame)
+    file = vectors_file(people.fingerprint, sha256, cache_dir, size, method)
+    if (vectors := read_vectors(file, len(people))) is not None:
+        return vectors
+    whole = vectors_file(people.whole, sha256, cache_dir, size, method)
+    if whole != file and (vectors := read_vectors(whole, people.count_of_whole)) is not None:
+        return vectors[people.rows]
+    counter = Progress(len(people), "pictures embedded", progress)
+    vectors = embedded(
+        embedder(network, method),
+        variables,
+        lambda row: people.picture(row, size),
+        len(people),
+        min(batch_size, len(people)),
+        counter.add,
+    )
+    write_vectors(file, vectors)
+    return vectors
+
+
+def vectors_file(fingerprint: str, sha256: str, cache_dir: str | os.PathLike, size: int, method: str) -> Path:
+    """Where the vectors of a data set lie; the name stands for everything that they depend on."""
+    key = hashlib.sha256(f"{sha256} {fingerprint} {size} {method}".encode()).hexdigest()[:16]
+    return Path(cache_dir) / f"vectors-{key}.npy"
+
+
+def embedder(network: Network, method: str) -> Embedder:
+    """A program: variables and uint8 [B,H,W,3] → unit vectors of the pictures and of their mirrors, float32 [B,2,D]."""
+
+    @jax.jit
+    def embed(variables: Any, pictures: jax.Array) -> jax.Array:
+        scaled = pictures.astype(jnp.float32) / 255
+        both = jnp.concatenate([scaled, scaled[:, :, ::-1]])
+        vectors = network.embed(variables, both, method=method)
+        return jnp.stack(jnp.split(vectors, 2), axis=1)
+
+    return embed
+
+
+def embedded(
+    embed: Embedder,
+    variables: Any,
+    picture: Callable[[int], np.ndarray],
+    count: int,
+    batch_size: int,
+    done: Callable[[int], None],
+) -> np.ndarray:
+    """The vectors of pictures 0 … count − 1: float32 [count,2,D]. The next batch is read while one is computed.
+
+    Args:
+      embed, variables: from `embedder`, and the network's.
+      picture: gives a picture, uint8 RGB [H,W,3], all of one size; called in another thread.
+      count: how many there are, one or more.
+      batch_size: pictures at a time; the last batch is filled up, so that there is one program.
+      done: is told how many more are done.
+
+    Raises:
+      UserError: a vector is not finite.
+    """
+
+    def stack(start: int) -> np.ndarray:
+        rows = np.minimum(np.arange(start, start + batch_size), count - 1)
+        return np.stack([picture(int(row)) for row in rows])
+
+    starts = range(0, count, batch_size)
+    parts: list[np.ndarray] = []
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(stack, 0)
+        for start in starts:
+            vectors = embed(variables, following.result())
+            if start + batch_size < count:
+                following = reader.submit(stack, start + batch_size)
+            parts.append(np.asarray(vectors, np.float32))
+            done(min(batch_size, count - start))
+    together = np.concatenate(parts)[:count]
+    if not np.isfinite(together).all():
+        raise UserError(
+            "The identity network gives vectors that are not finite; its weights are broken: fetch or train them anew."
+        )
+    return together
+
+
+def read_vectors(file: Path, count: int) -> np.ndarray | None:
+    """The vectors in a file, float32 [count,2,D], paged in as they are asked for; None without whole ones."""
+    try:
+        vectors = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return vectors if vectors.ndim == 3 and vectors.shape[:2] == (count, 2) and vectors.dtype == np.float32 else None
+
+
+def write_vectors(file: Path, vectors: np.ndarray) -> None:
+    """Write vectors [N,2,D], whole or not at all.
+
+    Raises:
+      UserError: they cannot be written.
+    """
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as stream:
+            np.save(stream, vectors)
+        temporary.replace(file)
+    except OSError as error:
+        raise UserError(
+            f"The identity vectors cannot be written to {file} ({error.strerror}); free room or choose another folder."
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()

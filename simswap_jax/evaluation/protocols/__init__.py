@@ -1,0 +1,1 @@
+"""Which swaps are evaluated."""

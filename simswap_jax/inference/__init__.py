@@ -1,0 +1,1 @@
+"""Swapping with a model folder."""

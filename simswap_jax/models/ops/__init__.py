@@ -1,0 +1,1 @@
+"""Operations with one numeric result on every platform."""

@@ -1,0 +1,1 @@
+"""Marks of results: visible label, XMP, C2PA, invisible watermark."""

@@ -1,0 +1,185 @@
+"""How a result says that it is synthetic: a label people can see and metadata machines can read.
+
+Both are there by default, as Art. 50 of the EU AI Act asks; each is left out only on request. Metadata is the IPTC
+digital source type in an XMP packet (with the tool, its version and the SHA-256 of what went in); it is lost when a
+picture is encoded again, which is why the label stands beside it.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from simswap_jax import __version__
+from simswap_jax.errors import UserError
+from simswap_jax.weights.files import file_sha256
+
+TOOL = "simswap-jax"
+SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+LABELS = ("AI face swap", "AI swap", "AI")  # the longest that fits is drawn
+
+_NAMESPACES = {
+    "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
+    "xmp": "http://ns.adobe.com/xap/1.0/",
+    "xmpMM": "http://ns.adobe.com/xap/1.0/mm/",
+    "stRef": "http://ns.adobe.com/xap/1.0/sType/ResourceRef#",
+    "Iptc4xmpExt": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
+    "simswap": "urn:simswap-jax:provenance:1#",
+}
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What the metadata of a result says.
+
+    Attributes:
+      inputs: (role, SHA-256 in hex) of every file that went in; roles are ``"source"``, ``"target"`` and ``"model"``.
+      tool: the program's name.
+      version: the program's version.
+      source_type: the IPTC digital source type, a URI.
+    """
+
+    inputs: tuple[tuple[str, str], ...] = ()
+    tool: str = TOOL
+    version: str = __version__
+    source_type: str = SOURCE_TYPE
+
+
+def marks_of_files(sources: Iterable[str | Path] = (), targets: Iterable[str | Path] = ()) -> Marks:
+    """The marks of a result made from these picture files."""
+    files = [("source", path) for path in sources] + [("target", path) for path in targets]
+    return Marks(inputs=tuple((role, file_sha256(path)) for role, path in files))
+
+
+def xmp_packet(marks: Marks) -> bytes:
+    """The XMP packet (UTF-8) that carries ``marks``: IPTC Extension, XMP basic, XMP media management (ingredients)."""
+    spaces = "".join(f' xmlns:{prefix}="{uri}"' for prefix, uri in _NAMESPACES.items() if prefix != "rdf")
+    ingredients = "".join(
+        f'<rdf:li rdf:parseType="Resource"><stRef:documentID>sha256:{escape(digest)}</stRef:documentID>'
+        f"<simswap:role>{escape(role)}</simswap:role></rdf:li>"
+        for role, digest in marks.inputs
+    )
+    body = (
+        f"<Iptc4xmpExt:DigitalSourceType>{escape(marks.source_type)}</Iptc4xmpExt:DigitalSourceType>"
+        f"<Iptc4xmpExt:AISystemUsed>{escape(marks.tool)}</Iptc4xmpExt:AISystemUsed>"
+        f"<Iptc4xmpExt:AISystemVersionUsed>{escape(marks.version)}</Iptc4xmpExt:AISystemVersionUsed>"
+        f"<xmp:CreatorTool>{escape(marks.tool)} {escape(marks.version)}</xmp:CreatorTool>"
+        f"<xmpMM:Ingredients><rdf:Bag>{ingredients}</rdf:Bag></xmpMM:Ingredients>"
+    )
+    packet = (
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+        f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_NAMESPACES["rdf"]}">'
+        f'<rdf:Description rdf:about=""{spaces}>{body}</rdf:Description></rdf:RDF></x:xmpmeta>'
+        '<?xpacket end="w"?>'
+    )
+    return packet.encode("utf-8")
+
+
+def read_marks(path: str | Path) -> Marks | None:
+    """What the metadata of a picture file says of its making.
+
+    Args:
+      path: a PNG, JPEG or WebP.
+
+    Returns:
+      The marks, or None where the file carries no digital source type (never marked, or lost in re-encoding).
+
+    Raises:
+      UserError: the file is not a readable picture.
+    """
+    try:
+        with Image.open(path) as image:
+            packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read as a picture ({error}); give a PNG, JPEG or WebP.") from error
+    return parse_packet(packet) if packet else None
+
+
+def parse_packet(packet: bytes | str) -> Marks | None:
+    """The marks in an XMP packet; None where it carries no digital source type, or is none."""
+    text = packet.decode("utf-8", "replace") if isinstance(packet, bytes) else packet
+    text = re.sub(r"<\?xpacket.*?\?>", "", text).strip("\x00 \n\r\t\ufeff")
+    if "<!" in text:  # a DOCTYPE could define entities that expand without end; XMP has none
+        return None
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError:
+        return None
+    source_type = _value(root, "Iptc4xmpExt", "DigitalSourceType")
+    if source_type is None:
+        return None
+    ingredients = root.iterfind(".//xmpMM:Ingredients/rdf:Bag/rdf:li", _NAMESPACES)
+    inputs = tuple(
+        (
+            item.findtext("simswap:role", "", _NAMESPACES),
+            item.findtext("stRef:documentID", "", _NAMESPACES).removeprefix("sha256:"),
+        )
+        for item in ingredients
+    )
+    tool = _value(root, "Iptc4xmpExt", "AISystemUsed") or ""
+    return Marks(inputs, tool, _value(root, "Iptc4xmpExt", "AISystemVersionUsed") or "", source_type)
+
+
+def _value(root: ElementTree.Element, prefix: str, name: str) -> str | None:
+    """A property's text, whether it is written as an element or (as some editors rewrite it) as an attribute."""
+    key = f"{{{_NAMESPACES[prefix]}}}{name}"
+    for element in root.iter():
+        if element.tag == key:
+            return (element.text or "").strip()
+        if key in element.attrib:
+            return element.attrib[key].strip()
+    return None
+
+
+@cache
+def _font(size: int) -> Any:
+    """Reading the letters takes longer than drawing them."""
+    return ImageFont.load_default(size)
+
+
+def draw_label(picture: np.ndarray) -> np.ndarray:
+    """A copy of a result with the visible label in its lower right corner.
+
+    White letters on a dark, half-transparent ground; the font is a 25th of the picture's shorter side, but never under
+    10 pixels, and the text is the longest of ``LABELS`` that takes less than half of the picture's width, so that 64
+    pixels still carry a legible "AI".
+
+    Args:
+      picture: uint8 RGB [H, W, 3].
+
+    Returns:
+      uint8 RGB [H, W, 3]; the input is not changed.
+    """
+    height, width = picture.shape[:2]
+    size = max(10, round(min(height, width) / 25))
+    font = _font(size)
+    margin = max(1, size // 6)
+    fitting = [text for text in LABELS if font.getlength(text) + 4 * margin <= width / 2]
+    text = fitting[0] if fitting else LABELS[-1]
+    left, top, right, bottom = font.getbbox(text)
+    box = (
+        width - (right - left) - 4 * margin,
+        height - (bottom - top) - 4 * margin,
+        width - margin,
+        height - margin,
+    )
+    # Drawn on a copy of the corner alone: a large photo is not taken through Pillow for it.
+    edge_x, edge_y = max(0, int(box[0]) - size), max(0, int(box[1]) - size)
+    labelled = np.ascontiguousarray(picture).copy()
+    corner = Image.fromarray(labelled[edge_y:, edge_x:])
+    ground = Image.new("RGB", corner.size)
+    mask = Image.new("L", corner.size)
+    inside = (box[0] - edge_x, box[1] - edge_y, box[2] - 1 - edge_x, box[3] - 1 - edge_y)
+    ImageDraw.Draw(mask).rectangle(inside, fill=165)
+    corner.paste(ground, mask=mask)
+    place = (inside[0] + margin * 1.5 - left, inside[1] + margin * 1.5 - top)
+    ImageDraw.Draw(corner).text(place, text, (255, 255, 255), font)
+    labelled[edge_y:, edge_x:] = np.asarray(corner)
+    return labelled

@@ -1,1 +1,0 @@
-"""Swapping faces with a trained model folder."""

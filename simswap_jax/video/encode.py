@@ -1,0 +1,248 @@
+"""Video files written: segments of encoded frames, and the whole film out of them with everything else copied."""
+
+import heapq
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from simswap_jax.errors import UserError
+from simswap_jax.video.decode import Film, av_package, reading
+
+FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+CRF = 18  # x264's: 0 is lossless, 51 the worst
+_PRESET = "veryfast"
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How frames are encoded, so that every segment and the whole film agree."""
+
+    width: int
+    height: int
+    rate: Fraction
+    crf: int
+    aspect: Fraction
+    colours: tuple[int, int, int, int]  # range, matrix, primaries, transfer: FFmpeg's numbers
+
+    @property
+    def pixels(self) -> str:
+        """Colours at half size as everybody plays it; odd sizes have no half."""
+        return "yuv444p" if self.width % 2 or self.height % 2 else "yuv420p"
+
+    def apply(self, context: Any) -> None:
+        """Set up an encoder that is not open yet.
+
+        Without B-frames packets stand in the order they are shown, so that any pauses between frames can be kept.
+        Headers are apart from the packets, as MP4 wants them.
+        """
+        av = av_package()
+        context.width, context.height, context.pix_fmt = self.width, self.height, self.pixels
+        context.time_base, context.framerate = 1 / self.rate, self.rate
+        context.sample_aspect_ratio = self.aspect
+        context.color_range, context.colorspace, context.color_primaries, context.color_trc = self.colours
+        context.options = {"preset": _PRESET, "crf": str(self.crf), "bf": "0"}
+        context.flags |= av.codec.context.Flags.global_header
+
+
+def encoding_of(film: Film, crf: int) -> Encoding:
+    """The encoding that fits a film."""
+    with reading(film.path) as container:
+        stream = container.streams[film.stream]
+        first = next(container.decode(stream))
+        return Encoding(
+            width=film.width,
+            height=film.height,
+            rate=film.rate.limit_denominator(60000),
+            crf=crf,
+            aspect=Fraction(stream.sample_aspect_ratio or 1) or Fraction(1),
+            colours=(
+                int(first.color_range),
+                int(first.colorspace),
+                int(first.color_primaries),
+                int(first.color_trc),
+            ),
+        )
+
+
+class Segment:
+    """Frames on their way into two files: the encoder's packets one after another, and a list that says which is what.
+
+    The list is written last and renamed: a segment is there as a whole or not at all.
+    """
+
+    def __init__(self, folder: Path, number: int, encoding: Encoding) -> None:
+        av = av_package()
+        self._list, self._data = segment_files(folder, number)
+        self._times: list[tuple[int, int]] = []
+        self._rows: list[tuple[int, int]] = []
+        self._context = av.CodecContext.create("libx264", "w")
+        encoding.apply(self._context)
+        self._file = self._data.open("wb")
+
+    def add(self, image: Any, pts: int, duration: int) -> None:
+        """Encode a frame that is shown at ``pts`` for ``duration``."""
+        image.pts = len(self._times)
+        image.time_base = self._context.time_base
+        image.pict_type = 0
+        self._times.append((pts, duration))
+        self._take(self._context.encode(image))
+
+    def finish(self) -> None:
+        """Write the rest. The segment counts from here on."""
+        self._take(self._context.encode(None))
+        self._file.close()
+        if len(self._rows) != len(self._times):
+            raise UserError("the video encoder lost frames; try again, or with another --crf.")
+        rows = [(*row, *time) for row, time in zip(self._rows, self._times)]
+        temporary = self._list.with_suffix(".part")
+        temporary.write_text(json.dumps(rows), encoding="utf-8")
+        os.replace(temporary, self._list)
+
+    def close(self) -> None:
+        """Give up, if it was not finished."""
+        self._file.close()
+
+    def _take(self, packets: Iterable[Any]) -> None:
+        for packet in packets:
+            self._file.write(bytes(packet))
+            self._rows.append((packet.size, int(packet.is_keyframe)))
+
+
+def segment_files(folder: Path, number: int) -> tuple[Path, Path]:
+    """The list and the data of a segment."""
+    return folder / f"{number:06d}.json", folder / f"{number:06d}.h264"
+
+
+def assemble(
+    film: Film,
+    segments: Sequence[tuple[Path, Path]],
+    encoding: Encoding,
+    output: Path,
+    form: str,
+    tags: dict[str, str] | None = None,
+) -> None:
+    """The whole film: pictures from the segments; sound, subtitles, chapters and titles as they are in the source.
+
+    Args:
+      film: the source.
+      segments: list and data of each, in order.
+      encoding: as they were made.
+      output: where, under its temporary name.
+      form: FFmpeg's name of the container.
+      tags: more metadata of the container.
+    """
+    av = av_package()
+    options = {}
+    if form in ("mp4", "mov"):
+        # When the pictures begin is kept in units of the movie, a millisecond unless told otherwise.
+        scale = min(film.time_base.denominator, 2**31 - 1)
+        options = {"movflags": "+faststart+use_metadata_tags", "movie_timescale": str(scale)}
+    with reading(film.path) as source, av.open(str(output), "w", format=form, options=options) as out:
+        pictures = begin(film, source, out, encoding, tags)
+        others = [stream for stream in copied_streams(source) if stream.index in pictures.copies]
+
+        def encoded() -> Iterator[tuple[float, Any]]:
+            for packet in read_segments(segments):
+                packet.stream, packet.time_base = pictures.stream, film.time_base
+                yield float(packet.pts * film.time_base), packet
+
+        def copied() -> Iterator[tuple[float, Any]]:
+            last = 0.0
+            for packet in source.demux(others) if others else ():
+                if packet.size == 0 and packet.dts is None:
+                    continue  # the end of a stream
+                last = last if packet.dts is None else float(packet.dts * packet.time_base)
+                packet.stream = pictures.copies[packet.stream.index]
+                yield last, packet
+
+        for _, packet in heapq.merge(encoded(), copied(), key=lambda pair: pair[0]):
+            out.mux_one(packet)
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The streams of a film that is being written: its pictures, and the copy of each stream of the source by index."""
+
+    stream: Any
+    copies: dict[int, Any]
+
+
+def begin(film: Film, source: Any, out: Any, encoding: Encoding, tags: dict[str, str] | None = None) -> Streams:
+    """Lay out the streams of the result and write its header."""
+    original = source.streams[film.stream]
+    pictures = out.add_stream("libx264", rate=encoding.rate)
+    encoding.apply(pictures.codec_context)
+    pictures.codec_context.open()
+    pictures.time_base = film.time_base
+    if film.rotation:
+        pictures.set_display_rotation(90 * film.rotation if film.rotation < 3 else -90)
+    copies = {stream.index: out.add_stream_from_template(stream, opaque=True) for stream in copied_streams(source)}
+    for stream, copy in [(original, pictures), *((source.streams[index], copy) for index, copy in copies.items())]:
+        copy.metadata.update({key: value for key, value in stream.metadata.items() if key in ("language", "title")})
+        copy.disposition = stream.disposition
+    out.metadata.update({**source.metadata, **(tags or {})})
+    out.set_chapters(source.chapters())
+    out.start_encoding()
+    return Streams(pictures, copies)
+
+
+def copied_streams(source: Any) -> list[Any]:
+    """The streams that are taken over untouched: sound and subtitles."""
+    return [stream for stream in source.streams if stream.type in ("audio", "subtitle")]
+
+
+def check_container(film: Film, encoding: Encoding, output: Path) -> str:
+    """FFmpeg's name of the container that the output's ending stands for.
+
+    Raises:
+      UserError: another ending, or one that cannot hold the sound or the subtitles of this film as they are.
+    """
+    import io
+
+    av = av_package()
+    form = video_format(output)
+    with reading(film.path) as source:
+        try:
+            with av.open(io.BytesIO(), "w", format=form) as trial:
+                begin(film, source, trial, encoding)
+        except (av.FFmpegError, ValueError) as error:
+            names = sorted(
+                {
+                    stream.codec_context.name if stream.codec_context else stream.type
+                    for stream in copied_streams(source)
+                }
+            )
+            raise UserError(
+                f"a {output.suffix} cannot hold the sound or subtitles of {film.path} as they are "
+                f"({', '.join(names) or error}); name an .mkv as the output."
+            ) from error
+    return form
+
+
+def video_format(output: Path) -> str:
+    """FFmpeg's name of the container that a file's ending stands for, or a UserError with the endings there are."""
+    if output.suffix.lower() not in FORMATS:
+        raise UserError(f"{output} does not say which video to write; end it in {', '.join(FORMATS)}.")
+    return FORMATS[output.suffix.lower()]
+
+
+def read_segments(segments: Sequence[tuple[Path, Path]]) -> Iterator[Any]:
+    """The packets of segments in order, with their times."""
+    av = av_package()
+    for rows, data in segments:
+        with data.open("rb") as file:
+            for size, key, pts, duration in json.loads(rows.read_text(encoding="utf-8")):
+                packet = av.Packet(file.read(size))
+                packet.pts = packet.dts = pts
+                packet.duration = duration
+                packet.is_keyframe = bool(key)
+                yield packet
+
+
+def described(encoding: Encoding) -> dict[str, Any]:
+    """An encoding for JSON."""
+    return {name: str(value) for name, value in asdict(encoding).items()}

@@ -1,0 +1,165 @@
+"""Where a public weight file lies: the user's folders, the cache, its origin; checked by SHA-256 where one is known.
+
+The files are listed in ``configs/weights.yaml``. Environment: ``SIMSWAP_JAX_WEIGHTS``, folders separated as in PATH;
+``XDG_CACHE_HOME``, where fetched files are kept; ``SIMSWAP_JAX_OFFLINE=1``, never fetch.
+"""
+
+import functools
+import hashlib
+import importlib.resources
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+
+from simswap_jax.errors import UserError
+from simswap_jax.weights.files import file_sha256, replacing
+
+__all__ = ["Entry", "catalogue", "file_sha256", "find", "find_by_sha256", "folders", "locate"]
+
+ENDINGS = (".pth", ".pt", ".tar", ".ckpt", ".safetensors", ".onnx")
+SECONDS = 30.0  # without a byte from the origin
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A public file of ``configs/weights.yaml``; what is unknown is empty."""
+
+    name: str
+    purpose: str
+    verbs: tuple[str, ...]
+    format: str
+    licence: str
+    origin: str
+    note: str = ""
+    url: str = ""
+    sha256: str = ""
+
+
+@functools.cache
+def catalogue() -> dict[str, Entry]:
+    """File name → entry, in the order of ``configs/weights.yaml``."""
+    import yaml
+
+    text = (importlib.resources.files("simswap_jax.configs") / "weights.yaml").read_text(encoding="utf-8")
+    entries = yaml.safe_load(text)
+    return {name: Entry(name, **{**fields, "verbs": tuple(fields["verbs"])}) for name, fields in entries.items()}
+
+
+def cache_folder() -> Path:
+    """Where fetched files are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "simswap_jax" / "weights"
+
+
+def folders() -> list[Path]:
+    """The folders that are searched, in order: those of SIMSWAP_JAX_WEIGHTS, then the cache."""
+    named = [Path(f).expanduser() for f in os.environ.get("SIMSWAP_JAX_WEIGHTS", "").split(os.pathsep) if f]
+    return [*named, cache_folder()]
+
+
+def offline() -> bool:
+    """Whether SIMSWAP_JAX_OFFLINE forbids fetching."""
+    return os.environ.get("SIMSWAP_JAX_OFFLINE", "") not in ("", "0")
+
+
+def locate(name: str) -> Path | None:
+    """The first file of that name in the folders, unchecked."""
+    return next((folder / name for folder in folders() if (folder / name).is_file()), None)
+
+
+def find(name_or_path: str | Path, purpose: str) -> Path:
+    """Finds a weight file, fetching a known one where that is allowed.
+
+    Args:
+      name_or_path: a path, or a file name to look for in the folders, the cache and ``configs/weights.yaml``.
+      purpose: what it is wanted for, e.g. ``"finding faces in photos"``; stands in the sentence when it is missing.
+
+    Raises:
+      UserError: it is missing, is not the file known by that name, or could not be fetched.
+    """
+    path = Path(name_or_path).expanduser()
+    if path.is_file():
+        return path
+    name = str(name_or_path)
+    if path.name != name:
+        raise UserError(f"{path}, needed for {purpose}, does not exist; give a weight file or the name of a known one.")
+    entry = catalogue().get(name)
+    found = locate(name)
+    if found is not None and (entry is None or not entry.sha256 or file_sha256(found) == entry.sha256):
+        return found
+    if found is not None and found.parent != cache_folder():
+        raise UserError(
+            f"{found} is not the file known as {name} (its SHA-256 differs from {_short(entry)}); rename or replace it."
+        )
+    if entry is None or not entry.url:
+        where = f"get it from {entry.origin}" if entry else "name an existing file"
+        raise UserError(_missing(name, purpose, where))
+    if offline():
+        raise UserError(
+            _missing(name, purpose, f"get it from {entry.origin} (SIMSWAP_JAX_OFFLINE forbids to fetch it)")
+        )
+    return _fetch(entry, purpose)
+
+
+def find_by_sha256(sha256: str, name: str, purpose: str) -> Path:
+    """Finds the very file that a model folder names.
+
+    Args:
+      sha256: of the file.
+      name: what it was called; tried first, then the known files, then every weight file of the folders.
+      purpose: as in `find`.
+
+    Raises:
+      UserError: no such file is here.
+    """
+    for entry in catalogue().values():
+        if entry.sha256 == sha256:
+            return find(entry.name, purpose)
+    for path in _candidates(name):
+        if file_sha256(path) == sha256:
+            return path
+    entry_of_name = catalogue().get(name)
+    where = f"get it from {entry_of_name.origin}" if entry_of_name else "ask whoever made the model for it"
+    raise UserError(_missing(name, purpose, f"{where} (SHA-256 {sha256[:16]}…; no file here matches)"))
+
+
+def _candidates(name: str) -> Iterator[Path]:
+    first = [folder / name for folder in folders()]
+    yield from (path for path in first if path.is_file())
+    for folder in folders():
+        if folder.is_dir():
+            files = sorted(path for path in folder.iterdir() if path.suffix in ENDINGS and path.is_file())
+            yield from (path for path in files if path not in first)
+
+
+def _missing(name: str, purpose: str, where: str) -> str:
+    return f"{name}, needed for {purpose}, is missing: {where} and put it into a folder named by SIMSWAP_JAX_WEIGHTS."
+
+
+def _short(entry: Entry | None) -> str:
+    return f"{entry.sha256[:16]}…" if entry else ""
+
+
+def _fetch(entry: Entry, purpose: str) -> Path:
+    """Downloads a file into the cache under a temporary name, checks it, and only then gives it its own."""
+    place = cache_folder() / entry.name
+    print(f"fetching {entry.name} ({purpose}; {entry.licence}) from {entry.origin}", file=sys.stderr)
+    digest = hashlib.sha256()
+    try:
+        with replacing(place) as temporary:
+            with urllib.request.urlopen(entry.url, timeout=SECONDS) as response, temporary.open("wb") as file:
+                while piece := response.read(1 << 20):
+                    digest.update(piece)
+                    file.write(piece)
+            if digest.hexdigest() != entry.sha256:
+                reason = f"what came from {entry.url} is not the known file (SHA-256 {digest.hexdigest()[:16]}…)"
+                raise UserError(_missing(entry.name, purpose, f"{reason}; get it from {entry.origin}"))
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
+        where = f"{entry.url} could not be fetched ({reason}); get it from {entry.origin}"
+        raise UserError(_missing(entry.name, purpose, where)) from error
+    return place

@@ -1,0 +1,227 @@
+"""`simswap-jax swap`: pairs, folders and grids; broken files; marks; what it says."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from simswap_jax import FaceSwapper
+from simswap_jax.cli import main as cli
+from simswap_jax.io.images import read_picture
+from simswap_jax.provenance import c2pa
+from simswap_jax.provenance.label_xmp import draw_label, file_sha256, read_marks
+from tests.support.small_model import faces, write_small_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_small_model(tmp_path_factory.mktemp("model") / "m")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two folders of three pictures with the same names, one of them in another size."""
+    for seed, folder in enumerate(("sources", "targets")):
+        (tmp_path / folder).mkdir()
+        for number, face in enumerate(faces(3, 40, seed)):
+            Image.fromarray(face).resize((40 + 8 * (number == 2),) * 2).save(tmp_path / folder / f"{number}.png")
+    return tmp_path
+
+
+@pytest.fixture
+def swap(model, photos):
+    def run(*words, aligned=True):
+        paths = [str(photos / word) if (photos / word).exists() or "/" in word else word for word in words]
+        return cli.main(["swap", *(["--aligned"] if aligned else []), "--model", str(model), *paths])
+
+    return run
+
+
+def everything(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_a_pair(swap, photos, model, capsys, monkeypatch):
+    monkeypatch.setattr(c2pa, "available", lambda: False)
+    output = photos / "out" / "x.png"
+    assert swap("--source", "sources/0.png", "--target", "targets/1.png", "--output", str(output)) == 0
+    swapper = FaceSwapper.from_pretrained(model)
+    vector = swapper.identity(read_picture(photos / "sources/0.png"), aligned=True)
+    wanted = draw_label(swapper.swap_aligned(read_picture(photos / "targets/1.png"), vector))
+    np.testing.assert_array_equal(read_picture(output), wanted)
+    marks = read_marks(output)
+    assert marks.inputs == (
+        ("source", file_sha256(photos / "sources/0.png")),
+        ("target", file_sha256(photos / "targets/1.png")),
+    )
+    said = capsys.readouterr().out
+    assert f"Swapped 1 face into {output}." in said
+    assert "Marked as synthetic by a visible label and XMP metadata. There is no C2PA manifest" in said
+    assert "No room for an invisible mark in 1 of 1 (under 112 pixels)." in said
+
+
+def test_several_sources_are_one_person(swap, photos, model):
+    words = ["--source", "sources/0.png", "sources/2.png", "--target", "targets/1.png", "--no-visible-label"]
+    assert swap(*words, "--output", str(photos / "x.png")) == 0
+    swapper = FaceSwapper.from_pretrained(model)
+    vector = swapper.identity([read_picture(photos / f"sources/{i}.png") for i in (0, 2)], aligned=True)
+    wanted = swapper.swap_aligned(read_picture(photos / "targets/1.png"), vector)
+    np.testing.assert_array_equal(read_picture(photos / "x.png"), wanted)
+    assert [role for role, _ in read_marks(photos / "x.png").inputs] == ["source", "source", "target"]
+
+
+def test_marks_are_dropped_by_their_own_flags_and_it_says_so(swap, photos, capsys, monkeypatch):
+    monkeypatch.setattr(c2pa, "available", lambda: False)
+    words = ["--source", "sources/0.png", "--target", "targets/1.png", "--no-metadata"]
+    assert swap(*words, "--output", str(photos / "x.jpg")) == 0
+    assert read_marks(photos / "x.jpg") is None
+    assert "by a visible label only, without metadata" in capsys.readouterr().out
+    assert swap(*words, "--no-visible-label", "--output", str(photos / "x.jpg")) == 0
+    assert "Not marked as synthetic: without visible label and metadata" in capsys.readouterr().out
+
+
+def test_a_folder_of_pairs_by_name(swap, photos, model, capsys):
+    words = ["--source", "sources", "--target", "targets", "--output", str(photos / "out"), "--batch-size", "2"]
+    assert swap(*words, "--no-visible-label") == 0
+    assert everything(photos / "out") == ["0.png", "1.png", "2.png"]
+    swapper = FaceSwapper.from_pretrained(model)
+    for name in ("0.png", "1.png", "2.png"):
+        vector = swapper.identity(read_picture(photos / "sources" / name), aligned=True)
+        wanted = swapper.swap_aligned(read_picture(photos / "targets" / name), vector)
+        np.testing.assert_allclose(read_picture(photos / "out" / name).astype(int), wanted, atol=1)
+    assert "Swapped 3 of 3 faces" in capsys.readouterr().out
+
+
+def test_one_person_on_a_folder(swap, photos):
+    assert swap("--source", "sources/0.png", "--target", "targets", "--output", str(photos / "out")) == 0
+    assert everything(photos / "out") == ["0.png", "1.png", "2.png"]
+    digest = file_sha256(photos / "sources/0.png")
+    assert all(read_marks(photos / "out" / f"{i}.png").inputs[0] == ("source", digest) for i in range(3))
+
+
+def test_broken_files_of_a_folder_are_named_and_the_rest_done(swap, photos, capsys):
+    (photos / "targets/0.png").write_text("no picture")
+    Image.new("RGB", (20, 30)).save(photos / "targets/3.png")
+    Image.new("RGB", (30, 30)).save(photos / "sources/3.png")
+    Image.new("RGB", (30, 30)).save(photos / "targets/alone.png")
+    assert swap("--source", "sources", "--target", "targets", "--output", str(photos / "out")) == 1
+    assert everything(photos / "out") == ["1.png", "2.png"]
+    said = capsys.readouterr()
+    assert "Swapped 2 of 5 faces" in said.out
+    assert "targets/0.png is not a picture" in said.err
+    assert "targets/3.png: an aligned target must be square, not 20×30" in said.err
+    assert "alone.png has no source of that name" in said.err
+    assert "3 left out" in said.err
+
+
+def test_formats_that_are_not_written_become_png(swap, photos):
+    Image.fromarray(faces(1)[0]).save(photos / "targets/9.bmp")
+    assert swap("--source", "sources/0.png", "--target", "targets", "--output", str(photos / "out")) == 0
+    assert everything(photos / "out") == ["0.png", "1.png", "2.png", "9.bmp.png"]
+
+
+def test_a_grid(swap, photos, capsys):
+    words = ["--grid", "--source", "sources/0.png", "sources/1.png", "--target", "targets", "--no-visible-label"]
+    assert swap(*words, "--output", str(photos / "grid.png")) == 0
+    sheet = read_picture(photos / "grid.png")
+    assert sheet.shape[1] > 4 * 96
+    assert sheet.shape[0] > 3 * 96
+    assert len(read_marks(photos / "grid.png").inputs) == 5
+    assert "2 sources × 3 targets = 6 faces" in capsys.readouterr().out
+
+
+def test_the_cells_of_a_grid_are_labelled_and_its_inputs_not(swap, photos):
+    words = ["--grid", "--source", "sources/0.png", "--target", "targets/1.png", "--no-invisible-mark"]
+    assert swap(*words, "--output", str(photos / "plain.png"), "--no-visible-label") == 0
+    assert swap(*words, "--output", str(photos / "grid.png")) == 0
+    changed = np.argwhere((read_picture(photos / "plain.png") != read_picture(photos / "grid.png")).any(axis=2))
+    height, width = read_picture(photos / "grid.png").shape[:2]
+    assert len(changed)
+    assert changed[:, 0].min() > height - 96  # only in the swapped cell, lower right
+    assert changed[:, 1].min() > width - 96 / 2 - 4  # one cell's label, not another one for the sheet
+
+
+MISTAKES = {
+    "not aligned": (["--source", "sources/0.png", "--target", "targets/0.png", "--output", "x.png"], "--aligned"),
+    "missing": (["--source", "sources/none.png", "--target", "targets/0.png", "--output", "x.png"], "there is no"),
+    "text": (["--source", "sources/0.png", "--target", "text.jpg", "--output", "x.png"], "is not a picture"),
+    "tall": (["--source", "tall.png", "--target", "targets/0.png", "--output", "x.png"], "must be square"),
+    "ending": (["--source", "sources/0.png", "--target", "targets/0.png", "--output", "x.gif"], "end it in"),
+    "over target": (
+        ["--source", "sources/0.png", "--target", "targets/0.png", "--output", "targets/0.png"],
+        "also an input",
+    ),
+    "over folder": (["--source", "sources", "--target", "targets", "--output", "targets"], "also an input"),
+    "over sources": (["--source", "sources", "--target", "targets", "--output", "sources"], "also an input"),
+    "folder to file": (["--source", "sources/0.png", "--target", "targets", "--output", "text.jpg"], "is a file"),
+    "file to folder": (
+        ["--source", "sources/0.png", "--target", "targets/0.png", "--output", "targets.png"],
+        "is a folder",
+    ),
+    "folder on file": (
+        ["--source", "sources", "--target", "targets/0.png", "--output", "x.png"],
+        "a source folder goes with",
+    ),
+    "two targets": (
+        ["--source", "sources/0.png", "--target", "targets/0.png", "targets/1.png", "--output", "x"],
+        "--grid",
+    ),
+    "empty folder": (["--source", "sources/0.png", "--target", "empty", "--output", "out"], "no picture in"),
+    "no names": (["--source", "other", "--target", "targets", "--output", "out"], "name them alike"),
+    "all broken": (["--source", "sources/0.png", "--target", "broken", "--output", "out"], "nothing was written"),
+    "strength": (
+        ["--source", "sources/0.png", "--target", "targets/0.png", "--output", "x.png", "--strength", "2"],
+        "strength is 2",
+    ),
+    "batch": (
+        ["--source", "sources/0.png", "--target", "targets", "--output", "out", "--batch-size", "0"],
+        "--batch-size is 0",
+    ),
+    "quality": (
+        ["--source", "sources/0.png", "--target", "targets", "--output", "out", "--quality", "0"],
+        "--quality is 0",
+    ),
+    "grid of broken": (
+        ["--grid", "--source", "broken", "--target", "targets", "--output", "x.png"],
+        "none of the sources",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_get_one_sentence_and_leave_nothing(swap, photos, capsys, monkeypatch, mistake):
+    (photos / "text.jpg").write_text("no picture")
+    Image.new("RGB", (20, 30)).save(photos / "tall.png")
+    for folder in ("empty", "targets.png", "other", "broken"):
+        (photos / folder).mkdir()
+    Image.new("RGB", (20, 20)).save(photos / "other/else.png")
+    (photos / "broken/a.png").write_text("no picture")
+    monkeypatch.chdir(photos)
+    before = {name: (photos / name).read_bytes() for name in everything(photos) if (photos / name).is_file()}
+    words, expected = MISTAKES[mistake]
+    assert swap(*words, aligned=mistake != "not aligned") == 2
+    sentences = capsys.readouterr().err.strip().splitlines()
+    assert expected in sentences[-1]
+    assert sentences[-1].startswith("simswap-jax: ")
+    after = {name: (photos / name).read_bytes() for name in everything(photos) if (photos / name).is_file()}
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--alignment", "arcface"], "was trained on faces aligned as 'rendered', not 'arcface'"),
+        (["--size", "224"], "was trained on crops of 32 pixels, not 224"),
+    ],
+)
+def test_a_model_for_other_crops_is_refused_with_the_reason(swap, photos, capsys, words, says):
+    output = photos / "x.png"
+    assert swap("--source", "sources/0.png", "--target", "targets/1.png", *words, "--output", str(output)) == 2
+    assert says in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_a_model_for_these_crops_is_taken(swap, photos):
+    words = ["--alignment", "rendered", "--size", "32"]
+    assert (
+        swap("--source", "sources/0.png", "--target", "targets/1.png", *words, "--output", str(photos / "x.png")) == 0
+    )

@@ -1,0 +1,298 @@
+"""`simswap-jax import`, `export`, `doctor`: what they write, what they say, what they refuse."""
+
+import json
+
+import cv2
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+
+from simswap_jax.cli import main as cli
+from simswap_jax.cli import weights as command
+from simswap_jax.errors import UserError
+from simswap_jax.models import Generator, GeneratorConfig
+from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
+from simswap_jax.weights import files, identity_folder, model_folder
+from simswap_jax.weights import registry as weights
+from simswap_jax.weights import torch_weights as tw
+from simswap_jax.weights.range_check import Drawing, Finding
+from tests.support.torch_containers import Tensor, saved
+
+CONFIG = GeneratorConfig(widths=(4, 6, 8), blocks=2, identity_size=16)
+NETWORK = IdentityNetwork(IdentityConfig(layers=(1, 1), widths=(4, 8), size=(16, 16), frame=(16, 16), embedding=16))
+
+
+def random(shapes):
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda s: 0.2 * rng.standard_normal(s.shape, np.float32), shapes)
+    return {**variables, "batch_stats": jax.tree.map(lambda a: 1 + np.abs(a), variables["batch_stats"])}
+
+
+def generator_variables():
+    inputs = (jnp.zeros((1, 8, 8, 3)), jnp.zeros((1, 16)))
+    return random(jax.eval_shape(Generator(CONFIG).init, jax.random.key(0), *inputs))
+
+
+def identity_variables():
+    return random(jax.eval_shape(NETWORK.init, jax.random.key(0)))
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Generator and identity network as files, a face, and nowhere else to look for weights."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("SIMSWAP_JAX_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("SIMSWAP_JAX_OFFLINE", "1")
+    state_dict = tw.generator_state_dict(Generator(CONFIG), generator_variables())
+    (tmp_path / "net_G.pth").write_bytes(saved({f"module.{k}": Tensor(v) for k, v in state_dict.items()}))
+    files.save(tw.identity_state_dict(NETWORK, identity_variables()), tmp_path / "identity.safetensors")
+    face = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "face.png"), face)
+    whole = (tmp_path / "net_G.pth").read_bytes()
+    for name, content in {"half": whole[: len(whole) // 2], "empty": b"", "notes": b"my notes on weights\n"}.items():
+        (tmp_path / f"{name}.pth").write_bytes(content)
+    return tmp_path
+
+
+TOLD = ["--identity", "identity.safetensors", "--face-size", "32", "--alignment", "rendered"]
+
+
+def imported(*more):
+    return cli.main(["import", "net_G.pth", "--output", "model", *TOLD, *more])
+
+
+def test_import_without_a_convention_says_what_it_assumed_and_how_to_say_otherwise(place, capsys):
+    assert imported() == 0
+    said = capsys.readouterr()
+    line = next(line for line in said.out.splitlines() if line.startswith("convention"))
+    assert "unit" in line
+    assert "ASSUMED" in line
+    assert "--check FACE" in line
+    assert "--convention imagenet" in line
+    assert "'module.' taken off" in said.out
+    assert "reading net_G.pth" in said.err
+    model = model_folder.read("model")
+    assert model.generator == CONFIG
+    assert (model.face_size, model.alignment) == (32, "rendered")
+    assert model.identity_sha256 == weights.file_sha256(place / "identity.safetensors")
+    assert model.card["source_sha256"] == weights.file_sha256(place / "net_G.pth")
+    assert "ASSUMED" in (place / "model" / "README.md").read_text()
+    assert not (place / "model" / "identity.safetensors").exists()
+
+
+def test_import_keeps_every_weight(place):
+    imported("--convention", "imagenet", "--licence", "CC BY-NC 4.0")
+    model = model_folder.read("model")
+    assert model.generator.convention == "imagenet"
+    assert model.card["licence"] == "CC BY-NC 4.0"
+    wanted = tw.generator_state_dict(Generator(CONFIG), generator_variables())
+    for name, array in tw.generator_state_dict(Generator(CONFIG), model.variables).items():
+        np.testing.assert_array_equal(array, wanted[name])
+
+
+def finding(convention):
+    picture = np.zeros((8, 8, 3), np.uint8)
+    return Finding(picture, {name: Drawing(picture, 0.1, 0.9) for name in ("unit", "imagenet")}, convention)
+
+
+@pytest.mark.parametrize(
+    ("found", "told", "kept", "said"),
+    [
+        ("imagenet", [], "imagenet", "found on face.png"),
+        (None, [], "unit", "ASSUMED: the check did not decide"),
+        ("unit", ["--convention", "imagenet"], "imagenet", "as you said, AGAINST the check"),
+        ("imagenet", ["--convention", "imagenet"], "imagenet", "as you said"),
+    ],
+)
+def test_the_check_on_a_face_decides_unless_told(place, capsys, monkeypatch, found, told, kept, said):
+    monkeypatch.setattr("simswap_jax.weights.range_check.check", lambda *_: finding(found))
+    assert imported("--check", "face.png", *told) == 0
+    assert said in capsys.readouterr().out
+    assert model_folder.read("model", with_identity=False).generator.convention == kept
+
+
+def test_the_check_really_draws_the_face(place, capsys):
+    assert imported("--check", "face.png") == 0
+    assert "Checked on face.png" in capsys.readouterr().out
+    sheet = cv2.imread(str(place / "model-conventions.png"))
+    assert sheet.shape[1] > 3 * 32
+
+
+def test_an_identity_network_of_ours_goes_into_the_folder(place):
+    identity_folder.write(place / "ours", NETWORK.config, identity_variables(), {})
+    assert cli.main(["import", "net_G.pth", "--output", "model", *TOLD[2:], "--identity", "ours"]) == 0
+    assert (place / "model" / "identity.safetensors").exists()
+    assert model_folder.read("model").identity_variables is not None
+
+
+def test_a_preset_settles_what_it_is_known_for(monkeypatch):
+    options = command.import_parser().parse_args(["net_G.pth", "--output", "model"])
+    assert command._crops(GeneratorConfig.from_preset("224"), options) == (224, "simswap")
+    assert command._crops(GeneratorConfig.from_preset("512"), options) == (512, "ffhq")
+    options = command.import_parser().parse_args(["x", "--output", "m", "--face-size", "256"])
+    assert command._crops(GeneratorConfig.from_preset("224"), options) == (256, "simswap")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["nothing.pth", *TOLD], "nothing.pth does not exist"),
+        (["latest_net_G.pth", *TOLD], "latest_net_G.pth, needed for import, is missing: get it from"),
+        (["net_G.pth", "--preset", "512", *TOLD], "holds a generator of preset custom"),
+        (["identity.safetensors", *TOLD], "it looks like an InsightFace iResNet"),
+        (["net_G.pth"], "say --face-size and --alignment"),
+        (["net_G.pth", *TOLD[2:]], "arcface_checkpoint.tar, needed for the identity vectors of net_G.pth (--identity)"),
+        (["net_G.pth", *TOLD[:2], "--face-size", "30", "--alignment", "rendered"], "face size of 30"),
+        (["net_G.pth", *TOLD[:2], "--face-size", "32", "--alignment", "mine"], "the alignment 'mine'"),
+        (["net_G.pth", "--part", "ema", *TOLD], "has no part 'ema'"),
+        (["face.png", *TOLD], "of no kind known here"),
+        (["half.pth", *TOLD], "half.pth cannot be used: its end is missing or damaged (was the download complete?)"),
+        (["empty.pth", *TOLD], "empty.pth is empty; fetch it again."),
+        (["notes.pth", *TOLD], "notes.pth is a text file, not weights"),
+        ([".", *TOLD], "is a folder"),
+    ],
+)
+def test_what_cannot_be_imported_is_one_sentence_and_leaves_nothing(place, capsys, words, sentence):
+    before = sorted(p.name for p in place.iterdir())
+    assert cli.main(["import", *words, "--output", "model"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert sentence in said[-1]
+    assert sum(line.startswith("simswap-jax: ") for line in said) == 1
+    assert sorted(p.name for p in place.iterdir()) == before
+
+
+def without_last(weights):
+    return dict(list(weights.items())[:-1])
+
+
+FAULTS = {
+    "a missing key": (without_last, "has no key last_layer.1.bias"),
+    "an extra key": (lambda w: {**w, "ema.weight": np.ones(3, np.float32)}, "does not use: ema.weight"),
+    "a misshapen key": (
+        lambda w: {**w, "BottleNeck.1.conv2.1.bias": np.ones(9, np.float32)},
+        "BottleNeck.1.conv2.1.bias of net_G.pth has shape (9,) instead of (8,)",
+    ),
+    "a text for a number": (
+        lambda w: {**w, "last_layer.1.bias": np.ones(3, np.uint8)},
+        "last_layer.1.bias of net_G.pth holds uint8",
+    ),
+    "a stray level": (lambda w: {**w, "down7.0.weight": np.ones(3, np.float32)}, "does not use: down7.0.weight"),
+    "another network": (lambda w: {"conv1.weight": np.ones((4, 3, 3, 3), np.float32)}, "not a SimSwap generator"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_the_keys_is_one_sentence_that_names_it(place, capsys, fault):
+    change, sentence = FAULTS[fault]
+    arrays = change(dict(files.read("net_G.pth").tensors))
+    (place / "net_G.pth").write_bytes(saved({k: Tensor(v) for k, v in arrays.items()}))
+    assert imported() == 2
+    assert sentence in capsys.readouterr().err.splitlines()[-1]
+    assert not (place / "model").exists()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_half_precision_files_become_float32(place, dtype):
+    arrays = {k: v.astype(dtype) if v.ndim else v for k, v in files.read("net_G.pth").tensors.items()}
+    (place / "net_G.pth").write_bytes(saved({k: Tensor(v) for k, v in arrays.items()}))
+    assert imported() == 0
+    found = tw.generator_state_dict(Generator(CONFIG), model_folder.read("model", with_identity=False).variables)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array.astype(found[name].dtype))
+
+
+def test_export_to_safetensors_is_what_was_imported(place, capsys):
+    imported()
+    assert cli.main(["export", "model", "--output", "out.safetensors"]) == 0
+    assert "PyTorch's file cannot say so itself" in capsys.readouterr().out
+    wanted = files.read("net_G.pth").tensors
+    found = files.read("out.safetensors").tensors
+    assert set(found) == set(wanted)
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(found[name], array)
+    assert cli.main(["export", "model", "--part", "identity", "--output", "id.safetensors"]) == 0
+    assert set(files.read("id.safetensors").tensors) == set(files.read("identity.safetensors").tensors)
+
+
+@pytest.mark.torch
+def test_export_to_pth_is_what_torch_loads(place):
+    import torch
+
+    imported()
+    assert cli.main(["export", "model", "--output", "out.pth"]) == 0
+    loaded = torch.load("out.pth", weights_only=True)
+    wanted = files.read("net_G.pth").tensors
+    assert list(loaded) == list(wanted)
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(loaded[name].numpy(), array)
+
+
+def test_export_to_onnx_is_checked(place, capsys):
+    imported()
+    assert cli.main(["export", "model", "--output", "out.onnx"]) == 0
+    said = capsys.readouterr().out
+    assert "largest difference from Flax in onnxruntime" in said
+    assert float(next(line for line in said.splitlines() if line.startswith("checked")).split()[1]) < 1e-4
+    assert cli.main(["export", "model", "--part", "identity", "--output", "id.onnx"]) == 0
+    assert (place / "id.onnx").exists()
+
+
+def test_an_onnx_file_that_differs_is_removed(place, capsys, monkeypatch):
+    imported()
+    monkeypatch.setattr("simswap_jax.weights.onnx_export.generator_difference", lambda *_: 0.5)
+    assert cli.main(["export", "model", "--output", "out.onnx"]) == 2
+    assert "was removed" in capsys.readouterr().err
+    assert not (place / "out.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["model", "--output", "x.h5"], "says no format"),
+        (["nowhere", "--output", "x.pth"], "does not exist"),
+        (["model", "--output", "x.onnx", "--contract", "facefusion-256"], "this generator takes 16"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_sentence(place, capsys, words, sentence):
+    imported()
+    capsys.readouterr()
+    assert cli.main(["export", *words]) == 2
+    assert sentence in capsys.readouterr().err.splitlines()[-1]
+    assert not (place / words[2]).exists()
+
+
+def test_doctor_says_what_is_here_and_what_is_missing_for_what(place, capsys, monkeypatch):
+    monkeypatch.delenv("SIMSWAP_JAX_OFFLINE")
+    (place / "latest_net_G.pth").write_bytes(b"anything")
+    assert cli.main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert f"here, not checked (no SHA-256 is known): {place / 'latest_net_G.pth'}" in said
+    assert "fetched when needed from GitHub ShiqiYu" in said
+    assert "missing; get it from the release page" in said
+    needs = next(line for line in said.splitlines() if line.startswith("import "))
+    assert "arcface_checkpoint.tar" in needs
+    assert "latest_net_G.pth" not in needs
+    (place / "face_detection_yunet.onnx").write_bytes(b"something else")
+    assert cli.main(["doctor"]) == 1
+    assert "NOT the known file" in capsys.readouterr().out
+    assert cli.main(["doctor", "--json"]) == 1
+    states = json.loads(capsys.readouterr().out)
+    assert states["face_detection_yunet.onnx"]["state"] == "wrong"
+    assert states["latest_net_G.pth"] == {"state": "unchecked", "path": str(place / "latest_net_G.pth")}
+
+
+def test_doctor_fetches_nothing_offline(place, capsys):
+    assert cli.main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert "fetched when needed" not in said
+    assert "(SIMSWAP_JAX_OFFLINE forbids to fetch it)" in said
+    assert "mobilefacenet_casia.ckpt" in next(line for line in said.splitlines() if line.startswith("swap "))
+
+
+def test_a_wrong_use_of_an_imported_folder_is_refused(place):
+    imported()
+    with pytest.raises(UserError, match="trained on crops of 32 pixels, not 224"):
+        model_folder.read("model", face_size=224)

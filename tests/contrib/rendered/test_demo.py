@@ -1,0 +1,62 @@
+"""What the demo leaves: the numbers under their names, the page, and a sheet that says it is synthetic."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from simswap_jax.contrib.rendered import demo
+from simswap_jax.io.images import read_picture
+from simswap_jax.provenance.label_xmp import read_marks
+from simswap_jax.provenance.watermark import THRESHOLD, detect
+
+METRICS = {
+    "retrieval": 0.5,
+    "nearer_source": 0.9,
+    "cosine_source": 0.4,
+    "cosine_target": 0.1,
+    "retrieval_of_target": 0.0,
+    "retrieval_of_source": 1.0,
+    "cosine_between": 0.0,
+    "psnr_result": 16.0,
+    "psnr_target": 13.0,
+    "psnr_colour_shift": 12.0,
+    "pose_r2": 0.7,
+    **dict.fromkeys(("skin", "brows", "mouth", "hair"), 0.75),
+    **dict.fromkeys(("skin_of_target", "brows_of_target", "mouth_of_target", "hair_of_target"), 0.125),
+    "pairs": 336,
+    "people": 112,
+    "seconds": 450.0,
+}
+
+
+def test_a_demo_leaves_numbers_a_page_and_a_marked_sheet(tmp_path, capsys):
+    sheet = np.random.default_rng(0).integers(0, 256, (256, 320, 3), np.uint8)
+    for name in ("simswap", "identity"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text("")
+    demo.report(tmp_path, METRICS, sheet)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == METRICS
+    assert read_marks(tmp_path / "sheet.png") is not None
+    assert detect(read_picture(tmp_path / "sheet.png")) > THRESHOLD
+    page = (tmp_path / "index.html").read_text()
+    assert "each re-drawn with another" in page
+    assert "brows nearer to the source&#x27;s" in page or "brows nearer to the source's" in page
+    assert "the right one of 112 people in 50% (chance 0.9%)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_the_second_stage_begins_with_the_first_and_waits_for_its_end(tmp_path, monkeypatch, finished):
+    trained = []
+
+    def stand_in(config, workdir, say):
+        trained.append((workdir.name, config.start, config.generator.gated, config.steps))
+        return SimpleNamespace(finished=finished or workdir.name == "second", model=workdir / "model")
+
+    monkeypatch.setattr(demo, "train", stand_in)
+    config = demo.simswap_config(tmp_path, tmp_path, tmp_path)
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert demo.train_in_two(config, first, second).finished == finished
+    expected = [("first", "", False, 500), ("second", str(first), True, 2000)]
+    assert trained == expected[: 1 + finished]

@@ -1,0 +1,83 @@
+"""Corrupted targets: what the generator gets in place of same-person targets, and that the rest does not notice."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from simswap_jax.contrib.small_models import augmentation
+from tests.support.small_method import small_batch, small_config, small_method
+
+RECOLOURED = jax.jit(augmentation.recoloured, static_argnums=(1, 3))
+GREY = jnp.full((6, 48, 48, 3), 0.5)
+
+
+def seen(batch, state=None, **changes):
+    """The batch, decoded and corrupted."""
+    method = small_method(small_config(**changes))
+    state = state or jax.jit(method.init)(jax.random.PRNGKey(0))
+    floats = method.decode(batch)
+    return floats["target"], jax.jit(method.corrupted)(state, floats, method.frozen, jax.random.PRNGKey(7))
+
+
+def test_only_the_face_changes_its_colours():
+    moved = np.asarray(RECOLOURED(GREY, 1.0, jax.random.PRNGKey(0)))
+    assert moved.min() >= 0.0
+    assert moved.max() <= 1.0
+    for rows, columns in ((slice(4), slice(4)), (slice(4), slice(-4, None)), (slice(-4, None), slice(4))):
+        np.testing.assert_allclose(moved[:, rows, columns], 0.5, atol=1e-6)
+    assert np.abs(moved[:, 24, 24] - 0.5).mean() > 0.08
+    assert np.abs(moved[1:, 24, 24] - moved[:-1, 24, 24]).min() > 1e-4  # each picture otherwise
+    assert np.abs(moved[:, 24, 16] - moved[:, 24, 32]).mean() > 0.02  # and each place
+    assert np.quantile(np.abs(np.diff(moved, axis=2)), 0.99) < 0.2  # smoothly
+
+
+def test_a_strength_of_nothing_changes_nothing():
+    pictures = jax.random.uniform(jax.random.PRNGKey(2), (2, 32, 32, 3), minval=0.01)
+    np.testing.assert_allclose(RECOLOURED(pictures, 0.0, jax.random.PRNGKey(0)), pictures, atol=1e-6)
+
+
+def test_devices_that_share_a_batch_corrupt_it_as_one_does():
+    def one(pictures, key):
+        return augmentation.recoloured(pictures, 1.0, key, "d"), augmentation.of_the_next(pictures, "d")
+
+    pictures = jax.random.uniform(jax.random.PRNGKey(3), (4, 16, 16, 3))
+    key = jax.random.PRNGKey(4)
+    recoloured, following = jax.vmap(one, (0, None), axis_name="d")(pictures.reshape(2, 2, 16, 16, 3), key)
+    np.testing.assert_allclose(recoloured.reshape(4, 16, 16, 3), RECOLOURED(pictures, 1.0, key), atol=1e-6)
+    np.testing.assert_array_equal(following.reshape(4, 16, 16, 3), jnp.roll(pictures, -1, axis=0))
+
+
+@pytest.mark.parametrize("changes", [{"corruption.colour": 1.0}, {"corruption.swap": 0.5}])
+def test_pairs_of_two_people_are_left_as_they_are(changes):
+    batch = small_batch(0)
+    batch["same_person"][::2] = False
+    target, floats = seen(batch, **changes)
+    np.testing.assert_array_equal(floats["target"], target)
+    changed = np.abs(floats["seen"] - target).max(axis=(1, 2, 3)) > 1e-3
+    assert not changed[::2].any()
+    assert changed[1::2].any()
+
+
+def test_the_other_face_is_the_averaged_generators():
+    batch = small_batch(0)
+    method = small_method(small_config(**{"corruption.swap": 1.0}))
+    state = jax.jit(method.init)(jax.random.PRNGKey(0))
+    target, floats = seen(batch, state, **{"corruption.swap": 1.0})
+    vectors = method.identity.network.embed(method.frozen, batch["source"] / np.float32(255))
+    drawn = method.generator.apply(state.ema, target, jnp.roll(vectors, -1, axis=0), train=False)
+    np.testing.assert_allclose(floats["seen"], drawn, atol=1e-5)
+    np.testing.assert_allclose(floats["identity"], vectors, atol=1e-6)
+
+
+def test_a_step_that_corrupts_learns_something_else_and_costs_one_pass_more():
+    def after(**changes):
+        changes |= {"losses.gradient_penalty": 0.0, "accumulate": 2}
+        method = small_method(small_config(**changes), scales=1)
+        state = jax.jit(method.init)(jax.random.PRNGKey(0))
+        state, metrics = jax.jit(method.step)(state, small_batch(0), method.frozen)
+        return float(metrics["reconstruction"]), method.flops_per_image()
+
+    plain, corrupted = after(), after(**{"corruption.colour": 1.0, "corruption.swap": 0.5})
+    assert plain[0] != pytest.approx(corrupted[0], rel=1e-4)
+    assert corrupted[1] > plain[1]

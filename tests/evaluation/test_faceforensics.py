@@ -1,0 +1,116 @@
+"""The paper's protocol on a small copy of FaceForensics++'s layout."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from simswap_jax.errors import UserError
+from simswap_jax.evaluation.protocols import faceforensics
+from simswap_jax.io.images import read_picture
+from tests.evaluation.test_evaluate import evaluate, means, onnx_judge, told_by
+
+
+def test_videos_are_found_in_every_usual_place_and_the_best_quality_wins(tmp_path):
+    for place in ("c40/videos/000.mp4", "c23/videos/000.mp4", "c23/videos/001.mp4", "c23/videos/note.txt"):
+        (tmp_path / "a" / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "a" / place).touch()
+    found = faceforensics.videos_of(tmp_path / "a")
+    assert list(found) == ["000", "001"]
+    assert found["000"].parts[-3:] == ("c23", "videos", "000.mp4")
+    (tmp_path / "b/images/7").mkdir(parents=True)
+    assert list(faceforensics.videos_of(tmp_path / "b")) == ["7"]
+    with pytest.raises(UserError, match="there are no videos"):
+        faceforensics.videos_of(tmp_path)
+
+
+def test_pairs_are_meant_both_ways(tmp_path):
+    one, two = tmp_path / "train.json", tmp_path / "test.json"
+    one.write_text('[["000", "003"]]')
+    two.write_text('[["003", "000"], ["1", "2"]]')
+    assert faceforensics.pairs_of([one, two], tmp_path) == [("000", "003"), ("003", "000"), ("1", "2"), ("2", "1")]
+    one.write_text('[["000", "003", "004"]]')
+    for files, words in (
+        ([], "there are no pairs"),
+        ([one], "not a list of pairs"),
+        ([tmp_path / "x"], "cannot be read"),
+    ):
+        with pytest.raises(UserError, match=words):
+            faceforensics.pairs_of(files, tmp_path)
+
+
+def test_every_target_frame_gets_a_source_frame_and_a_witness():
+    places = {
+        f"{video}/{index:04d}.png": [] for video, count in (("a", 3), ("b", 2), ("c", 1)) for index in range(count)
+    }
+    plan = faceforensics.plan_of([("a", "b"), ("b", "c")], places)
+    assert [pair.target for pair in plan.pairs] == [
+        "a/0000.png",
+        "a/0001.png",
+        "a/0002.png",
+        "b/0000.png",
+        "b/0001.png",
+    ]
+    assert [pair.source for pair in plan.pairs[:3]] == ["b/0000.png", "b/0001.png", "b/0000.png"]
+    assert all(pair.witness != pair.source for pair in plan.pairs)
+    assert plan.pairs[3].witness is None  # c has one frame
+
+
+@pytest.fixture
+def root(outside, tmp_path, monkeypatch):
+    """Three people as three videos of five frames, and a method that gives the targets back."""
+    monkeypatch.setenv("SIMSWAP_JAX_WEIGHTS", str(outside("face_detection_yunet.onnx").parent))
+    originals = tmp_path / "ff/original_sequences/youtube/c23/images"
+    copies = tmp_path / "ff/manipulated_sequences/Copy/c23/images"
+    for number, person in enumerate(sorted(outside("celeba_192").iterdir())[:3]):
+        for frame, file in enumerate(sorted(person.glob("*.jpg"))[:5]):
+            face = cv2.resize(read_picture(file), (140, 140), interpolation=cv2.INTER_AREA)
+            picture = np.full((200, 260, 3), 90, np.uint8)
+            picture[30:170, 40 + 5 * frame : 180 + 5 * frame] = face
+            others = [copies / f"{number:03d}_{other:03d}" for other in range(3) if other != number]
+            for folder in (originals / f"{number:03d}", *others):
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(picture).save(folder / f"{frame:04d}.png")
+    (tmp_path / "ff/splits").mkdir()
+    (tmp_path / "ff/splits/test.json").write_text(json.dumps([["000", "001"], ["002", "000"]]))
+    return tmp_path / "ff"
+
+
+def test_the_papers_protocol(root, tmp_path, capsys):
+    judge = onnx_judge(tmp_path / "judge.onnx")
+    method = root / "manipulated_sequences/Copy"
+    words = ["--protocol", "faceforensics", "--data", root, "--judge", judge, "--results", f"Copy={method}"]
+    words += ["--frames", 3, "--far", 0.05, "--size", 64, "--output", tmp_path / "out"]
+    assert evaluate(*words) == 0
+    told = told_by(tmp_path / "out")
+    plan = told["protocol"]
+    assert (plan["name"], plan["pairs"], plan["gallery_people"], plan["gallery_pictures"]) == (
+        "faceforensics",
+        12,
+        3,
+        9,
+    )
+    given, floor = means(told, "Copy"), means(told, "target")
+    assert given == pytest.approx(floor, abs=1e-6)  # cut at the same places
+    assert floor["cosine_target"] == pytest.approx(1, abs=1e-6)
+    assert floor["retrieval_picture"] == 0
+    assert sorted(path.name for path in (tmp_path / "out/crops/000").glob("*.png")) == [
+        "0000.png",
+        "0002.png",
+        "0004.png",
+    ]
+    before = (tmp_path / "out/metrics.json").read_bytes()
+    crops = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/crops").rglob("*.png")}
+    assert evaluate(*words) == 0
+    assert (tmp_path / "out/metrics.json").read_bytes() == before
+    assert {path: path.stat().st_mtime_ns for path in crops} == crops  # cut once
+    capsys.readouterr()
+
+    next((method / "c23/images/000_001").iterdir()).parent.rename(method / "c23/images/elsewhere")
+    assert evaluate(*words) == 2
+    assert "lacks 1 of the 4 videos of the pairs (the first: 000_001)" in capsys.readouterr().err
+    (root / "splits/test.json").write_text('[["000", "007"]]')
+    assert evaluate(*words) == 2
+    assert "lacks 1 of the 2 original videos" in capsys.readouterr().err

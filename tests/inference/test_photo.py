@@ -1,0 +1,393 @@
+"""Faces of whole photos: who is found, who is meant, back in place; the verb without --aligned; sentences."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from simswap_jax import FaceSwapper
+from simswap_jax.cli import main as cli
+from simswap_jax.errors import UserError
+from simswap_jax.faces.alignment import TEMPLATES, align
+from simswap_jax.faces.detection import Face, FaceDetector
+from simswap_jax.inference import photo as photos
+from simswap_jax.inference import photo_options
+from simswap_jax.inference import swapper as module
+from simswap_jax.io.images import read_picture
+from simswap_jax.provenance.label_xmp import read_marks
+from simswap_jax.weights import model_folder, torch_weights
+from tests.support.small_model import FACE_SIZE, faces, write_small_model
+
+ALIGNMENT = "simswap-frontal"
+
+
+class Detector:
+    """Finds a face wherever a square of a photo's height is not black; scores fall to the right."""
+
+    def __init__(self, _path=None):
+        pass
+
+    def detect(self, photo):
+        side = photo.shape[0]
+        found = []
+        for number, left in enumerate(range(0, photo.shape[1] - side + 1, side)):
+            if photo[:, left : left + side].max() > 40:
+                landmarks = TEMPLATES[ALIGNMENT][0] * side + (left, 0)
+                found.append(Face((left, 0.0, side - 1 + number, side), landmarks, 0.9 - 0.1 * number))
+        return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    here = tmp_path_factory.mktemp("model")
+    model = model_folder.read(write_small_model(here / "rendered"))
+    return model_folder.write(here / "photos", replace(model, alignment=ALIGNMENT), include_identity=True)
+
+
+@pytest.fixture
+def swapper(folder, monkeypatch):
+    """A model whose generator inverts colours, and whose identity network gives the mean colour."""
+    monkeypatch.setattr(module, "FaceDetector", Detector)
+    monkeypatch.setattr(module.weights, "find", lambda name, purpose: name)
+    made = FaceSwapper.from_pretrained(folder)
+    made._redraw = lambda variables, targets, vectors: 255 - targets
+    made._embed = lambda variables, pictures: colour(pictures.mean(axis=(1, 2)))
+    return made
+
+
+def colour(values):
+    """A vector [16] for a mean colour: far apart for red, green and blue."""
+    return np.pad(np.asarray(values, np.float32), [(0, 0), (0, 13)])
+
+
+RED, GREEN, BLUE = np.eye(16, dtype=np.float32)[:3]
+
+
+def group(*colours, side=64):
+    """A photo with a face of each colour, from left to right."""
+    return np.concatenate([np.full((side, side, 3), value, np.uint8) for value in colours], axis=1)
+
+
+THREE = group((200, 30, 30), (30, 200, 30), (30, 30, 200))
+
+
+def changed(photo, result):
+    """Which of the faces, from left to right, a swap changed."""
+    nose = [(42, 64 * number + 32) for number in range(photo.shape[1] // 64)]
+    return [bool((result[y, x] != photo[y, x]).any()) for y, x in nose]
+
+
+@pytest.mark.parametrize(
+    ("who", "wanted"),
+    [
+        ("all", [True, True, True]),
+        ("best", [True, False, False]),
+        ("largest", [False, False, True]),
+        (GREEN, [False, True, False]),
+        (BLUE, [False, False, True]),
+    ],
+)
+def test_the_faces_that_are_meant_are_swapped(swapper, who, wanted):
+    before = THREE.copy()
+    result = swapper.swap(THREE, np.ones(16, np.float32), who)
+    assert result.shape == THREE.shape
+    assert changed(THREE, result) == wanted
+    np.testing.assert_array_equal(THREE, before)  # the photo itself is left alone
+
+
+def test_a_map_gives_everybody_their_own_source(swapper):
+    given = []
+    swapper._redraw = lambda variables, targets, vectors: given.extend(zip(targets, vectors)) or targets
+    swapper.swap(THREE, None, [(BLUE, RED), (RED, GREEN)])
+    seen = {int(face.mean(axis=(0, 1)).argmax()): int(vector.argmax()) for face, vector in given}
+    assert seen == {2: 0, 0: 1}
+
+
+def test_people_are_matched_one_to_one_the_most_alike_first():
+    assert photos.match(np.array([[0.9, 0.8], [0.95, 0.1]]), 0.3) == [1, 0]
+    with pytest.raises(UserError, match=r"person 2 of 2 is not in this photo \(the nearest of 1 faces .* 0.80"):
+        photos.match(np.array([[0.9], [0.8]]), 0.3)
+    with pytest.raises(UserError, match="the person is not in this photo"):
+        photos.match(np.array([[0.2, 0.1]]), 0.3)
+    with pytest.raises(UserError, match="the threshold is 3"):
+        photos.match(np.array([[0.2, 0.1]]), 3)
+
+
+def test_the_identity_of_a_photo_is_that_of_its_largest_face(swapper):
+    vector = swapper.identity(THREE)
+    assert vector.argmax() == 2
+    np.testing.assert_allclose(vector, swapper.identity(swapper.largest_face(THREE), aligned=True))
+    assert swapper.identity([THREE, THREE[:, :128]])[:3].argmin() == 0
+
+
+def test_a_source_of_somebody_else_is_named_and_left_out(swapper, capsys):
+    same = [group((200, 30 + 5 * i, 30)) for i in range(3)]
+    vector, cosines = swapper.one_identity([*same, group((0, 0, 220))])
+    np.testing.assert_allclose(vector, swapper.identity(same, aligned=True), atol=1e-6)
+    assert (cosines > 0.9).tolist() == [True, True, True, False]
+    paths = [Path(f"{i}.png") for i in range(4)]
+    photo_options.source_vector(swapper, paths, [*same, group((0, 0, 220))])
+    said = capsys.readouterr().err
+    assert said.startswith("simswap-jax: left out: 3.png shows somebody else than the other sources (cosine 0.")
+    assert len(said.splitlines()) == 1
+    both, unknown = swapper.one_identity([same[0], group((0, 0, 220))])  # of two nobody knows which
+    np.testing.assert_allclose(both, swapper.identity([same[0], group((0, 0, 220))], aligned=True), atol=1e-6)
+    assert np.isnan(unknown).all()
+
+
+def test_colours_can_be_matched(swapper):
+    plain = swapper.swap(THREE, RED, "all")
+    matched = swapper.swap(THREE, RED, "all", match_colour=True)
+    gap = [np.abs(result.astype(int) - THREE).mean() for result in (plain, matched)]
+    assert gap[1] < 0.3 * gap[0]
+
+
+@pytest.mark.parametrize("blend", photos.BLENDS)
+def test_what_is_kept_of_the_target_stays(swapper, blend):
+    texture = np.random.default_rng(0).integers(90, 160, THREE.shape, np.uint8)
+    landmarks = TEMPLATES[ALIGNMENT][0] * 64
+    mouth = tuple(np.round(landmarks[3:].mean(axis=0)[::-1]).astype(int))
+    brow = (8, 32)
+    for keep, stays in (((), []), (("mouth",), [mouth]), (("hair",), [brow]), (("mouth", "hair"), [mouth, brow])):
+        result = swapper.swap(texture, RED, "best", keep=keep, blend=blend)
+        difference = np.abs(result.astype(int) - texture).max(axis=2)
+        assert difference[round(landmarks[2, 1]), round(landmarks[2, 0])] > 10 or blend == "poisson"
+        assert difference[:64, :64].max() > 10
+        assert all(difference[place] <= 2 for place in stays)
+    if blend == "feather":
+        assert difference[mouth] <= 2 < np.abs(swapper.swap(texture, RED, "best").astype(int) - texture).max(2)[mouth]
+
+
+def test_face_parsing_says_what_is_face_where_its_weights_are(swapper, monkeypatch):
+    asked = []
+
+    def parse(photo, alignment, keep):
+        asked.append(tuple(keep))
+        if "front" in keep:
+            return None  # not understood: the landmarks' ellipse
+        mask = np.zeros((alignment.size, alignment.size), np.float32)
+        mask[20:24, 10:22] = 1.0
+        return mask
+
+    monkeypatch.undo()
+    monkeypatch.setenv("SIMSWAP_JAX_WEIGHTS", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", "nowhere")
+    with pytest.raises(UserError, match="needed for keeping what is in front of a face, is missing"):
+        swapper.parser(required=True)
+    monkeypatch.setattr(module, "FaceDetector", Detector)
+    monkeypatch.setattr(module.weights, "find", lambda name, purpose: name)
+    swapper._parser = parse
+    result = swapper.swap(THREE, RED, "best")
+    assert result[44, 32].tolist() != THREE[44, 32].tolist()
+    assert (result[20, 32] == THREE[20, 32]).all()
+    assert (swapper.swap(THREE, RED, "best", keep=["front"])[20, 32] != THREE[20, 32]).any()
+    assert set(asked) == {(), ("front",)}
+
+
+MISTAKES = {
+    "keep": (THREE, RED, {"keep": ["nose"]}, "'nose' cannot be kept"),
+    "blend": (THREE, RED, {"blend": "glue"}, "'glue' is no way to blend"),
+    "no face": (group((0, 0, 0)), RED, {}, "no face was found in this photo of 64×64"),
+    "one pixel": (np.zeros((1, 1, 3), np.uint8), RED, {}, "no face was found in this photo of 1×1"),
+    "no pixel": (np.zeros((0, 5, 3), np.uint8), RED, {}, "has no pixels"),
+    "tiny": (group((90, 90, 90), side=9), RED, {}, r"the only face in this photo is too small \(8×9 pixels"),
+    "float": (THREE / 255.0, RED, {}, "uint8 RGB"),
+    "which": (THREE, RED, {"faces": "left"}, "'left' says not which faces"),
+    "stranger": (THREE, RED, {"faces": np.eye(16, dtype=np.float32)[9]}, "is not in this photo"),
+    "no source": (THREE, None, {}, "there is no source"),
+    "two sources": (THREE, RED, {"faces": [(RED, BLUE)]}, "give None as the vector"),
+    "nobody": (THREE, None, {"faces": []}, "nobody is named"),
+    "short": (THREE, RED[:4], {}, "4 numbers"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_get_a_sentence(swapper, mistake):
+    photo, vector, options, words = MISTAKES[mistake]
+    with pytest.raises(UserError, match=words):
+        swapper.swap(photo, vector, **options)
+
+
+def test_a_profile_is_refused_by_a_frontal_template_and_taken_by_the_five():
+    profile = Face((0, 0, 90, 90), TEMPLATES["simswap"][0] * 100, 0.9)
+    assert "turned too far" in photos.unusable(profile, align(profile.landmarks, "simswap-frontal", 112))
+    assert photos.unusable(profile, align(profile.landmarks, "simswap", 112)) == ""
+
+
+def test_a_missing_detector_and_a_model_of_rendered_faces_get_a_sentence(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("SIMSWAP_JAX_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made = FaceSwapper.from_pretrained(folder)
+    with pytest.raises(UserError, match="needed for finding faces in photos, is missing"):
+        made.identity(THREE)
+    (tmp_path / "mine.onnx").write_text("no network")
+    with pytest.raises(UserError, match="is not YuNet"):
+        FaceSwapper(made.model, tmp_path / "mine.onnx").identity(THREE)
+    with pytest.raises(UserError, match="was trained on rendered faces"):
+        FaceSwapper(replace(made.model, alignment="rendered")).swap(THREE, RED)
+
+
+@pytest.fixture
+def run(folder, tmp_path, monkeypatch):
+    """The verb on photos of a folder, with the detector of these tests."""
+    monkeypatch.setattr(module, "FaceDetector", Detector)
+    monkeypatch.setattr(module.weights, "find", lambda name, purpose: name)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "many").mkdir()
+    for number, picture in enumerate(faces(3, 2 * FACE_SIZE)):
+        Image.fromarray(picture).save(f"{number}.png")
+        Image.fromarray(np.concatenate([picture, picture[:, ::-1]], axis=1)).save(f"many/{number}.png")
+    return lambda *words: cli.main(["swap", "--model", str(folder), *words])
+
+
+def test_the_verb_swaps_a_photo_with_its_marks(run, folder, capsys):
+    words = ["--source", "0.png", "2.png", "--target", "many/1.png", "--faces", "all", "--no-visible-label"]
+    assert run(*words, "--output", "x.png") == 0
+    target, result = read_picture("many/1.png"), read_picture("x.png")
+    assert result.shape == target.shape
+    difference = np.abs(result.astype(int) - target).max(axis=2)
+    assert difference[42, 32] > 10
+    assert difference[42, 96] > 10
+    assert [role for role, _ in read_marks("x.png").inputs] == ["source", "source", "target"]
+    assert "Swapped all faces into x.png" in capsys.readouterr().out
+
+
+def test_a_broken_photo_of_a_folder_is_named_and_the_rest_done(run, tmp_path, capsys):
+    Image.new("RGB", (70, 70)).save("many/black.png")
+    (tmp_path / "many/text.jpg").write_text("no picture")
+    assert run("--source", "0.png", "--target", "many", "--output", "out") == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png", "2.png"]
+    said = capsys.readouterr()
+    assert "Swapped the largest face in 3 of 5 photos" in said.out
+    assert "black.png: no face was found" in said.err
+    assert "text.jpg is not a picture" in said.err
+
+
+def test_fifty_photos_of_which_three_are_broken(run, tmp_path, capsys):
+    fifty = tmp_path / "fifty"
+    fifty.mkdir()
+    for number, picture in enumerate(faces(47, FACE_SIZE)):
+        Image.fromarray(picture).save(fifty / f"{number:02d}.png")
+    (fifty / "text.jpg").write_text("no picture")
+    (fifty / "empty.png").write_bytes(b"")
+    (fifty / "torn.png").write_bytes((fifty / "00.png").read_bytes()[:300])
+    assert run("--source", "0.png", "--target", "fifty", "--output", "out", "--no-c2pa-manifest") == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{i:02d}.png" for i in range(47)]
+    said = capsys.readouterr()
+    assert "in 47 of 50 photos" in said.out
+    named = [line for line in said.err.splitlines() if "left out:" in line]
+    assert [any(name in line for line in named) for name in ("text.jpg", "empty.png", "torn.png")] == [True] * 3
+    assert len(named) == 3
+
+
+def large_png(path, side):
+    """A PNG of side × side pixels in few bytes."""
+    Image.new("1", (side, side)).save(path)
+
+
+BAD = {
+    "1x1": lambda path: Image.new("RGB", (1, 1)).save(path),
+    "100 megapixels": lambda path: large_png(path, 10_000),
+    "cut off": lambda path: path.write_bytes(Path("1.png").read_bytes()[:400]),
+    "text": lambda path: path.write_text("no picture"),
+    "empty": lambda path: path.write_bytes(b""),
+    "tiny face": lambda path: Image.new("RGB", (8, 8), "white").save(path),
+}
+SENTENCES = {
+    "1x1": "no face was found in this photo of 1×1 pixels",
+    "100 megapixels": "more than 80 megapixels",
+    "cut off": "the file ends too early",
+    "text": "is not a picture",
+    "empty": "is empty",
+    "tiny face": "is too small",
+}
+
+
+@pytest.mark.parametrize("role", ["source", "target"])
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_photos_get_one_sentence_and_leave_no_output(run, tmp_path, capsys, kind, role):
+    BAD[kind](tmp_path / "bad.png")
+    files = {"source": "1.png", "target": "2.png", role: "bad.png"}
+    assert run("--source", files["source"], "--target", files["target"], "--output", "x.png") == 2
+    (sentence,) = capsys.readouterr().err.strip().splitlines()
+    assert SENTENCES[kind] in sentence
+    assert "bad.png" in sentence
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_an_output_that_cannot_be_written_gets_one_sentence(run, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert run("--source", "1.png", "--target", "2.png", "--output", "file/x.png") == 2
+    (sentence,) = capsys.readouterr().err.strip().splitlines()
+    assert "cannot be written" in sentence
+
+
+def test_only_a_profile_gets_one_sentence(swapper):
+    class Sideways(Detector):
+        def detect(self, photo):
+            return [Face((0, 0, 60, 60), TEMPLATES["simswap"][0] * 64, 0.9)]
+
+    swapper.__dict__["_detector"] = Sideways()
+    with pytest.raises(UserError, match="the only face in this photo is turned too far away for this model"):
+        swapper.swap(THREE, RED)
+
+
+REFUSED = {
+    "no parsing": (["--keep", "front", "--detector", "0.png"], "needs face parsing"),
+    "no face in the source": (["--source", "black.png"], "black.png: no face was found"),
+    "no face in the target": (["--target", "black.png"], "black.png: no face was found"),
+    "output is the target": (["--output", "0.png"], "also an input"),
+    "output is the person": (["--person", "2.png", "--output", "2.png"], "also an input"),
+    "a person who is not there": (["--person", "none.png"], "there is no picture none.png"),
+    "too few sources": (["--person", "0.png", "2.png"], "2 people and 1 sources"),
+    "both": (["--person", "0.png", "--faces", "all"], "give one of the two"),
+    "threshold alone": (["--threshold", "0.5"], "name one"),
+    "stranger": (["--person", "2.png", "--threshold", "1"], "is not in this photo"),
+    "aligned": (["--aligned", "--faces", "all"], "leave it out with --aligned"),
+    "grid": (["--grid", "--match-colour"], "leave it out with --grid"),
+}
+
+
+@pytest.mark.parametrize("mistake", REFUSED)
+def test_the_verb_refuses_with_one_sentence_and_leaves_nothing(run, tmp_path, capsys, mistake):
+    Image.new("RGB", (70, 70)).save("black.png")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    words, expected = REFUSED[mistake]
+    assert run("--source", "1.png", "--target", "0.png", "--output", "x.png", *words) == 2
+    (sentence,) = capsys.readouterr().err.strip().splitlines()
+    assert expected in sentence
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+def test_an_identity_generator_leaves_every_photo_as_it_was(outside):
+    """Within 2 grey levels everywhere, so that faces go back to exactly their place."""
+    detector = FaceDetector(outside("face_detection_yunet.onnx"))
+    worst = {}
+    for path in sorted(outside("photos").iterdir()):
+        photo = read_picture(path)[::2, ::2] if path.name == "Iron_man.jpg" else read_picture(path)
+        found = photos.find_faces(detector, photo, ALIGNMENT, 1000)
+        # Six times as dense as the photo, so that the crop itself loses nothing (at 224 it would).
+        sizes = [round(6 * 1000 / one.alignment.density) for one in found]
+        found = [replace(one, alignment=align(one.face.landmarks, ALIGNMENT, n)) for one, n in zip(found, sizes)]
+        result = photos.put_back(photo, found, {i: one.crop(photo) for i, one in enumerate(found)})
+        worst[path.name] = int(np.abs(result.astype(int) - photo).max())
+    assert len(worst) > 0
+    assert max(worst.values()) <= 2, worst
+
+
+def test_the_three_people_of_the_group_photo_are_told_apart(outside):
+    detector = FaceDetector(outside("face_detection_yunet.onnx"))
+    network, variables = torch_weights.load_identity_network(outside("mobilefacenet_casia.ckpt"))
+    files = ["multi_people.jpg", "specific1.png", "specific2.png", "specific3.png"]
+    crops, lefts = [], []
+    for name in files:
+        photo = read_picture(outside("photos") / name)
+        for one in photos.find_faces(detector, photo, ALIGNMENT, 112):
+            crops.append(one.crop(photo))
+            lefts.append(one.face.box[0])
+    vectors = np.asarray(network.embed(variables, np.stack(crops).astype(np.float32) / 255.0))
+    assert len(vectors) == 6
+    places = [lefts[face] for face in photos.match(vectors[3:] @ vectors[:3].T, photos.THRESHOLD)]
+    assert np.argsort(places).tolist() == [2, 0, 1]  # from the left: specific3, specific1, specific2

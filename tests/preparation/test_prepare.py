@@ -1,0 +1,382 @@
+"""`simswap-jax prepare`: what is kept, every reason to refuse, resuming, and what training finds."""
+
+import csv
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from simswap_jax.cli import main as cli
+from simswap_jax.data import embeddings as vectors_module
+from simswap_jax.data.records import open_people
+from simswap_jax.errors import UserError
+from simswap_jax.io.images import read_picture
+from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
+from simswap_jax.preparation import prepare as module
+from simswap_jax.preparation.prepare import Order, prepare
+from simswap_jax.preparation.settings import REASONS, Settings
+from simswap_jax.preparation.sources import dataset, datasets
+from simswap_jax.weights import identity_folder
+from tests.conftest import TEST_DATA
+from tests.support.raw_photos import write_tree
+from tests.support.small_model import lively
+
+ODD = Settings(size=112, template="simswap-frontal", least_picture=200, most_turned=0.05)
+AS_CELEBA_192 = Settings(size=192, template="simswap-frontal")
+
+
+@pytest.fixture(scope="session")
+def raw(tmp_path_factory):
+    """The odd folder of people, and why each of its files is left out."""
+    photos = TEST_DATA / "photos"
+    if not photos.is_dir():
+        pytest.skip("photos is not in the test data (set SIMSWAP_JAX_TEST_DATA)")
+    root = tmp_path_factory.mktemp("raw")
+    return root, write_tree(root, photos)
+
+
+@pytest.fixture(scope="session")
+def small_identity(tmp_path_factory):
+    """An identity network that compiles quickly."""
+    config = IdentityConfig(
+        family="iresnet", layers=(1, 1), widths=(8, 8), size=(16, 16), frame=(16, 16), embedding=16, values="symmetric"
+    )
+    variables = lively(jax.eval_shape(IdentityNetwork(config).init, jax.random.key(0)))
+    folder = tmp_path_factory.mktemp("identity") / "small"
+    identity_folder.write(folder, config, variables, {})
+    return folder
+
+
+@pytest.fixture
+def detector(outside):
+    return str(outside("face_detection_yunet.onnx"))
+
+
+def rows(path):
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def contents(folder):
+    """Every file's bytes; of the one report that says how long it took, all else."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != ".lock":
+            found[path.relative_to(folder).as_posix()] = path.read_bytes()
+    report = "records/identities/1.0.0/report.json"
+    if report in found:
+        found[report] = {**json.loads(found[report]), "seconds": 0, "root": ""}
+    return found
+
+
+def silent(_line):
+    pass
+
+
+@pytest.fixture(scope="session")
+def prepared(raw, tmp_path_factory):
+    """The odd folder prepared with MobileFaceNet, in two processes."""
+    root, _ = raw
+    data = TEST_DATA
+    for name in ("face_detection_yunet.onnx", "mobilefacenet_casia.ckpt"):
+        if not (data / name).is_file():
+            pytest.skip(f"{name} is not in the test data (set SIMSWAP_JAX_TEST_DATA)")
+    output = tmp_path_factory.mktemp("prepared") / "out"
+    said = []
+    order = Order(
+        photos=root,
+        output=output,
+        settings=ODD,
+        detector=str(data / "face_detection_yunet.onnx"),
+        identity=str(data / "mobilefacenet_casia.ckpt"),
+        vectors=True,
+        processes=2,
+        batch_size=8,
+    )
+    assert prepare(order, said.append)
+    return order, said
+
+
+def test_every_refusal_has_its_reason(raw, prepared):
+    _, expected = raw
+    order, _ = prepared
+    reasons = {row["photo"]: row["reason"] for row in rows(order.output / "left_out.csv")}
+    assert reasons == {file: reason for file, reason in expected.items() if reason}
+    assert set(reasons.values()) == set(REASONS)  # each was tried
+    assert all(row["detail"] for row in rows(order.output / "left_out.csv"))
+    page = (order.output / "report.html").read_text()
+    for reason in REASONS:
+        count = sum(1 for one in reasons.values() if one == reason)
+        assert f"<td>{reason}</td><td>{count}</td>" in page
+    assert "http" not in page.replace("http-equiv", "")  # nothing is fetched
+
+
+def test_faces_lie_where_they_are_wanted(raw, prepared):
+    _, expected = raw
+    output = prepared[0].output
+    kept = sorted(file.rsplit(".", 1)[0] for file, reason in expected.items() if not reason)
+    faces = sorted(path.relative_to(output / "faces").as_posix() for path in (output / "faces").rglob("*.jpg"))
+    assert [file.removesuffix(".jpg") for file in faces] == kept
+    assert (output / "left_out/wrong-person/ana/other.jpg").is_file()
+    assert (output / "left_out/duplicate/ana/again.jpg").is_file()
+    assert all(read_picture(output / "faces" / file).shape == (112, 112, 3) for file in faces)
+    assert not (output / "unfinished").exists()
+    assert open_people(output / "records").files == faces
+
+
+def test_a_second_run_does_nothing(prepared):
+    order, _ = prepared
+
+    def states():
+        paths = [path for path in order.output.rglob("*") if path.name != ".lock"]
+        return {path: (path.stat().st_ino, path.stat().st_size, path.stat().st_mtime_ns) for path in paths}
+
+    before = states()
+    said = []
+    assert not prepare(order, said.append)
+    assert said == [f"{order.output} is prepared already; nothing to do."]
+    assert states() == before
+
+
+def test_training_finds_the_vectors_and_needs_no_sources(prepared, tmp_path, monkeypatch):
+    order, _ = prepared
+    identity = identity_folder.read(order.identity, "a test")
+    records = order.output / "records"
+    people = module.build(order.output / "faces", records, progress=None)  # as training opens it
+    fresh = vectors_module.identity_vectors(
+        people, identity.network, identity.variables, identity.sha256, tmp_path, size=112, batch_size=8
+    )
+    monkeypatch.setattr(vectors_module, "embedded", None)  # from here on nothing can be computed
+    found = vectors_module.identity_vectors(people, identity.network, identity.variables, identity.sha256, records)
+    assert found.shape == (len(people), 2, 128)
+    np.testing.assert_allclose(found, fresh, atol=1e-5)
+    some = people.select(people.names[1:])
+    chosen = vectors_module.identity_vectors(some, identity.network, identity.variables, identity.sha256, records)
+    np.testing.assert_array_equal(chosen, found[people.person > 0])
+
+
+def test_crops_are_those_of_celeba_192(outside, tmp_path, detector):
+    photos = outside("photos")
+    known = {Path(row["file"]).name: row for row in rows(outside("celeba_192_landmarks.csv"))}
+    whose = {path.name: known[path.name[4:]]["file"] for path in photos.iterdir() if path.name[4:] in known}
+    names = tmp_path / "names.csv"
+    names.write_text("file,person\n" + "".join(f"{name},{Path(file).parent}\n" for name, file in whose.items()))
+    order = Order(photos, tmp_path / "out", names, AS_CELEBA_192, detector)
+    prepare(order, silent)
+    found = rows(tmp_path / "out" / "landmarks.csv")
+    assert len(found) == len(whose) == 8
+    for row in found:
+        other = known[Path(row["file"]).name[4:]]
+        assert Path(other["file"]).parent == Path(row["file"]).parent
+        ours, theirs = (np.array(list(one.values())[1:], float).reshape(5, 2) for one in (row, other))
+        assert np.hypot(*(ours - theirs).T).max() <= 1.5, row["file"]
+        face = read_picture(tmp_path / "out" / "faces" / row["file"]).astype(int)
+        assert np.abs(face - read_picture(outside("celeba_192") / other["file"])).mean() < 8, row["file"]
+
+
+class Killed(BaseException):
+    """As if the process had been killed here."""
+
+
+QUICK, MORE = ["cut_out", "put_in_place", "build", "page"], ["embedded", "write_vectors", "_write"]
+KILLS = [*QUICK, *(pytest.param(where, marks=pytest.mark.slow) for where in MORE)]
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(raw, small_identity, tmp_path_factory):
+    """The odd folder prepared at once, and the order."""
+    order = small_order(raw[0], small_identity, tmp_path_factory.mktemp("whole") / "out")
+    prepare(order, silent)
+    return order, contents(order.output)
+
+
+def small_order(root, identity, output):
+    detector = str(TEST_DATA / "face_detection_yunet.onnx")
+    settings = replace(ODD, size=64, wrong_below=-1.0, keep_duplicates=True)
+    return Order(root, output, None, settings, detector, str(identity), vectors=True)
+
+
+@pytest.mark.parametrize("where", KILLS)
+def test_killed_anywhere_and_resumed_ends_in_the_same_bytes(uninterrupted, tmp_path, monkeypatch, where):
+    order, expected = uninterrupted
+    order = replace(order, output=tmp_path / "out")
+    place = sys.modules["simswap_jax.preparation.embeddings"] if where == "embedded" else module
+    with monkeypatch.context() as patched:
+        real = getattr(place, where)
+        if where == "cut_out":
+
+            def some(*arguments):
+                for number, one in enumerate(real(*arguments)):
+                    if number == 9:
+                        raise Killed
+                    yield one
+
+            patched.setattr(place, where, some)
+        else:
+
+            def dies(*arguments, **options):
+                if where == "put_in_place":
+                    real(*arguments, **options)
+                raise Killed
+
+            patched.setattr(place, where, dies)
+        with pytest.raises(Killed):
+            prepare(order, silent)
+    journal = order.output / "journal.jsonl"
+    if where == "cut_out":  # as if the last line had been cut off in the middle
+        journal.write_bytes(journal.read_bytes()[:-20])
+    assert prepare(order, silent)
+    ours = contents(order.output)
+    assert [name for name in sorted({*ours, *expected}) if ours.get(name) != expected.get(name)] == []
+    assert not prepare(order, silent)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lines", [1, 5, 14])
+def test_a_real_kill_and_a_resume_end_in_the_same_bytes(raw, small_identity, uninterrupted, tmp_path, lines):
+    order, expected = uninterrupted
+    order = small_order(raw[0], small_identity, tmp_path / "out")
+    program = (
+        "import sys; from pathlib import Path; from dataclasses import replace\n"
+        f"sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
+        "from tests.preparation.test_prepare import small_order, silent, prepare\n"
+        "if __name__ == '__main__':\n"
+        "    order = small_order(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))\n"
+        "    prepare(replace(order, processes=2), silent)\n"
+    )
+    script = tmp_path / "run.py"
+    script.write_text(program)
+    words = [sys.executable, script, raw[0], small_identity, order.output]
+    process = subprocess.Popen(words, start_new_session=True, stderr=subprocess.DEVNULL)
+    journal = order.output / "journal.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if journal.exists() and journal.read_bytes().count(b"\n") > lines:
+            break
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (order.output / "prepared.json").exists()
+    subprocess.run(words, check=True)
+    ours = contents(order.output)
+    assert [name for name in sorted({*ours, *expected}) if ours.get(name) != expected.get(name)] == []
+
+
+def test_a_changed_folder_is_done_where_it_changed(raw, small_identity, tmp_path):
+    root = tmp_path / "raw"
+    for person in ("ana", "eve"):
+        shutil.copytree(raw[0] / person, root / person)
+    order = small_order(root, small_identity, tmp_path / "out")
+    prepare(order, silent)
+    shutil.copy(raw[0] / "gus" / "alone.png", root / "eve" / "new.png")
+    (root / "ana" / "own.png").unlink()
+    said = []
+    assert prepare(order, said.append)
+    assert any("7 of 8 photos are done already" in line for line in said)
+    assert (order.output / "faces" / "eve" / "new.jpg").is_file()
+    assert not (order.output / "faces" / "ana" / "own.jpg").exists()
+    assert "ana/own.jpg" not in open_people(order.output / "records").files
+    whole = replace(order, output=tmp_path / "fresh")
+    prepare(whole, silent)
+    ours, fresh = contents(order.output), contents(whole.output)
+    assert [name for name in sorted({*ours, *fresh}) if ours.get(name) != fresh.get(name)] == []
+
+
+MISTAKES = {
+    "no folder": ({"photos": "none"}, "There is no folder"),
+    "a flat folder without names": ({"photos": "flat"}, "holds pictures but no folders"),
+    "no list": ({"names": "none.csv"}, "cannot be read"),
+    "a list without names": ({"names": "bad.csv"}, "should say file,person"),
+    "a list that leaves the folder": ({"names": "out.csv"}, "inside the folder"),
+    "the output among the photos": ({"output": "flat/out", "names": "good.csv"}, "lies among the photos"),
+    "vectors without a network": ({"vectors": True, "names": "good.csv"}, "need a network"),
+    "no detector": ({"detector": "none.onnx", "names": "good.csv"}, "is missing"),
+    "no detector in the file": ({"detector": "text.onnx", "names": "good.csv"}, "is not YuNet"),
+    "no face anywhere": ({"names": "good.csv"}, "has a face to keep"),
+    "an output that is a file": ({"output": "good.csv", "names": "good.csv"}, "cannot be written"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_get_a_sentence(tmp_path, monkeypatch, detector, mistake):
+    monkeypatch.chdir(tmp_path)
+    Path("flat").mkdir()
+    Image.new("RGB", (300, 300)).save("flat/a.png")
+    Path("good.csv").write_text("a.png,ana\n")
+    Path("bad.csv").write_text("a.png\n")
+    Path("out.csv").write_text("../a.png,ana\n")
+    Path("text.onnx").write_text("no network")
+    changes, words = MISTAKES[mistake]
+    order = Order(Path("flat"), Path("out"), detector=detector)
+    paths = {"photos", "names", "output"}
+    changes = {name: Path(value) if name in paths else value for name, value in changes.items()}
+    if mistake == "no detector in the file":
+        changes["detector"] = str(tmp_path / "text.onnx")
+    with pytest.raises(UserError, match=words):
+        prepare(replace(order, **changes), silent)
+
+
+def test_other_settings_are_refused_and_a_second_process_too(uninterrupted):
+    order, expected = uninterrupted
+    with pytest.raises(UserError, match=r"was begun otherwise \(size was 64 and is now 96\)"):
+        prepare(replace(order, settings=replace(order.settings, size=96)), silent)
+    with module.alone(order.output, "preparing it"), pytest.raises(UserError, match="another process is preparing"):
+        prepare(order, silent)
+    assert not prepare(order, silent)
+    ours = contents(order.output)
+    assert [name for name in sorted({*ours, *expected}) if ours.get(name) != expected.get(name)] == []
+
+
+@pytest.mark.parametrize("name", ["size", "least_score", "wrong_below", "least_picture"])
+def test_settings_outside_their_range_get_a_sentence(name):
+    with pytest.raises(UserError, match="goes from"):
+        Settings(**{name: 10**6})
+
+
+@pytest.mark.parametrize("name", datasets())
+def test_the_command_of_a_public_data_set_prepares_its_layout(name, tmp_path, monkeypatch, raw, detector):
+    """A tiny folder laid out as the data set says goes through the command that stands in its file."""
+    known = dataset(name)
+    words = known.command.split()
+    assert words[:2] == ["simswap-jax", "prepare"]
+    given = dict(itertools.pairwise(words))
+    root = tmp_path / given["--photos"]
+    photos, names = known.places(root)
+    photo = (raw[0] / "gus" / "alone.png").read_bytes()
+    if names is None:
+        (photos / "p1").mkdir(parents=True)
+        (photos / "p1" / "0001.png").write_bytes(photo)
+    else:
+        photos.mkdir(parents=True)
+        (photos / "000001.png").write_bytes(photo)
+        names.parent.mkdir(parents=True)
+        names.write_text("000001.png p1\n")
+    monkeypatch.chdir(tmp_path)
+    orders = []
+    monkeypatch.setattr("simswap_jax.cli.prepare.prepare", lambda order, say: orders.append(order))
+    assert cli.main(words[1:]) == 0
+    (order,) = orders
+    for field, value in known.settings.items():
+        assert getattr(order.settings, field) == value
+    assert prepare(replace(order, detector=detector, identity="", vectors=False, processes=1), silent)
+    assert len(open_people(order.output / "records")) == 1
+
+
+def test_what_is_known_of_a_data_set_is_said(capsys):
+    assert cli.main(["prepare", "--about", "celeba"]) == 0
+    said = capsys.readouterr().out
+    assert "non-commercial research only" in said
+    assert "identity_CelebA.txt" in said
+    assert cli.main(["prepare", "--about", "nothing"]) == 2
+    assert "there are celeba, faceforensics, vggface2" in capsys.readouterr().err

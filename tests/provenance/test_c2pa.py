@@ -1,0 +1,156 @@
+"""C2PA: what is signed is read back and holds; what is changed is seen; certificates are made once and checked."""
+
+import json
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from simswap_jax.errors import UserError
+from simswap_jax.provenance import c2pa as c2pa_manifest
+from simswap_jax.provenance import certificates, writer
+from simswap_jax.provenance.label_xmp import SOURCE_TYPE, Marks, read_marks
+from tests.support.small_model import faces
+
+MARKS = Marks(inputs=(("source", "ab" * 32), ("target", "cd" * 32)))
+needs_extra = pytest.mark.skipif(not c2pa_manifest.available(), reason="the extra 'provenance' is not installed")
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIMSWAP_JAX_CONFIG", str(tmp_path / "config"))
+    return tmp_path
+
+
+def write(path, **options):
+    return writer.write_result(path, faces(1, 128)[0], MARKS, **options)
+
+
+@needs_extra
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+def test_a_manifest_is_read_back_and_trusted_here(place, suffix):
+    path = place / f"x.{suffix}"
+    assert write(path) == writer.MARKS
+    manifest = c2pa_manifest.read(path)
+    assert manifest.state == "trusted"
+    assert manifest.problems == ()
+    assert manifest.tool.startswith("simswap-jax ")
+    assert manifest.actions == (("c2pa.created", SOURCE_TYPE),)
+    assert manifest.inputs == MARKS.inputs
+    assert read_marks(path) == MARKS  # the XMP packet is still there
+    assert [file.name for file in place.iterdir() if file.name != "config"] == [path.name]
+
+
+@needs_extra
+def test_the_library_alone_reads_it_and_it_says_what_else_is_there(place):
+    """By the library's own reader under its own settings, as another program would."""
+    import c2pa
+
+    write(place / "x.jpg", metadata=False)
+    with c2pa.Reader(str(place / "x.jpg")) as reader:
+        store = json.loads(reader.json())
+    active = store["manifests"][store["active_manifest"]]
+    assert store["validation_state"] == "Valid"  # nobody else trusts a local authority
+    assert {item["code"] for item in store["validation_status"]} == {"signingCredential.untrusted"}
+    inputs = next(item["data"] for item in active["assertions"] if item["label"] == c2pa_manifest.INPUTS)
+    assert inputs["other_marks"] == ["a visible label", "an invisible mark"]
+    assert "thumbnail" not in active
+
+
+@needs_extra
+def test_a_changed_pixel_is_seen(place):
+    write(place / "x.jpg")
+    content = bytearray((place / "x.jpg").read_bytes())
+    content[-100] ^= 1
+    (place / "x.jpg").write_bytes(content)
+    manifest = c2pa_manifest.read(place / "x.jpg")
+    assert manifest.state == "invalid"
+    assert "assertion.dataHash.mismatch" in manifest.problems
+
+
+@needs_extra
+def test_the_history_of_a_target_is_kept(place):
+    write(place / "target.jpg")
+    write(place / "x.png", parent=place / "target.jpg")
+    manifest = c2pa_manifest.read(place / "x.png")
+    assert [name for name, _ in manifest.actions] == ["c2pa.opened", "c2pa.edited"]
+    assert manifest.actions[1][1] == SOURCE_TYPE
+    assert manifest.state == "trusted"
+    Image.fromarray(faces(1)[0]).save(place / "plain.png")  # without a history there is nothing to keep
+    write(place / "x.png", parent=place / "plain.png")
+    assert c2pa_manifest.read(place / "x.png").actions[0][0] == "c2pa.created"
+
+
+@needs_extra
+def test_the_certificate_is_made_once_and_its_key_is_the_owners(place):
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: certificates.local_credentials(), range(4)))
+    assert len({each.chain for each in made}) == 1
+    assert made[0].algorithm == "es256"
+    folder = certificates.certificate_folder()
+    assert sorted(file.name for file in folder.iterdir()) == ["authority.pem", "signer.key", "signer.pem"]
+    assert [file.name for file in folder.parent.iterdir()] == ["certificates"]
+    if os.name == "posix":
+        assert stat.S_IMODE((folder / "signer.key").stat().st_mode) == 0o600
+    assert b"PRIVATE" not in repr(made[0]).encode()
+
+
+@needs_extra
+def test_one_that_has_run_out_is_made_anew(place, monkeypatch):
+    monkeypatch.setattr(certificates, "_DAYS", 0)
+    old = certificates.local_credentials()
+    monkeypatch.undo()
+    monkeypatch.setenv("SIMSWAP_JAX_CONFIG", str(place / "config"))
+    new = certificates.local_credentials()
+    assert new.chain != old.chain
+    assert certificates.local_credentials() == new
+
+
+@needs_extra
+def test_your_own_certificate_signs_and_mistakes_get_sentences(place, monkeypatch):
+    certificates.local_credentials()
+    mine = certificates.certificate_folder()
+    monkeypatch.setenv("SIMSWAP_JAX_CONFIG", str(place / "other"))
+    own = certificates.read_credentials(mine / "signer.pem", mine / "signer.key")
+    write(place / "x.png", credentials=own)
+    assert c2pa_manifest.read(place / "x.png").state == "valid"  # this "machine" does not know the authority
+    assert not (place / "other").exists()
+    certificates.local_credentials()
+    other = certificates.certificate_folder()
+    with pytest.raises(UserError, match="is not the key of"):
+        certificates.read_credentials(mine / "signer.pem", other / "signer.key")
+    with pytest.raises(UserError, match="no certificate in PEM"):
+        certificates.read_credentials(mine / "signer.key", mine / "signer.key")
+    with pytest.raises(UserError, match="no private key in PEM"):
+        certificates.read_credentials(mine / "signer.pem", mine / "signer.pem")
+    with pytest.raises(UserError, match="cannot be read"):
+        certificates.read_credentials(mine / "none.pem", mine / "signer.key")
+
+
+@needs_extra
+def test_a_folder_that_cannot_be_written_gets_a_sentence_and_nothing_is_left(place, monkeypatch):
+    (place / "file").write_text("")
+    monkeypatch.setenv("SIMSWAP_JAX_CONFIG", str(place / "file"))
+    with pytest.raises(UserError, match="--no-c2pa-manifest"):
+        write(place / "x.png")
+    assert not (place / "x.png").exists()
+
+
+def test_without_the_extra_the_other_marks_are_there(place, monkeypatch):
+    monkeypatch.setattr(c2pa_manifest, "available", lambda: False)
+    assert write(place / "x.png") == ("a visible label", "XMP metadata", "an invisible mark")
+    assert not c2pa_manifest.has_manifest(place / "x.png")
+    assert c2pa_manifest.read(place / "x.png") is None
+
+
+def test_each_mark_is_dropped_by_its_own_flag(place, monkeypatch):
+    monkeypatch.setattr(c2pa_manifest, "available", lambda: False)
+    flags = {"visible_label": writer.LABEL, "metadata": writer.METADATA, "invisible_mark": writer.INVISIBLE}
+    for flag, name in flags.items():
+        assert set(writer.MARKS) - set(write(place / "x.png", **{flag: False})) == {name, writer.MANIFEST}
+    everything = dict.fromkeys([*flags, "c2pa"], False)
+    assert write(place / "x.png", **everything) == ()
+    np.testing.assert_array_equal(np.asarray(Image.open(place / "x.png")), faces(1, 128)[0])

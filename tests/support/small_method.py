@@ -1,0 +1,47 @@
+"""SimSwap with networks of a few channels and batches of noise: what tests of the step and of its runners train."""
+
+import jax
+import numpy as np
+
+from simswap_jax.models import DiscriminatorConfig, Generator, GeneratorConfig, MultiScaleDiscriminator
+from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
+from simswap_jax.training.config import default_config
+from simswap_jax.training.simswap import SimSwap
+from simswap_jax.weights.identity_folder import Identity
+
+SIZE = 32
+
+
+def small_config(**changes):
+    """The paper's recipe, penalty and average included, at 32 pixels."""
+    config = default_config()
+    config.batch_size = 16
+    config.data.size, config.data.source_size = SIZE, 16
+    config.losses.feature_matching_first = 1
+    config.ema = 0.9
+    with config.unlocked():
+        config.update_from_flattened_dict(changes)
+    return config
+
+
+def small_method(config, axis_name=None, scales=2):
+    """The method of a config, with three narrow networks."""
+    fields = IdentityConfig(
+        family="iresnet", layers=(1,), widths=(4,), size=(16, 16), frame=(16, 16), embedding=8, values="symmetric"
+    )
+    network = IdentityNetwork(fields)
+    identity = Identity(network, network.init(jax.random.PRNGKey(5)), "ab" * 32, "small", ours=True)
+    generator = Generator(GeneratorConfig(widths=(4, 8), edge_kernel=3, blocks=1, identity_size=8), axis_name=axis_name)
+    judge = DiscriminatorConfig(widths=(4, 4), tail=4, scales=scales)
+    discriminator = MultiScaleDiscriminator(judge, axis_name=axis_name)
+    return SimSwap(config, generator, discriminator, identity, axis_name)
+
+
+def small_batch(step, size=16):
+    """uint8 noise; batches of same-person pairs and of different people in turn."""
+    random = np.random.default_rng(step)
+    return {
+        "target": random.integers(0, 256, (size, SIZE, SIZE, 3), np.uint8),
+        "source": random.integers(0, 256, (size, 16, 16, 3), np.uint8),
+        "same_person": np.full(size, step % 2 == 0),
+    }

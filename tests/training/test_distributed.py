@@ -1,0 +1,271 @@
+"""Several processes: where they meet, what they are told when they do not, and a training of two for real."""
+
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simswap_jax.contrib.rendered import dataset
+from simswap_jax.data import loader, records
+from simswap_jax.errors import UserError
+from simswap_jax.training import distributed, loop, metrics
+from simswap_jax.training.config import default_config
+from simswap_jax.weights import identity_folder
+
+LOCAL = Path(__file__).parents[2] / "launch" / "local.sh"
+PROGRAM = Path(sys.executable).with_name("simswap-jax")
+PATIENCE = 600  # seconds
+EXPERIMENT = """
+from simswap_jax.training import identity
+
+def get_config():
+    config = identity.default_config()
+    config.network.widths, config.network.layers = (2,), (1,)
+    config.network.size, config.data.size = (16, 16), 16
+    config.batch_size, config.log_every, config.checkpoint_every = 8, 1, 2
+    return config
+"""
+
+
+def fields(**changes):
+    return {**default_config().processes.to_dict(), **changes}
+
+
+SLURM = {"SLURM_NTASKS": "4", "SLURM_STEP_NODELIST": "n[1-4]", "SLURM_PROCID": "1"}
+JAX = {"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1", "JAX_COORDINATOR_ADDRESS": "here:99"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "environment", "expected"),
+    [
+        ({}, {}, None),
+        ({}, JAX, distributed.Meeting(2, 1, "here:99")),
+        ({"count": 1}, JAX | SLURM, None),
+        ({"count": 4, "index": 0, "coordinator": "there:1"}, {}, distributed.Meeting(4, 0, "there:1")),
+        ({"index": 0}, JAX, distributed.Meeting(2, 0, "here:99")),
+        ({}, SLURM, distributed.Meeting(None, None, None)),
+        ({"count": 4}, SLURM, distributed.Meeting(None, None, None)),
+        ({}, {"SLURM_NTASKS": "4"}, None),  # an allocation in which this was not started by srun
+        ({}, SLURM | {"SLURM_NTASKS": "1"}, None),
+        ({}, {"TPU_WORKER_HOSTNAMES": "a,b"}, distributed.Meeting(None, None, None)),
+        ({}, {"TPU_WORKER_HOSTNAMES": "a"}, None),
+        ({"count": -1}, {}, distributed.Meeting(None, None, None)),
+    ],
+)
+def test_where_processes_meet(changes, environment, expected):
+    assert distributed.meeting(fields(**changes), environment) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "environment", "said"),
+    [
+        ({"count": 2}, {}, "there are 2 processes, but not which one this is"),
+        ({"count": 2, "index": 2}, {}, "this is process 2 of 2; give every process its own .* from 0 to 1"),
+        ({"count": 2, "index": 0}, {}, "2 processes cannot meet at ''; give all of them .*HOST:PORT"),
+        ({"count": 2, "index": 0, "coordinator": "here"}, {}, "cannot meet at 'here'"),
+        ({"count": 2, "index": 0, "coordinator": "here:http"}, {}, "cannot meet at 'here:http'"),
+        ({"count": -2}, {}, "config.processes.count is -2"),
+        ({}, JAX | {"JAX_NUM_PROCESSES": "two"}, "JAX_NUM_PROCESSES is 'two'"),
+    ],
+)
+def test_a_meeting_that_cannot_be_is_one_sentence(changes, environment, said):
+    with pytest.raises(UserError, match=said):
+        distributed.meeting(fields(**changes), environment)
+
+
+def free_port():
+    with socket.socket() as made:
+        made.bind(("localhost", 0))
+        return made.getsockname()[1]
+
+
+@pytest.fixture
+def words(tmp_path):
+    """A training of four rendered people, as the command line has it; the batch divides by 8 devices."""
+    folder = tmp_path / "people"
+    dataset.write_people(folder, dataset.sample_people(3, 4), dataset.person_names(4), 4, 4, 16)
+    experiment = tmp_path / "experiment.py"
+    experiment.write_text(EXPERIMENT)
+    return ["--config", str(experiment), "--workdir", str(tmp_path / "run"), f"--config.data.root={folder}"]
+
+
+def environment(**changes):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_NUM")}
+    return kept | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"} | changes
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_host_that_never_comes_is_one_sentence_after_the_stated_time(index, words, tmp_path):
+    where = f"localhost:{free_port()}"
+    began = time.monotonic()
+    told = {"count": 2, "index": index, "coordinator": where, "wait": 2}
+    done = subprocess.run(
+        [PROGRAM, "train", *words, *(f"--config.processes.{name}={value}" for name, value in told.items())],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 1  # not 2: the launch scripts try again
+    said = [line for line in done.stderr.splitlines() if line.startswith("simswap-jax: ")]
+    assert len(said) == 1, done.stderr
+    assert f"after 2 seconds not all of the 2 processes at {where} had come (this is process {index})" in said[0]
+    assert "Traceback" not in done.stderr
+    assert time.monotonic() - began >= 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_workdir_that_a_process_does_not_see_is_one_sentence(tmp_path):
+    with pytest.raises(
+        UserError, match=r"does not see the workdir .* that process 0 made; use a folder that all hosts"
+    ):
+        loop.seen_by_all(tmp_path)
+    (tmp_path / loop.CONFIG).write_text("{}")
+    loop.seen_by_all(tmp_path)
+
+
+def test_another_number_of_processes_goes_on_at_the_same_batch(words, tmp_path):
+    people = records.build(tmp_path / "people", tmp_path / "records", progress=None)
+
+    def batches(index, count):
+        return loader.picture_batches(people, 8, 16, 0, host_index=index, host_count=count, threads=0)
+
+    parts = [batches(index, 2) for index in range(2)]
+    for part in parts:
+        for _ in range(3):
+            next(part)
+    alone = batches(0, 1)
+    alone.set_state(parts[0].get_state())
+    whole, halves = next(alone), [next(part) for part in parts]
+    for name, array in whole.items():
+        np.testing.assert_array_equal(array, np.concatenate([half[name] for half in halves]))
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_ends_the_other_and_both_go_on(words, tmp_path):
+    folder = tmp_path / "run" / "checkpoints"
+    for kill in (0, 1):
+        local = Local([*words, "--config.steps=2000"], DEVICES="2")
+        local.until("going on from step" if kill else "step 1/")
+        local.until("step ")
+        while not any(path.name.isdigit() for path in folder.iterdir()):
+            time.sleep(0.05)
+        children = Path(f"/proc/{local.process.pid}/task/{local.process.pid}/children").read_text().split()
+        trainings = [int(pid) for pid in children if b"train" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")]
+        assert len(trainings) == 2
+        os.kill(trainings[kill], signal.SIGKILL)
+        assert local.end() not in (0, 3)
+    newest = max(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir() if path.name.isdigit())
+    local = Local([*words, f"--config.steps={newest + 3}"], DEVICES="2")
+    assert local.end() == 0, local.lines
+    assert f"going on from step {newest}" in local.lines
+    assert [row["step"] for row in metrics.read_lines(tmp_path / "run")] == list(range(1, newest + 4))
+
+
+class Local:
+    """launch/local.sh at work."""
+
+    def __init__(self, words, **variables):
+        self.process = subprocess.Popen(
+            [LOCAL, *words],
+            env=environment(PROCESSES="2", PROGRAM=str(PROGRAM), PORT=str(free_port()), **variables),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.lines = []
+        self.came = threading.Condition()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            with self.came:
+                self.lines.append(line.rstrip())
+                self.came.notify_all()
+
+    def until(self, start):
+        with self.came:
+            found = self.came.wait_for(lambda: any(line.startswith(start) for line in self.lines), timeout=PATIENCE)
+        assert found, self.lines
+
+    def end(self):
+        status = self.process.wait(PATIENCE)
+        self.reader.join()
+        self.process.stdout.close()
+        return status
+
+
+def test_two_processes_train_for_real_and_one_goes_on(words, tmp_path):
+    """SIGTERM to the script saves and ends both with status 3; both go on; then a single process does."""
+    run = tmp_path / "run"
+    local = Local([*words, "--config.steps=500"], DEVICES="4")
+    local.until("step 3/")
+    local.process.send_signal(signal.SIGTERM)
+    assert local.end() == 3, local.lines
+    assert sum("4 people, 16 pictures" in line for line in local.lines) == 1, "process 1 speaks too"
+    rows = metrics.read_lines(run)
+    stopped = len(rows)
+    assert [row["step"] for row in rows] == list(range(1, stopped + 1))
+    assert f"stopped at step {stopped}, saved; the same command goes on from there" in local.lines
+    assert str(stopped) in {path.name for path in (run / "checkpoints").iterdir()}
+    done = subprocess.run(
+        [PROGRAM, "train", *words, f"--config.steps={stopped + 2}"],
+        env=environment(JAX_NUM_CPU_DEVICES="1"),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"going on from step {stopped}" in done.stdout
+    assert [row["step"] for row in metrics.read_lines(run)] == list(range(1, stopped + 3))
+    assert identity_folder.read(run / "model", "").ours
+    assert json.loads((run / "model" / "config.json").read_text())
+
+
+def dry(*more, **changes):
+    return subprocess.run(
+        [LOCAL, *more],
+        env={"PATH": os.environ["PATH"], "PROGRAM": str(PROGRAM)} | changes,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_dry_run_says_what_would_run():
+    done = dry("--dry-run", "--config", "an experiment.py", "--workdir", "x", PROCESSES="2", DEVICES="4", PORT="99")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = [shlex.split(line[2:]) for line in done.stdout.splitlines()]
+    assert len(found) == 2
+    for index, line in enumerate(found):
+        assert line[-6:] == [str(PROGRAM), "train", "--config", "an experiment.py", "--workdir", "x"]
+        told = dict(word.split("=") for word in line[1:-6])
+        assert told.pop("JAX_PLATFORMS") == "cpu"
+        assert told.pop("JAX_NUM_CPU_DEVICES") == "4"
+        assert distributed.meeting(fields(), told) == distributed.Meeting(2, index, "localhost:99")
+
+
+@pytest.mark.parametrize(
+    ("changes", "more", "said"),
+    [
+        ({"DEVICES": "4"}, ["--config"], "PROCESSES is ''"),
+        ({"PROCESSES": "two", "DEVICES": "4"}, ["--config"], "PROCESSES is 'two'"),
+        ({"PROCESSES": "2"}, ["--config"], "DEVICES is ''"),
+        ({"PROCESSES": "2", "DEVICES": "4"}, [], "what is to be trained is missing"),
+        ({"PROCESSES": "2", "DEVICES": "4", "PROGRAM": "nothing-of-that-name"}, ["--config"], "there is no program"),
+    ],
+)
+def test_what_the_script_misses_is_one_sentence(changes, more, said):
+    done = dry(*more, **changes)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1

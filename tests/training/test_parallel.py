@@ -1,0 +1,163 @@
+"""One step, several ways to run it: the same numbers from one device, jit over eight, FSDP, pmap and two processes."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from simswap_jax.errors import UserError
+from simswap_jax.training import parallel
+from simswap_jax.training.draws import drawn
+
+CHILD = Path(__file__).parents[1] / "support" / "parallel_child.py"
+
+
+def together(commands, environments):
+    """The last lines of programs that run at the same time, read as JSON."""
+    running = [
+        subprocess.Popen(command, env=added, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for command, added in zip(commands, environments, strict=True)
+    ]
+    said = [process.communicate(timeout=900) for process in running]
+    for process, (_, errors) in zip(running, said, strict=True):
+        assert process.returncode == 0, errors[-3000:]
+    return [json.loads(output.splitlines()[-1]) for output, _ in said]
+
+
+def environment(devices, **more):
+    return os.environ | {
+        "JAX_NUM_CPU_DEVICES": str(devices),
+        "JAX_ENABLE_X64": "1",
+        # The numbers of float64 do not need the compiler's optimisations, and they are half of the time.
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        **more,
+    }
+
+
+def one_process(folder, scales, **more):
+    """What parallel_child.py tells of one process with eight virtual devices, in float64; leaves its numbers."""
+    return together([[sys.executable, str(CHILD), str(folder), str(scales)]], [environment(8, **more)])[0]
+
+
+def two_processes(folder, scales, way, **more):
+    """The same of two processes with four each, that meet through jax.distributed; one answer of each."""
+    with socket.socket() as made:
+        made.bind(("localhost", 0))
+        where = f"localhost:{made.getsockname()[1]}"
+    meeting = {"JAX_NUM_PROCESSES": "2", "JAX_COORDINATOR_ADDRESS": where, **more}
+    return together(
+        [[sys.executable, str(CHILD), str(folder), str(scales), way]] * 2,
+        [environment(4, **meeting, JAX_PROCESS_ID=str(index)) for index in range(2)],
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("compared")
+
+
+@pytest.fixture(scope="module")
+def compared(folder):
+    return one_process(folder, 1)
+
+
+def agree(said):
+    """Parameters, statistics, optimisers and average within 1e-9; every metric of every step within 1e-10."""
+    assert said["state"] < 1e-9, said
+    assert said["metrics"] < 1e-10, said
+
+
+@pytest.mark.parametrize("way", ["jit", "fsdp", "pmap"])
+def test_eight_devices_give_what_one_gives(compared, way):
+    agree(compared[way])
+    assert compared[way]["steps"] == 10
+
+
+@pytest.mark.parametrize("way", ["one", "pmap"])
+def test_a_checkpoint_of_fsdp_goes_on_elsewhere_with_the_same_losses(compared, way):
+    agree(compared[f"{way} resumed"])
+    assert compared[f"{way} resumed"]["steps"] == 2
+
+
+def test_two_processes_give_what_one_gives_and_go_on_from_its_checkpoint(compared, folder):
+    for said in two_processes(folder, 1, "fsdp"):
+        assert (said["processes"], said["devices"]) == (2, 4)
+        agree(said["trained"])
+        agree(said["resumed"])
+        assert (said["trained"]["steps"], said["resumed"]["steps"]) == (10, 2)
+
+
+@pytest.mark.slow
+def test_gradients_agree_in_float32(tmp_path):
+    in_float32 = {"JAX_ENABLE_X64": "0"}
+    said = one_process(tmp_path, 2, **in_float32)
+    assert said["size"] > 0.01
+    for name in ("jit", "fsdp", "pmap"):
+        assert said[name]["gradients"] < 1, said
+    for of_process in two_processes(tmp_path, 2, "jit", **in_float32):
+        assert of_process["gradients"] < 1
+
+
+@pytest.mark.slow
+def test_discriminators_of_two_scales_agree_as_well(tmp_path):
+    said = one_process(tmp_path, 2)
+    for name in ("jit", "fsdp", "pmap", "one resumed", "pmap resumed"):
+        agree(said[name])
+    for of_process in two_processes(tmp_path, 2, "jit"):
+        agree(of_process["trained"])
+        agree(of_process["resumed"])
+
+
+def test_the_comparison_is_of_float64_with_penalty_and_average(compared):
+    assert set(compared["types"]) == {"float64", "int32", "uint32"}
+    assert "gradient_penalty" in compared["metrics"]
+    assert compared["moved"] > 5e-5
+
+
+def test_fsdp_splits_the_state(compared):
+    assert compared["split"] > 10
+
+
+@pytest.mark.parametrize(
+    ("shape", "parts", "expected"),
+    [
+        ((3, 3, 512, 512), 8, PartitionSpec(None, None, None, "fsdp")),  # the last of equal axes
+        ((3, 3, 1024, 512), 8, PartitionSpec(None, None, "fsdp", None)),
+        ((3, 3, 515, 512), 8, PartitionSpec(None, None, None, "fsdp")),  # 515 does not divide
+        ((1025, 1027), 8, PartitionSpec()),  # nothing divides
+        ((512,), 8, PartitionSpec()),  # small
+        ((3, 3, 512, 512), 1, PartitionSpec()),
+    ],
+)
+def test_the_largest_axis_of_a_large_array_is_split(shape, parts, expected):
+    assert parallel.split_axis(shape, 4, parts) == expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"devices": 7}, "config.devices is 7, but this machine has 6"),
+        ({"fsdp": 8}, "config.fsdp is 8, a mesh larger than the 6 devices"),
+        ({"fsdp": 4}, "config.fsdp is 4, which does not divide 6 devices; use 2, or set config.devices to 4"),
+        ({}, "config.batch_size 16 does not divide by 6 devices; use 12"),
+        ({"devices": 4, "accumulate": 3}, "4 devices × 3 micro-batches; use 12"),
+    ],
+)
+def test_a_mesh_that_cannot_be_is_one_sentence(monkeypatch, wanted, said):
+    monkeypatch.setattr(jax, "devices", lambda: [object()] * 6)
+    with pytest.raises(UserError, match=said):
+        parallel.make_mesh(16, **wanted)
+
+
+def test_devices_that_share_a_batch_draw_what_one_draws():
+    key = jax.random.PRNGKey(1)
+    whole = drawn(jax.random.uniform, key, (12, 1, 1), None)
+    parts = jax.vmap(lambda _: drawn(jax.random.uniform, key, (3, 1, 1), "i"), axis_name="i")(np.arange(4))
+    np.testing.assert_array_equal(parts.reshape(12, 1, 1), whole)

@@ -1,0 +1,93 @@
+"""What stands around an update: micro-batches, and the guard against numbers that are not finite."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from simswap_jax.training import guard
+from simswap_jax.training.accumulation import accumulated, micro_batches
+from simswap_jax.training.metrics import Progress
+from simswap_jax.training.state import NetworkState, TrainState
+from tests.support.small_method import small_batch, small_config, small_method
+
+
+@pytest.fixture
+def state():
+    """One network of one weight, with a statistic that counts."""
+    optimizer = optax.adam(0.1)
+    params = {"w": jnp.asarray([2.0])}
+    network = NetworkState(params, {"batch_stats": {"seen": jnp.zeros(())}}, optimizer.init(params))
+    return TrainState.create(jax.random.PRNGKey(0), {"net": network}, {"w": jnp.asarray([2.0])})
+
+
+def take(state, batch):
+    """Gradient of the mean of (w·x)², the number of values seen so far, the loss."""
+    network = state.networks["net"]
+    value, slope = jax.value_and_grad(lambda p: jnp.mean(jnp.square(p["w"] * batch["x"])))(network.params)
+    seen = network.collections["batch_stats"]["seen"] + batch["x"].size
+    return {"net": slope}, {"net": {"batch_stats": {"seen": seen}}}, {"loss": value}
+
+
+def test_samples_are_dealt_out_in_turn():
+    dealt = micro_batches({"x": jnp.arange(6)}, 3)["x"]
+    np.testing.assert_array_equal(dealt, [[0, 3], [1, 4], [2, 5]])
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(state):
+    batch = {"x": jnp.arange(12.0)}
+    expected = take(state, batch)
+    found = accumulated(take, state, batch, 4)
+    assert float(expected[2]["loss"]) > 1
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected)
+
+
+@pytest.mark.parametrize("changes", [{"accumulate": 2}, {"nonfinite_limit": 3}])
+def test_the_step_keeps_the_states_shape(changes):
+    method = small_method(small_config(**changes))
+    before = jax.eval_shape(method.init, jax.random.PRNGKey(0))
+    after, metrics = jax.eval_shape(method.step, before, small_batch(0), method.frozen)
+    assert jax.tree.structure(after) == jax.tree.structure(before)
+    assert [(x.shape, x.dtype) for x in jax.tree.leaves(after)] == [(x.shape, x.dtype) for x in jax.tree.leaves(before)]
+    assert all(value.shape == () for value in metrics.values())
+    assert (guard.SKIPPED in metrics) == ("nonfinite_limit" in changes)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_an_update_that_is_not_finite_only_counts_the_step(state, bad):
+    after = TrainState(state.step + 1, state.key, {"net": jax.tree.map(lambda x: x * 0 + 5, state.networks["net"])}, {})
+    after = TrainState(after.step, after.key, after.networks, {"w": jnp.asarray([5.0])})
+    kept, skipped = guard.finite_or_unmoved(state, after, {"loss": 1.0, "norms": jnp.asarray([1.0, bad])})
+    assert (float(skipped), int(kept.step)) == (1.0, 1)
+    jax.tree.map(np.testing.assert_array_equal, (kept.networks, kept.ema), (state.networks, state.ema))
+    made, skipped = guard.finite_or_unmoved(state, after, {"loss": 1.0})
+    assert float(skipped) == 0.0
+    jax.tree.map(np.testing.assert_array_equal, made, after)
+
+
+def test_the_watch_counts_in_a_row_and_one_step_late():
+    watch = guard.Watch(2)
+    told = [watch.too_many({guard.SKIPPED: jnp.asarray(flag)}) for flag in (1.0, 0.0, 1.0, 1.0, 0.0)]
+    assert told == [False, False, False, False, True]
+    assert not any(guard.Watch(0).too_many({}) for _ in range(3))
+
+
+def test_skipped_steps_are_counted_and_left_out_of_the_averages():
+    class Writers:
+        def write(self, step, row):
+            self.row = row
+
+        def say(self, line):
+            self.line = line
+
+    writers = Writers()
+    progress = Progress(writers, steps=10, batch_size=2, start=0)
+    for value, skipped in ((1.0, 0.0), (np.nan, 1.0), (3.0, 0.0)):
+        progress.add({"loss": jnp.asarray(value), guard.SKIPPED: jnp.asarray(skipped)})
+    progress.log(3)
+    assert (writers.row["loss"], writers.row[guard.SKIPPED]) == (2.0, 1.0)
+    progress.add({"loss": jnp.asarray(np.nan), guard.SKIPPED: jnp.asarray(1.0)})
+    progress.log(4)
+    assert "loss" not in writers.row
+    assert writers.row[guard.SKIPPED] == 1.0

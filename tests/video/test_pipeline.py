@@ -1,0 +1,452 @@
+"""Films: all but the faces stays, who is meant is swapped throughout, stops and mistakes leave nothing broken."""
+
+import errno
+import random
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from simswap_jax import FaceSwapper
+from simswap_jax.cli import main as cli
+from simswap_jax.errors import UserError
+from simswap_jax.inference import swapper as module
+from simswap_jax.io import lock as alone
+from simswap_jax.provenance import c2pa, writer
+from simswap_jax.provenance.label_xmp import Marks
+from simswap_jax.provenance.watermark import FRAME_SURE, THRESHOLD, detect_frames, embed
+from simswap_jax.video import detect as film_look
+from simswap_jax.video import pipeline, workdir
+from simswap_jax.video.decode import open_film, reading
+from simswap_jax.video.metadata import has_manifest, read_film_marks
+from simswap_jax.video.pipeline import FilmMarks, swap_film
+from simswap_jax.weights import model_folder
+from tests.support.clips import BLUE, GREEN, RED, SIDE, Squares, read_clip, scene, two, write_clip, write_tone
+from tests.support.small_model import write_small_model
+
+UNMARKED = FilmMarks(visible_label=False, metadata=False, c2pa=False, invisible_mark=False)
+WHO = np.eye(16, dtype=np.float32)[:3]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    here = tmp_path_factory.mktemp("model")
+    model = model_folder.read(write_small_model(here / "rendered"))
+    return model_folder.write(here / "photos", replace(model, alignment="simswap-frontal"), include_identity=True)
+
+
+@pytest.fixture
+def swapper(folder, monkeypatch):
+    """Finds coloured squares; re-draws them in the first three numbers of the source; identity is the mean colour."""
+    monkeypatch.setattr(module, "FaceDetector", Squares)
+    monkeypatch.setattr(module.weights, "find", lambda name, purpose: name)
+    monkeypatch.setattr(workdir, "SEGMENT", 10)
+    monkeypatch.setattr(pipeline, "SEGMENT", 10)
+    monkeypatch.setattr(film_look, "CHUNK", 8)
+    made = FaceSwapper.from_pretrained(folder)
+    made._redraw = lambda variables, targets, vectors: (
+        0 * targets + np.uint8(255) * (np.round(vectors[:, None, None, :3]).astype(np.uint8))
+    )
+    made._embed = lambda variables, pictures: np.pad(np.float32(pictures.mean(axis=(1, 2))) - 60, [(0, 0), (0, 13)])
+    return made
+
+
+@pytest.fixture
+def unchanged(swapper):
+    """A generator that returns its input."""
+    swapper._redraw = lambda variables, targets, vectors: targets
+    return swapper
+
+
+def swap(swapper, target, output, faces="all", source=2, **options):
+    options = {"film_marks": UNMARKED, "marks": Marks(), "workers": 2, **options}
+    vector = None if isinstance(faces, list) else WHO[source]
+    return swap_film(swapper, target, output, vector, faces, **options)
+
+
+def nothing_but(folder, *names):
+    return sorted(path.name for path in folder.iterdir()) == sorted(names)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv"])
+def test_everything_but_the_faces_stays_as_it_was(unchanged, tmp_path, ending):
+    times = np.cumsum(np.random.default_rng(0).integers(12, 60, 24)).tolist()
+    source = write_clip(tmp_path / f"a.{ending}", two(24), times, rotation=-90 if ending != "mkv" else 0)
+    result = swap(unchanged, source, tmp_path / f"b.{ending}", crf=4)
+    pictures, when, rotation, samples, duration = read_clip(source)
+    new_pictures, new_when, new_rotation, new_samples, new_duration = read_clip(tmp_path / f"b.{ending}")
+    assert result.frames == len(pictures) == len(new_pictures) == 24
+    assert new_when == when
+    assert new_rotation == rotation
+    # Microseconds: what the container itself rounds to; Matroska does not note how long the last frame is shown.
+    assert abs(new_duration - duration) <= (20_000 if ending == "mkv" else 1000)
+    np.testing.assert_array_equal(new_samples, samples)
+    assert np.abs(new_pictures.astype(int) - pictures).mean() < 1.5
+    assert nothing_but(tmp_path, f"a.{ending}", f"b.{ending}")
+
+
+def test_turned_films_are_looked_at_upright(swapper, tmp_path, monkeypatch):
+    upright = [scene((RED, 20, 60), shape=(192, 128))] * 4
+    source = write_clip(tmp_path / "a.mp4", [np.rot90(picture) for picture in upright], rotation=-90)
+    seen = []
+    monkeypatch.setattr(Squares, "detect", lambda self, photo: seen.append(photo) or [])
+    with pytest.raises(UserError, match="no face was found in this film"):
+        swap(swapper, source, tmp_path / "b.mp4")
+    assert np.abs(seen[0].astype(int) - upright[0]).mean() < 3
+
+
+def test_subtitles_are_kept_and_another_container_is_named(unchanged, tmp_path):
+    (tmp_path / "a.srt").write_text("1\n00:00:00,100 --> 00:00:00,500\nHello\n")
+    source = write_clip(tmp_path / "a.mkv", two(12), subtitles=tmp_path / "a.srt")
+    swap(unchanged, source, tmp_path / "b.mkv")
+
+    def spoken(path):
+        with av.open(str(path)) as clip:
+            return [(packet.pts, bytes(packet)) for packet in clip.demux(subtitles=0) if packet.size]
+
+    assert spoken(tmp_path / "b.mkv") == spoken(source) == [(100, b"Hello")]
+    with pytest.raises(UserError, match=r"a \.mp4 cannot hold .*\(aac, s.*name an \.mkv"):
+        swap(unchanged, source, tmp_path / "b.mp4")
+
+
+def colours_at(path, places):
+    """The main colour at a place of every frame: 0 red, 1 green, 2 blue."""
+    pictures = read_clip(path)[0]
+    return [[int(np.argmax(picture[y, x])) for x, y in where] for picture, where in zip(pictures, places)]
+
+
+def centres(squares):
+    return [(left + SIDE // 2, top + SIDE // 2) for _, left, top in squares]
+
+
+def test_all_are_swapped_in_every_frame_also_where_one_is_missed(swapper, tmp_path, monkeypatch):
+    source = write_clip(tmp_path / "a.mp4", two(20))
+    detect, count = Squares.detect, []
+    monkeypatch.setattr(
+        Squares,
+        "detect",
+        lambda self, photo: count.append(0) or detect(self, photo)[: 1 if len(count) in (7, 8) else 2],
+    )
+    result = swap(swapper, source, tmp_path / "b.mp4")
+    places = [centres([(RED, 16 + i % 8, 40), (GREEN, 120, 30 + i % 8)]) for i in range(20)]
+    assert colours_at(tmp_path / "b.mp4", places) == [[2, 2]] * 20
+    assert result.faces == 40
+
+
+def crossing(count=25):
+    """Red goes right, green goes left and in front of it; then a cut, after which red is on the right at once."""
+    squares = [[(RED, 4 + 5 * i, 40), (GREEN, 140 - 5 * i, 44)] for i in range(count)]
+    return [*squares, *([[(GREEN, 10, 60), (RED, 130, 30)]] * 6)]
+
+
+@pytest.mark.parametrize("person", [0, 1])
+def test_a_person_is_swapped_wherever_they_go_and_nobody_else(swapper, tmp_path, person):
+    squares = crossing()
+    pictures = [scene(*both) for both in squares]
+    pictures[25:] = [np.where(picture == 90, np.uint8(220), picture) for picture in pictures[25:]]
+    source = write_clip(tmp_path / "a.mp4", pictures)
+    swap(swapper, source, tmp_path / "b.mp4", faces=WHO[person], threshold=0.5)
+    found = colours_at(tmp_path / "b.mp4", [centres(sorted(both)) for both in squares])
+    apart = [i for i, both in enumerate(squares) if abs(both[0][1] - both[1][1]) > SIDE]
+    assert len(apart) > 20
+    wanted = [1, 2] if person == 0 else [2, 0]  # sorted: green stands first
+    assert [found[i] for i in apart] == [wanted] * len(apart)
+
+
+def test_a_map_gives_everybody_their_own_source_and_largest_is_a_person_of_the_film(swapper, tmp_path):
+    squares = crossing()
+    source = write_clip(tmp_path / "a.mp4", [scene(*both) for both in squares[:10]])
+    places = [centres(both) for both in squares[:10]]
+    swap(swapper, source, tmp_path / "b.mp4", faces=[(WHO[0], WHO[1]), (WHO[1], WHO[2])])
+    assert colours_at(tmp_path / "b.mp4", places) == [[1, 2]] * 10
+    alone = [*([scene((GREEN, 100, 40))] * 3), *(scene((RED, 10, 40), (GREEN, 100, 40)) for _ in range(9))]
+    source = write_clip(tmp_path / "c.mp4", alone)
+    swap(swapper, source, tmp_path / "d.mp4", faces="largest")
+    assert colours_at(tmp_path / "d.mp4", [[(34, 64), (124, 64)]] * 12)[3:] == [[0, 2]] * 9
+
+
+class Stopped(KeyboardInterrupt):
+    pass
+
+
+@pytest.mark.parametrize("where", ["looking", "drawing", "putting together"])
+def test_a_stopped_run_leaves_no_output_and_goes_on_to_the_same_film(swapper, tmp_path, monkeypatch, where):
+    source = write_clip(tmp_path / "a.mp4", two(34))
+    swap(swapper, source, tmp_path / "whole.mp4", faces=WHO[0], threshold=0.5)
+
+    def stop(*_):
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        if where == "looking":
+            embed, calls = swapper.identity_vectors, []
+            patch.setattr(
+                swapper, "identity_vectors", lambda *x: calls.append(0) or (stop() if len(calls) > 2 else embed(*x))
+            )
+        elif where == "drawing":
+            finish, calls = pipeline.Segment.finish, []
+            patch.setattr(
+                pipeline.Segment, "finish", lambda self: calls.append(0) or (stop() if len(calls) > 2 else finish(self))
+            )
+        else:
+            patch.setattr(pipeline, "assemble", stop)
+        with pytest.raises(Stopped):
+            swap(swapper, source, tmp_path / "b.mp4", faces=WHO[0], threshold=0.5)
+    assert nothing_but(tmp_path, "a.mp4", "whole.mp4", ".b.mp4.parts")
+    kept = len(list((tmp_path / ".b.mp4.parts").glob("*.json"))) - 1  # without job.json
+    chunks = len((tmp_path / ".b.mp4.parts" / "faces.jsonl").read_text().splitlines())
+    looked = []
+    detect = Squares.detect
+    monkeypatch.setattr(Squares, "detect", lambda self, photo: looked.append(0) or detect(self, photo))
+    swap(swapper, source, tmp_path / "b.mp4", faces=WHO[0], threshold=0.5)
+    assert len(looked) == (34 - 8 * chunks if where == "looking" else 0)
+    assert chunks == {"looking": 3, "drawing": 5, "putting together": 5}[where]
+    assert kept == {"looking": 0, "drawing": 2, "putting together": 4}[where]
+    for one, other in zip(read_clip(tmp_path / "b.mp4"), read_clip(tmp_path / "whole.mp4")):
+        np.testing.assert_array_equal(one, other)
+    assert nothing_but(tmp_path, "a.mp4", "whole.mp4", "b.mp4")
+
+
+def test_parts_of_another_job_are_not_gone_on_with(swapper, tmp_path, monkeypatch):
+    source = write_clip(tmp_path / "a.mp4", two(12))
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "assemble", lambda *_: (_ for _ in ()).throw(Stopped))
+        with pytest.raises(Stopped):
+            swap(swapper, source, tmp_path / "b.mp4", source=2)
+    swap(swapper, source, tmp_path / "b.mp4", source=1)
+    assert colours_at(tmp_path / "b.mp4", [[(40, 64)]] * 12) == [[1]] * 12
+
+
+def test_parts_are_not_gone_on_with_after_anything_that_matters_has_changed(tmp_path):
+    parts = workdir.Parts(tmp_path / "b.mp4")
+    with parts.open({"model": 1}):
+        parts.look.write_text("seen")
+    for job, there in (({"model": 1}, True), ({"model": 2}, False)):
+        with parts.open(job):
+            assert parts.look.exists() == there
+    film = tmp_path / "a.mp4"
+    film.write_bytes(b"one")
+    before = workdir.stamp_of(film)
+    assert before == workdir.stamp_of(film)
+    film.write_bytes(b"other")
+    assert before != workdir.stamp_of(film)
+    assert workdir.digest_of_file(film) != workdir.digest_of_file("no such weights.onnx") is None
+
+
+def test_two_processes_do_not_make_the_same_film(tmp_path):
+    parts = workdir.Parts(tmp_path / "b.mp4")
+    refused = pytest.raises(UserError, match=r"another process is making .*b\.mp4; wait for it")
+    with parts.open({}), refused, workdir.Parts(tmp_path / "b.mp4").open({}):
+        pass
+    assert parts.folder.is_dir()  # the one that was refused removed nothing
+    with parts.open({}):
+        parts.discard()
+    assert nothing_but(tmp_path)
+
+
+def test_a_disk_without_locks_is_one_sentence(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(alone.fcntl, "flock", refused)
+    with (
+        pytest.raises(UserError, match=r"cannot be locked \(No locks available\)"),
+        workdir.Parts(tmp_path / "b.mp4").open({}),
+    ):
+        pass
+
+
+def test_marks_are_in_the_film_and_dropped_by_their_own_flags(swapper, tmp_path):
+    source = write_clip(tmp_path / "a.mp4", two(12))
+    marks = Marks(inputs=(("source", "ab" * 32), ("target", "cd" * 32)))
+    result = swap(swapper, source, tmp_path / "b.mp4", marks=marks, film_marks=FilmMarks())
+    assert result.carried == writer.MARKS
+    assert read_film_marks(tmp_path / "b.mp4") == marks
+    manifest = c2pa.read_film(tmp_path / "b.mp4", "video/mp4")
+    assert (manifest.state, manifest.inputs) == ("trusted", marks.inputs)
+    pictures = read_clip(tmp_path / "b.mp4")[0]
+    assert detect_frames(pictures) > THRESHOLD
+    assert detect_frames(read_clip(source)[0]) < THRESHOLD
+    assert pictures[5, -12:, -40:].max() > 180 > scene().max()  # white letters
+    again = swap(swapper, tmp_path / "b.mp4", tmp_path / "c.mp4", faces="all", marks=marks, film_marks=FilmMarks())
+    assert again.frames == 12
+    edited = c2pa.read_film(tmp_path / "c.mp4", "video/mp4")
+    assert (edited.state, edited.actions[0][0]) == ("trusted", "c2pa.opened")
+    bare = swap(swapper, source, tmp_path / "d.mp4")
+    assert bare.carried == ()
+    assert read_film_marks(tmp_path / "d.mp4") is None
+    assert not has_manifest(tmp_path / "d.mp4")
+    assert detect_frames(read_clip(tmp_path / "d.mp4")[0]) < THRESHOLD
+    mkv = swap(swapper, source, tmp_path / "e.mkv", marks=marks, film_marks=FilmMarks())
+    assert writer.MANIFEST not in mkv.carried
+    assert read_film_marks(tmp_path / "e.mkv") == marks
+
+
+def test_the_mark_is_found_over_frames_after_h264_at_crf_28(tmp_path):
+    random = np.random.default_rng(0)
+    sizes = [(9, 12), (36, 48), (144, 192), (576, 768)]
+    layers = [cv2.resize(random.normal(0, 300 / w, (h, w, 3)), (768, 576)) for h, w in sizes]
+    wide = np.clip(128 + sum(layers), 0, 255).astype(np.uint8)
+    frames = [np.ascontiguousarray(wide[2 * i : 2 * i + 480, 3 * i : 3 * i + 640]) for i in range(12)]
+    marked = [embed(frame, FRAME_SURE) for frame in frames]
+    assert min(cv2.PSNR(one, other) for one, other in zip(frames, marked)) > 40
+    zs = [
+        detect_frames(read_clip(write_clip(tmp_path / "a.mp4", pictures, crf=28))[0]) for pictures in (frames, marked)
+    ]
+    assert zs[0] < THRESHOLD < zs[1], zs
+
+
+@pytest.fixture
+def run(swapper, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(FaceSwapper, "from_pretrained", lambda *_, **__: swapper)
+    Image.fromarray(scene((BLUE, 40, 40))).save("blue.png")
+    Image.fromarray(scene((RED, 40, 40))).save("red.png")
+    write_clip("a.mp4", two(12))
+    return lambda *words: cli.main(["swap", "--model", str(folder), *words])
+
+
+def test_the_verb_swaps_a_film_and_the_doctor_reads_its_marks(run, tmp_path, capsys):
+    assert run("--source", "blue.png", "--target", "a.mp4", "--person", "red.png", "--output", "b.mp4") == 0
+    said = capsys.readouterr()
+    assert "Swapped 1 person (12 times) in 12 frames into b.mp4" in said.out
+    assert "Marked as synthetic by a visible label, XMP metadata, a C2PA manifest and an invisible mark." in said.out
+    assert colours_at("b.mp4", [[(40, 64), (144, 56)]] * 12) == [[2, 1]] * 12
+    assert cli.main(["doctor", "b.mp4"]) == 0
+    assert capsys.readouterr().out.count(" found ") == 3
+    assert cli.main(["doctor", "a.mp4"]) == 0
+    assert "no mark found" in capsys.readouterr().out
+
+
+def broken_clips():
+    """Name → what makes it, and what is said of it."""
+
+    def truncated():
+        write_clip("bad.mp4", two(30))
+        data = Path("bad.mp4").read_bytes()
+        Path("bad.mp4").write_bytes(data[: len(data) * 2 // 3])
+
+    def sound():
+        with av.open("bad.mp4", "w") as out:
+            write_tone(out, out.add_stream("aac", rate=16000, layout="mono"), 16000)
+
+    def no_frames():
+        with av.open("bad.mp4", "w", format="matroska") as out:
+            film = out.add_stream("libx264", rate=25)
+            film.width, film.height, film.pix_fmt = 64, 64, "yuv420p"
+            write_tone(out, out.add_stream("aac", rate=16000, layout="mono"), 16000)
+
+    def faceless():
+        write_clip("bad.mp4", [scene()] * 4)
+
+    return {
+        "truncated": (truncated, "is cut off: its last"),
+        "sound only": (sound, "has sound only; give a video"),
+        "zero frames": (no_frames, "bad.mp4 has no frame that can be decoded"),
+        "text": (lambda: Path("bad.mp4").write_text("no video\n" * 99), "cannot be read as a video"),
+        "empty": (lambda: Path("bad.mp4").touch(), "bad.mp4 is empty"),
+        "no face": (faceless, "no face was found in this film"),
+    }
+
+
+@pytest.mark.parametrize("name", broken_clips())
+def test_a_broken_film_gets_one_sentence_and_leaves_nothing(run, tmp_path, capsys, name):
+    make, expected = broken_clips()[name]
+    make()
+    refused(run, tmp_path, capsys, ["--target", "bad.mp4"], expected)
+
+
+REFUSED = {
+    "output is the target": (["--output", "a.mp4"], "also an input"),
+    "output cannot be written": (["--output", "/proc/here/b.mp4"], "cannot be written"),
+    "another ending": (["--output", "b.png"], "does not say which video to write; end it in .mp4"),
+    "a film of a photo": (["--target", "red.png"], "red.png is no video"),
+    "aligned": (["--aligned"], "a.mp4 is a video; leave out --aligned"),
+    "grid": (["--grid"], "a.mp4 is a video; leave out --grid"),
+    "crf": (["--crf", "60"], "--crf is 60"),
+    "strength": (["--strength", "2"], "--strength is 2.0"),
+    "crf of a photo": (["--target", "red.png", "--output", "x.png", "--crf", "20"], "--crf is for videos"),
+    "somebody else": (["--person", "blue.png", "--threshold", "0.9"], "is not in this film (the nearest of its faces"),
+    "a missing film": (["--target", "none.mp4"], "there is no none.mp4"),
+    "a film as source": (["--source", "a.mp4"], "a.mp4 is not a picture"),
+}
+
+
+@pytest.mark.parametrize("mistake", REFUSED)
+def test_mistakes_get_one_sentence_and_leave_nothing(run, tmp_path, capsys, mistake):
+    refused(run, tmp_path, capsys, *REFUSED[mistake])
+
+
+def refused(run, tmp_path, capsys, words, expected):
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    assert run("--source", "blue.png", "--target", "a.mp4", "--output", "b.mp4", *words) == 2
+    (sentence,) = [line for line in capsys.readouterr().err.strip().splitlines() if not line.endswith("left")]
+    assert expected in sentence
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_full_disk_is_not_blamed_on_the_film(swapper, tmp_path, monkeypatch):
+    source = write_clip(tmp_path / "a.mp4", two(6))
+
+    def full(*_):
+        with reading(source):
+            raise av.error.OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pipeline, "assemble", full)
+    with pytest.raises(UserError, match=r"b\.mp4 cannot be written \(No space left on device\)"):
+        swap(swapper, source, tmp_path / "b.mp4")
+    assert nothing_but(tmp_path, "a.mp4")
+
+
+def mutated(data, seed):
+    """A clip with some bytes changed, cut out, or doubled, most of them where its structure is."""
+    chance = random.Random(seed)
+    data = bytearray(data)
+    for _ in range(chance.choice((1, 3, 12, 60))):
+        place = chance.randrange(len(data)) if chance.random() < 0.5 else chance.randrange(min(len(data), 4000))
+        kind = chance.random()
+        if kind < 0.7:
+            data[place] = chance.choice((0, 255, chance.randrange(256)))
+        elif kind < 0.85:
+            del data[place : place + chance.choice((1, 4, 50))]
+        else:
+            data[place:place] = data[place : place + chance.choice((1, 8, 64))]
+    return bytes(data)
+
+
+def read_mutations(tmp_path, seeds):
+    clips = [write_clip(tmp_path / f"a.{ending}", two(6)).read_bytes() for ending in ("mp4", "mkv", "avi")]
+    outcomes = {"read": 0, "refused": 0}
+    for seed in seeds:
+        path = tmp_path / f"m.{('mp4', 'mkv', 'avi')[seed % 3]}"
+        path.write_bytes(mutated(clips[seed % 3], seed))
+        try:
+            film = open_film(path)
+            for frame in film.frames():
+                assert film.upright(frame.image).shape == film.shape
+            outcomes["read"] += 1
+        except UserError:
+            outcomes["refused"] += 1
+        read_film_marks_or_sentence(path)
+    return outcomes
+
+
+def read_film_marks_or_sentence(path):
+    with suppress(UserError):
+        read_film_marks(path)
+
+
+def test_mutated_films_are_read_or_refused(tmp_path):
+    outcomes = read_mutations(tmp_path, range(45))
+    assert min(outcomes.values()) > 0, outcomes
+
+
+@pytest.mark.slow
+def test_many_mutated_films_are_read_or_refused(tmp_path):
+    assert sum(read_mutations(tmp_path, range(45, 1245)).values()) == 1200

@@ -1,0 +1,64 @@
+"""Stages at the same time: order, bounds, errors, ends."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+
+from simswap_jax.video.stages import Stages, ordered, threaded
+
+
+def test_order_is_kept_and_little_is_begun():
+    begun, taken = [], 0
+    with ThreadPoolExecutor(3) as pool, closing(ordered(lambda x: begun.append(x) or x * x, range(50), pool, 4)) as run:
+        for i, value in enumerate(threaded(run, 2)):
+            assert value == i * i
+            taken = i
+            assert len(begun) <= taken + 10
+    assert taken == 49
+
+
+def test_stages_overlap():
+    def slow(x):
+        time.sleep(0.02)
+        return x
+
+    stages = Stages()
+    started = time.perf_counter()
+    first = threaded(stages.timed("first", map(slow, range(20))), 2)
+    for _ in first:
+        with stages.clock("second"):
+            time.sleep(0.02)
+    passed = time.perf_counter() - started
+    assert stages.seconds["first"] + stages.seconds["second"] > 1.4 * passed
+
+
+def test_errors_arrive_where_items_are_taken():
+    def broken():
+        yield 1
+        raise ValueError("broken")
+
+    taken = []
+    with pytest.raises(ValueError, match="broken"):
+        taken.extend(threaded(broken(), 1))
+    with ThreadPoolExecutor(2) as pool, pytest.raises(ZeroDivisionError):
+        list(ordered(lambda x: 1 // x, [1, 0, 1], pool, 2))
+
+
+def test_whoever_stops_early_stops_the_threads():
+    ended = threading.Event()
+
+    def endless():
+        try:
+            while True:
+                yield 0
+        finally:
+            ended.set()
+
+    before = threading.active_count()
+    with closing(threaded(threaded(endless(), 2), 2)) as run:
+        next(run)
+    assert ended.wait(5)
+    assert threading.active_count() == before

@@ -1,0 +1,197 @@
+"""ONNX files against Flax in onnxruntime: within 1e-4 of the output's range, in every contract."""
+
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+import pytest
+
+from simswap_jax.errors import UserError
+from simswap_jax.models import GeneratorConfig
+from simswap_jax.models.identity import IdentityConfig
+from simswap_jax.weights import onnx_export
+from simswap_jax.weights import torch_weights as tw
+from simswap_jax.weights.layouts import generator as generator_leaves
+from simswap_jax.weights.layouts import identity as identity_leaves
+from simswap_jax.weights.onnx_export import CONTRACTS, export_generator, export_identity, generator_difference
+from tests.support.golden_weights import state_dict
+
+TOLERANCE = 1e-4
+SHAPES = {
+    "224": {"widths": (8, 8, 16, 16), "blocks": 2},
+    "224-deep": {"widths": (8, 8, 16, 16, 16), "blocks": 2, "convention": "imagenet"},
+    "512": {"widths": (4, 8, 8, 16, 16), "blocks": 2, "first_down": 0},
+    "patch": {"widths": (8, 8, 16), "blocks": 2, "patch": 2, "edge_kernel": 3, "convention": "imagenet"},
+    "gated": {"widths": (8, 8, 16), "blocks": 2, "patch": 2, "edge_kernel": 3, "gated": True},
+    "gated in cells": {"widths": (8, 8, 16), "blocks": 2, "gated": True, "gate_cell": 4},
+    "gated-imagenet": {"widths": (8, 8, 16), "blocks": 2, "convention": "imagenet", "gated": True},
+}
+
+
+def random_state_dict(leaves, gain=2.0):
+    """Weights that keep values of order one through the network."""
+    rng = np.random.default_rng(0)
+    weights = {}
+    for leaf in leaves:
+        a = rng.standard_normal(leaf.shape).astype(np.float32)
+        if leaf.key.endswith("num_batches_tracked"):
+            weights[leaf.key] = np.zeros((), np.int64)
+        elif leaf.key.endswith("running_var"):
+            weights[leaf.key] = 1 + 0.1 * np.abs(a)
+        elif len(leaf.shape) > 1:
+            weights[leaf.key] = a * np.sqrt(gain / np.prod(leaf.shape[1:])).astype(np.float32)
+        else:
+            weights[leaf.key] = 0.1 * a + (0 if leaf.key.endswith(("bias", "running_mean")) else 1)
+    return weights
+
+
+def small_generator(name):
+    config = GeneratorConfig(**SHAPES[name])
+    weights = random_state_dict(generator_leaves(config))
+    generator, variables = tw.load_generator(weights, config.convention, gate_cell=config.gate_cell)
+    assert generator.config == config
+    return config, variables
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_agrees_with_flax(tmp_path, shape):
+    config, variables = small_generator(shape)
+    path = export_generator(config, variables, tmp_path / "swap.onnx")
+    assert generator_difference(path, config, variables, "plain", 64, batch=3) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("shape", "contract"),
+    [
+        ("224", "facefusion-256"),
+        ("patch", "facefusion-256"),
+        ("gated", "facefusion-256"),
+        ("512", "facefusion-512"),
+    ],
+)
+def test_every_contract_agrees_with_flax_at_its_size(tmp_path, shape, contract):
+    config, variables = small_generator(shape)
+    path = export_generator(config, variables, tmp_path / "swap.onnx", contract)
+    for batch in (1, 3) if contract == "facefusion-256" else (1,):
+        difference = generator_difference(path, config, variables, contract, CONTRACTS[contract].size, batch)
+        assert difference < TOLERANCE
+
+
+def test_the_measure_sees_a_wrong_convention(tmp_path):
+    config, variables = small_generator("224")
+    path = export_generator(config, variables, tmp_path / "swap.onnx", "facefusion-256")
+    assert generator_difference(path, config, variables, "facefusion-512", 256) > 100 * TOLERANCE
+
+
+def test_plain_takes_any_size(tmp_path):
+    config, variables = small_generator("224")
+    path = export_generator(config, variables, tmp_path / "swap.onnx")
+    for side in (64, 112):
+        assert generator_difference(path, config, variables, "plain", side) < TOLERANCE
+
+
+@pytest.mark.parametrize("contract", ["facefusion-256", "facefusion-512"])
+def test_facefusion_finds_what_it_expects(tmp_path, contract):
+    config, variables = small_generator("224")
+    path = export_generator(config, variables, tmp_path / "swap.onnx", contract, {"licence": "mine"})
+    side = CONTRACTS[contract].size
+    model = onnx.load(path)
+    assert model.opset_import[0].version >= 17
+    shapes = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    picture = ["batch", 3, side, side]
+    assert shapes == {"source": ["batch", 512], "target": picture, "output": picture}
+    assert {p.key: p.value for p in model.metadata_props}["licence"] == "mine"
+    checksum = (tmp_path / "swap.hash").read_text()
+    assert checksum == f"{zlib.crc32(path.read_bytes()):08x}"
+    assert len(checksum) == 8
+    rng = np.random.default_rng(0)
+    inputs = {"source": rng.standard_normal((1, 512)), "target": rng.random((1, 3, side, side))}
+    output = onnx_export._run(path, {name: value.astype(np.float32) for name, value in inputs.items()})
+    assert output.min() >= 0
+    assert output.max() <= 1
+
+
+def test_the_plain_contract_has_no_hash_file(tmp_path):
+    export_generator(*small_generator("224"), tmp_path / "swap.onnx")
+    assert [p.name for p in tmp_path.iterdir()] == ["swap.onnx"]
+
+
+def test_what_a_contract_cannot_hold_is_one_sentence(tmp_path):
+    config, variables = small_generator("224")
+    with pytest.raises(UserError, match="no contract of an ONNX generator"):
+        export_generator(config, variables, tmp_path / "swap.onnx", "facefusion-128")
+    with pytest.raises(UserError, match=r"does not end in \.onnx"):
+        export_generator(config, variables, tmp_path / "swap.pb")
+    with pytest.raises(UserError, match=r"vectors of 512 numbers, this generator takes 128"):
+        export_generator(GeneratorConfig(identity_size=128), {}, tmp_path / "swap.onnx", "facefusion-256")
+    with pytest.raises(UserError, match="no multiple of this generator's 512"):
+        export_generator(GeneratorConfig(patch=64), {}, tmp_path / "swap.onnx", "facefusion-256")
+    assert list(tmp_path.iterdir()) == []
+
+
+IDENTITIES = {
+    "arcface": IdentityConfig(family="arcface", layers=(1, 2, 1, 1), widths=(8, 8, 16, 32), values="imagenet"),
+    "arcface with SE": IdentityConfig(
+        family="arcface", layers=(1, 1, 1, 1), widths=(16, 16, 16, 32), se=True, values="imagenet"
+    ),
+    "iresnet": IdentityConfig(layers=(1, 2, 1, 1), widths=(8, 8, 16, 16)),
+    "small iresnet": IdentityConfig(layers=(1, 1), widths=(8, 16), size=(32, 32), frame=(32, 32), embedding=64),
+    "mobilefacenet": IdentityConfig.from_name("mobilefacenet"),
+}
+
+
+def identity_difference(path, network, variables, batch):
+    height, width = network.config.size
+    rng = np.random.default_rng(1)
+    x = np.repeat(np.repeat(rng.random((batch, height // 16, width // 16, 3), np.float32), 16, 1), 16, 2) * 2 - 1
+    with jax.default_matmul_precision("highest"):
+        wanted = np.asarray(jax.jit(network.apply)(variables, jnp.asarray(x)))
+    found = onnx_export._run(path, {"input": np.ascontiguousarray(x.transpose(0, 3, 1, 2))})
+    return np.max(np.abs(found - wanted)) / np.ptp(wanted)
+
+
+@pytest.mark.parametrize("name", IDENTITIES)
+def test_identity_networks_agree_with_flax(tmp_path, name):
+    config = IDENTITIES[name]
+    network, variables = tw.load_identity_network(random_state_dict(identity_leaves(config), gain=0.7))
+    assert network.config == config
+    path = export_identity(network, variables, tmp_path / "identity.onnx")
+    assert identity_difference(path, network, variables, 2) < TOLERANCE
+
+
+def test_a_missing_onnx_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    with pytest.raises(UserError, match=r"Writing an ONNX model needs onnx.*simswap-jax\[onnx\]"):
+        export_generator(*small_generator("224"), tmp_path / "swap.onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "contract", "side"),
+    [
+        ("generator_224_tanh", "plain", 224),
+        ("generator_224_tanh", "facefusion-256", 256),
+        ("generator_224_linear", "facefusion-256", 256),
+        ("generator_512_tanh", "facefusion-512", 512),
+        ("generator_224_deep_linear", "facefusion-512", 512),
+    ],
+)
+def test_full_generators_agree_with_flax(tmp_path, network, contract, side):
+    convention = "unit" if network.endswith("tanh") else "imagenet"
+    generator, variables = tw.load_generator(state_dict(network), convention)
+    path = export_generator(generator.config, variables, tmp_path / "swap.onnx", contract)
+    for batch in (1, 3):
+        assert generator_difference(path, generator.config, variables, contract, side, batch) < TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["arcface_r101_se", "arcface_iresnet50", "arcface_mobilefacenet"])
+def test_full_identity_networks_agree_with_flax(tmp_path, network):
+    module, variables = tw.load_identity_network(state_dict(network))
+    path = export_identity(module, variables, tmp_path / "identity.onnx")
+    assert identity_difference(path, module, variables, 2) < TOLERANCE

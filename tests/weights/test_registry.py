@@ -1,0 +1,129 @@
+"""Where weight files are found, what is fetched, what is refused. The origin is a file: no network."""
+
+import hashlib
+
+import pytest
+
+from simswap_jax.cli.main import VERBS
+from simswap_jax.errors import UserError
+from simswap_jax.weights import registry
+from simswap_jax.weights.registry import Entry
+
+CONTENT = b"these are weights"
+SHA = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty cache, one empty folder of weights, and a catalogue with one file whose origin is on this disk."""
+    origin = tmp_path / "origin" / "net.pth"
+    origin.parent.mkdir()
+    origin.write_bytes(CONTENT)
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("SIMSWAP_JAX_WEIGHTS", str(tmp_path / "mine"))
+    monkeypatch.delenv("SIMSWAP_JAX_OFFLINE", raising=False)
+    entry = Entry("net.pth", "tests", ("swap",), "PyTorch", "none", "this test", url=origin.as_uri(), sha256=SHA)
+    by_hand = Entry("hand.pth", "tests", ("swap",), "PyTorch", "none", "its author's page")
+    monkeypatch.setattr(registry, "catalogue", lambda: {"net.pth": entry, "hand.pth": by_hand})
+    return tmp_path
+
+
+def test_the_catalogue_is_complete_and_only_checked_files_are_fetched():
+    entries = registry.catalogue()
+    for name in ("mobilefacenet_casia.ckpt", "arcface_checkpoint.tar", "latest_net_G.pth", "79999_iter.pth"):
+        assert name in entries
+    for entry in entries.values():
+        assert entry.purpose
+        assert entry.licence
+        assert entry.origin
+        assert set(entry.verbs) <= set(VERBS)
+        assert entry.verbs or entry.note.endswith("yet"), "what is used by nothing has to say so"
+        assert entry.sha256 or not entry.url
+        assert not entry.url or entry.url.startswith("https://")
+        assert not entry.sha256 or len(bytes.fromhex(entry.sha256)) == 32
+
+
+def test_a_path_is_itself(place):
+    own = place / "own.bin"
+    own.write_bytes(b"x")
+    assert registry.find(own, "tests") == own
+
+
+def test_a_folder_of_the_user_comes_before_the_cache(place):
+    cached = registry.find("net.pth", "tests")
+    mine = place / "mine" / "net.pth"
+    mine.write_bytes(CONTENT)
+    assert cached.parent == registry.cache_folder()
+    assert registry.find("net.pth", "tests") == mine
+
+
+def test_a_fetched_file_is_checked_kept_and_not_fetched_again(place, capsys):
+    path = registry.find("net.pth", "swapping")
+    assert path.read_bytes() == CONTENT
+    assert "swapping" in capsys.readouterr().err
+    (place / "origin" / "net.pth").unlink()
+    assert registry.find("net.pth", "swapping") == path
+    assert capsys.readouterr().err == ""
+
+
+def test_a_damaged_cache_is_fetched_again(place):
+    registry.find("net.pth", "tests").write_bytes(b"damaged")
+    assert registry.find("net.pth", "tests").read_bytes() == CONTENT
+
+
+def test_a_wrong_download_is_refused_and_leaves_nothing(place):
+    (place / "origin" / "net.pth").write_bytes(b"something else")
+    with pytest.raises(UserError, match="not the known file"):
+        registry.find("net.pth", "tests")
+    assert list(registry.cache_folder().iterdir()) == []
+
+
+def test_an_unreachable_origin_is_one_sentence_and_leaves_nothing(place):
+    (place / "origin" / "net.pth").unlink()
+    with pytest.raises(
+        UserError, match=r"net\.pth, needed for swapping, is missing: .*could not be fetched.*_WEIGHTS\.$"
+    ):
+        registry.find("net.pth", "swapping")
+    assert list(registry.cache_folder().iterdir()) == []
+
+
+def test_a_users_file_that_only_shares_the_name_is_refused(place):
+    (place / "mine" / "net.pth").write_bytes(b"my own")
+    with pytest.raises(UserError, match=r"is not the file known as net\.pth"):
+        registry.find("net.pth", "tests")
+
+
+def test_a_file_without_known_sum_is_taken_but_never_fetched(place):
+    with pytest.raises(
+        UserError, match=r"hand\.pth, needed for tests, is missing: get it from its author's page and put"
+    ):
+        registry.find("hand.pth", "tests")
+    (place / "mine" / "hand.pth").write_bytes(b"anything")
+    assert registry.find("hand.pth", "tests").read_bytes() == b"anything"
+
+
+def test_offline_means_offline(place, monkeypatch):
+    monkeypatch.setenv("SIMSWAP_JAX_OFFLINE", "1")
+    with pytest.raises(UserError, match="SIMSWAP_JAX_OFFLINE"):
+        registry.find("net.pth", "tests")
+
+
+def test_unknown_names_and_lost_paths_are_one_sentence(place):
+    with pytest.raises(UserError, match=r"nobody\.pth, needed for tests, is missing"):
+        registry.find("nobody.pth", "tests")
+    with pytest.raises(UserError, match="does not exist"):
+        registry.find(place / "lost" / "x.pth", "tests")
+
+
+def test_a_file_is_found_by_its_sum_whatever_its_name(place):
+    renamed = place / "mine" / "renamed.pth"
+    renamed.write_bytes(b"identity network")
+    digest = hashlib.sha256(b"identity network").hexdigest()
+    assert registry.find_by_sha256(digest, "original.pth", "tests") == renamed
+    with pytest.raises(UserError, match=r"original\.pth, needed for tests, is missing.*SHA-256"):
+        registry.find_by_sha256("0" * 64, "original.pth", "tests")
+
+
+def test_a_known_sum_is_fetched(place):
+    assert registry.find_by_sha256(SHA, "whatever.pth", "tests").read_bytes() == CONTENT
