@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from simswap_jax.models.layers import compiling_for
-
 if TYPE_CHECKING:
     from simswap_jax.training.simswap import SimSwap
 
@@ -35,8 +33,7 @@ def forward(function: Callable[..., Any], *arguments: Any) -> int:
       function: is traced, not run.
       arguments: arrays or ``ShapeDtypeStruct``.
     """
-    with compiling_for("gpu"):  # the plain convolutions, not their rewritten forms for a CPU
-        return _of_jaxpr(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return _of_jaxpr(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def _of_jaxpr(jaxpr: Any) -> int:
@@ -49,6 +46,9 @@ def _of_jaxpr(jaxpr: Any) -> int:
             (contracted, _), _ = equation.params["dimension_numbers"]
             shape = equation.invars[0].aval.shape
             total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(shape[axis] for axis in contracted)
+        elif equation.params.get("branches_platforms"):
+            # Of the forms of one operation (`models.ops.platform`) the plain one is the last.
+            total += _of_jaxpr(equation.params["branches"][-1].jaxpr)
         else:
             for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "jaxpr")):
                 if hasattr(inner, "jaxpr"):

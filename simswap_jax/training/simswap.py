@@ -17,9 +17,10 @@ from simswap_jax.contrib.small_models import augmentation
 from simswap_jax.data import embeddings, loader, pairs
 from simswap_jax.data.dataset import People
 from simswap_jax.errors import UserError
-from simswap_jax.models import DiscriminatorConfig, Generator, GeneratorConfig, MultiScaleDiscriminator
+from simswap_jax.models import DiscriminatorConfig, Generator, GeneratorConfig, MultiScaleDiscriminator, families
+from simswap_jax.models.compact import CompactGenerator
 from simswap_jax.models.identity import IdentityNetwork
-from simswap_jax.models.normalization import from_convention, to_convention
+from simswap_jax.models.normalization import denormalize, normalize
 from simswap_jax.training import accumulation, flops, guard, optimizers
 from simswap_jax.training.draws import drawn
 from simswap_jax.training.method import Batch, Metrics
@@ -38,7 +39,7 @@ class SimSwap:
     """
 
     config: ml_collections.ConfigDict
-    generator: Generator
+    generator: Generator | CompactGenerator
     discriminator: MultiScaleDiscriminator
     identity: identity_folder.Identity
     axis_name: str | None = None
@@ -83,7 +84,7 @@ class SimSwap:
     def decode(self, batch: Batch) -> dict[str, jax.Array]:
         """uint8 pictures → the floats that ``gradients`` takes."""
         floats = {
-            "target": to_convention(batch["target"].astype(jnp.float32) / 255.0, self.generator.config.convention),
+            "target": normalize(batch["target"].astype(jnp.float32) / 255.0, self.generator.config.convention),
             "same_person": batch["same_person"],
         }
         if "identity" in batch:
@@ -156,7 +157,7 @@ class SimSwap:
             )
             fake, _ = judge(discriminator.params, discriminator.collections, result)
             real, _ = judge(discriminator.params, discriminator.collections, target)
-            shown = from_convention(result, self.generator.config.convention)
+            shown = denormalize(result, self.generator.config.convention)
             result_vectors = self.recogniser.embed(frozen, shown)
             terms = {
                 "identity": losses.identity(result_vectors, source_vectors),
@@ -269,10 +270,8 @@ class SimSwap:
             seen = jnp.where(chosen, swapped, seen)
         if settings.colour:
             convention = self.generator.config.convention
-            shown = augmentation.recoloured(
-                from_convention(seen, convention), settings.colour, of_colour, self.axis_name
-            )
-            seen = to_convention(shown, convention)
+            shown = augmentation.recoloured(denormalize(seen, convention), settings.colour, of_colour, self.axis_name)
+            seen = normalize(shown, convention)
         same = floats["same_person"][:, None, None, None]
         return {**floats, "seen": jax.lax.stop_gradient(jnp.where(same, seen, target))}
 
@@ -315,7 +314,7 @@ class SimSwap:
         floats = self.decode(batch)
         vector = floats["identity"] if "identity" in floats else self.identity.network.embed(frozen, floats["source"])
         result = self.generator.apply(variables, floats["target"], vector, train=False)
-        return jnp.clip(from_convention(result, self.generator.config.convention), 0.0, 1.0)
+        return jnp.clip(denormalize(result, self.generator.config.convention), 0.0, 1.0)
 
     @functools.cached_property
     def _jitted_swap(self) -> Any:
@@ -365,26 +364,8 @@ def generator_config(config: ml_collections.ConfigDict, identity_size: int) -> G
       UserError: the face size is not a multiple of what the generator halves.
     """
     fields = config.generator
-    common = {
-        "identity_size": identity_size,
-        "convention": fields.convention,
-        "dtype": fields.dtype,
-        "remat": fields.remat,
-    }
     try:
-        if fields.preset:
-            made = GeneratorConfig.from_preset(fields.preset, **common)
-        else:
-            made = GeneratorConfig(
-                widths=tuple(fields.widths),
-                blocks=fields.blocks,
-                patch=fields.patch,
-                edge_kernel=fields.edge_kernel,
-                gated=fields.gated,
-                gate_cell=fields.gate_cell,
-                style_gain=fields.style_gain,
-                **common,
-            )
+        made: GeneratorConfig = families.of_former_fields(fields).from_fields(dict(fields), identity_size)
     except ValueError as error:
         raise UserError(str(error)) from error
     if config.data.size % made.multiple:
@@ -429,7 +410,7 @@ def of_networks(
     hardened: PyTree = None,
 ) -> SimSwap:
     """SimSwap for one experiment, against an identity network that is there."""
-    generator = Generator(generator_config(config, identity.network.config.embedding), axis_name=axis_name)
+    generator = families.build(generator_config(config, identity.network.config.embedding), axis_name).module
     fields = config.discriminator
     discriminator = MultiScaleDiscriminator(
         DiscriminatorConfig(
