@@ -9,8 +9,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from simswap_jax.cli import import_weights as command
 from simswap_jax.cli import main as cli
-from simswap_jax.cli import weights as command
 from simswap_jax.errors import UserError
 from simswap_jax.models import Generator, GeneratorConfig
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
@@ -129,10 +129,10 @@ def test_an_identity_network_of_ours_goes_into_the_folder(place):
 
 
 def test_a_preset_settles_what_it_is_known_for(monkeypatch):
-    options = command.import_parser().parse_args(["net_G.pth", "--output", "model"])
+    options = command.parser().parse_args(["net_G.pth", "--output", "model"])
     assert command._crops(GeneratorConfig.from_preset("224"), options) == (224, "simswap")
     assert command._crops(GeneratorConfig.from_preset("512"), options) == (512, "ffhq")
-    options = command.import_parser().parse_args(["x", "--output", "m", "--face-size", "256"])
+    options = command.parser().parse_args(["x", "--output", "m", "--face-size", "256"])
     assert command._crops(GeneratorConfig.from_preset("224"), options) == (256, "simswap")
 
 
