@@ -418,7 +418,7 @@ def _to_state_dict(variables: Mapping[str, Any], leaves: Iterable[Leaf]) -> Stat
             raise UserError(
                 f"The variables' {'/'.join(place)} makes {leaf.key} of shape {array.shape} instead of {leaf.shape}; "
                 "give those of this network.",
-                "key-shape",
+                "variables-shape",
             )
         state_dict[leaf.key] = array
     if flat:
