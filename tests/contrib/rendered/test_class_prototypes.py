@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from simswap_jax.contrib.rendered import dataset
-from simswap_jax.contrib.rendered.class_prototypes import OTHERS, WEIGHTS, known_centres
+from simswap_jax.contrib.rendered.class_prototypes import OTHERS, WEIGHTS, class_prototypes
 from simswap_jax.contrib.rendered.face_parameters import PERSON, PERSON_SIZE
 from simswap_jax.errors import UserError
 from simswap_jax.training import identity
@@ -30,7 +30,7 @@ def experiment(root, cache):
     config = identity.default_config()
     config.data.root, config.data.cache = str(root), str(cache)
     config.network.widths, config.network.margin_ramp, config.network.scale = (4, 8, 8, 8), 1, 3.0
-    config.network.centres = "known"
+    config.network.prototypes = PROTOTYPES
     config.steps, config.batch_size, config.log_every, config.optimizer.warmup = 3, 8, 1, 1
     return config
 
@@ -38,7 +38,7 @@ def experiment(root, cache):
 def test_the_rotation_keeps_the_distances_of_the_weighted_numbers(root):
     people = dataset.read_labels(root).people
     names = dataset.person_names(COUNT)[::-1]
-    centres = known_centres(root, names, 128)
+    centres = class_prototypes(root, names, 128)
     assert centres.dtype == np.float32
     weights = np.array([WEIGHTS.get(name, OTHERS) for name in PERSON])
     numbers = (weights * (people - people.mean(0)) / np.maximum(people.std(0), 1e-6))[::-1]
