@@ -155,7 +155,9 @@ class Checkpoints:
             copies += 1
             place = self._set_aside / f"{step}-{copies}"
         (self.folder / str(step)).rename(place)
-        logger.warning("the checkpoint of step %d is damaged (%s); it is in %s now, and is not used", step, reason, place)
+        logger.warning(
+            "the checkpoint of step %d is damaged (%s); it is in %s now, and is not used", step, reason, place
+        )
 
     def _refused(self, error: Exception) -> UserError:
         first = str(error).strip().splitlines()[0][:200]

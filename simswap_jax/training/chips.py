@@ -112,13 +112,19 @@ def read(source: str | Path) -> Slice:
 def _slice(described: Any, source: str) -> Slice:
     wanted = ("chip", "topology", "batch_per_chip")
     if not isinstance(described, dict) or sorted(described) != sorted(wanted):
-        raise UserError(f"{source} is no hardware file; it needs exactly the fields {', '.join(wanted)}.", "hardware-fields")
+        raise UserError(
+            f"{source} is no hardware file; it needs exactly the fields {', '.join(wanted)}.", "hardware-fields"
+        )
     chip = chips().get(described["chip"])
     if chip is None:
-        raise UserError(f"{source} names the chip '{described['chip']}'; choose one of {', '.join(chips())}.", "hardware-chip")
+        raise UserError(
+            f"{source} names the chip '{described['chip']}'; choose one of {', '.join(chips())}.", "hardware-chip"
+        )
     torus = str(described["topology"])
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", torus):
-        raise UserError(f"{source} has the topology '{torus}'; write chips along each axis, such as 4x4x8.", "hardware-topology")
+        raise UserError(
+            f"{source} has the topology '{torus}'; write chips along each axis, such as 4x4x8.", "hardware-topology"
+        )
     batch = described["batch_per_chip"]
     if not isinstance(batch, int) or batch < 1:
         raise UserError(f"{source} has batch_per_chip {batch!r}; give a whole number from 1 on.", "hardware-batch")

@@ -1,7 +1,7 @@
 """Several processes that train together: how they connect, which one writes, and how they agree.
 
-Every process runs the same program on its own devices (a host of a TPU pod, a task of a cluster, a terminal). Process 0,
-the primary, alone writes into the workdir. A process that was promised others never trains without them: each would
+Every process runs the same program on its own devices (a host of a TPU pod, a task of a cluster, a terminal). Only
+process 0, the primary, writes into the workdir. A process that was promised others never trains without them: each would
 train a model of its own.
 """
 
@@ -42,7 +42,9 @@ class DistributedConfig:
     coordinator: str | None
 
 
-def distributed_config(fields: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> DistributedConfig | None:
+def distributed_config(
+    fields: Mapping[str, Any], environment: Mapping[str, str] = os.environ
+) -> DistributedConfig | None:
     """What the experiment's fields and the environment say; None where this process is the only one.
 
     Args:
@@ -113,7 +115,9 @@ class ProcessesMissing(UserError):
 
 
 def initialize(fields: ml_collections.ConfigDict) -> None:
-    """Connect with the other processes, if there are any; call it before JAX makes its first array. A second call does nothing.
+    """Connect with the other processes, if there are any; call it before JAX makes its first array.
+
+    A second call does nothing.
 
     Args:
       fields: ``config.processes``; ``wait`` is how many seconds to wait for the others.

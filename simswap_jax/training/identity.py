@@ -190,7 +190,7 @@ class IdentityTraining:
 def shuffled_pictures(
     config: ml_collections.ConfigDict, people: People, start: loader.State | None = None
 ) -> loader.Batches:
-    """This process's endless {"image": uint8 [B, H, W, 3], "person": int32 [B]}, shuffled, from a position."""
+    """Give this process's endless {"image": uint8 [B, H, W, 3], "person": int32 [B]}, shuffled, from a position."""
     data = config.data
     iterator = loader.picture_batches(
         people,

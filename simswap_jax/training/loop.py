@@ -193,9 +193,7 @@ def training_people(config: ml_collections.ConfigDict, root: Path, cache: Path) 
             "lower config.data.held_out or add people.",
             "too-few-people",
         )
-    logger.info(
-        "%d people, %d pictures to train on; %d people held out", len(people.names), len(people), len(kept_out)
-    )
+    logger.info("%d people, %d pictures to train on; %d people held out", len(people.names), len(people), len(kept_out))
     return people
 
 

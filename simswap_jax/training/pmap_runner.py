@@ -16,7 +16,8 @@ from simswap_jax.training.sharding import DATA, make_mesh, replicate
 class PmapRunner(Runner):
     """Every device has the state whole and its own part of the batch.
 
-    The method must have been built with ``runner.axis_name(config)``. The state that goes in and comes out is one, unstacked.
+    The method must have been built with ``runner.axis_name(config)``. The state that goes in and comes out is one,
+    unstacked.
 
     Raises:
       UserError: as ``make_mesh``, or there are several processes.
@@ -49,7 +50,9 @@ class PmapRunner(Runner):
 
     def shard_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """A batch [B, …] as one part a device, [devices, B/devices, …]."""
-        return super().shard_batch({name: array.reshape(self._count, -1, *array.shape[1:]) for name, array in batch.items()})
+        return super().shard_batch(
+            {name: array.reshape(self._count, -1, *array.shape[1:]) for name, array in batch.items()}
+        )
 
     def local_batch(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """What ``shard_batch`` was given, [B, …]."""

@@ -20,7 +20,6 @@ from simswap_jax.data.dataset import People
 from simswap_jax.errors import UserError
 from simswap_jax.models import DiscriminatorConfig, MultiScaleDiscriminator, families
 from simswap_jax.models.families import SwapNetwork
-from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.models.normalization import denormalize, normalize
 from simswap_jax.training import flops, optimizers, schedules
 from simswap_jax.training.config import Experiment, check_choice, common_config, resolve
@@ -72,8 +71,15 @@ class SimSwap:
             "generator": optimizers.generator(config),
             "discriminator": optimizers.adam(config, config.optimizer.discriminator_learning_rate),
         }
-        guarded = bool(config.nonfinite_limit)
-        return UpdateRule(by_network, "generator", config.ema, config.accumulate, guarded, self.axis_name)
+        return UpdateRule(
+            optimizers=by_network,
+            averaged="generator",
+            ema_decay=config.ema,
+            micro_batches=config.accumulate,
+            skip_nonfinite=bool(config.nonfinite_limit),
+            report_norms=True,
+            axis_name=self.axis_name,
+        )
 
     @functools.cached_property
     def augmentation(self) -> Augmentation | None:

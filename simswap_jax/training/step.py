@@ -20,6 +20,8 @@ from simswap_jax.models.normalization import denormalize
 from simswap_jax.training.state import PyTree, TrainState
 from simswap_jax.training.update import Gradients, UpdateRule
 
+Batch = Mapping[str, Any]
+
 
 @dataclass(frozen=True)
 class Networks:
@@ -49,7 +51,7 @@ class LossWeights:
 
 
 def generator_loss(
-    params: PyTree, networks: Networks, weights: LossWeights, state: TrainState, batch: Mapping[str, Any], frozen: PyTree
+    params: PyTree, networks: Networks, weights: LossWeights, state: TrainState, batch: Batch, frozen: PyTree
 ) -> tuple[jax.Array, Any]:
     """λ_id·L_id + λ_rec·L_rec + λ_adv·L_adv + λ_wFM·L_wFM, with I_R = G(I_T, v_S); equations 3, 4 and 6.
 
@@ -73,7 +75,7 @@ def generator_loss(
     real, _ = discriminate(networks, discriminator.params, discriminator.collections, batch["target"])
     result_vectors = networks.identity.embed(frozen, denormalize(result, networks.generator.convention))
     terms = {
-        "identity": losses.identity(result_vectors, batch["identity"]),
+        "identity": networks.identity_loss(result_vectors, batch["identity"]),
         "reconstruction": losses.reconstruction(result, batch["target"], batch["same_person"]),
         "adversarial": losses.adversarial_generator([scale.logits for scale in fake]),
         "weak_feature_matching": losses.weak_feature_matching(
@@ -83,7 +85,7 @@ def generator_loss(
             weights.feature_matching_end,
         ),
     }
-    total = weights.identity * networks.identity_loss(result_vectors, batch["identity"]) + weights.common * (
+    total = weights.identity * terms["identity"] + weights.common * (
         weights.reconstruction * terms["reconstruction"]
         + weights.adversarial * terms["adversarial"]
         + weights.feature_matching * terms["weak_feature_matching"]
@@ -122,9 +124,8 @@ def discriminator_loss(
 
 
 def gradients(
-    networks: Networks, weights: LossWeights, state: TrainState, batch: Mapping[str, Any], frozen: PyTree,
-    alpha: jax.Array,
-) -> Gradients:  # fmt: skip
+    networks: Networks, weights: LossWeights, state: TrainState, batch: Batch, frozen: PyTree, alpha: jax.Array
+) -> Gradients:
     """Gradients of both players at the same parameters and the same I_R; arguments as above.
 
     ``batch`` may hold ``source`` I_S, float [B, S, S, 3] in [0, 1], in place of ``identity``.
@@ -149,20 +150,18 @@ def gradients(
 
 
 def train_step(
-    networks: Networks, weights: LossWeights, update: UpdateRule, state: TrainState, batch: Mapping[str, Any],
+    networks: Networks, weights: LossWeights, update: UpdateRule, state: TrainState, batch: Batch,
     frozen: PyTree, alpha: jax.Array,
 ) -> tuple[TrainState, dict[str, jax.Array]]:  # fmt: skip
     """One update of generator and discriminators: gradients, Adam, moving average (``update``)."""
 
-    def of_part(at: TrainState, part: Mapping[str, Any]) -> Gradients:
+    def of_part(at: TrainState, part: Batch) -> Gradients:
         return gradients(networks, weights, at, part, frozen, part["alpha"])
 
     return update(of_part, state, {**batch, "alpha": alpha})
 
 
-def discriminate(
-    networks: Networks, params: PyTree, collections: PyTree, pictures: jax.Array
-) -> tuple[Any, PyTree]:
+def discriminate(networks: Networks, params: PyTree, collections: PyTree, pictures: jax.Array) -> tuple[Any, PyTree]:
     """(features and logits of every scale, new batch statistics) for pictures [B, H, W, 3]."""
     return networks.discriminator.apply(
         {"params": params, **collections}, pictures, train=True, mutable=list(collections)

@@ -30,6 +30,7 @@ class UpdateRule:
       ema_decay: of that average, 0 to below 1; 0 keeps none.
       micro_batches: in how many parts, one after the other, a batch is taken.
       skip_nonfinite: leave out updates whose losses, gradients or statistics are not finite.
+      report_norms: put the norm of each network's gradient into the metrics.
       axis_name: the mapped axis that gradients are averaged over under ``pmap``; None under ``jit``.
     """
 
@@ -38,6 +39,7 @@ class UpdateRule:
     ema_decay: float = 0.0
     micro_batches: int = 1
     skip_nonfinite: bool = False
+    report_norms: bool = False
     axis_name: str | None = None
 
     def __call__(
@@ -51,13 +53,14 @@ class UpdateRule:
           batch: arrays [B, …].
 
         Returns:
-          the state after it and the metrics, with ``<network>_gradient``, the norm of each gradient, and, under the
-          guard, ``skipped``, 1 if the update was left out.
+          the state after it and the metrics, with ``<network>_gradient``, the norm of each gradient, if wanted, and,
+          under the guard, ``skipped``, 1 if the update was left out.
         """
         gradients, collections, metrics = averaged_gradients(
             gradient_function, state, batch, self.micro_batches, self.axis_name
         )
-        metrics |= {f"{name}_gradient": optax.tree.norm(tree) for name, tree in gradients.items()}
+        norms = {f"{name}_gradient": optax.tree.norm(tree) for name, tree in gradients.items()}
+        metrics |= norms if self.report_norms else {}
         networks: dict[str, NetworkState] = {
             name: network.updated(gradients[name], collections[name], self.optimizers[name])
             if name in gradients
@@ -69,7 +72,7 @@ class UpdateRule:
             ema = exponential_moving_average(ema, networks[self.averaged].variables, self.ema_decay, state.step)
         after = TrainState(step=state.step + 1, key=state.key, networks=networks, ema=ema)
         if self.skip_nonfinite:
-            after, metrics[SKIPPED] = skip_nonfinite_update(state, after, (metrics, collections))
+            after, metrics[SKIPPED] = skip_nonfinite_update(state, after, (metrics | norms, collections))
         return after, metrics
 
 

@@ -1,6 +1,7 @@
 """The networks of another run as the first ones of this run: a second stage with other weights, or fine-tuning."""
 
 import copy
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -43,15 +44,9 @@ def init_from(state: TrainState, config: ml_collections.ConfigDict, shapes: Shap
     found = _restore(workdir, step, shapes(former))
     fresh = ({name: network.params for name, network in state.networks.items()}, state.ema)
     there = ({name: network.params for name, network in found.networks.items()}, found.ema)
-
-    def grown(trees: tuple[dict[str, PyTree], PyTree]) -> tuple[dict[str, PyTree], PyTree]:
-        if grow is None:
-            return trees
-        params, ema = trees
-        params = {**params, "generator": grow({"params": params["generator"]})["params"]}
-        return params, {**ema, "params": grow({"params": ema["params"]})["params"]} if ema else ema
-
-    params, ema = jax.jit(grown, out_shardings=jax.tree.map(lambda x: x.sharding, fresh))(there)
+    params, ema = jax.jit(functools.partial(_grown, grow), out_shardings=jax.tree.map(lambda x: x.sharding, fresh))(
+        there, fresh
+    )
     networks = {
         name: replace(network, params=params[name], collections=found.networks[name].collections)
         for name, network in state.networks.items()
@@ -103,27 +98,37 @@ def former_experiment(config: ml_collections.ConfigDict, stored: Path) -> ml_col
 
 def growth(
     former: ml_collections.ConfigDict, config: ml_collections.ConfigDict, workdir: Path
-) -> Callable[[Any], Any] | None:
-    """How the former generator's variables become this experiment's; None where both are the same.
+) -> Callable[[PyTree, PyTree], PyTree] | None:
+    """(the former generator's parameters, fresh ones) → parameters to start from; None without a generator.
 
     Raises:
-      UserError: the family knows no way.
+      UserError: the former generator cannot become this one.
     """
-    if "generator" not in config or former.generator == config.generator:
+    if "generator" not in config:
         return None
-    family = families.get(config.generator.family)
-    configs = [made_config(each) for each in (former, config)]
-    try:
-        grow: Callable[[Any], Any] | None = family.grown_from(*configs)
-    except ValueError as error:
-        raise UserError(f"{workdir} (config.init_from): {error}", "init-from-cannot-grow") from error
+    configs = [generator_shape(each) for each in (former, config)]
+    grow: Callable[[PyTree, PyTree], PyTree] | None = families.get(config.generator.family).grown_from(*configs)
+    if grow is None:
+        raise UserError(
+            f"the generator of {workdir} (config.init_from) is of another shape, or has a part that this one lacks; "
+            "give this experiment the same generator.",
+            "init-from-other-generator",
+        )
     return grow
 
 
-def made_config(config: ml_collections.ConfigDict) -> Any:
-    """The generator's configuration of an experiment, for comparing shapes: whatever identity vectors it takes."""
+def generator_shape(config: ml_collections.ConfigDict) -> Any:
+    """The generator's configuration of an experiment, for comparison: whatever the identity vectors are."""
     fields = config.generator.to_dict()
     return families.get(fields.pop("family")).from_fields(fields, 512)
+
+
+def _grown(grow: Callable[[PyTree, PyTree], PyTree] | None, there: PyTree, fresh: PyTree) -> PyTree:
+    if grow is None:
+        return there
+    (networks, ema), (fresh_networks, fresh_ema) = there, fresh
+    networks = {**networks, "generator": grow(networks["generator"], fresh_networks["generator"])}
+    return networks, {**ema, "params": grow(ema["params"], fresh_ema["params"])} if ema else ema
 
 
 def _restore(workdir: Path, step: int, like: PyTree) -> TrainState:

@@ -244,7 +244,7 @@ def differences(config: ml_collections.ConfigDict) -> Table:
             "widths 64, 128, 256, 512; nine ID blocks; 55 M parameters",
             f"{generator.unshuffle}×{generator.unshuffle} pixels folded into channels, widths "
             f"{', '.join(map(str, generator.widths))}; {generator.blocks} ID blocks; "
-            f"after {first} steps a gate, in cells of {generator.mask_stride} pixels, mixes the drawing with the target",
+            f"after {first} steps a composition mask, {generator.mask_stride} pixels fine, mixes drawing and target",
         ],
         ["discriminators", "widths 64 to 512, batch norm", f"widths {', '.join(map(str, judges.widths))}, no norm"],
         ["gradient penalty", "weight 1e-5", "none"],
@@ -256,8 +256,8 @@ def differences(config: ml_collections.ConfigDict) -> Table:
         [
             "targets of one person's pairs",
             "as they are",
-            f"recoloured, {config.augmentation_options.swap:.0%} of them after the generator has drawn another's face on them; "
-            "the picture as it was is the answer",
+            f"recoloured, {config.augmentation_options.swap:.0%} of them after the generator has drawn another's face on "
+            "them; the picture as it was is the answer",
         ],
         [
             "weights: identity, reconstruction, adversarial, feature matching",
