@@ -131,7 +131,8 @@ def _crops(config: Any, options: argparse.Namespace) -> tuple[int, str]:
     if size is None or alignment is None:
         raise UserError(
             f"{options.file} holds a generator of widths {config.widths}, of no known preset; say --face-size and "
-            "--alignment (simswap, ffhq, arcface, …), which the file does not tell."
+            "--alignment (simswap, ffhq, arcface, …), which the file does not tell.",
+            "import-crops-unknown",
         )
     return size, alignment
 
@@ -238,7 +239,9 @@ def export_main(arguments: Sequence[str]) -> int:
     from simswap_jax.weights import model_folder, torch_weights
 
     if options.output.suffix not in (".pth", ".safetensors", ".onnx"):
-        raise UserError(f"{options.output.name} says no format; end it in .pth, .safetensors or .onnx.")
+        raise UserError(
+            f"{options.output.name} says no format; end it in .pth, .safetensors or .onnx.", "export-ending"
+        )
     steps = _Steps()
     steps.say(f"reading {options.model}")
     model = model_folder.read(options.model, with_identity=options.part == "identity")
@@ -295,7 +298,8 @@ def _export_onnx(options: argparse.Namespace, model: Any, steps: _Steps) -> list
             written.unlink(missing_ok=True)
         raise UserError(
             f"{path} gives results {difference:.1g} of the range away from Flax's in onnxruntime and was removed; "
-            "report this with the model's config.json."
+            "report this with the model's config.json.",
+            "onnx-differs",
         )
     return [*rows, Row("checked", f"{difference:.1e}", "largest difference from Flax in onnxruntime, over the range")]
 

@@ -160,11 +160,8 @@ def compiled(method: Any, step: Any, arguments: tuple[Any, ...], where: Slice) -
     """
     import jax
 
-    from simswap_jax.models.layers import compiling_for
-
     began = time.monotonic()
-    with compiling_for("tpu" if where.chip.is_tpu else "gpu"):
-        lowered = step.lower(*arguments)
+    lowered = step.lower(*arguments)
     lowering = time.monotonic() - began
     began = time.monotonic()
     try:

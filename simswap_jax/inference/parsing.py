@@ -12,7 +12,7 @@ import numpy as np
 
 from simswap_jax.faces.alignment import Alignment, align, crop, inverse, transform
 from simswap_jax.faces.masks import border_ramp
-from simswap_jax.models.normalization import to_convention
+from simswap_jax.models.normalization import normalize
 from simswap_jax.weights import registry, torch_weights
 
 WEIGHTS = "79999_iter.pth"  # of configs/weights.yaml
@@ -58,7 +58,7 @@ def onto_crop(face: np.ndarray, own: Alignment, alignment: Alignment) -> np.ndar
 
 def labels(network: Any, variables: Any, pictures: jax.Array) -> jax.Array:
     """The class of every pixel: uint8 [B, H, W, 3] → int32 [B, H, W]. Pure; to be jitted."""
-    values = to_convention(pictures.astype(jnp.float32) / 255.0, "imagenet")
+    values = normalize(pictures.astype(jnp.float32) / 255.0, "imagenet")
     return jnp.argmax(network.apply(variables, values), axis=-1)
 
 

@@ -21,9 +21,9 @@ from simswap_jax.inference import photo as whole_photos
 from simswap_jax.inference.parsing import WEIGHTS as PARSING
 from simswap_jax.inference.parsing import FaceParser, parser_here
 from simswap_jax.inference.photo import THRESHOLD, FoundFace
-from simswap_jax.models import Generator
+from simswap_jax.models.families import SwapNetwork
 from simswap_jax.models.identity import IdentityNetwork
-from simswap_jax.models.normalization import from_convention, to_convention
+from simswap_jax.models.normalization import denormalize, normalize
 from simswap_jax.weights import model_folder, registry
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
@@ -51,14 +51,15 @@ class FaceSwapper:
         self.model = model
         self.detector_file = detector
         self.face_size = model.face_size
-        self.identity_size = model.generator.identity_size
+        self.identity_size = model.network.identity_size or 0
         # The variables are arguments, never closed over: they would be baked into every program.
         self._generator_variables = jax.device_put(model.variables)
         self._identity_variables = jax.device_put(model.identity_variables)
-        self._redraw = jax.jit(partial(redraw, Generator(model.generator), model.generator.convention))
+        self._redraw = jax.jit(partial(redraw, model.network))
         # SimSwap's own ArcFace gets nearest-neighbour crops when swapping, as released; other networks bicubic ones.
-        method = "nearest" if model.identity.family == "arcface" else "bicubic"
-        self._embed = jax.jit(partial(embed, IdentityNetwork(model.identity), method))
+        network = model.identity_network
+        method = "nearest" if network.config.family == "arcface" else "bicubic"
+        self._embed = jax.jit(partial(embed, network, method))
 
     @classmethod
     def from_pretrained(
@@ -325,10 +326,10 @@ class FaceSwapper:
         return normalised(np.broadcast_to(vectors.astype(np.float32), (count, self.identity_size)))
 
 
-def redraw(generator: Generator, convention: str, variables: Any, targets: jax.Array, vectors: jax.Array) -> jax.Array:
+def redraw(network: SwapNetwork, variables: Any, targets: jax.Array, vectors: jax.Array) -> jax.Array:
     """I_R = G(I_T, v_S) on 8-bit pictures: uint8 [B, H, W, 3], [B, D] → uint8 [B, H, W, 3]. Pure; to be jitted."""
-    values = to_convention(targets.astype(jnp.float32) / 255.0, convention)
-    results = from_convention(generator.apply(variables, values, vectors, train=False).astype(jnp.float32), convention)
+    values = normalize(targets.astype(jnp.float32) / 255.0, network.convention)
+    results = denormalize(network.apply(variables, values, {"vector": vectors}).astype(jnp.float32), network.convention)
     return jnp.round(jnp.clip(results, 0.0, 1.0) * 255.0).astype(jnp.uint8)
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
 
+from simswap_jax.models.config import DictConfig, check_dtype
 from simswap_jax.models.layers import BatchNorm, Conv, Dtype
 
 NORMS = ("batch", "none")
 
 
 @dataclasses.dataclass(frozen=True)
-class DiscriminatorConfig:
+class DiscriminatorConfig(DictConfig):
     """The discriminators' shape.
 
     Attributes:
@@ -25,6 +26,8 @@ class DiscriminatorConfig:
       norm: ``"batch"`` (the paper's) or ``"none"``.
       dtype: what layers compute in; parameters, statistics and norms are float32 always.
     """
+
+    described: ClassVar[str] = "discriminator"
 
     widths: tuple[int, ...] = (64, 128, 256, 512)
     tail: int = 512
@@ -36,22 +39,9 @@ class DiscriminatorConfig:
         object.__setattr__(self, "widths", tuple(int(width) for width in self.widths))
         if self.norm not in NORMS:
             raise ValueError(f"{self.norm!r} is no norm of the discriminator; choose one of {', '.join(NORMS)}.")
-        if self.dtype not in ("float32", "bfloat16"):
-            raise ValueError(f"{self.dtype!r} is no computing type; choose float32 or bfloat16.")
+        check_dtype(self.dtype)
         if not self.widths or min(*self.widths, self.tail, self.scales) < 1:
             raise ValueError("widths, tail and scales must be positive; correct the discriminator's configuration.")
-
-    def to_dict(self) -> dict[str, Any]:
-        """A dict that JSON can hold."""
-        return {**dataclasses.asdict(self), "widths": list(self.widths)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> DiscriminatorConfig:
-        """Undoes :meth:`to_dict`; an unknown field is an error."""
-        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
-        if unknown:
-            raise ValueError(f"The discriminator's configuration has no field {', '.join(unknown)}; remove it.")
-        return cls(**values)
 
 
 class DiscriminatorOutput(NamedTuple):

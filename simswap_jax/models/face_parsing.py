@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from simswap_jax.models.layers import BatchNorm, Conv, resize_bilinear_corners, resize_nearest
+from simswap_jax.models.layers import BatchNorm, Conv
+from simswap_jax.models.ops.resize import resize_bilinear_corners, resize_nearest
 
 CLASSES = 19
 _WIDTHS = (64, 128, 256, 512)

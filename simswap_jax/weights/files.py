@@ -76,27 +76,29 @@ def read(path: str | Path, part: str | None = None) -> WeightFile:
     """
     path = Path(path)
     if not path.exists():
-        raise UserError(f"{path} does not exist; give a .pth, .tar, .ckpt or .safetensors file.")
+        raise UserError(f"{path} does not exist; give a .pth, .tar, .ckpt or .safetensors file.", "weight-file-missing")
     if path.is_dir():
-        raise UserError(f"{path} is a folder; give a .pth, .tar, .ckpt or .safetensors file.")
+        raise UserError(f"{path} is a folder; give a .pth, .tar, .ckpt or .safetensors file.", "weight-file-is-folder")
     try:
         with path.open("rb") as file:
             head = file.read(512)
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); check its permissions.", "weight-file-unreadable"
+        ) from error
     if not head:
-        raise UserError(f"{path} is empty; fetch it again.")
+        raise UserError(f"{path} is empty; fetch it again.", "weight-file-empty")
     if _is_safetensors(head, path):
         return _read_safetensors(path)
     _refuse_other_kinds(path, head)
     try:
         return _read_torch(path, part)
     except PickleRefused as error:
-        raise UserError(f"{path} cannot be used: {error}.") from error
+        raise UserError(f"{path} cannot be used: {error}.", "weight-file-refused") from error
     except (ValueError, RecursionError, MemoryError, OSError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path} is damaged; fetch it again.") from error
+        raise UserError(f"{path} is damaged; fetch it again.", "weight-file-damaged") from error
 
 
 def _is_safetensors(head: bytes, path: Path) -> bool:
@@ -108,22 +110,31 @@ def _refuse_other_kinds(path: Path, head: bytes) -> None:
     """One sentence for files that people take for weights: web pages, LFS pointers, real tars, ONNX, text."""
     start = head.lstrip()[:64].lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise UserError(f"{path} is a web page, not weights; the download went wrong: open its address in a browser.")
+        raise UserError(
+            f"{path} is a web page, not weights; the download went wrong: open its address in a browser.",
+            "weight-file-web-page",
+        )
     if start.startswith(b"version https://git-lfs"):
-        raise UserError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull`.")
+        raise UserError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull`.", "weight-file-lfs-pointer")
     if head[257:262] == b"ustar":
-        raise UserError(f"{path} is a real tar archive; unpack it and give the weight file inside.")
+        raise UserError(f"{path} is a real tar archive; unpack it and give the weight file inside.", "weight-file-tar")
     if head[:1] == b"\x08" and b"\x12" in head[:12]:
-        raise UserError(f"{path} looks like an ONNX model; this needs PyTorch or safetensors weights.")
+        raise UserError(
+            f"{path} looks like an ONNX model; this needs PyTorch or safetensors weights.", "weight-file-onnx"
+        )
     if head[:4] != b"PK\3\4" and torch_files.LEGACY_MAGIC.to_bytes(10, "little") not in head[:64]:
         text = all(byte in b"\t\r\n\f" or byte >= 32 for byte in head) and _decodes(head)
         if text:
-            raise UserError(f"{path} is a text file, not weights; fetch the weight file itself.")
+            raise UserError(f"{path} is a text file, not weights; fetch the weight file itself.", "weight-file-text")
         if head[:1] == b"\x80":
             raise UserError(
-                f"{path} is a plain pickle, not a file of torch.save; save its weights with torch.save or safetensors."
+                f"{path} is a plain pickle, not a file of torch.save; save its weights with torch.save or safetensors.",
+                "weight-file-plain-pickle",
             )
-        raise UserError(f"{path} is of no kind known here, or damaged; give a PyTorch or safetensors weight file.")
+        raise UserError(
+            f"{path} is of no kind known here, or damaged; give a PyTorch or safetensors weight file.",
+            "weight-file-unknown",
+        )
 
 
 def _decodes(head: bytes) -> bool:
@@ -142,9 +153,11 @@ def _read_safetensors(path: Path) -> WeightFile:
             names = file.offset_keys() if hasattr(file, "offset_keys") else file.keys()
             tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged or no safetensors file ({_first_line(error)}); fetch it again.") from error
+        raise UserError(
+            f"{path} is damaged or no safetensors file ({_first_line(error)}); fetch it again.", "weight-file-damaged"
+        ) from error
     if not tensors:
-        raise UserError(f"{path} holds no weights.")
+        raise UserError(f"{path} holds no weights.", "weight-file-without-weights")
     tensors, wrapper = unwrap(tensors)
     return WeightFile(path, tensors, "safetensors", file_sha256(path), wrapper=wrapper)
 
@@ -268,13 +281,19 @@ def _choose(path: Path, parts: list[_Part], part: str | None) -> _Part:
         for candidate in parts:
             if candidate.path == part:
                 return candidate
-        raise UserError(f"{path} has no part '{part}'; it has {_listed(parts)}.")
+        raise UserError(f"{path} has no part '{part}'; it has {_listed(parts)}.", "weight-file-part")
     if len(parts) > 1:  # an epoch or a loss kept as a tensor is no set of weights
         parts = [p for p in parts if any(t.shape for t in p.tensors.values())] or parts
     if not parts:
-        raise UserError(f"{path} holds no weights: no tensors outside of optimiser states were found in it.")
+        raise UserError(
+            f"{path} holds no weights: no tensors outside of optimiser states were found in it.",
+            "weight-file-without-weights",
+        )
     if len(parts) > 1:
-        raise UserError(f"{path} holds several sets of weights, {_listed(parts)}; say which with part (--part).")
+        raise UserError(
+            f"{path} holds several sets of weights, {_listed(parts)}; say which with part (--part).",
+            "weight-file-several-parts",
+        )
     return parts[0]
 
 
@@ -309,7 +328,7 @@ def replacing_folder(folder: Path, marker: str) -> Iterator[Path]:
       UserError: something else stands at that place, or it cannot be written.
     """
     if folder.exists() and not (folder / marker).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} holds something that is no model; choose another place.")
+        raise UserError(f"{folder} holds something that is no model; choose another place.", "folder-not-replaceable")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -320,7 +339,9 @@ def replacing_folder(folder: Path, marker: str) -> Iterator[Path]:
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
     except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror or error}); choose another place.") from error
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror or error}); choose another place.", "place-not-writable"
+        ) from error
 
 
 def _put_in_place(fresh: Path, folder: Path) -> None:
@@ -368,9 +389,14 @@ def save(state_dict: Mapping[str, np.ndarray], path: str | Path, metadata: Mappi
         elif path.suffix in (".pth", ".pt", ".tar", ".ckpt"):
             _save_torch(state_dict, path)
         else:
-            raise UserError(f"{path.name}: weights are written as .pth or .safetensors; choose one of these endings.")
+            raise UserError(
+                f"{path.name}: weights are written as .pth or .safetensors; choose one of these endings.",
+                "weight-file-ending",
+            )
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}); choose another place.") from error
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}); choose another place.", "place-not-writable"
+        ) from error
     return path
 
 

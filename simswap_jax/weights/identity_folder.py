@@ -76,10 +76,13 @@ def _read_folder(folder: Path) -> Identity:
     except FileNotFoundError as error:
         raise UserError(
             f"{folder} is not an identity network: it has no {Path(error.filename or CONFIG).name}; name a folder that "
-            "`config.method = 'identity'` wrote, or a weight file."
+            "`config.method = 'identity'` wrote, or a weight file.",
+            "not-an-identity-folder",
         ) from error
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"the identity network in {folder} is damaged ({error}); train or copy it again.") from error
+        raise UserError(
+            f"the identity network in {folder} is damaged ({error}); train or copy it again.", "identity-folder-damaged"
+        ) from error
     model_folder.check_tree(variables, jax.eval_shape(network.init, jax.random.key(0)), str(folder))
     copy_of = str(described.get("card", {}).get("copy_of", {}).get("sha256", ""))
     ours = not copy_of  # a copy stays its network's owner's

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from simswap_jax.models import DiscriminatorConfig, GeneratorConfig
+from simswap_jax.models.compact import as_compact
 from simswap_jax.models.identity import IdentityConfig
 from simswap_jax.models.identity.mobilefacenet import EXPANSIONS, LAST, STRIDES
 
@@ -65,14 +66,15 @@ def _prelu(key: str, path: Path, width: int) -> Leaves:
 
 
 def generator(config: GeneratorConfig) -> Leaves:
-    """The generator's leaves in PyTorch's order."""
+    """The leaves, in PyTorch's order, of the paper's generator or a compact one."""
+    stem = as_compact(config)
 
     def conv_norm(name: str, conv: int, out: int, inside: int, kernel: int) -> Leaves:
         yield from _conv(f"{name}.{conv}", (name, "conv"), out, inside, kernel)
         yield from _norm(f"{name}.{conv + 1}", (name, "norm"), out)
 
-    widths, pixels = config.widths, 3 * config.patch**2
-    yield from conv_norm("first_layer", 1, widths[0], pixels, config.edge_kernel)
+    widths, channels = config.widths, 3 * stem.unshuffle**2
+    yield from conv_norm("first_layer", 1, widths[0], channels, stem.stem_kernel)
     for name, inside, out in zip(config.downs, widths, widths[1:]):
         yield from conv_norm(name, 0, out, inside, 3)
     for i in range(config.blocks):
@@ -83,8 +85,8 @@ def generator(config: GeneratorConfig) -> Leaves:
             yield from _linear(f"{key}.style{j}.linear", style, 2 * width, config.identity_size)
     for name, inside, out in zip(config.ups, widths[::-1], widths[-2::-1]):
         yield from conv_norm(name, 1, out, inside, 3)
-    drawn = 4 if config.gated else 3
-    yield from _conv("last_layer.1", ("last_layer",), drawn, widths[0], config.edge_kernel)
+    drawn = 4 if stem.composition_mask else 3
+    yield from _conv("last_layer.1", ("last_layer",), drawn, widths[0], stem.stem_kernel)
 
 
 def discriminator(config: DiscriminatorConfig) -> Leaves:

@@ -2,14 +2,16 @@
 
 ::
 
-    config.json              generator, value convention, face size, alignment, identity network, card, sums
+    config.json              generator (with its family), face size, alignment, identity network, card, sums
     generator.safetensors    Flax variables, names joined by "/" (params/first_layer/conv/kernel)
     identity.safetensors     the identity network, only where it may be passed on
     README.md                the card, for people and model hubs
 
-An identity network that is not ours is named by its file's SHA-256 and looked for by `weights`.
+An identity network that is not ours is named by its file's SHA-256 and looked for by `weights`; a generator that takes
+no identity vector may come without one. Format 2; format 1, of before there were families, is read, too.
 """
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,18 +19,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from flax import traverse_util
 
 from simswap_jax.errors import UserError
-from simswap_jax.models import Generator, GeneratorConfig
+from simswap_jax.models import families
+from simswap_jax.models.families import FamilyConfig, SwapNetwork
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.weights import files, layouts, registry, torch_weights
 from simswap_jax.weights.layouts import COUNTS
 
-FORMAT = 1
+FORMAT = 2
+READ = (1, 2)
 CONFIG, GENERATOR, IDENTITY, CARD = "config.json", "generator.safetensors", "identity.safetensors", "README.md"
 ALIGNMENTS = ("simswap", "simswap-frontal", "ffhq", "arcface", "rendered")
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
@@ -39,26 +42,47 @@ class ModelFolder:
     """A generator with all that using it needs.
 
     Attributes:
-      generator: shape and value convention.
+      generator: the configuration of a generator of any family.
       variables: Flax collections ``params`` and ``batch_stats`` (of the moving average), float32.
       face_size: side of the crops that it was trained on, pixels.
       alignment: the template that crops are aligned to, one of `ALIGNMENTS`.
-      identity: shape of the identity network whose vectors it understands.
+      identity: shape of the identity network whose vectors it understands; None where it takes no vector and comes
+        without one.
       identity_variables: that network's Flax collections, float32; None where it was not asked for.
       identity_sha256: of the identity network's weight file: vectors of any other are refused.
       identity_name: that file's name.
       card: licence, training step, experiment, the source file's SHA-256, …; what JSON can hold.
     """
 
-    generator: GeneratorConfig
+    generator: FamilyConfig
     variables: Mapping[str, Any]
     face_size: int
     alignment: str
-    identity: IdentityConfig
+    identity: IdentityConfig | None
     identity_variables: Mapping[str, Any] | None
     identity_sha256: str
     identity_name: str
     card: dict[str, Any] = field(default_factory=dict)
+
+    @functools.cached_property
+    def network(self) -> SwapNetwork:
+        """The generator: ``network.apply(variables, target, given)``."""
+        return families.build(self.generator)
+
+    @functools.cached_property
+    def identity_network(self) -> IdentityNetwork:
+        """The identity network whose vectors it understands.
+
+        Raises:
+          UserError: it comes without one.
+        """
+        if self.identity is None:
+            raise UserError(
+                f"this model, a generator of the family {self.network.family.name}, has no identity network; "
+                "use one that takes identity vectors.",
+                "model-without-identity-network",
+            )
+        return IdentityNetwork(self.identity)
 
 
 def write(folder: str | Path, model: ModelFolder, include_identity: bool, dtype: str = "float32") -> Path:
@@ -75,10 +99,15 @@ def write(folder: str | Path, model: ModelFolder, include_identity: bool, dtype:
     """
     folder = Path(folder)
     if dtype not in DTYPES:
-        raise UserError(f"'{dtype}' is no number type of a model folder; choose {' or '.join(DTYPES)}.")
+        raise UserError(
+            f"'{dtype}' is no number type of a model folder; choose {' or '.join(DTYPES)}.", "model-folder-dtype"
+        )
     _check_whole(model, f"the model for {folder}")
     if include_identity and model.identity_variables is None:
-        raise UserError(f"the identity network for {folder} is to be included but was not loaded; load it first.")
+        raise UserError(
+            f"the identity network for {folder} is to be included but was not loaded; load it first.",
+            "identity-not-loaded",
+        )
     with files.replacing_folder(folder, CONFIG) as fresh:
         _fill(fresh, model, include_identity, dtype)
     return folder
@@ -92,11 +121,12 @@ def _fill(place: Path, model: ModelFolder, include_identity: bool, dtype: str) -
         sums[IDENTITY] = files.file_sha256(place / IDENTITY)
     described = {
         "format": FORMAT,
-        "preset": model.generator.preset,
-        "generator": model.generator.to_dict(),
+        "generator": families.config_to_dict(model.generator),
         "face_size": model.face_size,
         "alignment": model.alignment,
-        "identity": {
+        "identity": None
+        if model.identity is None
+        else {
             "name": model.identity_name,
             "sha256": model.identity_sha256,
             "config": model.identity.to_dict(),
@@ -129,13 +159,13 @@ def read(
     folder = Path(folder)
     described = _described(folder)
     try:
-        identity = described["identity"]
+        identity = described["identity"] or {"config": None, "sha256": "", "name": ""}
         model = ModelFolder(
-            generator=GeneratorConfig.from_dict(described["generator"]),
+            generator=families.config_from_dict(described["generator"]),
             variables={},
             face_size=int(described["face_size"]),
             alignment=str(described["alignment"]),
-            identity=IdentityConfig.from_dict(identity["config"]),
+            identity=None if identity["config"] is None else IdentityConfig.from_dict(identity["config"]),
             identity_variables=None,
             identity_sha256=str(identity["sha256"]),
             identity_name=str(identity["name"]),
@@ -144,10 +174,12 @@ def read(
         sums = dict(described["sha256"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"has no {error}" if isinstance(error, KeyError) else f"is wrong: {error}".rstrip(".")
-        raise UserError(f"the {CONFIG} of {folder} {what}; copy or make the model again.") from error
+        raise UserError(
+            f"the {CONFIG} of {folder} {what}; copy or make the model again.", "model-folder-config"
+        ) from error
     check_use(model, folder, face_size, alignment, identity_sha256)
     variables = _read_weights(folder, GENERATOR, sums)
-    found = _identity_variables(folder, model, sums) if with_identity else None
+    found = _identity_variables(folder, model, sums) if with_identity and model.identity is not None else None
     model = replace(model, variables=variables, identity_variables=found)
     _check_whole(model, str(folder))
     return model
@@ -169,32 +201,45 @@ def check_use(
     """
     if face_size is not None and face_size != model.face_size:
         raise UserError(
-            f"{name} was trained on crops of {model.face_size} pixels, not {face_size}; use it at {model.face_size}."
+            f"{name} was trained on crops of {model.face_size} pixels, not {face_size}; use it at {model.face_size}.",
+            "model-face-size",
         )
     if alignment is not None and alignment != model.alignment:
         raise UserError(
-            f"{name} was trained on faces aligned as '{model.alignment}', not '{alignment}'; align them as it wants."
+            f"{name} was trained on faces aligned as '{model.alignment}', not '{alignment}'; align them as it wants.",
+            "model-alignment",
         )
     if identity_sha256 is not None and identity_sha256 != model.identity_sha256:
         raise UserError(
             f"{name} understands identity vectors of {model.identity_name} (SHA-256 {model.identity_sha256[:16]}…), "
-            f"not of another network ({identity_sha256[:16]}…); make the vectors with that one."
+            f"not of another network ({identity_sha256[:16]}…); make the vectors with that one.",
+            "model-identity",
         )
 
 
 def _described(folder: Path) -> dict[str, Any]:
     if not (folder / CONFIG).is_file():
         reason = "does not exist" if not folder.exists() else f"is no model folder (it has no {CONFIG})"
-        raise UserError(f"{folder} {reason}; name a folder that `simswap-jax train` or `simswap-jax import` left.")
+        raise UserError(
+            f"{folder} {reason}; name a folder that `simswap-jax train` or `simswap-jax import` left.",
+            "not-a-model-folder",
+        )
     try:
         described = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:
-        raise UserError(f"the {CONFIG} of {folder} is damaged; copy or make the model again.") from error
-    if not isinstance(described, dict) or not isinstance(described.get("format"), int):
-        raise UserError(f"the {CONFIG} of {folder} is no description of a model; copy or make the model again.")
-    if described["format"] != FORMAT:
         raise UserError(
-            f"{folder} is of format {described['format']}, this version reads {FORMAT}; update simswap_jax."
+            f"the {CONFIG} of {folder} is damaged; copy or make the model again.", "model-folder-config"
+        ) from error
+    if not isinstance(described, dict) or not isinstance(described.get("format"), int):
+        raise UserError(
+            f"the {CONFIG} of {folder} is no description of a model; copy or make the model again.",
+            "model-folder-config",
+        )
+    if described["format"] not in READ:
+        known = " and ".join(map(str, READ))
+        raise UserError(
+            f"{folder} is of format {described['format']}, this version reads {known}; update simswap_jax.",
+            "model-folder-format",
         )
     return described
 
@@ -202,10 +247,13 @@ def _described(folder: Path) -> dict[str, Any]:
 def _read_weights(folder: Path, name: str, sums: Mapping[str, str]) -> dict[str, Any]:
     path = folder / name
     if not path.is_file():
-        raise UserError(f"{folder} lacks its {name}; copy or make the model again.")
+        raise UserError(f"{folder} lacks its {name}; copy or make the model again.", "model-folder-incomplete")
     content = files.read(path)
     if content.sha256 != sums.get(name):
-        raise UserError(f"{path} is not the file that {CONFIG} describes (its SHA-256 differs); copy the model again.")
+        raise UserError(
+            f"{path} is not the file that {CONFIG} describes (its SHA-256 differs); copy the model again.",
+            "model-folder-changed",
+        )
     flat = {key: np.asarray(a, np.float32) if a.dtype.kind in "fV" else a for key, a in content.tensors.items()}
     return traverse_util.unflatten_dict(flat, sep="/")
 
@@ -216,31 +264,48 @@ def _identity_variables(folder: Path, model: ModelFolder, sums: Mapping[str, str
     path = registry.find_by_sha256(model.identity_sha256, model.identity_name, f"the identity vectors of {folder}")
     network, variables = torch_weights.load_identity_network(path)
     # How it computes and is shown pictures is the folder's to say; of the file it needs the same weights.
-    if list(layouts.identity(network.config)) != list(layouts.identity(model.identity)):
-        raise UserError(f"{path} is not the identity network that {folder} describes; copy or make the model again.")
+    if list(layouts.identity(network.config)) != list(layouts.identity(model.identity_network.config)):
+        raise UserError(
+            f"{path} is not the identity network that {folder} describes; copy or make the model again.",
+            "model-identity-file",
+        )
     return variables
 
 
 def _check_whole(model: ModelFolder, name: str) -> None:
     """Refuses a model whose parts do not fit each other; the sentence names the first part that does not."""
-    multiple = model.generator.multiple
-    if model.face_size <= 0 or model.face_size % multiple:
+    network = model.network
+    if model.face_size <= 0 or model.face_size % network.multiple:
         raise UserError(
-            f"{name} has a face size of {model.face_size}, which is no multiple of its generator's {multiple}."
+            f"{name} has a face size of {model.face_size}, which is no multiple of its generator's {network.multiple}.",
+            "model-face-size-multiple",
         )
     if model.alignment not in ALIGNMENTS:
-        raise UserError(f"{name} has the alignment '{model.alignment}'; known are {', '.join(ALIGNMENTS)}.")
-    if model.identity.embedding != model.generator.identity_size:
         raise UserError(
-            f"{name} has an identity network of {model.identity.embedding} numbers and a generator that takes "
-            f"{model.generator.identity_size}; choose the network that the generator was trained with."
+            f"{name} has the alignment '{model.alignment}'; known are {', '.join(ALIGNMENTS)}.", "unknown-alignment"
         )
-    side, length = multiple * 2, model.generator.identity_size
-    inputs = (jnp.zeros((1, side, side, 3)), jnp.zeros((1, length)))
-    check_tree(model.variables, jax.eval_shape(Generator(model.generator).init, jax.random.key(0), *inputs), name)
+    if network.identity_size is not None:
+        _check_vectors(model, network.identity_size, name)
+    wanted = jax.eval_shape(lambda key: network.init(key, model.face_size), jax.random.key(0))
+    check_tree(model.variables, wanted, name)
     if model.identity_variables is not None:
-        wanted = jax.eval_shape(IdentityNetwork(model.identity).init, jax.random.key(0))
+        wanted = jax.eval_shape(model.identity_network.init, jax.random.key(0))
         check_tree(model.identity_variables, wanted, f"the identity network of {name}")
+
+
+def _check_vectors(model: ModelFolder, identity_size: int, name: str) -> None:
+    """Refuses a generator that takes vectors without the network that makes them."""
+    if model.identity is None:
+        raise UserError(
+            f"{name} has a generator that takes identity vectors, and no identity network; make the model again.",
+            "model-without-identity-network",
+        )
+    if model.identity.embedding != identity_size:
+        raise UserError(
+            f"{name} has an identity network of {model.identity.embedding} dimensions and a generator that takes "
+            f"{identity_size}; choose the network that the generator was trained with.",
+            "model-identity-size",
+        )
 
 
 def check_tree(variables: Mapping[str, Any], wanted: Any, name: str) -> None:
@@ -256,12 +321,17 @@ def check_tree(variables: Mapping[str, Any], wanted: Any, name: str) -> None:
     needs = {key: tuple(value.shape) for key, value in _flatten(wanted).items()}
     for key in needs:
         if key not in has:
-            raise UserError(f"{name} lacks the weights {key}; copy or make it again.")
+            raise UserError(f"{name} lacks the weights {key}; copy or make it again.", "variables-missing")
         if has[key] != needs[key]:
-            raise UserError(f"{name} has {key} of shape {has[key]}, its configuration needs {needs[key]}.")
+            raise UserError(
+                f"{name} has {key} of shape {has[key]}, its configuration needs {needs[key]}.", "variables-shape"
+            )
     for key in has:
         if key not in needs:
-            raise UserError(f"{name} has weights {key}, which its configuration does not know; copy or make it again.")
+            raise UserError(
+                f"{name} has weights {key}, which its configuration does not know; copy or make it again.",
+                "variables-unknown",
+            )
 
 
 def _flatten(variables: Any) -> dict[str, Any]:
@@ -280,14 +350,11 @@ def _flat(variables: Mapping[str, Any], dtype: str) -> dict[str, np.ndarray]:
 def _card(model: ModelFolder, include_identity: bool, dtype: str) -> str:
     """README.md of a model folder: what a person, or a model hub, must know."""
     licence = str(model.card.get("licence", "unstated"))
-    shape = model.generator
     rows = {
-        "Generator": f"preset {shape.preset}, widths {list(shape.widths)}, {shape.blocks} ID blocks",
-        "Value convention": shape.convention,
+        "Generator": f"{model.network.family.name}: {model.network.family.describe(model.generator)}",
+        "Value convention": model.network.convention,
         "Face crops": f"{model.face_size}×{model.face_size}, aligned as '{model.alignment}'",
-        "Identity network": f"{model.identity_name} ({model.identity.family}, {model.identity.embedding} numbers), "
-        + ("included" if include_identity else "not included, found by its SHA-256"),
-        "Identity network's SHA-256": f"`{model.identity_sha256}`",
+        **_identity_rows(model, include_identity),
         "Weights": dtype,
         **{_heading(key): _cell(value) for key, value in model.card.items()},
     }
@@ -296,18 +363,29 @@ def _card(model: ModelFolder, include_identity: bool, dtype: str) -> str:
 license: other
 license_name: {json.dumps(licence)}
 library_name: simswap_jax
-tags: [face-swapping, simswap, jax, flax]
+tags: [face-swapping, {model.network.family.name.replace(":", ".")}, jax, flax]
 ---
 
-# A SimSwap model
+# A face-swapping model
 
-Re-draws a target face with the identity of a source (SimSwap, ACM MM 2020). Load it with
-`FaceSwapper.from_pretrained(folder)` of simswap_jax. Swap only faces of people who agreed, and mark the results.
+Transfers the identity of a source face onto a target face. Load it with `FaceSwapper.from_pretrained(folder)` of
+simswap_jax. Only swap faces of people who consented, and disclose that the result is synthetic.
 
 | | |
 |---|---|
 {table}
 """
+
+
+def _identity_rows(model: ModelFolder, include_identity: bool) -> dict[str, str]:
+    if model.identity is None:
+        return {"Identity network": "none"}
+    where = "included" if include_identity else "not included, found by its SHA-256"
+    shape = f"{model.identity.family}, {model.identity.embedding} dimensions"
+    return {
+        "Identity network": f"{model.identity_name} ({shape}), {where}",
+        "Identity network's SHA-256": f"`{model.identity_sha256}`",
+    }
 
 
 def _heading(key: str) -> str:

@@ -23,10 +23,12 @@ from typing import Any
 import numpy as np
 
 from simswap_jax.errors import UserError, missing_extra
-from simswap_jax.models import Generator, GeneratorConfig
+from simswap_jax.models import GeneratorConfig, families
+from simswap_jax.models.compact import as_compact
+from simswap_jax.models.families import FamilyConfig
 from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.models.identity.mobilefacenet import STRIDES
-from simswap_jax.models.normalization import IMAGENET_MEAN, IMAGENET_STD
+from simswap_jax.models.normalization import IMAGENET_MEAN, IMAGENET_STD, denormalize, normalize
 from simswap_jax.weights import torch_weights
 from simswap_jax.weights.files import replacing
 from simswap_jax.weights.onnx_graph import Dimension, Graph
@@ -49,7 +51,7 @@ CONTRACTS = {
 
 
 def export_generator(
-    config: GeneratorConfig,
+    config: FamilyConfig,
     variables: Mapping[str, Any],
     path: str | Path,
     contract: str = "plain",
@@ -65,19 +67,34 @@ def export_generator(
       facts: text to keep in the file (licence, where it comes from).
 
     Raises:
-      UserError: an unknown contract, a generator that it cannot hold, or a place that cannot be written.
+      UserError: an unknown contract, a generator that it cannot hold, a family that cannot be written as ONNX, or a
+        place that cannot be written.
     """
+    family = families.of_config(config)
+    if family.onnx is None:
+        raise UserError(
+            f"Generators of the family {family.name} cannot be written as ONNX; keep them as model folders.",
+            "family-without-onnx",
+        )
+    written: Path = families.resolve(family.onnx)(config, variables, Path(path), contract, facts or {})
+    return written
+
+
+def export_simswap(
+    config: GeneratorConfig, variables: Mapping[str, Any], path: Path, contract: str, facts: Mapping[str, str]
+) -> Path:
+    """Writes the paper's generator or a compact one; arguments and errors as of `export_generator`."""
     terms = _terms(config, contract)
-    graph = Graph(torch_weights.generator_state_dict(Generator(config), variables))
+    graph = Graph(torch_weights.generator_state_dict(families.build(config), variables))
     output = _generator(graph, config, terms.values)
     sides: list[Dimension] = [terms.size, terms.size] if terms.size else ["height", "width"]
     length = config.identity_size
     model = graph.model(
         {"source": ["batch", length], "target": ["batch", 3, *sides]},
         (output, "output", ["batch", 3, *sides]),
-        {"contract": contract, "preset": config.preset, "trained convention": config.convention, **(facts or {})},
+        {"contract": contract, "preset": config.preset, "trained convention": config.convention, **facts},
     )
-    return _write(model, Path(path), terms.hashed)
+    return _write(model, path, terms.hashed)
 
 
 def export_identity(network: IdentityNetwork, variables: Mapping[str, Any], path: str | Path) -> Path:
@@ -92,7 +109,7 @@ def export_identity(network: IdentityNetwork, variables: Mapping[str, Any], path
 
 
 def generator_difference(
-    path: str | Path, config: GeneratorConfig, variables: Mapping[str, Any], contract: str, side: int, batch: int = 1
+    path: str | Path, config: FamilyConfig, variables: Mapping[str, Any], contract: str, side: int, batch: int = 1
 ) -> float:
     """How far onnxruntime's results of a written file lie from Flax's: the largest |a − b| over the output's range.
 
@@ -107,22 +124,21 @@ def generator_difference(
     import jax
     import jax.numpy as jnp
 
-    from simswap_jax.models.normalization import from_convention, to_convention
-
     rng = np.random.default_rng(0)
     coarse = rng.random((batch, side // 8, side // 8, 3), np.float32)
     pictures = np.repeat(np.repeat(coarse, 8, 1), 8, 2)
-    vectors = rng.standard_normal((batch, config.identity_size)).astype(np.float32)
+    network = families.build(config)
+    vectors = rng.standard_normal((batch, network.identity_size or 0)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
 
     @jax.jit
     def flax(variables: Mapping[str, Any], pictures: jax.Array, vectors: jax.Array) -> jax.Array:
         with jax.default_matmul_precision("highest"):
-            drawn = Generator(config).apply(variables, to_convention(pictures, config.convention), vectors)
-        return jnp.clip(from_convention(drawn, config.convention), 0.0, 1.0)
+            drawn = network.apply(variables, normalize(pictures, config.convention), {"vector": vectors})
+        return jnp.clip(denormalize(drawn, config.convention), 0.0, 1.0)
 
     wanted = np.asarray(flax(variables, pictures, vectors)).transpose(0, 3, 1, 2)
-    targets = np.asarray(to_convention(jnp.asarray(pictures), CONTRACTS[contract].values)).transpose(0, 3, 1, 2)
+    targets = np.asarray(normalize(jnp.asarray(pictures), CONTRACTS[contract].values)).transpose(0, 3, 1, 2)
     found = _run(Path(path), {"source": vectors, "target": np.ascontiguousarray(targets)})
     return float(np.max(np.abs(found - wanted)) / max(float(np.ptp(wanted)), 1e-6))
 
@@ -139,24 +155,28 @@ def _run(path: Path, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def _terms(config: GeneratorConfig, contract: str) -> Contract:
     if contract not in CONTRACTS:
-        raise UserError(f"'{contract}' is no contract of an ONNX generator; choose one of {', '.join(CONTRACTS)}.")
+        raise UserError(
+            f"'{contract}' is no contract of an ONNX generator; choose one of {', '.join(CONTRACTS)}.", "onnx-contract"
+        )
     terms = CONTRACTS[contract]
     if terms.hashed and config.identity_size != 512:
         raise UserError(
-            f"FaceFusion hands over identity vectors of 512 numbers, this generator takes {config.identity_size}; "
-            "export it as 'plain'."
+            f"FaceFusion hands over identity vectors of 512 dimensions, this generator takes {config.identity_size}; "
+            "export it as 'plain'.",
+            "onnx-identity-size",
         )
     if terms.size and terms.size % config.multiple:
         raise UserError(
             f"{contract} has faces of {terms.size} pixels, no multiple of this generator's {config.multiple}; "
-            "export it as 'plain'."
+            "export it as 'plain'.",
+            "onnx-face-size",
         )
     return terms
 
 
 def _write(model: Any, path: Path, hashed: bool) -> Path:
     if path.suffix != ".onnx":
-        raise UserError(f"{path.name} does not end in .onnx; give a name that does.")
+        raise UserError(f"{path.name} does not end in .onnx; give a name that does.", "onnx-ending")
     content = model.SerializeToString()
     try:
         with replacing(path) as temporary:
@@ -165,7 +185,9 @@ def _write(model: Any, path: Path, hashed: bool) -> Path:
             with replacing(path.with_suffix(".hash")) as temporary:
                 temporary.write_text(f"{zlib.crc32(content):08x}", encoding="ascii")
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}); choose another place.") from error
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}); choose another place.", "place-not-writable"
+        ) from error
     return path
 
 
@@ -175,38 +197,44 @@ def _write(model: Any, path: Path, hashed: bool) -> Path:
 def _generator(graph: Graph, config: GeneratorConfig, values: str) -> str:
     """From ``source`` and ``target`` (in `values`) to RGB in [0,1]."""
     target = x = _convert(graph, "target", values, config.convention)
-    if config.patch > 1:
-        x = graph.add("SpaceToDepth", x, blocksize=config.patch)
+    stem = as_compact(config)
+    if stem.unshuffle > 1:
+        x = graph.add("SpaceToDepth", x, blocksize=stem.unshuffle)
 
     def norm_relu(x: str, key: str) -> str:
         return graph.add("Relu", graph.batch_norm(x, key))
 
-    x = norm_relu(graph.conv(graph.reflect(x, config.edge_kernel // 2), "first_layer.1"), "first_layer.2")
+    x = norm_relu(graph.conv(graph.reflect(x, stem.stem_kernel // 2), "first_layer.1"), "first_layer.2")
     for name in config.downs:
         x = norm_relu(graph.conv(x, f"{name}.0", stride=2, padding=1), f"{name}.1")
     for i in range(config.blocks):
         x = _id_block(graph, x, f"BottleNeck.{i}", config.widths[-1])
     for name in config.ups:
         x = norm_relu(graph.conv(graph.double(x), f"{name}.1", padding=1), f"{name}.2")
-    for _ in range(config.patch.bit_length() - 1):
+    for _ in range(stem.unshuffle.bit_length() - 1):
         x = graph.double(x)
-    x = graph.conv(graph.reflect(x, config.edge_kernel // 2), "last_layer.1")
-    gate = None
-    if config.gated:
-        sizes = graph.constant("drawing_and_gate", np.array([3, 1], np.int64))
-        parts = graph.add("Split", x, sizes, outputs=2, axis=1)
-        x, gate = f"{parts}_0", f"{parts}_1"
-        if config.gate_cell > 1:
-            gate = graph.add("AveragePool", gate, kernel_shape=[config.gate_cell] * 2, strides=[config.gate_cell] * 2)
-        for _ in range(config.gate_cell.bit_length() - 1):
-            gate = graph.double(gate)
-        gate = graph.add("Sigmoid", gate)
+    x = graph.conv(graph.reflect(x, stem.stem_kernel // 2), "last_layer.1")
+    mask = None
+    if stem.composition_mask:
+        x, mask = _drawing_and_mask(graph, x, stem.mask_stride)
     if config.convention == "unit":
         x = graph.add("Mul", graph.add("Add", graph.add("Tanh", x), graph.number(1)), graph.number(0.5))
-    if gate is not None:
-        x = graph.add("Add", x, graph.add("Mul", gate, graph.add("Sub", target, x)))
+    if mask is not None:
+        x = graph.add("Add", x, graph.add("Mul", mask, graph.add("Sub", target, x)))
     x = _convert(graph, x, config.convention, "unit")
     return graph.add("Clip", x, graph.number(0), graph.number(1))
+
+
+def _drawing_and_mask(graph: Graph, x: str, stride: int) -> tuple[str, str]:
+    """The first three channels, and the fourth as a composition mask in (0,1)."""
+    sizes = graph.constant("drawing_and_mask", np.array([3, 1], np.int64))
+    parts = graph.add("Split", x, sizes, outputs=2, axis=1)
+    mask = f"{parts}_1"
+    if stride > 1:
+        mask = graph.add("AveragePool", mask, kernel_shape=[stride] * 2, strides=[stride] * 2)
+    for _ in range(stride.bit_length() - 1):
+        mask = graph.double(mask)
+    return f"{parts}_0", graph.add("Sigmoid", mask)
 
 
 def _convert(graph: Graph, x: str, given: str, wanted: str) -> str:

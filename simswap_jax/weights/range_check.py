@@ -14,9 +14,9 @@ import numpy as np
 
 from simswap_jax.io.contact_sheet import contact_sheet
 from simswap_jax.io.images import resize_square
-from simswap_jax.models import Generator, GeneratorConfig
+from simswap_jax.models import families
 from simswap_jax.models.identity import IdentityNetwork
-from simswap_jax.models.normalization import CONVENTIONS, from_convention, to_convention
+from simswap_jax.models.normalization import CONVENTIONS, denormalize, normalize
 
 ALIKE = 0.6  # least correlation of a drawing that shows the face
 CLEARLY = 0.7  # the better drawing is at most this part as far from the face as the other
@@ -69,7 +69,7 @@ class Finding:
 
 
 def check(
-    config: GeneratorConfig,
+    config: Any,
     variables: Mapping[str, Any],
     network: IdentityNetwork,
     identity_variables: Mapping[str, Any],
@@ -79,7 +79,7 @@ def check(
     """Draws a face with its own identity under every convention and says which result looks like it.
 
     Args:
-      config: the generator's shape; its convention is not looked at.
+      config: of a generator that takes an identity vector, of any family; its convention is not looked at.
       variables: its Flax variables.
       network, identity_variables: the identity network that it was trained with.
       face: a face crop aligned as the generator wants, uint8 RGB [H,W,3].
@@ -91,9 +91,9 @@ def check(
     vector = jax.jit(lambda v, x: network.embed(v, x, method))(identity_variables, picture)
     drawings = {}
     for convention in CONVENTIONS:
-        generator = Generator(replace(config, convention=convention))
-        result = jax.jit(generator.apply)(variables, to_convention(picture, convention), vector)
-        drawings[convention] = _compared(np.asarray(from_convention(result, convention))[0], np.asarray(picture)[0])
+        generator = families.build(replace(config, convention=convention))
+        result = jax.jit(generator.apply)(variables, normalize(picture, convention), {"vector": vector})
+        drawings[convention] = _compared(np.asarray(denormalize(result, convention))[0], np.asarray(picture)[0])
     return Finding(square, drawings, _verdict(drawings))
 
 

@@ -86,21 +86,27 @@ def find(name_or_path: str | Path, purpose: str) -> Path:
         return path
     name = str(name_or_path)
     if path.name != name:
-        raise UserError(f"{path}, needed for {purpose}, does not exist; give a weight file or the name of a known one.")
+        raise UserError(
+            f"{path}, needed for {purpose}, does not exist; give a weight file or the name of a known one.",
+            "weight-file-missing",
+        )
     entry = catalogue().get(name)
     found = locate(name)
     if found is not None and (entry is None or not entry.sha256 or file_sha256(found) == entry.sha256):
         return found
     if found is not None and found.parent != cache_folder():
         raise UserError(
-            f"{found} is not the file known as {name} (its SHA-256 differs from {_short(entry)}); rename or replace it."
+            f"{found} is not the file known as {name} (its SHA-256 differs from {_short(entry)}); rename or replace "
+            "it.",
+            "public-weights-differ",
         )
     if entry is None or not entry.url:
         where = f"get it from {entry.origin}" if entry else "name an existing file"
-        raise UserError(_missing(name, purpose, where))
+        raise UserError(_missing(name, purpose, where), "public-weights-missing")
     if offline():
         raise UserError(
-            _missing(name, purpose, f"get it from {entry.origin} (SIMSWAP_JAX_OFFLINE forbids to fetch it)")
+            _missing(name, purpose, f"get it from {entry.origin} (SIMSWAP_JAX_OFFLINE forbids to fetch it)"),
+            "public-weights-missing",
         )
     return _fetch(entry, purpose)
 
@@ -124,7 +130,9 @@ def find_by_sha256(sha256: str, name: str, purpose: str) -> Path:
             return path
     entry_of_name = catalogue().get(name)
     where = f"get it from {entry_of_name.origin}" if entry_of_name else "ask whoever made the model for it"
-    raise UserError(_missing(name, purpose, f"{where} (SHA-256 {sha256[:16]}…; no file here matches)"))
+    raise UserError(
+        _missing(name, purpose, f"{where} (SHA-256 {sha256[:16]}…; no file here matches)"), "public-weights-missing"
+    )
 
 
 def _candidates(name: str) -> Iterator[Path]:
@@ -157,9 +165,11 @@ def _fetch(entry: Entry, purpose: str) -> Path:
                     file.write(piece)
             if digest.hexdigest() != entry.sha256:
                 reason = f"what came from {entry.url} is not the known file (SHA-256 {digest.hexdigest()[:16]}…)"
-                raise UserError(_missing(entry.name, purpose, f"{reason}; get it from {entry.origin}"))
+                raise UserError(
+                    _missing(entry.name, purpose, f"{reason}; get it from {entry.origin}"), "public-weights-missing"
+                )
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
         where = f"{entry.url} could not be fetched ({reason}); get it from {entry.origin}"
-        raise UserError(_missing(entry.name, purpose, where)) from error
+        raise UserError(_missing(entry.name, purpose, where), "public-weights-missing") from error
     return place

@@ -9,6 +9,7 @@ collection of its own where it is not 0.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections import Counter
@@ -21,8 +22,9 @@ import numpy as np
 from flax import traverse_util
 
 from simswap_jax.errors import UserError
-from simswap_jax.models import DiscriminatorConfig, Generator, GeneratorConfig, MultiScaleDiscriminator
+from simswap_jax.models import DiscriminatorConfig, GeneratorConfig, MultiScaleDiscriminator, families
 from simswap_jax.models.face_parsing import BiSeNet
+from simswap_jax.models.families import Family
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.weights import files, layouts
 from simswap_jax.weights.files import WeightFile
@@ -53,8 +55,9 @@ def load_generator(
     *,
     preset: str | None = None,
     dtype: str = "float32",
-    gate_cell: int = 1,
-) -> tuple[Generator, Variables]:
+    mask_stride: int = 1,
+    family: str = families.SIMSWAP.name,
+) -> tuple[Any, Variables]:
     """A generator of any width; its shape is read from the keys.
 
     Args:
@@ -62,40 +65,77 @@ def load_generator(
       convention: ``"unit"`` or ``"imagenet"``; nothing in the file tells which, so it is what you say.
       preset: refuse the weights unless they are of this preset.
       dtype: what the generator is to compute in.
-      gate_cell: of a gated generator; nothing in the file tells it either.
+      mask_stride: of a compact generator's composition mask; nothing in the file tells it either.
+      family: whose layout the weights are in; the paper's generator and the compact one share theirs, and are told
+        apart by the keys.
+
+    Returns:
+      The Flax module, which knows its ``config``, and its variables.
 
     Raises:
-      UserError: the weights are not a generator's, or not the preset's, or a key is missing, unused or misshapen.
+      UserError: the weights are not a generator's, or not the preset's, or a key is missing, unused or misshapen; or
+        the family has no PyTorch layout.
     """
+    names = _torch_names(families.get(family))
     tensors, name = _open(src)
-    downs = _numbers(tensors, r"(?:down|up)(\d+)\.", least=2)
-    first_down = 0 if 0 in downs else 1
-    widths = [_size(tensors, "first_layer.1.weight", 0, name, "a SimSwap generator")]
-    for number in range(first_down, max(downs, default=first_down) + 1):
-        widths.append(_size(tensors, f"down{number}.0.weight", 0, name, "a SimSwap generator"))
-    pixels = _size(tensors, "first_layer.1.weight", 1, name, "a SimSwap generator")
-    patch = round((pixels / 3) ** 0.5)
     try:
-        config = GeneratorConfig(
-            widths=tuple(widths),
-            blocks=max(_numbers(tensors, r"BottleNeck\.(\d+)\.", least=2), default=0) + 1,
-            identity_size=_size(tensors, "BottleNeck.0.style1.linear.weight", 1, name, "a SimSwap generator"),
-            convention=convention,
-            first_down=first_down,
-            patch=max(patch, 1),
-            edge_kernel=_size(tensors, "first_layer.1.weight", 2, name, "a SimSwap generator"),
-            gated=_size(tensors, "last_layer.1.weight", 0, name, "a SimSwap generator") == 4,
-            gate_cell=gate_cell,
-            dtype=dtype,
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from error
+        config = families.resolve(names.config)(tensors, name, convention, dtype)
+        if mask_stride != 1:
+            config = dataclasses.replace(config, mask_stride=mask_stride)
+    except (ValueError, TypeError) as error:
+        raise error if isinstance(error, UserError) else UserError(str(error), "generator-config") from error
     if preset is not None and config.preset != preset:
         raise UserError(
             f"{name} holds a generator of preset {config.preset} (widths {config.widths}), not {preset}; "
-            f"ask for {config.preset} or give another file."
+            f"ask for {config.preset} or give another file.",
+            "generator-preset",
         )
-    return Generator(config), _to_variables(tensors, layouts.generator(config), name)
+    variables = _to_variables(tensors, families.resolve(names.layout)(config), name)
+    return families.build(config).module, variables
+
+
+def generator_config(tensors: Mapping[str, np.ndarray], name: str, convention: str, dtype: str) -> GeneratorConfig:
+    """The paper's generator, or a compact one, that has these keys and shapes.
+
+    Args:
+      tensors: arrays under PyTorch's names.
+      name: what to call them in a message.
+      convention, dtype: what no key tells.
+
+    Raises:
+      UserError: they are not a generator's.
+      ValueError: they cannot be one's.
+    """
+    kind = "a SimSwap generator"
+    downs = _numbers(tensors, r"(?:down|up)(\d+)\.", least=2)
+    first_down = 0 if 0 in downs else 1
+    stem = "first_layer.1.weight"
+    widths = [_size(tensors, stem, 0, name, kind)]
+    for number in range(first_down, max(downs, default=first_down) + 1):
+        widths.append(_size(tensors, f"down{number}.0.weight", 0, name, kind))
+    unshuffle = max(1, round((_size(tensors, stem, 1, name, kind) / 3) ** 0.5))
+    return families.config_from_dict(  # a compact one only where the stem or the last layer is not the paper's
+        {
+            "widths": widths,
+            "blocks": max(_numbers(tensors, r"BottleNeck\.(\d+)\.", least=2), default=0) + 1,
+            "identity_size": _size(tensors, "BottleNeck.0.style1.linear.weight", 1, name, kind),
+            "convention": convention,
+            "first_down": first_down,
+            "unshuffle": unshuffle,
+            "stem_kernel": _size(tensors, stem, 2, name, kind),
+            "composition_mask": _size(tensors, "last_layer.1.weight", 0, name, kind) == 4,
+            "dtype": dtype,
+        }
+    )
+
+
+def _torch_names(family: Family) -> families.TorchNames:
+    if family.torch is None:
+        raise UserError(
+            f"Generators of the family {family.name} have no PyTorch layout; keep them as model folders.",
+            "family-without-pytorch",
+        )
+    return family.torch
 
 
 def load_discriminator(*sources: Source) -> tuple[MultiScaleDiscriminator, Variables]:
@@ -105,13 +145,16 @@ def load_discriminator(*sources: Source) -> tuple[MultiScaleDiscriminator, Varia
       UserError: no source, weights of another network, scales that differ in shape, or a key at fault.
     """
     if not sources:
-        raise UserError("No weights were given for the discriminator; give one file per scale.")
+        raise UserError(
+            "No weights were given for the discriminator; give one file per scale.", "no-discriminator-weights"
+        )
     opened = [_open(src) for src in sources]
     configs = [_discriminator_config(tensors, name, len(sources)) for tensors, name in opened]
     for (_, name), config in zip(opened, configs):
         if config != configs[0]:
             raise UserError(
-                f"{name} has another shape than {opened[0][1]}; all scales must have the same widths and norm."
+                f"{name} has another shape than {opened[0][1]}; all scales must have the same widths and norm.",
+                "discriminator-scales-differ",
             )
     parts = [_to_variables(tensors, layouts.discriminator(configs[0]), name) for tensors, name in opened]
     variables: Variables = {}
@@ -145,7 +188,8 @@ def load_identity_network(src: Source) -> tuple[IdentityNetwork, Variables]:
         config = _residual_config(tensors, name)
     else:
         raise UserError(
-            f"{name} is not an identity network{_likeness(tensors)}; give an ArcFace, iResNet or MobileFaceNet."
+            f"{name} is not an identity network{_likeness(tensors)}; give an ArcFace, iResNet or MobileFaceNet.",
+            "wrong-network",
         )
     return IdentityNetwork(config), _to_variables(tensors, layouts.identity(config), name)
 
@@ -164,7 +208,8 @@ def _residual_config(tensors: Mapping[str, np.ndarray], name: str) -> IdentityCo
     size = 112 if side == 7 else side * 2 ** len(layers)
     if arcface and side != 7:
         raise UserError(
-            f"fc.weight of {name} has {columns} columns, which no 112×112 ArcFace has; give the whole, unchanged file."
+            f"fc.weight of {name} has {columns} columns, which no 112×112 ArcFace has; give the whole, unchanged file.",
+            "arcface-size",
         )
     return IdentityConfig(
         family="arcface" if arcface else "iresnet",
@@ -197,9 +242,18 @@ def load_face_parsing(src: Source) -> tuple[BiSeNet, Variables]:
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
-def generator_state_dict(generator: Generator, variables: Mapping[str, Any]) -> StateDict:
-    """A generator's variables under PyTorch's names, in its order, float32."""
-    return _to_state_dict(variables, layouts.generator(generator.config))
+def generator_state_dict(generator: Any, variables: Mapping[str, Any]) -> StateDict:
+    """A generator's variables under PyTorch's names, in its order, float32.
+
+    Args:
+      generator: what knows its ``config``: the Flax module or a `SwapNetwork`.
+      variables: its Flax variables.
+
+    Raises:
+      UserError: its family has no PyTorch layout, or the variables are another network's.
+    """
+    names = _torch_names(families.of_config(generator.config))
+    return _to_state_dict(variables, families.resolve(names.layout)(generator.config))
 
 
 def discriminator_state_dicts(networks: MultiScaleDiscriminator, variables: Mapping[str, Any]) -> list[StateDict]:
@@ -253,12 +307,18 @@ def _numbers(tensors: Mapping[str, np.ndarray], pattern: str, least: int = 1) ->
 def _size(tensors: Mapping[str, np.ndarray], key: str, axis: int, name: str, kind: str) -> int:
     """One dimension of an array that the network's shape is read from."""
     if key not in tensors and _SIGNS_OF[kind] in tensors:
-        raise UserError(f"{name} has no key {key}, though it looks like {kind}; give a whole file of this network.")
+        raise UserError(
+            f"{name} has no key {key}, though it looks like {kind}; give a whole file of this network.", "key-missing"
+        )
     if key not in tensors:
-        raise UserError(f"{name} has no key {key}, so it is not {kind}{_likeness(tensors)}; give another file.")
+        raise UserError(
+            f"{name} has no key {key}, so it is not {kind}{_likeness(tensors)}; give another file.", "wrong-network"
+        )
     shape = tensors[key].shape
     if axis >= len(shape) or min(shape) < 1:
-        raise UserError(f"Key {key} of {name} has shape {shape}, which {kind} cannot have; give another file.")
+        raise UserError(
+            f"Key {key} of {name} has shape {shape}, which {kind} cannot have; give another file.", "key-shape"
+        )
     return shape[axis]
 
 
@@ -281,14 +341,17 @@ def _to_variables(tensors: Mapping[str, np.ndarray], leaves: Iterable[Leaf], nam
         array = tensors[leaf.key]
         if array.shape != leaf.shape:
             raise UserError(
-                f"Key {leaf.key} of {name} has shape {array.shape} instead of {leaf.shape}; give another file."
+                f"Key {leaf.key} of {name} has shape {array.shape} instead of {leaf.shape}; give another file.",
+                "key-shape",
             )
         place = (leaf.collection, *leaf.path)
         if leaf.collection == COUNTS:
             if int(array):
                 flat[place] = np.asarray(array, np.int64)
         elif array.dtype.kind in "OUSVbiuc" and array.dtype.name not in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
-            raise UserError(f"Key {leaf.key} of {name} holds {array.dtype}, not real numbers; give another file.")
+            raise UserError(
+                f"Key {leaf.key} of {name} holds {array.dtype}, not real numbers; give another file.", "key-type"
+            )
         else:
             flat[place] = jnp.asarray(_to_flax(np.asarray(array, np.float32), leaf))
     return traverse_util.unflatten_dict(flat)
@@ -299,10 +362,14 @@ def _check_keys(tensors: Mapping[str, np.ndarray], leaves: list[Leaf], name: str
     missing = [leaf.key for leaf in leaves if leaf.key not in tensors]
     unused = [key for key in tensors if key not in wanted]
     if missing:
-        raise UserError(f"{name} has no key {_named(missing, 'nor')}; give a whole file of this network.")
+        raise UserError(
+            f"{name} has no key {_named(missing, 'nor')}; give a whole file of this network.", "key-missing"
+        )
     if unused:
         raise UserError(
-            f"{name} has a key that this network does not use: {_named(unused, 'and')}; remove it or give another file."
+            f"{name} has a key that this network does not use: {_named(unused, 'and')}; remove it or give "
+            "another file.",
+            "key-unused",
         )
 
 
@@ -341,14 +408,20 @@ def _to_state_dict(variables: Mapping[str, Any], leaves: Iterable[Leaf]) -> Stat
             state_dict[leaf.key] = np.asarray(flat.pop(place, 0)).astype(np.int64).reshape(())
             continue
         if place not in flat:
-            raise UserError(f"The variables have no {'/'.join(place)}; give those of this network.")
+            raise UserError(
+                f"The variables have no {'/'.join(place)}; give those of this network.", "variables-missing"
+            )
         array = _to_torch(np.asarray(flat.pop(place)).astype(np.float32), leaf)
         if array.shape != leaf.shape:
             raise UserError(
                 f"The variables' {'/'.join(place)} makes {leaf.key} of shape {array.shape} instead of {leaf.shape}; "
-                "give those of this network."
+                "give those of this network.",
+                "key-shape",
             )
         state_dict[leaf.key] = array
     if flat:
-        raise UserError(f"The variables hold {'/'.join(next(iter(flat)))}, which this network does not use; remove it.")
+        raise UserError(
+            f"The variables hold {'/'.join(next(iter(flat)))}, which this network does not use; remove it.",
+            "variables-unknown",
+        )
     return state_dict

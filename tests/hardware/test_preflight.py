@@ -16,7 +16,6 @@ from simswap_jax.cli import main as cli
 from simswap_jax.errors import UserError
 from simswap_jax.hardware import preflight
 from simswap_jax.hardware.roofline import Collective, bound
-from simswap_jax.models import layers
 from simswap_jax.training import chips, flops, loop, simswap
 from simswap_jax.training.config import default_config, in_small
 from simswap_jax.training.metrics import Progress
@@ -134,8 +133,7 @@ def test_the_passes_of_the_formula_are_those_of_the_step(paper, monkeypatch):
     made needs no gradient. The two ways forward that both players share are traced twice; the compiler merges them."""
     monkeypatch.setattr(flops, "products", products_with_pixels)
     state = jax.eval_shape(paper.init, jax.random.PRNGKey(0))
-    with layers.compiling_for("gpu"):
-        step = jax.make_jaxpr(paper.step)(state, preflight.batch_shapes(paper), paper.frozen).jaxpr
+    step = jax.make_jaxpr(paper.step)(state, preflight.batch_shapes(paper), paper.frozen).jaxpr
     # What nobody reads, such as a gradient to weights where only that to the picture is wanted, no compiler keeps.
     needed, _ = partial_eval.dce_jaxpr(step, [True] * len(step.outvars))
     traced = flops._of_jaxpr(needed)

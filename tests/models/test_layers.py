@@ -12,9 +12,13 @@ from jax import lax
 from simswap_jax import losses
 from simswap_jax.models import DiscriminatorConfig, Generator, GeneratorConfig, MultiScaleDiscriminator
 from simswap_jax.models import layers as L
+from simswap_jax.models.compact import CompactConfig, CompactGenerator
 from simswap_jax.models.discriminator import halve
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
+from simswap_jax.models.ops.convolution import convolve
 from simswap_jax.models.ops.cpu import shifted_depthwise
+from simswap_jax.models.simswap import AdaIN
+from tests.support.platforms import other_platforms_forms
 
 SMALL = GeneratorConfig(widths=(4, 8, 8), blocks=2, identity_size=6)
 
@@ -46,62 +50,6 @@ def gradients_agree(one, other, *arrays):
     jax.tree.map(same, both(one), both(other))
 
 
-# --- resizing -------------------------------------------------------------------------------------------------------
-
-
-def test_doubling_is_half_pixel_bilinear_and_so_is_its_gradient():
-    def reference(x):
-        return jax.image.resize(x, (x.shape[0], 2 * x.shape[1], 2 * x.shape[2], x.shape[3]), "bilinear")
-
-    gradients_agree(L.bilinear_double, reference, random(2, 5, 3, 4))
-    gradients_agree(L.bilinear_double, reference, random(1, 1, 2, 1))
-
-
-@pytest.mark.parametrize("size", [5, 16, 23])
-def test_bicubic_is_torchs(size):
-    x = random(1, 11, 11, 1)
-
-    def cubic(t):
-        t, a = abs(t), -0.75
-        if t <= 1:
-            return (a + 2) * t**3 - (a + 3) * t**2 + 1
-        return a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a if t < 2 else 0.0
-
-    # Torch clamps the index of a tap beyond the edge; no anti-aliasing.
-    weights = np.zeros((size, 11))
-    for i in range(size):
-        centre = (i + 0.5) * 11 / size - 0.5
-        for tap in range(int(np.floor(centre)) - 1, int(np.floor(centre)) + 3):
-            weights[i, np.clip(tap, 0, 10)] += cubic(centre - tap)
-    with jax.default_matmul_precision("highest"):
-        same(L.resize_bicubic(x, size, size)[0, :, :, 0], weights @ np.asarray(x)[0, :, :, 0] @ weights.T)
-
-
-def test_nearest_takes_the_floor():
-    x = jnp.arange(224.0).reshape(1, 224, 1, 1) * jnp.ones((1, 1, 5, 1))
-    np.testing.assert_array_equal(L.resize_nearest(x, 112, 5)[0, :, 0, 0], np.arange(112) * 2)
-    np.testing.assert_array_equal(L.resize_nearest(x, 150, 5)[0, :, 0, 0], np.arange(150) * 224 // 150)
-
-
-def test_aligned_corners():
-    x = random(1, 4, 6, 2)
-    y = L.resize_bilinear_corners(x, 13, 16)
-    same(y[:, ::4, ::3], x)
-    same(y[0, 2, 0], (x[0, 0, 0] + x[0, 1, 0]) / 2)
-
-
-def test_space_to_depth_keeps_a_square_together():
-    x = random(2, 6, 4, 3)
-    folded = L.space_to_depth(x, 2)
-    assert folded.shape == (2, 3, 2, 12)
-    same(folded[0, 0, 0].reshape(2, 2, 3), x[0, :2, :2])
-
-
-def test_a_map_too_small_to_mirror_is_named():
-    with pytest.raises(ValueError, match="2×9 cannot be mirrored by 3"):
-        L.reflect_pad(jnp.zeros((1, 2, 9, 1)), 3)
-
-
 # --- convolutions ---------------------------------------------------------------------------------------------------
 
 
@@ -123,27 +71,20 @@ def test_convolutions_for_the_cpu_are_convolutions(height, width, inside, out, k
         return lax.conv_general_dilated(x, w, (stride, stride), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
     def ours(x, w):
-        return L.convolve(x, w, stride, padding)
-
-    def elsewhere(x, w):
-        with L.compiling_for("gpu"):
-            return L.convolve(x, w, stride, padding)
+        return convolve(x, w, stride, padding)
 
     arrays = random(2, height, width, inside), random(kernel, kernel, inside, out, seed=1)
     gradients_agree(ours, plain, *arrays)
-    gradients_agree(elsewhere, plain, *arrays)
+    with other_platforms_forms():
+        gradients_agree(lambda x, w: ours(x, w), plain, *arrays)
 
 
 def test_the_platform_compiled_for_decides():
-    def kinds():
-        x, w = jnp.ones((1, 9, 9, 8)), jnp.ones((3, 3, 1, 8))
-        module = L.DepthwiseConv((3, 3))
-        return str(jax.make_jaxpr(lambda x, w: module.apply({"params": {"kernel": w}}, x))(x, w))
-
-    assert "feature_group_count" not in kinds()
-    with L.compiling_for("tpu"):
-        assert "feature_group_count=8" in kinds()
-    assert "feature_group_count" not in kinds()
+    x, w = jnp.ones((1, 9, 9, 8)), jnp.ones((3, 3, 1, 8))
+    module = L.DepthwiseConv((3, 3))
+    traced = jax.jit(lambda x, w: module.apply({"params": {"kernel": w}}, x)).trace(x, w)
+    programs = {name: traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda", "tpu")}
+    assert [name for name, text in programs.items() if "feature_group_count = 8" in text] == ["cuda", "tpu"]
 
 
 @pytest.mark.parametrize(
@@ -165,16 +106,6 @@ def test_depthwise(height, width, kernel, stride, padding):
         return lambda x, w: jax.grad(lambda x: jnp.sum(jnp.tanh(f(x, w))))(x)
 
     gradients_agree(slope(ours), slope(plain), x, w)
-
-
-def test_rounded_products_are_near_and_differentiable():
-    x, w = random(2, 3, 3, 16), random(16, 8, seed=1)
-    weight = random(2, 3, 3, 8, seed=2)
-    rounded = jax.grad(lambda x, w: jnp.sum(L.rounded_product(x, w) * weight), (0, 1))(x, w)
-    exact = jax.grad(lambda x, w: jnp.sum(jnp.dot(x, w) * weight), (0, 1))(x, w)
-    same(L.rounded_product(x, w), x @ w, 1e-2)
-    jax.tree.map(lambda a, b: same(a, b, 1e-2), rounded, exact)
-    assert not np.array_equal(L.rounded_product(x, w), x @ w)
 
 
 # --- norms ----------------------------------------------------------------------------------------------------------
@@ -234,7 +165,7 @@ def test_bfloat16_keeps_statistics_in_float32():
 
 def test_adain_styles_a_normalised_map():
     x, identity = 2 + 3 * random(2, 4, 4, 3), random(2, 5, seed=1)
-    module = L.AdaIN()
+    module = AdaIN()
     params = module.init(jax.random.key(0), x, identity)["params"]
     params["linear"]["bias"] = jnp.arange(6.0)
     gamma, beta = np.split(np.asarray(identity @ params["linear"]["kernel"] + jnp.arange(6.0)[None]), 2, axis=1)
@@ -249,7 +180,7 @@ def test_adain_styles_a_normalised_map():
 
 
 def started(config, size=16):
-    generator = Generator(config)
+    generator = (CompactGenerator if isinstance(config, CompactConfig) else Generator)(config)
     inputs = random(2, size, size, 3), random(2, config.identity_size, seed=1)
     return generator, jax.jit(generator.init)(jax.random.key(0), *inputs), inputs
 
@@ -277,8 +208,8 @@ def test_bfloat16_is_near_and_its_parameters_are_float32():
 
 
 @pytest.mark.parametrize("convention", ["unit", "imagenet"])
-def test_patches_and_conventions(convention):
-    config = dataclasses.replace(SMALL, patch=2, convention=convention)
+def test_pixel_unshuffle_and_conventions(convention):
+    config = CompactConfig(**{**SMALL.to_dict(), "unshuffle": 2, "convention": convention})
     assert config.multiple == 8
     generator, variables, inputs = started(config, 24)
     y = jax.jit(generator.apply)(variables, *inputs)
@@ -395,14 +326,11 @@ def test_a_small_identity_network_of_any_size_trains_and_embeds():
     same(jnp.linalg.norm(vectors, axis=-1), np.ones(3))
 
 
-def test_rounded_products_keep_mobilefacenets_vectors():
-    exact = IdentityNetwork(IdentityConfig.from_name("mobilefacenet"))
-    rounded = IdentityNetwork(IdentityConfig.from_name("mobilefacenet", products="bfloat16"))
-    variables = jax.jit(exact.init)(jax.random.key(0))
-    faces = jnp.asarray(np.random.default_rng(0).random((2, 112, 112, 3), np.float32))
-    ours, theirs = (jax.jit(network.embed)(variables, faces) for network in (rounded, exact))
-    assert float(jnp.min(jnp.sum(ours * theirs, -1))) > 0.999
-    assert not np.array_equal(ours, theirs)
+def test_the_dropped_field_of_former_identity_networks():
+    config = IdentityConfig.from_name("mobilefacenet")
+    assert IdentityConfig.from_dict({**config.to_dict(), "products": "float32"}) == config
+    with pytest.raises(ValueError, match="no longer supported"):
+        IdentityConfig.from_dict({**config.to_dict(), "products": "bfloat16"})
 
 
 @pytest.mark.parametrize(
@@ -421,40 +349,43 @@ def test_wrong_identity_configs(make, words):
         make()
 
 
-def test_a_gate_in_cells_is_smooth_and_shuts_and_opens_like_another():
+def test_a_mask_with_a_stride_is_smooth_and_shuts_and_opens_like_another():
     target, vector = jax.random.uniform(jax.random.key(0), (1, 32, 32, 3), minval=0.5), jnp.ones((1, 3))
-    shape = {"widths": (4, 6), "blocks": 1, "identity_size": 3, "edge_kernel": 3, "gated": True}
-    fine, coarse = (Generator(GeneratorConfig(**shape, gate_cell=cell)) for cell in (1, 8))
+    shape = {"widths": (4, 6), "blocks": 1, "identity_size": 3, "stem_kernel": 3, "composition_mask": True}
+    fine, coarse = (CompactGenerator(CompactConfig(**shape, mask_stride=stride)) for stride in (1, 8))
     variables = fine.init(jax.random.key(1), target, vector)
     last = variables["params"]["last_layer"]
 
-    def gate(generator, bias, gain):
+    def mask(generator, bias, gain):
         """How much of the target is mixed in: the drawing is black."""
         kernel = last["kernel"].at[..., :3].set(0.0).at[..., 3].multiply(gain)
         params = {**variables["params"], "last_layer": {"kernel": kernel, "bias": jnp.array([-50.0] * 3 + [bias])}}
         return (generator.apply({**variables, "params": params}, target, vector) / target)[0, ..., 0]
 
     for bias in (-50.0, 0.0, 50.0):
-        same(gate(fine, bias, 0.0), gate(coarse, bias, 0.0))
-    steps = [np.abs(np.diff(gate(generator, 0.0, 30.0), axis=0)).max() for generator in (fine, coarse)]
+        same(mask(fine, bias, 0.0), mask(coarse, bias, 0.0))
+    steps = [np.abs(np.diff(mask(generator, 0.0, 30.0), axis=0)).max() for generator in (fine, coarse)]
     assert steps[1] < 0.5 * steps[0]
 
 
 @pytest.mark.parametrize("convention", ["unit", "imagenet"])
-def test_a_gated_generator_mixes_its_drawing_with_the_target(convention):
-    shape = {"widths": (4, 6), "blocks": 1, "identity_size": 3, "patch": 2, "edge_kernel": 3, "convention": convention}
+def test_a_composition_mask_mixes_the_drawing_with_the_target(convention):
+    shape = {"widths": (4, 6), "blocks": 1, "identity_size": 3, "convention": convention}
     target, vector = jax.random.uniform(jax.random.key(0), (2, 16, 16, 3)), jnp.ones((2, 3))
-    gated, plain = (Generator(GeneratorConfig(**shape, gated=gated)) for gated in (True, False))
-    variables = gated.init(jax.random.key(1), target, vector)
+    masked, plain = (
+        CompactGenerator(CompactConfig(**shape, unshuffle=2, stem_kernel=3, composition_mask=mask))
+        for mask in (True, False)
+    )
+    variables = masked.init(jax.random.key(1), target, vector)
     last = variables["params"]["last_layer"]
 
-    def with_gate(logit):
+    def with_mask(logit):
         kernel = last["kernel"].at[..., 3].set(0.0)
         params = {**variables["params"], "last_layer": {"kernel": kernel, "bias": last["bias"].at[3].set(logit)}}
-        return gated.apply({**variables, "params": params}, target, vector)
+        return masked.apply({**variables, "params": params}, target, vector)
 
     three = {"kernel": last["kernel"][..., :3], "bias": last["bias"][:3]}
     drawn = plain.apply({**variables, "params": {**variables["params"], "last_layer": three}}, target, vector)
-    same(with_gate(-50.0), drawn)
-    same(with_gate(50.0), target)
-    same(with_gate(0.0), 0.5 * drawn + 0.5 * target)
+    same(with_mask(-50.0), drawn)
+    same(with_mask(50.0), target)
+    same(with_mask(0.0), 0.5 * drawn + 0.5 * target)

@@ -1,18 +1,19 @@
-"""What is traced for a TPU gives the numbers of what is traced elsewhere, and so do its gradients."""
+"""What is lowered for a TPU gives the numbers of what is lowered elsewhere, and so do its gradients."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simswap_jax.models import layers
+from simswap_jax.models.ops import resize
+from tests.support.platforms import other_platforms_forms
 
 
 def both(function, *arguments):
-    """(value, gradients) traced for a GPU and for a TPU, run here."""
+    """(value, gradients) in the plain form and in that of a TPU, run here."""
     results = []
-    for platform in ("gpu", "tpu"):
-        with layers.compiling_for(platform):
+    for platform in ("default", "tpu"):
+        with other_platforms_forms(platform):
             # A new function each time: what was traced for one platform must not serve the other.
             results.append(
                 jax.jit(jax.value_and_grad(lambda *a: function(*a), tuple(range(len(arguments)))))(*arguments)
@@ -20,12 +21,12 @@ def both(function, *arguments):
     return results
 
 
-@pytest.mark.parametrize("layer", [layers.bilinear_double, lambda x: layers.reflect_pad(x, 3)])
+@pytest.mark.parametrize("layer", [resize.bilinear_double, lambda x: resize.reflect_pad(x, 3)])
 @pytest.mark.parametrize(("dtype", "away"), [("float32", 1e-6), ("bfloat16", 1e-2)])
 def test_a_layer_gives_the_same_numbers(layer, dtype, away):
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 5, 7, 3)), dtype)
     wanted = layer(x)
-    with layers.compiling_for("tpu"):
+    with other_platforms_forms("tpu"):
         np.testing.assert_allclose(jnp.float32(layer(x)), jnp.float32(wanted), atol=3 * away)
     weights = jnp.asarray(np.random.default_rng(1).standard_normal(wanted.shape), jnp.float32)
     (a, (da,)), (b, (db,)) = both(lambda x: jnp.sum(layer(x) * weights), x)
@@ -35,5 +36,12 @@ def test_a_layer_gives_the_same_numbers(layer, dtype, away):
 
 def test_a_padded_map_is_the_same_to_the_bit():
     x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 6, 5, 2)), jnp.float32)
-    with layers.compiling_for("tpu"):
-        np.testing.assert_array_equal(layers.reflect_pad(x, 2), np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), "reflect"))
+    with other_platforms_forms("tpu"):
+        np.testing.assert_array_equal(resize.reflect_pad(x, 2), np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), "reflect"))
+
+
+@pytest.mark.parametrize("layer", [resize.bilinear_double, lambda x: resize.reflect_pad(x, 3)])
+def test_a_program_lowered_for_a_tpu_holds_matrix_products(layer):
+    slope = jax.jit(jax.grad(lambda x: jnp.sum(layer(x) ** 2))).trace(jnp.ones((2, 5, 7, 3)))
+    programs = {name: slope.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda", "tpu")}
+    assert [name for name, text in programs.items() if "dot_general" in text] == ["tpu"]

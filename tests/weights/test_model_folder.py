@@ -172,7 +172,7 @@ def test_pytorchs_counts_and_a_public_identity_network_come_back(tmp_path, model
     assert again.variables["num_batches_tracked"]["bn1"]["count"] == 5
     for name, value in torch_weights.identity_state_dict(network, again.identity_variables).items():
         np.testing.assert_array_equal(value, state_dict[name])
-    shown_otherwise = dataclasses.replace(model.identity, resize="area", products="bfloat16")
+    shown_otherwise = dataclasses.replace(model.identity, resize="area", dtype="bfloat16")
     write(folder, dataclasses.replace(public, identity=shown_otherwise), include_identity=False)
     assert read(folder).identity == shown_otherwise
     deeper = dataclasses.replace(model.identity, layers=(9, *model.identity.layers[1:]))
@@ -246,7 +246,7 @@ def damage_identity(folder):
         (damage_width, r"has \S+ of shape .*, its configuration needs"),
         (damage_size, "face size of 30, which is no multiple of its generator's 4"),
         (damage_alignment, "alignment 'sideways'"),
-        (damage_identity, "identity network of 8 numbers and a generator that takes 16"),
+        (damage_identity, "identity network of 8 dimensions and a generator that takes 16"),
     ],
     ids=lambda v: getattr(v, "__name__", ""),
 )

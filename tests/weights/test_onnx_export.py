@@ -9,7 +9,8 @@ import onnx
 import pytest
 
 from simswap_jax.errors import UserError
-from simswap_jax.models import GeneratorConfig
+from simswap_jax.models import families
+from simswap_jax.models.compact import CompactConfig
 from simswap_jax.models.identity import IdentityConfig
 from simswap_jax.weights import onnx_export
 from simswap_jax.weights import torch_weights as tw
@@ -23,10 +24,10 @@ SHAPES = {
     "224": {"widths": (8, 8, 16, 16), "blocks": 2},
     "224-deep": {"widths": (8, 8, 16, 16, 16), "blocks": 2, "convention": "imagenet"},
     "512": {"widths": (4, 8, 8, 16, 16), "blocks": 2, "first_down": 0},
-    "patch": {"widths": (8, 8, 16), "blocks": 2, "patch": 2, "edge_kernel": 3, "convention": "imagenet"},
-    "gated": {"widths": (8, 8, 16), "blocks": 2, "patch": 2, "edge_kernel": 3, "gated": True},
-    "gated in cells": {"widths": (8, 8, 16), "blocks": 2, "gated": True, "gate_cell": 4},
-    "gated-imagenet": {"widths": (8, 8, 16), "blocks": 2, "convention": "imagenet", "gated": True},
+    "unshuffle": {"widths": (8, 8, 16), "blocks": 2, "unshuffle": 2, "stem_kernel": 3, "convention": "imagenet"},
+    "mask": {"widths": (8, 8, 16), "blocks": 2, "unshuffle": 2, "stem_kernel": 3, "composition_mask": True},
+    "mask of stride 4": {"widths": (8, 8, 16), "blocks": 2, "composition_mask": True, "mask_stride": 4},
+    "mask-imagenet": {"widths": (8, 8, 16), "blocks": 2, "convention": "imagenet", "composition_mask": True},
 }
 
 
@@ -48,9 +49,9 @@ def random_state_dict(leaves, gain=2.0):
 
 
 def small_generator(name):
-    config = GeneratorConfig(**SHAPES[name])
+    config = families.config_from_dict(SHAPES[name])
     weights = random_state_dict(generator_leaves(config))
-    generator, variables = tw.load_generator(weights, config.convention, gate_cell=config.gate_cell)
+    generator, variables = tw.load_generator(weights, config.convention, mask_stride=getattr(config, "mask_stride", 1))
     assert generator.config == config
     return config, variables
 
@@ -66,8 +67,8 @@ def test_every_shape_agrees_with_flax(tmp_path, shape):
     ("shape", "contract"),
     [
         ("224", "facefusion-256"),
-        ("patch", "facefusion-256"),
-        ("gated", "facefusion-256"),
+        ("unshuffle", "facefusion-256"),
+        ("mask", "facefusion-256"),
         ("512", "facefusion-512"),
     ],
 )
@@ -127,10 +128,10 @@ def test_what_a_contract_cannot_hold_is_one_sentence(tmp_path):
         export_generator(config, variables, tmp_path / "swap.onnx", "facefusion-128")
     with pytest.raises(UserError, match=r"does not end in \.onnx"):
         export_generator(config, variables, tmp_path / "swap.pb")
-    with pytest.raises(UserError, match=r"vectors of 512 numbers, this generator takes 128"):
-        export_generator(GeneratorConfig(identity_size=128), {}, tmp_path / "swap.onnx", "facefusion-256")
+    with pytest.raises(UserError, match=r"vectors of 512 dimensions, this generator takes 128"):
+        export_generator(CompactConfig(identity_size=128), {}, tmp_path / "swap.onnx", "facefusion-256")
     with pytest.raises(UserError, match="no multiple of this generator's 512"):
-        export_generator(GeneratorConfig(patch=64), {}, tmp_path / "swap.onnx", "facefusion-256")
+        export_generator(CompactConfig(unshuffle=64), {}, tmp_path / "swap.onnx", "facefusion-256")
     assert list(tmp_path.iterdir()) == []
 
 

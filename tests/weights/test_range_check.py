@@ -8,7 +8,7 @@ import pytest
 
 from simswap_jax.models import Generator, GeneratorConfig
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
-from simswap_jax.models.normalization import from_convention, to_convention
+from simswap_jax.models.normalization import denormalize, normalize
 from simswap_jax.weights import range_check
 from simswap_jax.weights.range_check import Drawing, check
 
@@ -49,13 +49,13 @@ def trained(convention, vectors, steps=150):
     """A small generator that has learned to draw faces again."""
     config = GeneratorConfig(**SHAPE, convention=convention)
     generator = Generator(config)
-    targets = to_convention(jnp.asarray(faces(len(vectors))), convention)
+    targets = normalize(jnp.asarray(faces(len(vectors))), convention)
     variables = jax.jit(generator.init)(jax.random.key(0), targets[:1], vectors[:1])
     optimiser = optax.adam(5e-3)
 
     def distance(params):
         result = generator.apply({**variables, "params": params}, targets, vectors)
-        return jnp.abs(from_convention(result, convention) - faces(len(vectors))).mean()
+        return jnp.abs(denormalize(result, convention) - faces(len(vectors))).mean()
 
     @jax.jit
     def step(params, state):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from simswap_jax.models import DiscriminatorConfig, GeneratorConfig
+from simswap_jax.models.compact import CompactConfig
 from simswap_jax.models.identity import IdentityConfig
 from simswap_jax.weights import layouts
 from simswap_jax.weights import torch_weights as tw
@@ -156,7 +157,7 @@ def test_generator_of_our_own_shape(tmp_path):
 
     from tests.support.torch_networks import Generator
 
-    config = GeneratorConfig(widths=(8, 12, 16), blocks=2, identity_size=32, patch=2, edge_kernel=3)
+    config = CompactConfig(widths=(8, 12, 16), blocks=2, identity_size=32, unshuffle=2, stem_kernel=3)
     given = weights(layouts.generator(config))
     generator, variables = tw.load_generator(given)
     assert generator.config == config

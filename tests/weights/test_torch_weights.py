@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from simswap_jax.errors import UserError
-from simswap_jax.models import DiscriminatorConfig, Generator, GeneratorConfig, MultiScaleDiscriminator
+from simswap_jax.models import DiscriminatorConfig, Generator, GeneratorConfig, MultiScaleDiscriminator, families
+from simswap_jax.models.compact import CompactConfig
 from simswap_jax.models.face_parsing import BiSeNet
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.weights import files
@@ -116,9 +117,9 @@ def small_weights(config=SMALL):
     "config",
     [
         SMALL,
-        GeneratorConfig(widths=(4, 6, 6, 8), blocks=1, identity_size=3, first_down=0, patch=2, convention="imagenet"),
-        GeneratorConfig(widths=(4, 6), blocks=1, identity_size=3, patch=2, edge_kernel=3),
-        GeneratorConfig(widths=(4, 6), blocks=1, identity_size=3, gated=True),
+        CompactConfig(widths=(4, 6, 6, 8), blocks=1, identity_size=3, first_down=0, unshuffle=2, convention="imagenet"),
+        CompactConfig(widths=(4, 6), blocks=1, identity_size=3, unshuffle=2, stem_kernel=3),
+        CompactConfig(widths=(4, 6), blocks=1, identity_size=3, composition_mask=True),
     ],
 )
 def test_any_generators_shape_is_read_from_its_keys(config):
@@ -177,12 +178,12 @@ def test_two_scales():
         tw.load_discriminator()
 
 
-@pytest.mark.parametrize("shape", [{}, {"patch": 2, "edge_kernel": 3}, {"gated": True}])
+@pytest.mark.parametrize("shape", [{}, {"unshuffle": 2, "stem_kernel": 3}, {"composition_mask": True}])
 def test_files_there_and_back(tmp_path, shape):
-    config = dataclasses.replace(SMALL, **shape)
+    config = families.config_from_dict({**SMALL.to_dict(), **shape})
     weights = small_weights(config)
     _, variables = tw.load_generator(weights)
-    tw.save(tw.generator_state_dict(Generator(config), variables), tmp_path / "x.safetensors")
+    tw.save(tw.generator_state_dict(families.build(config), variables), tmp_path / "x.safetensors")
     generator, again = tw.load_generator(tmp_path / "x.safetensors")
     assert generator.config == config
     jax.tree.map(np.testing.assert_array_equal, again, variables)

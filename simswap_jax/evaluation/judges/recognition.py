@@ -120,7 +120,7 @@ def open_recogniser(source: str | Path) -> Recogniser:
         return OnnxRecogniser(path)
     if (path / "generator.safetensors").is_file():
         model = model_folder.read(path)
-        network = IdentityNetwork(model.identity)
+        network = model.identity_network
         return FlaxRecogniser(network, model.identity_variables, model.identity_name, model.identity_sha256)
     found = identity_folder.read(path, "judging")
     return FlaxRecogniser(found.network, found.variables, found.name, found.sha256)

@@ -1,17 +1,13 @@
-"""MobileFaceNet: depthwise bottlenecks, 112×96 in, 128 numbers out."""
+"""MobileFaceNet: depthwise bottlenecks, 112×96 in, 128 dimensions out."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
+from simswap_jax.models.identity.config import IdentityConfig
 from simswap_jax.models.layers import BatchNorm, Conv, DepthwiseConv, Dtype, PReLU
-
-if TYPE_CHECKING:
-    from simswap_jax.models.identity.network import IdentityConfig
 
 # Per stage: how much a bottleneck widens inside, and its first block's stride.
 EXPANSIONS = (2, 4, 2, 4, 2)
@@ -29,7 +25,6 @@ class ConvNorm(nn.Module):
     stride: int = 1
     padding: int = 0
     linear: bool = False
-    products: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
@@ -37,8 +32,8 @@ class ConvNorm(nn.Module):
         if self.features is None:
             x = DepthwiseConv(self.kernel, self.stride, self.padding, self.dtype, name="conv")(x)
         else:
-            common = {"use_bias": False, "dtype": self.dtype, "products": self.products}
-            x = Conv(self.features, self.kernel[0], self.stride, self.padding, **common, name="conv")(x)
+            common = {"use_bias": False, "dtype": self.dtype, "name": "conv"}
+            x = Conv(self.features, self.kernel[0], self.stride, self.padding, **common)(x)
         x = BatchNorm(self.axis_name, dtype=self.dtype, name="bn")(x, train)
         return x if self.linear else PReLU(name="prelu")(x)
 
@@ -51,12 +46,11 @@ class Bottleneck(nn.Module):
     stride: int
     axis_name: str | None
     dtype: Dtype
-    products: Dtype
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """[B,H,W,I] → [B,H/stride,W/stride,width]."""
-        common = {"axis_name": self.axis_name, "dtype": self.dtype, "products": self.products}
+        common = {"axis_name": self.axis_name, "dtype": self.dtype}
         y = ConvNorm(self.inner, (1, 1), **common, name="widen")(x, train)
         y = ConvNorm(None, (3, 3), **common, stride=self.stride, padding=1, name="depthwise")(y, train)
         y = ConvNorm(self.width, (1, 1), **common, linear=True, name="narrow")(y, train)
@@ -73,8 +67,7 @@ class MobileFaceNet(nn.Module):
     def __call__(self, x: Array, train: bool = False) -> Array:
         """[B,112,96,3], (255·RGB − 127.5)/128 → raw vectors, float32 [B,D]."""
         config = self.config
-        types = {"dtype": jnp.dtype(config.dtype), "products": jnp.dtype(config.products)}
-        common = {"axis_name": self.axis_name, **types}
+        common = {"axis_name": self.axis_name, "dtype": jnp.dtype(config.dtype)}
         x = ConvNorm(config.widths[0], (3, 3), **common, stride=2, padding=1, name="conv1")(x, train)
         x = ConvNorm(None, (3, 3), **common, padding=1, name="dw_conv1")(x, train)
         index = 0

@@ -25,6 +25,21 @@ def along_axes(x: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
     return x
 
 
+def doubled(x: Array) -> Array:
+    """Bilinear ×2, [B,H,W,C] → [B,2H,2W,C]."""
+    return along_axes(x, doubling(x.shape[1]), doubling(x.shape[2]))
+
+
+def doubled_gradient(g: Array) -> Array:
+    """The transpose of :func:`doubled`, [B,2H,2W,C] → [B,H,W,C]."""
+    return along_axes(g, doubling(g.shape[1] // 2).T, doubling(g.shape[2] // 2).T)
+
+
+def reflect_padded_gradient(g: Array, pad: int) -> Array:
+    """The transpose of padding by mirrored pixels, [B,H+2·pad,W+2·pad,C] → [B,H,W,C]."""
+    return along_axes(g, mirror(g.shape[1] - 2 * pad, pad).T, mirror(g.shape[2] - 2 * pad, pad).T)
+
+
 def doubling(length: int) -> np.ndarray:
     """Bilinear ×2 as a matrix [2·length, length]: half-pixel centres, clamped edges."""
     matrix: np.ndarray = np.zeros((2 * length, length), np.float32)

@@ -1,0 +1,182 @@
+"""SimSwap's generator made small, for training on few processors; three things in it are not the paper's.
+
+A pixel-unshuffle stem lets the first and last layers work at a fraction of the resolution. A composition mask lets what
+the identity leaves alone past the bottleneck: the paper's generator redraws the whole picture and needs hundreds of
+thousands of steps to learn to. Larger initial weights in AdaIN spare small runs their first hundreds of steps, which
+they would spend on learning to style at all. With all three off it is the paper's generator, parameter by parameter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.typing import Initializer
+from jax import Array
+
+from simswap_jax.models.layers import Conv, Dtype, torch_init
+from simswap_jax.models.ops.resize import bilinear_double, pixel_unshuffle
+from simswap_jax.models.simswap import ConvNormReLU, GeneratorConfig, IDBlock, check_inputs
+
+# What the fields were called in model folders of format 1.
+FORMER_NAMES = {
+    "patch": "unshuffle",
+    "edge_kernel": "stem_kernel",
+    "gated": "composition_mask",
+    "gate_cell": "mask_stride",
+    "style_gain": "adain_init_scale",
+}
+CLOSED = -3.0  # the bias of a mask that is nearly closed: 5 % of the target
+
+
+@dataclasses.dataclass(frozen=True)
+class CompactConfig(GeneratorConfig):
+    """The generator's shape and the range of its pixels; the defaults are the paper's.
+
+    Attributes:
+      unshuffle: pixels are folded into channels by this factor before ``first_layer``, and maps enlarged by it
+        (bilinear ×2, as before every up-sampling) before ``last_layer``; a power of two. Unfolding channels at the
+        end, the obvious inverse, would leave a grid of dots.
+      stem_kernel: window of ``first_layer`` and ``last_layer``, odd.
+      composition_mask: the last layer draws a fourth channel m, and the result is σ(m)·target + (1−σ(m))·drawing.
+      mask_stride: pixels, a power of two. The mask is a mean of so many by so many, bilinear in between: a finer one
+        traces the target's brows and lips, whose outlines then stay.
+      adain_init_scale: how many times PyTorch's the initial weights of AdaIN are. An identity vector has length one,
+        so that PyTorch's own style by a few hundredths only.
+    """
+
+    family: ClassVar[str] = "compact"
+
+    unshuffle: int = 1
+    stem_kernel: int = 7
+    composition_mask: bool = False
+    mask_stride: int = 1
+    adain_init_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("unshuffle", "mask_stride"):
+            value = getattr(self, name)
+            if value < 1 or value & (value - 1):
+                raise ValueError(f"{name} is {value}; maps are doubled to undo it: use a power of two.")
+        if self.stem_kernel < 1 or self.stem_kernel % 2 == 0:
+            raise ValueError(f"stem_kernel is {self.stem_kernel}; a window needs a middle: use an odd number.")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Undoes :meth:`to_dict`; the former names of the fields are read, too."""
+        return super().from_dict({FORMER_NAMES.get(name, name): value for name, value in values.items()})
+
+    @property
+    def preset(self) -> str:
+        """The preset of the paper's generator whose weights fit, or ``"custom"``."""
+        papers = (self.unshuffle, self.stem_kernel, self.composition_mask) == (1, 7, False)
+        return super().preset if papers else "custom"
+
+    @property
+    def multiple(self) -> int:
+        """What height and width must be a multiple of."""
+        return max(self.unshuffle * super().multiple, self.mask_stride)
+
+
+class CompactGenerator(nn.Module):
+    """σ(m)·I_T + (1−σ(m))·Decoder(ID blocks(Encoder(I_T), v_S)), its parameters named as in ``Generator``.
+
+    Attributes:
+      config: shape, pixel range and computing type.
+      axis_name: the pmap axis over which batch norm takes its statistics, if any.
+    """
+
+    config: CompactConfig = CompactConfig()
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, target: Array, identity: Array, train: bool = False) -> Array:
+        """As ``Generator``: [B,H,W,3] and [B,D] → float32 [B,H,W,3]."""
+        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        check_inputs(config, target.shape, identity.shape)
+        common = {"axis_name": self.axis_name, "dtype": dtype}
+        kernel, edge = config.stem_kernel, config.stem_kernel // 2
+
+        x = pixel_unshuffle(target.astype(dtype), config.unshuffle)
+        x = ConvNormReLU(config.widths[0], kernel, padding=edge, reflect=True, name="first_layer", **common)(x, train)
+        for name, width in zip(config.downs, config.widths[1:]):
+            x = ConvNormReLU(width, 3, stride=2, padding=1, name=name, **common)(x, train)
+
+        block = nn.remat(IDBlock) if config.remat else IDBlock
+        for i in range(config.blocks):
+            x = block(dtype, scaled(torch_init, config.adain_init_scale), name=f"bottleneck_{i}")(x, identity)
+
+        for name, width in zip(config.ups, config.widths[-2::-1]):
+            x = ConvNormReLU(width, 3, padding=1, double=True, name=name, **common)(x, train)
+        for _ in range(config.unshuffle.bit_length() - 1):
+            x = bilinear_double(x)
+        channels = 4 if config.composition_mask else 3
+        x = Conv(channels, kernel, padding=edge, reflect=True, dtype=dtype, name="last_layer")(x).astype(jnp.float32)
+        x, mask = x[..., :3], nn.sigmoid(smoothed(x[..., 3:], config.mask_stride))
+        x = (jnp.tanh(x) + 1.0) / 2.0 if config.convention == "unit" else x
+        return mask * target.astype(jnp.float32) + (1.0 - mask) * x if config.composition_mask else x
+
+
+def scaled(initializer: Initializer, scale: float) -> Initializer:
+    """An initializer whose numbers are ``scale`` times another's."""
+
+    def init(key: Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> Array:
+        return scale * initializer(key, shape, dtype)
+
+    return init
+
+
+def smoothed(x: Array, stride: int) -> Array:
+    """Means of stride × stride pixels, and bilinear between their middles: [B,H,W,C] → the same shape."""
+    if stride == 1:
+        return x
+    x = nn.avg_pool(x, (stride, stride), (stride, stride))
+    for _ in range(stride.bit_length() - 1):
+        x = bilinear_double(x)
+    return x
+
+
+def as_compact(config: GeneratorConfig) -> CompactConfig:
+    """The same generator as a compact one: the paper's has everything off."""
+    return config if isinstance(config, CompactConfig) else CompactConfig(**dataclasses.asdict(config))
+
+
+def grown_from(former: GeneratorConfig, config: GeneratorConfig) -> Callable[[Any, Any], Any] | None:
+    """How parameters of a former generator begin this one; None where they do not fit.
+
+    A generator that gets a composition mask only now begins with a nearly closed one: its results are at first what
+    they were. Where the mask is there from the first step on, copying the target is the shortest way down, and the
+    identity is not learned; given to a generator that knows whose face it draws, it takes over the rest of the picture.
+
+    Returns:
+      (the former's parameters, fresh ones) → parameters in the shapes of the fresh ones.
+    """
+    *shape, masked_before = _shape(former)
+    *wanted, masked = _shape(config)
+    if shape != wanted or (masked_before and not masked):
+        return None
+    return with_mask
+
+
+def _shape(config: GeneratorConfig) -> tuple[Any, ...]:
+    """All that decides the shapes of the parameters; the mask is last."""
+    of = as_compact(config)
+    shape = (of.widths, of.blocks, of.identity_size, of.first_down, of.unshuffle, of.stem_kernel)
+    return (*shape, of.composition_mask)
+
+
+def with_mask(former: Any, fresh: Any) -> Any:
+    """``former`` in the shapes of ``fresh``: a last layer that lacks the mask's channel gets it, nearly closed."""
+
+    def fitted(old: Array, new: Array) -> Array:
+        if old.shape == new.shape:
+            return old
+        value = CLOSED if old.ndim == 1 else 0.0  # bias, kernel
+        return jnp.concatenate([old, jnp.full((*old.shape[:-1], 1), value, old.dtype)], axis=-1)
+
+    return jax.tree.map(fitted, former, fresh)

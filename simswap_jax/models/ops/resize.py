@@ -1,0 +1,137 @@
+"""Padding and resizing of maps, NHWC, with PyTorch's numbers."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from simswap_jax.models.ops import tpu
+from simswap_jax.models.ops.platform import by_platform
+
+
+def reflect_pad(x: Array, pad: int) -> Array:
+    """Mirrors ``pad`` rows and columns about the edge pixels, which are not repeated. [B,H,W,C] → [B,H+2p,W+2p,C]."""
+    if pad >= min(x.shape[1:3]):
+        raise ValueError(
+            f"A map of {x.shape[1]}×{x.shape[2]} cannot be mirrored by {pad}; use a larger picture or fewer layers."
+        )
+    return _mirrored(x, pad)
+
+
+def _reflected(x: Array, pad: int) -> Array:
+    return jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _mirrored(x: Array, pad: int) -> Array:
+    return _reflected(x, pad)
+
+
+def _reflected_gradient(g: Array, pad: int) -> Array:
+    """The transpose of :func:`_reflected`, as JAX derives it; on a TPU that would copy the map six times."""
+    batch, height, width, channels = g.shape
+    like = jax.ShapeDtypeStruct((batch, height - 2 * pad, width - 2 * pad, channels), g.dtype)
+    (x,) = jax.linear_transpose(functools.partial(_reflected, pad=pad), like)(g)
+    return x
+
+
+def _mirrored_backward(pad: int, _: None, g: Array) -> tuple[Array]:
+    derived = functools.partial(_reflected_gradient, pad=pad)
+    return (by_platform(g, default=derived, tpu=functools.partial(tpu.reflect_padded_gradient, pad=pad)),)
+
+
+_mirrored.defvjp(lambda x, pad: (_mirrored(x, pad), None), _mirrored_backward)
+
+
+@jax.custom_vjp
+def bilinear_double(x: Array) -> Array:
+    """Bilinear ×2 with half-pixel centres and clamped edges (torch ``align_corners=False``). [B,H,W,C] → [B,2H,2W,C].
+
+    Written as shifted sums, as is its gradient: what XLA derives by itself costs half as much again on a CPU. On a TPU
+    both are matrix products.
+    """
+    return by_platform(x, default=_doubled, tpu=tpu.doubled)
+
+
+def _doubled(x: Array) -> Array:
+    return _double(_double(x, 1), 2)
+
+
+def _double(x: Array, axis: int) -> Array:
+    """Even outputs are ¼·before + ¾·here, odd ones ¾·here + ¼·after."""
+    before, after = _neighbours(x, axis)
+    doubled = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis=axis + 1)
+    return doubled.reshape(*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
+
+
+def _neighbours(x: Array, axis: int) -> tuple[Array, Array]:
+    """What lies before and after each place; at the edges the place itself."""
+    length = x.shape[axis]
+    part = functools.partial(lax.slice_in_dim, x, axis=axis)
+    before = jnp.concatenate([part(0, 1), part(0, length - 1)], axis)
+    after = jnp.concatenate([part(1, length), part(length - 1, length)], axis)
+    return before, after
+
+
+def _double_gradient(g: Array, axis: int) -> Array:
+    """The transpose of :func:`_double`."""
+    length = g.shape[axis] // 2
+    pairs = g.reshape(*g.shape[:axis], length, 2, *g.shape[axis + 1 :])
+    even, odd = (lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in (0, 1))
+    part = functools.partial(lax.slice_in_dim, axis=axis)
+    # A pixel feeds the even output after it and the odd one before it; at the edges its own, through the clamp.
+    later = jnp.concatenate([part(even, 1, length), part(odd, length - 1, length)], axis)
+    earlier = jnp.concatenate([part(even, 0, 1), part(odd, 0, length - 1)], axis)
+    return 0.75 * (even + odd) + 0.25 * (later + earlier)
+
+
+def _doubled_gradient(g: Array) -> Array:
+    return _double_gradient(_double_gradient(g, 2), 1)
+
+
+def _double_backward(_: None, g: Array) -> tuple[Array]:
+    return (by_platform(g, default=_doubled_gradient, tpu=tpu.doubled_gradient),)
+
+
+bilinear_double.defvjp(lambda x: (bilinear_double(x), None), _double_backward)
+
+
+def resize_bicubic(x: Array, height: int, width: int) -> Array:
+    """Torch's bicubic (a = −0.75, no anti-aliasing). [B,H,W,C] → [B,height,width,C]."""
+    return jax.image.resize(x, (x.shape[0], height, width, x.shape[3]), "cubic-pytorch", antialias=False)
+
+
+def resize_nearest(x: Array, height: int, width: int) -> Array:
+    """Torch's *nearest*: output i takes input floor(i·in/out). [B,H,W,C] → [B,height,width,C]."""
+    rows = (jnp.arange(height) * x.shape[1]) // height
+    columns = (jnp.arange(width) * x.shape[2]) // width
+    return x[:, rows][:, :, columns]
+
+
+def resize_area(x: Array, height: int, width: int) -> Array:
+    """Means of whole blocks. [B,H,W,C] → [B,height,width,C], H and W multiples of height and width."""
+    b, h, w, c = x.shape
+    if h % height or w % width:
+        raise ValueError(f"A picture of {h}×{w} has no whole blocks for {height}×{width}; use a multiple of that.")
+    return jnp.mean(x.reshape(b, height, h // height, width, w // width, c), (2, 4))
+
+
+def resize_bilinear_corners(x: Array, height: int, width: int) -> Array:
+    """Bilinear with ``align_corners=True``: the corner pixels stay corner pixels. [B,H,W,C] → [B,height,width,C]."""
+
+    def weights(size: int, out: int) -> Array:
+        position = jnp.arange(out) * ((size - 1) / max(out - 1, 1))
+        return jnp.maximum(0.0, 1.0 - jnp.abs(position[:, None] - jnp.arange(size)[None, :])).astype(x.dtype)
+
+    x = jnp.einsum("ih,bhwc->biwc", weights(x.shape[1], height), x)
+    return jnp.einsum("jw,biwc->bijc", weights(x.shape[2], width), x)
+
+
+def pixel_unshuffle(x: Array, factor: int) -> Array:
+    """[B,H,W,C] → [B,H/f,W/f,f·f·C]."""
+    if factor == 1:
+        return x
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // factor, factor, w // factor, factor, c)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h // factor, w // factor, factor * factor * c)
