@@ -387,7 +387,10 @@ class Experiment(ml_collections.ConfigDict):
 
     def _former(self, key: str) -> _Former | None:
         found = _FORMER.get(key)
-        return found if found and key not in self._fields and found.beside in self._fields else None
+        if found is None or key in self._fields or found.beside not in self._fields:
+            return None
+        today = key == found.today and self._fields.get("generator") == MUON  # a field that its function brings
+        return None if today else found
 
     def _is_removed(self, key: str) -> bool:
         return key not in self._fields and _REMOVED.get(key) in self._fields

@@ -1,8 +1,8 @@
 """Several processes that train together: how they connect, which one writes, and how they agree.
 
 Every process runs the same program on its own devices (a host of a TPU pod, a task of a cluster, a terminal). Only
-process 0, the primary, writes into the workdir. A process that was promised others never trains without them: each would
-train a model of its own.
+process 0, the primary, writes into the workdir. A process that was promised others never trains without them: each
+would train a model of its own.
 """
 
 import itertools
