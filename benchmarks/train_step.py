@@ -52,7 +52,7 @@ def method_of(asked):
 
     network = IdentityNetwork(IdentityConfig.from_name(asked.identity))
     variables = jax.jit(network.init)(jax.random.PRNGKey(1))
-    return simswap.of_networks(experiment(asked), Identity(network, variables, "", asked.identity, ours=True))
+    return simswap.from_networks(experiment(asked), Identity(network, variables, "", asked.identity, ours=True))
 
 
 def batch_of(asked, config):
@@ -129,14 +129,15 @@ def jax_side(asked):
     keep_to(asked.threads)
     import jax
 
-    from simswap_jax.training import chips, parallel
+    from simswap_jax.training import chips, flops, sharding
+    from simswap_jax.training.runner import Runner
 
     if asked.device == "cpu" and asked.threads > 1:
-        parallel.use_cpu_cores(asked.batch)
+        sharding.use_cpu_cores(asked.batch)
     method = method_of(asked)
-    runner = parallel.Runner(method, asked.batch, devices=1 if asked.device == "gpu" else 0)
+    runner = Runner(method, asked.batch, devices=1 if asked.device == "gpu" else 0)
     state = runner.init(jax.random.PRNGKey(method.config.seed))
-    batch = runner.place(batch_of(asked, method.config))
+    batch = runner.shard_batch(batch_of(asked, method.config))
 
     def run(state):
         state, metrics = runner.step(state, batch)
@@ -162,7 +163,7 @@ def jax_side(asked):
         "memory": device.memory_stats()["peak_bytes_in_use"]
         if asked.device == "gpu"
         else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "flops": method.flops_per_image(),
+        "flops": flops.per_image(method),
         "peak": chip.peak_flops if chip else None,
     }
     print(json.dumps(said))

@@ -7,8 +7,9 @@ Hardware, time, score: not trained here yet; no number is claimed.
 
 import ml_collections
 
+from simswap_jax.contrib.small_models.recipe import tiny_config
 from simswap_jax.training.ablations import ablated, feature_maps, names
-from simswap_jax.training.config import default_config, in_small
+from simswap_jax.training.config import default_config
 
 ABLATIONS = names(feature_maps(default_config()))
 
@@ -26,6 +27,6 @@ def get_config(name: str = "oFM") -> ml_collections.ConfigDict:
 
 def get_test_config(name: str = "oFM") -> ml_collections.ConfigDict:
     """The same ablation in small: narrow networks at 48 pixels, with all five feature maps, two steps."""
-    config = in_small(get_config(name), (4, 8), maps=4, blocks=1)
+    config = tiny_config(get_config(name), (4, 8), maps=4, blocks=1)
     config.discriminator.scales = 1
     return config

@@ -1,19 +1,20 @@
 """CelebA crops at 112 pixels against a frozen MobileFaceNet, narrow enough for a CPU, in eight stages: whose face it
-is; what the target keeps; a gate, by which the generator leaves alone what need not change; discriminators that keep
-up, in two; and the growing weight of identity against them, in three.
+is; what the target keeps; a composition mask, by which the generator leaves alone what need not change; discriminators
+that keep up, in two; and the growing weight of identity against them, in three.
 
 Command:  simswap-jax train --config ml_collections_configs/celeba_112.py --workdir runs/celeba_112 \
               --config.data.root=CELEBA_CROPS --config.identity.weights=mobilefacenet_casia.ckpt \
-              --config.identity.hardened=runs/hardened/model
-          and the same with celeba_112.py:second, --workdir runs/celeba_112_second, --config.start=runs/celeba_112;
-          with :third, runs/celeba_112_third, --config.start=runs/celeba_112_second; and so on to :eighth
+              --config.identity.robust=runs/robust/model
+          and the same with celeba_112.py:second, --workdir runs/celeba_112_second, --config.init_from=runs/celeba_112;
+          with :third, runs/celeba_112_third, --config.init_from=runs/celeba_112_second; and so on to :eighth
 Hardware, time, score: two CPU cores, 12 (first stage, on one of them) to 26 images a second; docs/training.md has the
 table.
 """
 
 import ml_collections
 
-from simswap_jax.training.config import default_config, few_steps, in_small
+from simswap_jax.contrib.small_models.recipe import small_model_recipe, tiny_config
+from simswap_jax.training.config import default_config
 
 STAGES = {  # steps, weight of the identity loss, the generator's learning rate
     "first": (1_500, 10.0, 1.5e-3),
@@ -28,8 +29,8 @@ STAGES = {  # steps, weight of the identity loss, the generator's learning rate
 
 
 def get_config(stage: str = "first") -> ml_collections.ConfigDict:
-    """One stage; a later one begins with the networks of the one before (``config.start``)."""
-    config = few_steps(default_config())
+    """One stage; a later one starts from the networks of the one before (``config.init_from``)."""
+    config = small_model_recipe(default_config())
     config.batch_size = 16
     config.data.size, config.data.alignment, config.data.held_out = 112, "simswap-frontal", 0.12
     config.generator.widths, config.generator.blocks = (32, 64, 128), 4
@@ -46,7 +47,7 @@ def get_config(stage: str = "first") -> ml_collections.ConfigDict:
         config.data.same_fraction = 0.25
         config.losses.rest_ramp, config.losses.feature_matching = 2_000, 1.0
         return config
-    config.data.same_fraction, config.generator.gated = 0.5, stage != "second"
+    config.data.same_fraction, config.generator.composition_mask = 0.5, stage != "second"
     config.losses.reconstruction, config.optimizer.warmup = 40.0, 50
     if stage in ("second", "third"):
         config.losses.adversarial, config.losses.feature_matching = 0.2, 4.0
@@ -60,4 +61,4 @@ def get_config(stage: str = "first") -> ml_collections.ConfigDict:
 
 def get_test_config(stage: str = "first") -> ml_collections.ConfigDict:
     """The same experiment in small: narrow networks at 48 pixels, two steps."""
-    return in_small(get_config(stage), (4, 8, 8), blocks=1)
+    return tiny_config(get_config(stage), (4, 8, 8), blocks=1)

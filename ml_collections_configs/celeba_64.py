@@ -8,12 +8,13 @@ recogniser takes 53 % for the source among 227 people; docs/training.md has the 
 
 import ml_collections
 
-from simswap_jax.training.config import default_config, few_steps, in_small
+from simswap_jax.contrib.small_models.recipe import small_model_recipe, tiny_config
+from simswap_jax.training.config import default_config
 
 
 def get_config() -> ml_collections.ConfigDict:
     """Narrow networks, and the recipe that learns in few steps."""
-    config = few_steps(default_config())
+    config = small_model_recipe(default_config())
     config.steps, config.batch_size = 5_000, 16
     config.data.size, config.data.alignment, config.data.held_out = 64, "simswap-frontal", 0.12
     config.generator.widths, config.generator.blocks = (32, 96), 3
@@ -26,4 +27,4 @@ def get_config() -> ml_collections.ConfigDict:
 
 def get_test_config() -> ml_collections.ConfigDict:
     """The same experiment in small: narrow networks at 48 pixels, two steps."""
-    return in_small(get_config(), (4, 8), blocks=1)
+    return tiny_config(get_config(), (4, 8), blocks=1)

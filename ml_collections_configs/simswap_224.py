@@ -7,7 +7,8 @@ Hardware, time, score: not trained here yet; no number is claimed.
 
 import ml_collections
 
-from simswap_jax.training.config import default_config, in_small
+from simswap_jax.contrib.small_models.recipe import tiny_config
+from simswap_jax.training.config import default_config
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -19,4 +20,4 @@ def get_config() -> ml_collections.ConfigDict:
 
 def get_test_config() -> ml_collections.ConfigDict:
     """The same experiment in small: narrow networks at 48 pixels, two steps."""
-    return in_small(get_config(), (4, 8, 8, 8))
+    return tiny_config(get_config(), (4, 8, 8, 8))

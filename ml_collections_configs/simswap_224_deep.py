@@ -8,7 +8,8 @@ Hardware, time, score: not trained here yet; no number is claimed.
 
 import ml_collections
 
-from simswap_jax.training.config import default_config, in_small
+from simswap_jax.contrib.small_models.recipe import tiny_config
+from simswap_jax.training.config import default_config
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -21,4 +22,4 @@ def get_config() -> ml_collections.ConfigDict:
 
 def get_test_config() -> ml_collections.ConfigDict:
     """The same experiment in small: narrow networks of as many levels at 48 pixels, two steps."""
-    return in_small(get_config(), (4, 8, 8, 8, 8))
+    return tiny_config(get_config(), (4, 8, 8, 8, 8))

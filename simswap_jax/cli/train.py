@@ -14,7 +14,7 @@ STOPPED = 3  # exit status: asked to stop, saved, not at the end
 
 USAGE = """usage: simswap-jax train --config EXPERIMENT.py --workdir FOLDER [--config.field=value …]
 
-Trains, or goes on where FOLDER stopped. Ctrl-C and SIGTERM save and end with status 3; the same command goes on at the
+Trains, or resumes where FOLDER stopped. Ctrl-C and SIGTERM save and end with status 3; the same command resumes at the
 next batch.
   --config    an experiment file: a Python program with get_config()
   --workdir   gets checkpoints, metrics.jsonl, samples and, at the end, model (the model folder)
@@ -38,17 +38,22 @@ def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, Path]:
         config, workdir = values.config, values.workdir
         if config is not None:
             config.to_dict()  # a file that could not be read says so only when it is used
+    except UserError:
+        raise
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         said = " ".join(str(error.args[0] if error.args else error).split())
-        raise UserError(f"the command line cannot be read: {said}") from error
+        raise UserError(f"the command line cannot be read: {said}", "command-line") from error
     except Exception as error:  # the experiment file is a program: anything may come out of it
         last = str(error).strip().splitlines()[-1:] or [""]
-        raise UserError(f"the experiment file cannot be run ({type(error).__name__}: {last[0].strip()}).") from error
+        raise UserError(
+            f"the experiment file cannot be run ({type(error).__name__}: {last[0].strip()}).", "experiment-file"
+        ) from error
     if left:
-        raise UserError(f"'{left[0]}' is not understood; fields are set as --config.name=value.")
+        raise UserError(f"'{left[0]}' is not understood; fields are set as --config.name=value.", "command-line")
     if config is None or workdir is None:
         raise UserError(
-            f"--{'config' if config is None else 'workdir'} is missing; simswap-jax train --help shows an example."
+            f"--{'config' if config is None else 'workdir'} is missing; simswap-jax train --help shows an example.",
+            "command-line-incomplete",
         )
     return config, Path(workdir)
 
@@ -61,16 +66,16 @@ def main(arguments: Sequence[str]) -> int:
     config, workdir = parse(arguments)
     from simswap_jax.training import distributed
     from simswap_jax.training.loop import train
-    from simswap_jax.training.parallel import use_cpu_cores
+    from simswap_jax.training.sharding import use_cpu_cores
 
-    if distributed.meeting(config.processes) is not None:
-        return together(lambda: train(config, workdir).finished)
+    if distributed.distributed_config(config.processes) is not None:
+        return run_with_others(lambda: train(config, workdir).finished)
     if config.devices == 0 and config.fsdp == 1:
         use_cpu_cores(config.batch_size // max(1, config.accumulate))
     return 0 if train(config, workdir).finished else STOPPED
 
 
-def together(run: Callable[[], bool]) -> int:
+def run_with_others(run: Callable[[], bool]) -> int:
     """``main`` where several processes train: one that fails ends at once, so that the others do not wait for it."""
     import jax
 
@@ -81,13 +86,13 @@ def together(run: Callable[[], bool]) -> int:
     except UserError as error:
         print(f"simswap-jax: {error}", file=sys.stderr)
         # Whoever started them tries again after 1 (a late host), and not after 2 (a mistake).
-        distributed.leave(1 if isinstance(error, distributed.NotAllCame) else 2)
+        distributed.hard_exit(1 if isinstance(error, distributed.ProcessesMissing) else 2)
     except jax.errors.JaxRuntimeError as error:
         if "Gloo" not in str(error):
             raise
         print(
             "simswap-jax: another process ended, or cannot be reached any more; see what it said last, then start all "
-            "of them again: they go on from the newest checkpoint.",
+            "of them again: they resume from the newest checkpoint.",
             file=sys.stderr,
         )
-        distributed.leave(1)
+        distributed.hard_exit(1)

@@ -18,7 +18,7 @@ from simswap_jax.evaluation import evaluate as evaluation
 from simswap_jax.evaluation import options as evaluation_options
 from simswap_jax.training import ablations
 from simswap_jax.training.loop import train
-from simswap_jax.training.parallel import use_cpu_cores
+from simswap_jax.training.sharding import use_cpu_cores
 
 STEPS = 400  # of a variant at the demo's size
 FEATURE_MATCHING = 2.0  # the demo's weight is next to none, and what is taken apart has to weigh something
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{number}/{len(variants)} {name}", flush=True)
         if (
             not trained(folder, config.steps)
-            and not train(ablations.ablated(config, name), folder, say=demo.say).finished
+            and not train(ablations.ablated(config, name), folder).finished
         ):
             return 3
         models[name] = folder / "model"
@@ -107,7 +107,7 @@ def demo_experiment(workdir: Path, options: argparse.Namespace) -> ml_collection
     if options.identity_steps:
         network.steps = options.identity_steps
     print("training an identity network on some of them", flush=True)
-    known = train(network, workdir / "identity", say=demo.say)
+    known = train(network, workdir / "identity")
     if not known.finished:
         return None
     config = demo.simswap_config(people, cache, known.model)
@@ -115,9 +115,9 @@ def demo_experiment(workdir: Path, options: argparse.Namespace) -> ml_collection
     if options.steps:
         first.steps = options.steps
     print("training what all variants begin with", flush=True)
-    if not train(first, workdir / "first", say=demo.say).finished:
+    if not train(first, workdir / "first").finished:
         return None
-    config.start, config.steps = str(workdir / "first"), STEPS
+    config.init_from, config.steps = str(workdir / "first"), STEPS
     config.losses.feature_matching = FEATURE_MATCHING
     return config
 

@@ -52,15 +52,15 @@ def preflight(config: ml_collections.ConfigDict, where: Slice, identity: str = "
 
     import jax
 
-    from simswap_jax.training import parallel, simswap
+    from simswap_jax.training import flops, runner, sharding, simswap
 
     network = identity_network(config, identity)
-    method: Any = simswap.of_networks(config, network)
-    mesh = parallel.mesh_of(devices, config.fsdp)
-    of_state = parallel.state_shardings(method, mesh)
+    method: Any = simswap.from_networks(config, network)
+    mesh = sharding.mesh_of(devices, config.fsdp)
+    of_state = sharding.state_shardings(method, mesh)
     state = jax.eval_shape(method.init, jax.random.PRNGKey(0))
     batch = batch_shapes(method)
-    program = compiled(method, parallel.jitted_step(method, mesh, of_state), (state, batch, method.frozen), where)
+    program = compiled(method, runner.jitted_step(method, mesh, of_state), (state, batch, method.frozen), where)
     return Report(
         where=where,
         identity=network.name,
@@ -69,7 +69,7 @@ def preflight(config: ml_collections.ConfigDict, where: Slice, identity: str = "
         state=resting(state, of_state),
         frozen=size(method.frozen),
         batch=size(batch) // where.chips,
-        model_flops=method.flops_per_image(),
+        model_flops=flops.per_image(method),
         program=program,
         bound=bound(program.flops, program.moved, program.collectives, where),
     )
@@ -145,9 +145,9 @@ def batch_shapes(method: Any) -> dict[str, Any]:
     import numpy as np
 
     data, size = method.config.data, method.config.batch_size
-    width = method.generator.config.identity_size
+    width = method.generator.identity_size
     seen: tuple[tuple[int, ...], Any] = ((size, data.source_size, data.source_size, 3), np.uint8)
-    source = {"identity": ((size, width), np.float32)} if data.vectors else {"source": seen}
+    source = {"identity": ((size, width), np.float32)} if data.precompute_embeddings else {"source": seen}
     shapes = {"target": ((size, data.size, data.size, 3), np.uint8), **source, "same_person": ((size,), np.bool_)}
     return {name: jax.ShapeDtypeStruct(shape, kind) for name, (shape, kind) in shapes.items()}
 

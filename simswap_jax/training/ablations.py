@@ -30,7 +30,7 @@ def ablated(config: ml_collections.ConfigDict, name: str) -> ml_collections.Conf
     """
     known = names(feature_maps(config))
     if name not in known:
-        raise UserError(f"there is no ablation '{name}'; choose one of {', '.join(known)}.")
+        raise UserError(f"there is no ablation '{name}'; choose one of {', '.join(known)}.", "ablation-unknown")
     config = config.copy_and_resolve_references()
     losses = config.losses
     if name == "nFM":

@@ -1,8 +1,12 @@
-"""Checkpoints through Orbax: the state and the loader's position, saved together and whole or not at all."""
+"""Checkpoints through Orbax: the state and the loader's position, saved together and whole or not at all.
 
+A manifest in each checkpoint's folder lists its files, so that one that was cut short or damaged is known before it is
+read.
+"""
+
+import json
 import logging
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +16,13 @@ from orbax.checkpoint import checkpoint_managers
 
 from simswap_jax.errors import UserError
 from simswap_jax.training import distributed
-from simswap_jax.training.checkpoint_files import flaw, is_sealed, seal
 from simswap_jax.training.state import PyTree, TrainState
+from simswap_jax.weights.files import file_sha256
 
-SCORE = "score"
+logger = logging.getLogger(__name__)
+
+MANIFEST = "files.json"
+TIMESTAMPS = "_CHECKPOINT_METADATA"  # Orbax writes into it once more after all else
 
 
 class Checkpoints:
@@ -24,25 +31,18 @@ class Checkpoints:
     Args:
       workdir: gets ``checkpoints/<step>/``; damaged ones are moved to ``damaged/``. All processes see the same folder.
       keep: how many of the newest stay.
-      keep_best: how many of those saved with the highest scores stay besides.
-      say: prints a line.
     """
 
-    def __init__(self, workdir: Path, keep: int, keep_best: int = 1, say: Callable[[str], None] = print) -> None:
+    def __init__(self, workdir: Path, keep: int) -> None:
         self.folder = (workdir / "checkpoints").absolute()
         self._set_aside = workdir.absolute() / "damaged"
-        self._say = say
         self._saving = 0
-        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every save
-        newest = checkpoint_managers.LatestN(keep)
-        best = checkpoint_managers.BestN(get_metric_fn=score_of, n=keep_best, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
-            best_fn=score_of,  # only so that scores are written
-            preservation_policy=checkpoint_managers.AnyPreservationPolicy([newest, best]),
+            preservation_policy=checkpoint_managers.LatestN(keep),
             cleanup_tmp_directories=True,
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._list_files),
         )
-        distributed.first(self._make_folder)
+        distributed.broadcast_from_primary(self._make_folder)
         self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "position"))
 
     @property
@@ -50,7 +50,7 @@ class Checkpoints:
         """Step of the newest checkpoint that was written to its end."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, position: Any, score: float | None = None) -> None:
+    def save(self, state: TrainState, position: Any) -> None:
         """Save, in the background. ``position`` is the loader's, JSON-able.
 
         Raises:
@@ -59,7 +59,7 @@ class Checkpoints:
         step = int(jax.device_get(state.step))
         if step == self.latest:
             return
-        distributed.first(lambda: room(self.folder, state))
+        distributed.broadcast_from_primary(lambda: require_disk_space(self.folder, state))
         try:
             self._manager.wait_until_finished()
             self._saving = step
@@ -68,7 +68,6 @@ class Checkpoints:
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state), position=ocp.args.JsonSave({"loader": position})
                 ),
-                metrics=None if score is None else {SCORE: score},
             )
         except (OSError, ValueError) as error:
             raise self._refused(error) from error
@@ -83,7 +82,7 @@ class Checkpoints:
     def restore(self, like: PyTree) -> tuple[TrainState, Any] | None:
         """The newest whole checkpoint as (state, position); None if there never was one.
 
-        A damaged one is moved to ``damaged/`` with a word about it, and the one before it is taken.
+        A damaged one is moved to ``damaged/`` with a warning, and the one before it is taken.
 
         Args:
           like: the state's shapes, types and shardings; not those that it was saved with.
@@ -92,7 +91,7 @@ class Checkpoints:
           UserError: there are checkpoints, but none can be read.
         """
         there = self.latest is not None
-        while (step := distributed.first(self._newest_whole)) is not None:
+        while (step := distributed.broadcast_from_primary(self._newest_whole)) is not None:
             self._manager.reload()  # some may have been moved
             try:
                 found = self._manager.restore(
@@ -102,17 +101,19 @@ class Checkpoints:
                 return found["state"], found["position"]["loader"]
             except (OSError, ValueError, KeyError) as error:
                 place = self.folder / str(step)
-                if is_sealed(place):
+                if has_manifest(place):
                     raise UserError(
                         f"checkpoint {place} is whole, but cannot be restored here ({type(error).__name__}); "
-                        "use the versions and the experiment that it was written with."
+                        "use the versions and the experiment that it was written with.",
+                        "checkpoint-does-not-fit",
                     ) from error
                 reason = f"cannot be read: {type(error).__name__}"
-                distributed.first(lambda: self._put_away(step, reason))  # noqa: B023
+                distributed.broadcast_from_primary(lambda: self._set_damaged_aside(step, reason))  # noqa: B023
         if there:
             raise UserError(
                 f"no checkpoint of {self.folder} is whole; they are in {self._set_aside} now. The same command would "
-                "start again from the beginning: bring one back from a copy, or use another --workdir."
+                "start again from the beginning: bring one back from a copy, or use another --workdir.",
+                "checkpoints-damaged",
             )
         return None
 
@@ -125,27 +126,28 @@ class Checkpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
-                f"checkpoints cannot be written to {self.folder} ({error.strerror or error}); use another --workdir."
+                f"checkpoints cannot be written to {self.folder} ({error.strerror or error}); use another --workdir.",
+                "checkpoints-cannot-be-written",
             ) from error
 
-    def _seal(self) -> None:
+    def _list_files(self) -> None:
         """List the files of the checkpoint under way; Orbax gives it its name after this."""
-        if distributed.is_first():
+        if distributed.is_primary():
             for folder in self.folder.glob(f"{self._saving}.orbax-checkpoint-tmp*"):
-                seal(folder)
+                write_manifest(folder)
 
     def _newest_whole(self) -> int | None:
-        """The step to go on from; moves away what is damaged and newer."""
+        """The step to resume from; moves away what is damaged and newer."""
         for step in sorted(self._manager.all_steps(), reverse=True):
             place = self.folder / str(step)
             if not place.exists():
                 continue
-            if not (wrong := flaw(place)):
+            if not (wrong := verify_manifest(place)):
                 return step
-            self._put_away(step, wrong)
+            self._set_damaged_aside(step, wrong)
         return None
 
-    def _put_away(self, step: int, reason: str) -> None:
+    def _set_damaged_aside(self, step: int, reason: str) -> None:
         self._set_aside.mkdir(exist_ok=True)
         place = self._set_aside / str(step)
         copies = 1
@@ -153,22 +155,20 @@ class Checkpoints:
             copies += 1
             place = self._set_aside / f"{step}-{copies}"
         (self.folder / str(step)).rename(place)
-        self._say(f"the checkpoint of step {step} is damaged ({reason}); it is in {place} now, and is not used")
+        logger.warning(
+            "the checkpoint of step %d is damaged (%s); it is in %s now, and is not used", step, reason, place
+        )
 
     def _refused(self, error: Exception) -> UserError:
         first = str(error).strip().splitlines()[0][:200]
         return UserError(
             f"the checkpoint could not be written to {self.folder} ({first}); make room, then start again: "
-            "nothing before it is lost."
+            "nothing before it is lost.",
+            "checkpoint-not-written",
         )
 
 
-def score_of(metrics: dict[str, float]) -> float:
-    """What checkpoints are ranked by."""
-    return metrics[SCORE]
-
-
-def room(folder: Path, state: PyTree) -> None:
+def require_disk_space(folder: Path, state: PyTree) -> None:
     """Refuse to start a save that the disk has no room for.
 
     Raises:
@@ -179,5 +179,48 @@ def room(folder: Path, state: PyTree) -> None:
     if free < need:
         raise UserError(
             f"a checkpoint needs {need / 2**20:.0f} MiB, but the disk of {folder} has {free / 2**20:.0f} MiB free; "
-            "make room or use another --workdir, then start again: the checkpoints before stay."
+            "make room or use another --workdir, then start again: the checkpoints before stay.",
+            "disk-full",
         )
+
+
+def quiet_orbax() -> None:
+    """Keep Orbax from narrating every save; a setting of the whole process."""
+    logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+# ---- Manifests ----
+
+
+def write_manifest(folder: Path) -> None:
+    """Write the list of a checkpoint's files, with sizes and SHA-256, into its folder."""
+    listed = {
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in (MANIFEST, TIMESTAMPS)
+    }
+    (folder / MANIFEST).write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+
+
+def has_manifest(folder: Path) -> bool:
+    """Whether the folder has a manifest; those of older workdirs have none."""
+    return (folder / MANIFEST).is_file()
+
+
+def verify_manifest(folder: Path) -> str | None:
+    """What differs from the manifest, in a few words; None where nothing does, or where there is no manifest."""
+    if not has_manifest(folder):
+        return None
+    try:
+        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        for name, told in listed.items():
+            path = folder / name
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != told["bytes"]:
+                return f"{name} has {path.stat().st_size} bytes in place of {told['bytes']}"
+            if file_sha256(path) != told["sha256"]:
+                return f"{name} has changed"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{MANIFEST} cannot be read: {type(error).__name__}"
+    return None

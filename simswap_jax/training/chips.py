@@ -99,24 +99,33 @@ def read(source: str | Path) -> Slice:
     except OSError as error:
         known = ", ".join(sorted(Path(entry.name).stem for entry in FOLDER.iterdir() if entry.name != CHIPS))
         raise UserError(
-            f"there is no hardware file {source}; name one of configs/hardware ({known}) or a slice such as v5e:16x16."
+            f"there is no hardware file {source}; name one of configs/hardware ({known}) or a slice such as v5e:16x16.",
+            "hardware-file-missing",
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"the hardware file {source} is no YAML; it needs chip, topology, batch_per_chip.") from error
+        raise UserError(
+            f"the hardware file {source} is no YAML; it needs chip, topology, batch_per_chip.", "hardware-file-damaged"
+        ) from error
     return _slice(described, str(source))
 
 
 def _slice(described: Any, source: str) -> Slice:
     wanted = ("chip", "topology", "batch_per_chip")
     if not isinstance(described, dict) or sorted(described) != sorted(wanted):
-        raise UserError(f"{source} is no hardware file; it needs exactly the fields {', '.join(wanted)}.")
+        raise UserError(
+            f"{source} is no hardware file; it needs exactly the fields {', '.join(wanted)}.", "hardware-fields"
+        )
     chip = chips().get(described["chip"])
     if chip is None:
-        raise UserError(f"{source} names the chip '{described['chip']}'; choose one of {', '.join(chips())}.")
+        raise UserError(
+            f"{source} names the chip '{described['chip']}'; choose one of {', '.join(chips())}.", "hardware-chip"
+        )
     torus = str(described["topology"])
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", torus):
-        raise UserError(f"{source} has the topology '{torus}'; write chips along each axis, such as 4x4x8.")
+        raise UserError(
+            f"{source} has the topology '{torus}'; write chips along each axis, such as 4x4x8.", "hardware-topology"
+        )
     batch = described["batch_per_chip"]
     if not isinstance(batch, int) or batch < 1:
-        raise UserError(f"{source} has batch_per_chip {batch!r}; give a whole number from 1 on.")
+        raise UserError(f"{source} has batch_per_chip {batch!r}; give a whole number from 1 on.", "hardware-batch")
     return Slice(chip, tuple(int(length) for length in torus.split("x")), batch)

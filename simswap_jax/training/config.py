@@ -1,163 +1,143 @@
-"""The fields of an experiment, with the paper's values. An experiment file changes what it changes and no more."""
+"""The fields of an experiment that every method has, their checks, and the names that they had before.
+
+An experiment file changes what it changes and no more. Fields of one method stand in that method's module.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 import ml_collections
 
 from simswap_jax.errors import UserError
 from simswap_jax.weights import model_folder
 
+MUON = "simswap_jax.contrib.small_models.muon:muon"
+AUGMENTATION = "simswap_jax.contrib.small_models.augmentation:build"
+PERTURBATION = "simswap_jax.contrib.small_models.adversarial:adversarial_pictures"
+PROTOTYPES = "simswap_jax.contrib.rendered.class_prototypes:class_prototypes"
 
-def default_config() -> ml_collections.ConfigDict:
-    """The ``paper`` recipe at 224 pixels (SimSwap, section 3; weights of the losses as in its section 4).
+# Former dotted name → today's. Read in experiment files, on the command line and in the config.json of workdirs.
+RENAMED_FIELDS = {
+    "start": "init_from",
+    "data.vectors": "data.precompute_embeddings",
+    "generator.patch": "generator.unshuffle",
+    "generator.edge_kernel": "generator.stem_kernel",
+    "generator.gated": "generator.composition_mask",
+    "generator.gate_cell": "generator.mask_stride",
+    "generator.style_gain": "generator.adain_init_scale",
+    "identity.hardened": "identity.robust",
+    "corruption": "augmentation_options",
+    "corruption.colour": "augmentation_options.colour",
+    "corruption.swap": "augmentation_options.swap",
+    "network.centres": "network.prototypes",
+    "network.robust_radius": "network.perturbation_radius",
+    "hardening": "robust_identity",
+    "hardening.radius": "robust_identity.radius",
+    "hardening.stain": "robust_identity.colour",
+    "hardening.grid": "robust_identity.grid",
+    "hardening.ramp": "robust_identity.ramp",
+}
+# Values whose names changed, by today's field.
+RENAMED_VALUES = {
+    "method": {"hardening": "robust_identity"},
+    "network.prototypes": {"learned": "", "known": PROTOTYPES},
+}
+# Fields that are gone, with the one value that is still understood: it changes nothing.
+REMOVED_FIELDS = {"losses.gradient_penalty_every": 1, "score_every": 0, "keep_best": 1}
+# What the small variant of the generator has and the paper's has not, with the paper's values.
+COMPACT_FIELDS = {
+    "generator.unshuffle": 1,
+    "generator.stem_kernel": 7,
+    "generator.composition_mask": False,
+    "generator.mask_stride": 1,
+    "generator.adain_init_scale": 1.0,
+}
+# Sections that former versions put into every experiment, whatever its method.
+FORMER_SECTIONS = ("generator", "discriminator", "identity", "losses", "augmentation", "augmentation_options")
+FORMER_SHARED = (
+    "data.source_size",
+    "data.precompute_embeddings",
+    "data.pairing",
+    "data.same_fraction",
+    "identity.robust",
+    "identity.dtype",
+    "optimizer.discriminator_learning_rate",
+    "optimizer.generator",
+)
 
-    Lengths are in steps, sizes in pixels. Fields that the paper leaves open carry a comment.
+
+# ---- Fields ----
+
+
+def common_config() -> ml_collections.ConfigDict:
+    """What every method's experiment has. Lengths are in steps, sizes in pixels."""
+    return Experiment(
+        {
+            "method": "",  # a name of training.method.METHODS, or "package.module:build"
+            "seed": 0,
+            "init_from": "",  # workdir of another run, with whose networks this one begins
+            "steps": 500_000,
+            "batch_size": 16,
+            "data": Experiment(
+                {
+                    "root": "",  # <root>/<person>/<picture>
+                    "cache": "",  # where the ArrayRecord files go; <workdir>/data if empty
+                    "size": 224,
+                    "alignment": "simswap",  # the template that the pictures were aligned to
+                    "held_out": 0.0,  # share of the people kept out of training, chosen by name
+                    "flip": True,
+                    "threads": 2,
+                }
+            ),
+            "optimizer": Experiment(
+                {
+                    "learning_rate": 4e-4,  # not stated in the paper
+                    "b1": 0.0,
+                    "b2": 0.999,
+                    "warmup": 0,
+                    "decay": "constant",  # or "cosine", to a twentieth at the last step
+                }
+            ),
+            "ema": 0.999,  # 0 keeps no average
+            "log_every": 100,
+            "sample_every": 5_000,
+            "checkpoint_every": 5_000,
+            "keep": 3,  # of the newest checkpoints
+            "devices": 0,  # how many devices share a batch; 0: all
+            "parallel": "jit",  # or "pmap": the same step, one copy a device
+            "fsdp": 1,  # over how many devices each large array of the state is split
+            "accumulate": 1,  # micro-batches a step, for batches that do not fit
+            # Updates that are not finite are skipped, and so many in a row end the training; 0 looks at nothing.
+            "nonfinite_limit": 0,
+            "processes": Experiment(
+                {
+                    "count": 0,  # that train together; 0: as the environment says, or one; -1: as the cluster says
+                    "index": -1,  # which one this is; -1: as the environment says
+                    "coordinator": "",  # host:port of process 0; "": as the environment says
+                    "wait": 300,  # seconds for the others to come
+                }
+            ),
+        }
+    )
+
+
+def default_config(method: str = "simswap") -> ml_collections.ConfigDict:
+    """The experiment that a method starts from; SimSwap's has the paper's values.
+
+    Raises:
+      UserError: there is no such method.
     """
-    config = ml_collections.ConfigDict()
-    config.method = "simswap"
-    config.seed = 0
-    config.start = ""  # workdir of another run, with whose networks this one begins
-    config.steps = 500_000
-    config.batch_size = 16
-    config.data = ml_collections.ConfigDict(
-        {
-            "root": "",  # <root>/<person>/<picture>
-            "cache": "",  # where the ArrayRecord files go; <workdir>/data if empty
-            "size": 224,
-            "source_size": 112,
-            "alignment": "simswap",  # the template that the pictures were aligned to
-            "vectors": False,  # identity vectors computed once, in place of source pictures
-            "held_out": 0.0,  # share of the people kept out of training, chosen by name
-            "pairing": "alternate",  # "alternate" (paper): batches of either kind in turn; "mixed": both in each
-            "same_fraction": 0.5,  # of a "mixed" batch
-            "flip": True,
-            "threads": 2,
-        }
-    )
-    config.generator = ml_collections.ConfigDict(
-        {
-            "preset": "224",  # or "" and the fields below
-            "widths": (64, 128, 256, 512),
-            "blocks": 9,
-            "patch": 1,
-            "edge_kernel": 7,
-            "gated": False,
-            "gate_cell": 1,
-            "style_gain": 1.0,
-            "convention": "unit",
-            "dtype": "float32",
-            "remat": False,
-        }
-    )
-    config.discriminator = ml_collections.ConfigDict(
-        {"widths": (64, 128, 256, 512), "tail": 512, "scales": 2, "norm": "batch", "dtype": "float32"}
-    )
-    config.identity = ml_collections.ConfigDict(
-        {
-            "weights": "arcface_checkpoint.tar",
-            "hardened": "",  # folder of a hardened copy (config.method = "hardening"), by which results are judged
-            "dtype": "",  # what the step computes its maps in: "float32", "bfloat16", or "" for the network's own
-        }
-    )
-    config.losses = ml_collections.ConfigDict(
-        {
-            "identity": 10.0,
-            # A sample whose 1 − cosine is below this is pulled no nearer; the paper's is 0. Two pictures of one person
-            # are not at 0 either, and what a network gives beyond that it gives for scribbles.
-            "identity_margin": 0.0,
-            "reconstruction": 10.0,
-            "adversarial": 1.0,
-            "gradient_penalty": 1e-5,
-            "gradient_penalty_every": 1,  # every k steps, weighted k times
-            "feature_matching": 10.0,
-            "feature_matching_first": 3,  # the paper's m, counted from 0; not stated there
-            "feature_matching_end": 0,  # maps from this one on are left out; 0 leaves out none
-            "rest_ramp": 0,  # steps over which the generator's other weights grow from a tenth
-            "identity_ramp": 0,  # steps over which the identity weight grows from 0
-        }
-    )
-    # Not in the paper: what the generator gets in place of same-person targets (contrib/small_models/augmentation.py).
-    config.corruption = ml_collections.ConfigDict(
-        {
-            "colour": 0.0,  # strength of colours that are not the person's; 1 is strong
-            "swap": 0.0,  # share of them that the generator itself first gives another's face
-        }
-    )
-    config.optimizer = ml_collections.ConfigDict(
-        {
-            "learning_rate": 4e-4,  # not stated in the paper
-            "discriminator_learning_rate": 4e-4,
-            "muon_learning_rate": 0.0,  # of the generator's inner kernels, by Muon; 0: Adam for all
-            "b1": 0.0,
-            "b2": 0.999,
-            "warmup": 0,
-            "decay": "constant",  # or "cosine", to a twentieth at the last step
-        }
-    )
-    config.ema = 0.999  # 0 keeps no average
-    config.log_every = 100
-    config.sample_every = 5_000
-    config.score_every = 0  # steps between calls of the score handed to train(); 0 never
-    config.checkpoint_every = 5_000
-    config.keep = 3  # of the newest checkpoints
-    config.keep_best = 1  # and of those with the highest scores
-    config.devices = 0  # how many devices share a batch; 0: all
-    config.parallel = "jit"  # or "pmap": the same step, one copy a device
-    config.fsdp = 1  # over how many devices each large array of the state is split
-    config.accumulate = 1  # micro-batches a step, for batches that do not fit
-    # Updates that are not finite are skipped, and so many in a row end the training; 0 looks at nothing.
-    config.nonfinite_limit = 0
-    config.processes = ml_collections.ConfigDict(
-        {
-            "count": 0,  # that train together; 0: as the environment says, or this one alone; -1: as the cluster says
-            "index": -1,  # which one this is; -1: as the environment says
-            "coordinator": "",  # host:port of process 0; "": as the environment says
-            "wait": 300,  # seconds for the others to come
-        }
-    )
+    from simswap_jax.training.method import module_of  # methods read this module
+
+    config: ml_collections.ConfigDict = module_of(method).default_config()
     return config
 
 
-def few_steps(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """The recipe with which narrow networks learn a swap of real faces in thousands of steps.
-
-    Changes ``config`` and gives it back. Where it differs from the paper: pixel-unshuffled entry, larger first styles,
-    mixed batches, discriminators without norm or penalty, an identity weight that grows in, identity vectors computed
-    once, a steadier Adam.
-    """
-    config.data.vectors = True
-    config.data.pairing, config.data.same_fraction = "mixed", 0.375
-    config.generator.preset = ""
-    config.generator.patch, config.generator.edge_kernel = 2, 3
-    config.generator.style_gain = 8.0
-    config.discriminator.norm = "none"
-    config.losses.identity, config.losses.identity_ramp = 10.0, 300
-    config.losses.adversarial, config.losses.gradient_penalty = 0.1, 0.0
-    config.losses.feature_matching = 2.0
-    config.optimizer.learning_rate, config.optimizer.discriminator_learning_rate = 1.5e-3, 4e-4
-    config.optimizer.b1, config.optimizer.warmup, config.optimizer.decay = 0.8, 100, "cosine"
-    config.ema = 0.998
-    return config
-
-
-def in_small(
-    config: ml_collections.ConfigDict, widths: tuple[int, ...], maps: int = 3, blocks: int = 2
-) -> ml_collections.ConfigDict:
-    """An experiment as its test runs it: narrow networks at 48 pixels, two steps of four. Changes and gives ``config``.
-
-    Args:
-      widths: of the generator, as many as the experiment's own has.
-      maps: down-samplings of the discriminators.
-      blocks: ID blocks.
-    """
-    config.steps, config.batch_size = 2, 4
-    config.data.size, config.data.source_size = 48, 32
-    config.generator.preset, config.generator.widths, config.generator.blocks = "", widths, blocks
-    config.discriminator.widths, config.discriminator.tail = (4,) * maps, 4
-    config.log_every, config.sample_every, config.checkpoint_every = 1, 2, 2
-    return config
-
-
-def check(config: ml_collections.ConfigDict) -> None:
-    """Refuse what cannot work, before anything is built.
+def check_common(config: ml_collections.ConfigDict) -> None:
+    """Refuse what cannot work in any method, before anything is built.
 
     Raises:
       UserError: with the field, its value and the remedy.
@@ -165,47 +145,260 @@ def check(config: ml_collections.ConfigDict) -> None:
     if config.batch_size < 2:
         raise UserError(
             f"config.batch_size is {config.batch_size}, but batch norm and pairs need at least 2; "
-            "raise --config.batch_size."
+            "raise --config.batch_size.",
+            "config-batch-size",
         )
     if not config.data.root:
-        raise UserError("config.data.root is empty; name the folder of people with --config.data.root=FOLDER.")
-    if config.steps < 1:
-        raise UserError(f"config.steps is {config.steps}; it must be at least 1.")
-    if config.parallel not in ("jit", "pmap"):
-        raise UserError(f"config.parallel is '{config.parallel}'; use 'jit' or 'pmap'.")
-    least_values = {"fsdp": 1, "accumulate": 1, "nonfinite_limit": 0, "keep": 1, "keep_best": 0}
-    for name, least in least_values.items():
+        raise UserError(
+            "config.data.root is empty; name the folder of people with --config.data.root=FOLDER.", "config-data-root"
+        )
+    check_choice(config, "parallel", ("jit", "pmap"))
+    for name, least in {"steps": 1, "fsdp": 1, "accumulate": 1, "nonfinite_limit": 0, "keep": 1}.items():
         if config[name] < least:
-            raise UserError(f"config.{name} is {config[name]}; it must be at least {least}.")
+            raise UserError(f"config.{name} is {config[name]}; it must be at least {least}.", "config-too-small")
     if config.fsdp > 1 and config.parallel == "pmap":
         raise UserError(
             f"config.fsdp is {config.fsdp}, but under pmap every device has the whole state; "
-            "set config.parallel to 'jit', or config.fsdp to 1."
+            "set config.parallel to 'jit', or config.fsdp to 1.",
+            "config-fsdp-under-pmap",
         )
-    if config.method == "simswap" and config.data.pairing not in ("alternate", "mixed"):
-        raise UserError(f"config.data.pairing is '{config.data.pairing}'; use 'alternate' (the paper's) or 'mixed'.")
     if config.data.alignment not in model_folder.ALIGNMENTS:
         raise UserError(
             f"config.data.alignment is '{config.data.alignment}'; use the template that the pictures were aligned to: "
-            f"{', '.join(model_folder.ALIGNMENTS)}."
+            f"{', '.join(model_folder.ALIGNMENTS)}.",
+            "config-alignment",
         )
     if not 0.0 <= config.data.held_out < 1.0:
-        raise UserError(f"config.data.held_out is {config.data.held_out}; it is a share of the people, 0 to below 1.")
-    if not 0.0 <= config.losses.identity_margin < 2.0:
         raise UserError(
-            f"config.losses.identity_margin is {config.losses.identity_margin}; it is a 1 − cosine, 0 to below 2."
+            f"config.data.held_out is {config.data.held_out}; it is a share of the people, 0 to below 1.",
+            "config-held-out",
         )
-    if config.corruption.colour < 0.0 or not 0.0 <= config.corruption.swap <= 1.0:
+    check_choice(config, "optimizer.decay", ("constant", "cosine"))
+
+
+def check_choice(config: ml_collections.ConfigDict, name: str, choices: Iterable[str]) -> None:
+    """Refuse a value of a dotted field that is not among the choices.
+
+    Raises:
+      UserError: with the field, its value and the choices.
+    """
+    if config[name] not in choices:
+        known = ", ".join(f"'{choice}'" for choice in choices)
+        raise UserError(f"config.{name} is '{config[name]}'; use one of {known}.", "config-unknown-choice")
+
+
+def check_whole_batch(config: ml_collections.ConfigDict) -> None:
+    """Refuse gradient accumulation, for methods that take a batch whole.
+
+    Raises:
+      UserError: ``accumulate`` is not 1.
+    """
+    if config.accumulate != 1:
         raise UserError(
-            f"config.corruption.colour is {config.corruption.colour} and config.corruption.swap "
-            f"{config.corruption.swap}; the first must be 0 or more, the second a share, 0 to 1."
+            f"config.accumulate is {config.accumulate}, but the method '{config.method}' takes a batch whole; "
+            "set it to 1.",
+            "config-accumulate-unsupported",
         )
-    if config.identity.dtype not in ("", "float32", "bfloat16"):
-        raise UserError(f"config.identity.dtype is '{config.identity.dtype}'; use 'float32', 'bfloat16' or ''.")
-    if config.optimizer.muon_learning_rate < 0.0:
+
+
+def resolve(reference: str, field: str) -> Any:
+    """What ``"package.module:attribute"`` names.
+
+    Args:
+      reference: the name.
+      field: the experiment's field that holds it, for the sentence.
+
+    Raises:
+      UserError: there is no such module or attribute.
+    """
+    module, colon, attribute = reference.partition(":")
+    try:
+        if not colon:
+            raise ImportError("it has no colon")
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
-            f"config.optimizer.muon_learning_rate is {config.optimizer.muon_learning_rate}; "
-            "use 0 (Adam for all) or more."
+            f"config.{field} is '{reference}', which cannot be imported ({error}); write package.module:function.",
+            "config-cannot-be-imported",
+        ) from error
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields as dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return found
+
+
+def use_generator(config: ml_collections.ConfigDict, family: str) -> ml_collections.ConfigDict:
+    """Give an experiment the generator of another family: its fields, where the former had them with their values.
+
+    Changes ``config`` and gives it back.
+    """
+    _become_family(config.generator, family)
+    return config
+
+
+def _become_family(section: ml_collections.ConfigDict, family: str) -> None:
+    from simswap_jax.models import families
+
+    fields = {"family": family, **families.get(family).fields()}
+    former = section.to_dict()
+    with section.unlocked():
+        for name in former.keys() - fields.keys():
+            del section[name]
+        for name, value in fields.items():
+            section[name] = former[name] if name in former and name != "family" else value
+
+
+# ---- Former names ----
+
+
+def upgraded(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a config.json of any version under today's names, flat; a warning names the former ones.
+
+    Raises:
+      UserError: a field that is gone had a value that changed something.
+    """
+    fields, former = {}, []
+    for name, value in flat(stored).items():
+        today = RENAMED_FIELDS.get(name, name)
+        if name in REMOVED_FIELDS:
+            _refuse_removed(name, value)
+        else:
+            fields[today] = RENAMED_VALUES.get(today, {}).get(value, value) if isinstance(value, str) else value
+        if today != name or name in REMOVED_FIELDS:
+            former.append(name)
+    if former:
+        _warn(f"config.json has names of a former version: {', '.join(former)}.")
+    return _with_functions_named(fields)
+
+
+def _with_functions_named(fields: dict[str, Any]) -> dict[str, Any]:
+    """Numbers that used to switch a part on, with the function that they belong to named."""
+    if "generator.widths" in fields and "generator.family" not in fields:
+        small = any(fields.get(name, value) != value for name, value in COMPACT_FIELDS.items())
+        small = small and not fields.get("generator.preset")  # with a preset, all other fields were ignored
+        fields["generator.family"] = "compact" if small else "simswap"
+        for name in () if small else COMPACT_FIELDS:
+            fields.pop(name, None)
+    switches = {
+        "augmentation": (("augmentation_options.colour", "augmentation_options.swap"), "", AUGMENTATION),
+        "optimizer.generator": (("optimizer.muon_learning_rate",), "adam", MUON),
+        "network.perturbation": (("network.perturbation_radius",), "", PERTURBATION),
+    }
+    for name, (numbers, off, on) in switches.items():
+        there = [number for number in numbers if number in fields]
+        if there and name not in fields:
+            fields[name] = on if any(fields[number] for number in there) else off
+            if fields[name] == off and name != "network.perturbation":
+                for number in there:
+                    del fields[number]
+    return fields
+
+
+def _refuse_removed(name: str, value: Any) -> None:
+    if value != REMOVED_FIELDS[name]:
+        raise UserError(
+            f"config.{name} is {value!r}, but that field is gone; remove it to train as with "
+            f"{REMOVED_FIELDS[name]!r}, or use the version that the experiment was made for.",
+            "config-field-removed",
         )
-    if config.optimizer.decay not in ("constant", "cosine"):
-        raise UserError(f"config.optimizer.decay is '{config.optimizer.decay}'; use 'constant' or 'cosine'.")
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(f"{sentence} They are still read; see docs/training.md for today's.", DeprecationWarning, 4)
+
+
+@dataclass(frozen=True)
+class _Former:
+    """A former field of a section: today's name, a field that only this section has, what to do before it is used."""
+
+    today: str
+    beside: str
+    prepare: Callable[["Experiment"], None] = lambda section: None
+
+
+def _prepare_augmentation(config: "Experiment") -> None:
+    with config.unlocked():
+        config.augmentation = AUGMENTATION
+        if not config.augmentation_options:
+            config.augmentation_options = Experiment({"colour": 0.0, "swap": 0.0})
+
+
+def _prepare_muon(section: "Experiment") -> None:
+    with section.unlocked():
+        section["generator"] = MUON
+        super(Experiment, section).__setitem__("muon_learning_rate", 0.0)
+
+
+def _prepare_perturbation(section: "Experiment") -> None:
+    section["perturbation"] = PERTURBATION
+
+
+def _prepare_compact(section: "Experiment") -> None:
+    if section["family"] == "simswap":
+        _become_family(section, "compact")
+
+
+_FORMER = {
+    "start": _Former("init_from", "steps"),
+    "vectors": _Former("precompute_embeddings", "source_size"),
+    **{
+        former.removeprefix("generator."): _Former(today.removeprefix("generator."), "family", _prepare_compact)
+        for former, today in RENAMED_FIELDS.items()
+        if former.startswith("generator.")
+    },
+    "hardened": _Former("robust", "weights"),
+    "corruption": _Former("augmentation_options", "augmentation", _prepare_augmentation),
+    "muon_learning_rate": _Former("muon_learning_rate", "discriminator_learning_rate", _prepare_muon),
+    "centres": _Former("prototypes", "margin"),
+    "robust_radius": _Former("perturbation_radius", "margin", _prepare_perturbation),
+    "hardening": _Former("robust_identity", "robust_identity"),
+    "stain": _Former("colour", "grid"),
+}
+_REMOVED = {"gradient_penalty_every": "gradient_penalty", "score_every": "log_every", "keep_best": "keep"}
+
+
+class Experiment(ml_collections.ConfigDict):
+    """Fields of an experiment, or a section of them. They answer to the names of former versions, too, and say so."""
+
+    def __contains__(self, key: str) -> bool:
+        return super().__contains__(key) or self._former(key) is not None
+
+    def __getitem__(self, key: str) -> Any:
+        if self._is_removed(key):
+            return next(value for name, value in REMOVED_FIELDS.items() if name.split(".")[-1] == key)
+        return super().__getitem__(self._today(key))
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if self._is_removed(key):
+            _refuse_removed(next(name for name in REMOVED_FIELDS if name.split(".")[-1] == key), value)
+            _warn(f"config.{key} is gone.")
+            return
+        if self._former(key) is not None and isinstance(value, str):
+            value = next((each[value] for each in RENAMED_VALUES.values() if value in each), value)
+        super().__setitem__(self._today(key), value)
+
+    def get_type(self, key: str) -> Any:
+        """The type of a field's value."""
+        return type(self[key])
+
+    def _former(self, key: str) -> _Former | None:
+        found = _FORMER.get(key)
+        if found is None or key in self._fields or found.beside not in self._fields:
+            return None
+        today = key == found.today and self._fields.get("generator") == MUON  # a field that its function brings
+        return None if today else found
+
+    def _is_removed(self, key: str) -> bool:
+        return key not in self._fields and _REMOVED.get(key) in self._fields
+
+    def _today(self, key: str) -> str:
+        former = self._former(key)
+        if former is None:
+            return key
+        _warn(f"config.{key} is a name of a former version; today it is {former.today}.")
+        former.prepare(self)
+        return former.today

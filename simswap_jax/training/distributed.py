@@ -1,8 +1,8 @@
-"""Several processes that train together: how they meet, who writes, and how they agree.
+"""Several processes that train together: how they connect, which one writes, and how they agree.
 
-Every process runs the same program on its own devices (a host of a TPU pod, a task of a cluster, a terminal). Process 0
-alone writes into the workdir. Nobody goes on alone where others were promised: that would be so many strangers, each
-training its own model.
+Every process runs the same program on its own devices (a host of a TPU pod, a task of a cluster, a terminal). Only
+process 0, the primary, writes into the workdir. A process that was promised others never trains without them: each
+would train a model of its own.
 """
 
 import itertools
@@ -23,14 +23,14 @@ from simswap_jax.errors import UserError
 T = TypeVar("T")
 
 ASK_CLUSTER = -1
-PATIENCE = 7 * 24 * 3600  # seconds that the others wait for what process 0 does; if it dies, they are ended anyway
-GOODBYE = 15  # seconds that a process waits at its end for the others'
+TIMEOUT = 7 * 24 * 3600  # seconds that the others wait for what process 0 does; if it dies, they are ended anyway
+SHUTDOWN_TIMEOUT = 15  # seconds that a process waits at its end for the others'
 _numbers = itertools.count()  # every process asks in the same order, so a number names the question
 
 
 @dataclass(frozen=True)
-class Meeting:
-    """Where the processes meet.
+class DistributedConfig:
+    """How the processes connect.
 
     Attributes:
       count, index: how many there are and which one this is, counted from 0; None: the cluster says.
@@ -42,7 +42,9 @@ class Meeting:
     coordinator: str | None
 
 
-def meeting(fields: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Meeting | None:
+def distributed_config(
+    fields: Mapping[str, Any], environment: Mapping[str, str] = os.environ
+) -> DistributedConfig | None:
     """What the experiment's fields and the environment say; None where this process is the only one.
 
     Args:
@@ -56,33 +58,35 @@ def meeting(fields: Mapping[str, Any], environment: Mapping[str, str] = os.envir
     """
     count = fields["count"] or _number(environment, "JAX_NUM_PROCESSES", 0)
     if count < ASK_CLUSTER:
-        raise UserError(f"config.processes.count is {count}; use the number of processes, 0 or -1.")
+        raise UserError(f"config.processes.count is {count}; use the number of processes, 0 or -1.", "processes-count")
     if count == 1:
         return None
     if count == ASK_CLUSTER or (count == 0 and in_cluster(environment)):
-        return Meeting(None, None, None)
+        return DistributedConfig(None, None, None)
     if count == 0:
         return None
     index = fields["index"] if fields["index"] >= 0 else _number(environment, "JAX_PROCESS_ID", -1)
     coordinator = fields["coordinator"] or environment.get("JAX_COORDINATOR_ADDRESS", "")
     if index < 0 and not coordinator and in_cluster(environment):
-        return Meeting(None, None, None)
+        return DistributedConfig(None, None, None)
     if not 0 <= index < count:
         raise UserError(
             f"this is process {index} of {count}; give every process its own --config.processes.index (or "
             f"JAX_PROCESS_ID) from 0 to {count - 1}."
             if index >= 0
             else f"there are {count} processes, but not which one this is; give every process its own "
-            f"--config.processes.index (or JAX_PROCESS_ID) from 0 to {count - 1}."
+            f"--config.processes.index (or JAX_PROCESS_ID) from 0 to {count - 1}.",
+            "processes-index",
         )
     host, colon, port = coordinator.rpartition(":")
     if not host or not colon or not port.isdigit():
         raise UserError(
             f"{count} processes cannot meet at '{coordinator}'; give all of them "
             "--config.processes.coordinator=HOST:PORT (or JAX_COORDINATOR_ADDRESS): the host of process 0 and "
-            "a free port there."
+            "a free port there.",
+            "processes-coordinator",
         )
-    return Meeting(count, index, coordinator)
+    return DistributedConfig(count, index, coordinator)
 
 
 def in_cluster(environment: Mapping[str, str]) -> bool:
@@ -101,29 +105,33 @@ def _number(environment: Mapping[str, str], name: str, otherwise: int) -> int:
     try:
         return int(value) if value else otherwise
     except ValueError:
-        raise UserError(f"the environment's {name} is '{value}'; it must be a whole number.") from None
+        raise UserError(
+            f"the environment's {name} is '{value}'; it must be a whole number.", "processes-environment"
+        ) from None
 
 
-class NotAllCame(UserError):
+class ProcessesMissing(UserError):
     """Some process did not come in time. Unlike other mistakes it may go well when all are started again."""
 
 
-def start(fields: ml_collections.ConfigDict) -> None:
-    """Meet the other processes, if there are any; call it before JAX makes its first array. Twice is once.
+def initialize(fields: ml_collections.ConfigDict) -> None:
+    """Connect with the other processes, if there are any; call it before JAX makes its first array.
+
+    A second call does nothing.
 
     Args:
       fields: ``config.processes``; ``wait`` is how many seconds to wait for the others.
 
     Raises:
-      NotAllCame: the others did not come in time.
-      UserError: the meeting cannot be held.
+      ProcessesMissing: the others did not come in time.
+      UserError: they cannot connect.
     """
-    here = meeting(fields)
+    here = distributed_config(fields)
     if here is None or jax.distributed.is_initialized():
         return
     failure: list[BaseException] = []
 
-    def meet() -> None:
+    def connect() -> None:
         try:
             jax.distributed.initialize(
                 here.coordinator,
@@ -132,12 +140,12 @@ def start(fields: ml_collections.ConfigDict) -> None:
                 cluster_detection_method=None if here.count is None else "deactivate",
                 # Past its own limit it ends the program with a stack trace, so ours comes first.
                 initialization_timeout=fields.wait + 3600,
-                shutdown_timeout_seconds=GOODBYE,
+                shutdown_timeout_seconds=SHUTDOWN_TIMEOUT,
             )
         except BaseException as error:
             failure.append(error)
 
-    waiting = threading.Thread(target=meet, daemon=True, name="meeting")
+    waiting = threading.Thread(target=connect, daemon=True, name="connecting")
     waiting.start()
     waiting.join(fields.wait)
     if waiting.is_alive():
@@ -145,28 +153,30 @@ def start(fields: ml_collections.ConfigDict) -> None:
         if here.count is not None:
             who = f"{here.count} processes at {here.coordinator}"
         which = "" if here.index is None else f" (this is process {here.index})"
-        raise NotAllCame(
+        raise ProcessesMissing(
             f"after {fields.wait} seconds not all of the {who} had come{which}; start all of them within that time "
-            "with the same count and coordinator, or raise --config.processes.wait."
+            "with the same count and coordinator, or raise --config.processes.wait.",
+            "processes-missing",
         )
     if failure:
         said = " ".join(str(failure[0]).split())[:200]
         raise UserError(
-            f"the processes cannot meet ({said}); look at config.processes.count, index and coordinator."
+            f"the processes cannot meet ({said}); look at config.processes.count, index and coordinator.",
+            "processes-cannot-connect",
         ) from failure[0]
 
 
-def several() -> bool:
+def is_multiprocess() -> bool:
     """Whether other processes train with this one."""
     return jax.process_count() > 1
 
 
-def is_first() -> bool:
+def is_primary() -> bool:
     """Whether this process is the one that writes."""
     return jax.process_index() == 0
 
 
-def first(make: Callable[[], T]) -> T:
+def broadcast_from_primary(make: Callable[[], T]) -> T:
     """What ``make`` gives in process 0, told to all; only process 0 calls it.
 
     Args:
@@ -175,38 +185,38 @@ def first(make: Callable[[], T]) -> T:
     Raises:
       UserError: process 0 did.
     """
-    if not several():
+    if not is_multiprocess():
         return make()
     key = f"simswap_jax/{next(_numbers)}"
-    if not is_first():
-        told = json.loads(_client().blocking_key_value_get(key, PATIENCE * 1000))
+    if not is_primary():
+        told = json.loads(_client().blocking_key_value_get(key, TIMEOUT * 1000))
         if "refused" in told:
-            raise UserError(told["refused"])
+            raise UserError(told["refused"], told["code"])
         return told["made"]
     try:
         made = make()
     except UserError as error:
-        _client().key_value_set(key, json.dumps({"refused": str(error)}))
+        _client().key_value_set(key, json.dumps({"refused": str(error), "code": error.code}))
         raise
     _client().key_value_set(key, json.dumps({"made": made}))
     return made
 
 
-def in_turn(make: Callable[[], T]) -> T:
+def primary_first(make: Callable[[], T]) -> T:
     """What ``make`` gives here: process 0 calls it first, the others after it, so that they find what it left on disk.
 
     Raises:
       UserError: ``make`` did, here or in process 0.
     """
     kept: list[T] = []
-    first(lambda: kept.append(make()))
+    broadcast_from_primary(lambda: kept.append(make()))
     return kept[0] if kept else make()
 
 
-def wait_for_all() -> None:
+def barrier() -> None:
     """Until every process is here."""
-    if several():
-        _client().wait_at_barrier(f"simswap_jax/{next(_numbers)}", PATIENCE * 1000)
+    if is_multiprocess():
+        _client().wait_at_barrier(f"simswap_jax/{next(_numbers)}", TIMEOUT * 1000)
 
 
 def should_stop(step: int, asked: bool) -> bool:
@@ -217,10 +227,10 @@ def should_stop(step: int, asked: bool) -> bool:
       asked: this process alone was asked to. Where there are several, a signal goes to JAX's own service instead, which
         finds a step that nobody has passed.
     """
-    return multihost_utils.reached_preemption_sync_point(step) if several() else asked
+    return multihost_utils.reached_preemption_sync_point(step) if is_multiprocess() else asked
 
 
-def leave(status: int) -> NoReturn:
+def hard_exit(status: int) -> NoReturn:
     """End this process now. JAX would first wait for processes that may never come."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -6,19 +6,17 @@ computed a second time (rematerialisation). MFU = model FLOPs of a step / (secon
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-if TYPE_CHECKING:
-    from simswap_jax.training.simswap import SimSwap
+from simswap_jax.training.method import Method
 
 # Passes through a network that a step needs, in units of its forward pass. A gradient to a layer's input and one to
 # its weights cost a forward pass each.
-GENERATOR = 3  # forward, gradient to maps and weights
-IDENTITY_OF_RESULT = 2  # forward, gradient to the picture; its weights are frozen
-IDENTITY_OF_SOURCE = 1  # forward
+FORWARD = 1
+DIFFERENTIATED = 2  # forward, gradient to the picture; its weights are frozen
+TRAINED = 3  # forward, gradient to maps and weights
 # Result and target forward (shared by both players, 2), the generator's gradient to the result (1), the
 # discriminators' to maps and weights for result and target (4).
 DISCRIMINATOR = 7
@@ -33,10 +31,11 @@ def forward(function: Callable[..., Any], *arguments: Any) -> int:
       function: is traced, not run.
       arguments: arrays or ``ShapeDtypeStruct``.
     """
-    return _of_jaxpr(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return of_jaxpr(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
-def _of_jaxpr(jaxpr: Any) -> int:
+def of_jaxpr(jaxpr: Any) -> int:
+    """FLOPs of the convolutions and matrix products of a traced program, those of its inner programs included."""
     total = 0
     for equation in jaxpr.eqns:
         kind = equation.primitive.name
@@ -48,13 +47,13 @@ def _of_jaxpr(jaxpr: Any) -> int:
             total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(shape[axis] for axis in contracted)
         elif equation.params.get("branches_platforms"):
             # Of the forms of one operation (`models.ops.platform`) the plain one is the last.
-            total += _of_jaxpr(equation.params["branches"][-1].jaxpr)
+            total += of_jaxpr(equation.params["branches"][-1].jaxpr)
         else:
             for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "jaxpr")):
                 if hasattr(inner, "jaxpr"):
-                    total += _of_jaxpr(inner.jaxpr)
+                    total += of_jaxpr(inner.jaxpr)
                 elif hasattr(inner, "eqns"):
-                    total += _of_jaxpr(inner)
+                    total += of_jaxpr(inner)
     return total
 
 
@@ -65,30 +64,11 @@ def products(convolution: Any) -> int:
     return math.prod(convolution.outvars[0].aval.shape) * math.prod(kernel) // kernel[out_features]
 
 
-def networks(method: "SimSwap") -> dict[str, int]:
-    """FLOPs of one picture's way forward through each network of an experiment."""
-    size = method.config.data.size
-    picture = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    vector = jax.ShapeDtypeStruct((1, method.generator.config.identity_size), jnp.float32)
-    source = jax.ShapeDtypeStruct((1, method.config.data.source_size, method.config.data.source_size, 3), jnp.float32)
-    state = jax.eval_shape(method.init, jax.random.PRNGKey(0)).networks
-    embed = method.identity.network.embed
-    return {
-        "generator": forward(method.generator.apply, state["generator"].variables, picture, vector),
-        "discriminator": forward(method.discriminator.apply, state["discriminator"].variables, picture),
-        "identity, of a result": forward(embed, method.frozen, picture),
-        "identity, of a source": 0 if method.config.data.vectors else forward(embed, method.frozen, source),
-    }
+def by_network(method: Method) -> dict[str, int]:
+    """FLOPs of one picture's forward pass through each network of a method's step."""
+    return {work.name: forward(work.function, *work.arguments) for work in method.work() if work.passes}
 
 
-def simswap_step(method: "SimSwap") -> float:
-    """Model FLOPs of one step of SimSwap, an image of the batch."""
-    once = networks(method)
-    weights = method.config.losses
-    penalty = PENALTY / weights.gradient_penalty_every if weights.gradient_penalty else 0.0
-    return (
-        (GENERATOR + (1 if method.config.corruption.swap else 0)) * once["generator"]
-        + (DISCRIMINATOR + penalty) * once["discriminator"]
-        + IDENTITY_OF_RESULT * once["identity, of a result"]
-        + IDENTITY_OF_SOURCE * once["identity, of a source"]
-    )
+def per_image(method: Method) -> float:
+    """Model FLOPs of one step, an image of the batch; 0 where the method counts nothing."""
+    return float(sum(work.passes * forward(work.function, *work.arguments) for work in method.work() if work.passes))

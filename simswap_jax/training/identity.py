@@ -1,9 +1,10 @@
-"""A small identity network trained with an additive angular margin (ArcFace), as a method: the demo's, or yours.
+"""A small identity network trained with an additive angular margin (ArcFace), as a method.
 
 L = −log softmax(s · [cos(θ_y + m), cos θ_j…]): vectors and class centres of unit length, θ the angle between them.
 """
 
 import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,14 @@ import ml_collections
 import numpy as np
 import optax
 
-from simswap_jax.contrib.rendered.class_prototypes import known_centres
-from simswap_jax.contrib.small_models.adversarial import adversarial_pictures
 from simswap_jax.data import loader
 from simswap_jax.data.dataset import People
-from simswap_jax.errors import UserError
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
-from simswap_jax.training import guard, optimizers
-from simswap_jax.training.draws import drawn
-from simswap_jax.training.image_batches import batches_of_pictures
-from simswap_jax.training.method import Batch, Metrics
-from simswap_jax.training.state import PyTree, TrainState, averaged, network_state
+from simswap_jax.training.config import Experiment, check_whole_batch, common_config, resolve
+from simswap_jax.training.method import Batch, Metrics, Work
+from simswap_jax.training.schedules import learning_rate
+from simswap_jax.training.state import PyTree, TrainState, network_state
+from simswap_jax.training.update import Gradients, UpdateRule, per_sample_random
 from simswap_jax.weights import identity_folder
 
 
@@ -72,88 +70,107 @@ class IdentityTraining:
 
     Attributes:
       people: how many.
-      centres: float32 [people, embedding], class centres that are known (`class_prototypes.py`); None: learned.
+      prototypes: float32 [people, embedding], fixed class prototypes (``config.network.prototypes``); None: learned
+        centres.
+      perturb: moves pictures to where the loss is larger (``config.network.perturbation``); None: trains on them as
+        they are.
     """
 
     config: ml_collections.ConfigDict
     network: IdentityNetwork
     people: int
-    centres: np.ndarray | None = None
+    prototypes: np.ndarray | None = None
+    perturb: Callable[..., jax.Array] | None = None
     frozen: PyTree = None
     axis_name: str | None = None
 
     @functools.cached_property
-    def optimizer(self) -> optax.GradientTransformation:
+    def update(self) -> UpdateRule:
         """Adam with decoupled weight decay: margins over-fit small sets."""
-        rates = self.config.optimizer
-        return optax.adamw(
-            optimizers.schedule(self.config, rates.learning_rate),
+        config = self.config
+        optimizer = optax.adamw(
+            learning_rate(config, config.optimizer.learning_rate),
             b1=0.9,
             b2=0.999,
-            weight_decay=self.config.network.weight_decay,
+            weight_decay=config.network.weight_decay,
         )
+        optimizers = {"identity": optimizer, "head": optimizer}
+        guarded = bool(config.nonfinite_limit)
+        return UpdateRule(optimizers, "identity", config.ema, skip_nonfinite=guarded, axis_name=self.axis_name)
 
     def init(self, key: jax.Array) -> TrainState:
-        """Fresh network, and centres that are fresh or known."""
+        """Fresh network, and centres that are fresh or fixed."""
         of_network, of_head, of_run = jax.random.split(key, 3)
         variables = self.network.init(of_network)
-        if self.centres is None:
+        if self.prototypes is None:
             head = AngularHead(self.people).init(of_head, jnp.zeros((2, self.network.config.embedding)))
         else:
-            head = {"params": {"centres": jnp.asarray(self.centres)}}
-        networks = {"identity": network_state(variables, self.optimizer), "head": network_state(head, self.optimizer)}
+            head = {"params": {"centres": jnp.asarray(self.prototypes)}}
+        networks = {
+            "identity": network_state(variables, self.update.optimizers["identity"]),
+            "head": network_state(head, self.update.optimizers["head"]),
+        }
         return TrainState.create(of_run, networks, jax.tree.map(jnp.copy, variables) if self.config.ema else {})
 
     def step(self, state: TrainState, batch: Batch, frozen: PyTree) -> tuple[TrainState, Metrics]:
         """One update. Batch: ``image`` uint8 [B, H, W, 3] and ``person`` int32 [B]."""
         del frozen
+        return self.update(self.gradients, state, batch)
+
+    def gradients(self, state: TrainState, batch: Mapping[str, Any]) -> Gradients:
+        """Gradients of network and table (the latter only where it is learned), and the metrics."""
         settings = self.config.network
         pictures = batch["image"].astype(jnp.float32) / 255.0
         ramp = jnp.minimum(1.0, (state.step + 1.0) / max(1, settings.margin_ramp))
         margin = settings.margin * ramp
-        identity, head = state.networks["identity"], state.networks["head"]
-
-        def loss(params: dict[str, PyTree], pictures: jax.Array) -> tuple[jax.Array, Any]:
-            vectors, collections = self.network.module.apply(
-                {"params": params["identity"], **identity.collections},
-                self.network.preprocess(pictures),
-                train=True,
-                mutable=list(identity.collections),
-            )
-            centres = AngularHead(self.people).apply({"params": params["head"]}, vectors)
-            logits = margin_logits(vectors, centres, batch["person"], margin, settings.scale)
-            right = jnp.mean(jnp.argmax(logits, axis=-1) == batch["person"])
-            return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["person"])), (
-                collections,
-                right,
-            )
-
-        params = {"identity": identity.params, "head": head.params}
-        if settings.robust_radius:
+        params = {"identity": state.networks["identity"].params, "head": state.networks["head"].params}
+        loss = functools.partial(self.loss, collections=state.networks["identity"].collections, margin=margin)
+        if self.perturb is not None and settings.perturbation_radius:
             key = jax.random.fold_in(state.key, state.step)
-            slope = jax.grad(lambda x: loss(params, x)[0])
-            noise = drawn(jax.random.normal, key, pictures.shape, self.axis_name)
-            pictures = adversarial_pictures(pictures, slope, settings.robust_radius * ramp, noise)
-        (value, (collections, right)), gradients = jax.value_and_grad(loss, has_aux=True)(params, pictures)
-        if self.axis_name is not None:
-            gradients, value, right = jax.lax.pmean((gradients, value, right), self.axis_name)
-        networks = {
-            "identity": identity.updated(gradients["identity"], collections, self.optimizer),
-            "head": head if self.centres is not None else head.updated(gradients["head"], {}, self.optimizer),
-        }
-        ema = state.ema
-        if self.config.ema:
-            ema = averaged(ema, networks["identity"].variables, self.config.ema, state.step)
+            slope = jax.grad(lambda x: loss(params, x, batch["person"])[0])
+            noise = per_sample_random(jax.random.normal, key, pictures.shape, self.axis_name)
+            pictures = self.perturb(pictures, slope, settings.perturbation_radius * ramp, noise)
+        (value, (collections, right)), gradients = jax.value_and_grad(loss, has_aux=True)(
+            params, pictures, batch["person"]
+        )
+        if self.prototypes is not None:
+            del gradients["head"]
         metrics = {"identity_loss": value, "training_accuracy": right}
-        after = TrainState(step=state.step + 1, key=state.key, networks=networks, ema=ema)
-        if self.config.nonfinite_limit:
-            witnesses = (value, optax.tree.norm(gradients), collections)
-            after, metrics[guard.SKIPPED] = guard.finite_or_unmoved(state, after, witnesses)
-        return after, metrics
+        return gradients, {"identity": collections, "head": {}}, metrics
+
+    def loss(
+        self,
+        params: dict[str, PyTree],
+        pictures: jax.Array,
+        person: jax.Array,
+        collections: PyTree,
+        margin: jax.Array,
+    ) -> tuple[jax.Array, Any]:
+        """(L, (new batch statistics, share of the batch told apart rightly)).
+
+        Args:
+          params: of network and table.
+          pictures: float [B, H, W, 3] in [0, 1].
+          person: int32 [B].
+          collections: the network's batch statistics.
+          margin: radians.
+        """
+        vectors, collections = self.network.module.apply(
+            {"params": params["identity"], **collections},
+            self.network.preprocess(pictures),
+            train=True,
+            mutable=list(collections),
+        )
+        centres = AngularHead(self.people).apply({"params": params["head"]}, vectors)
+        logits = margin_logits(vectors, centres, person, margin, self.config.network.scale)
+        right = jnp.mean(jnp.argmax(logits, axis=-1) == person)
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, person)
+        return jnp.mean(loss), (collections, right)
 
     def batches(self, people: People, cache: Path, start: loader.State | None = None) -> loader.Batches:
         """Pictures of the training people, shuffled, with their numbers."""
-        return batches_of_pictures(self.config, people, start)
+        del cache
+        return shuffled_pictures(self.config, people, start)
 
     def sample(self, state: TrainState, batch: Batch, frozen: PyTree) -> dict[str, np.ndarray]:
         """Nothing to see: vectors."""
@@ -165,12 +182,33 @@ class IdentityTraining:
         card = {"step": int(state.step), "people": self.people, "licence": "that of the training pictures"}
         identity_folder.write(folder, self.network.config, variables, card)
 
+    def work(self) -> Sequence[Work]:
+        """Not counted."""
+        return ()
+
+
+def shuffled_pictures(
+    config: ml_collections.ConfigDict, people: People, start: loader.State | None = None
+) -> loader.Batches:
+    """Give this process's endless {"image": uint8 [B, H, W, 3], "person": int32 [B]}, shuffled, from a position."""
+    data = config.data
+    iterator = loader.picture_batches(
+        people,
+        config.batch_size,
+        data.size,
+        config.seed,
+        data.flip,
+        host_index=jax.process_index(),
+        host_count=jax.process_count(),
+    )
+    if start is not None:
+        iterator.set_state(start)
+    return iterator
+
 
 def default_config() -> ml_collections.ConfigDict:
     """A small network on 32×32 pictures, trained in well under a minute on two CPU cores."""
-    from simswap_jax.training.config import default_config as simswap_config
-
-    config = simswap_config()
+    config = common_config()
     config.method = "identity"
     config.steps = 800
     config.batch_size = 128
@@ -179,7 +217,7 @@ def default_config() -> ml_collections.ConfigDict:
     config.optimizer.learning_rate = 3e-3
     config.optimizer.decay = "cosine"
     config.optimizer.warmup = 50
-    config.network = ml_collections.ConfigDict(
+    config.network = Experiment(
         {
             "family": "iresnet",
             "layers": (1, 1, 1, 1),
@@ -187,30 +225,37 @@ def default_config() -> ml_collections.ConfigDict:
             "size": (32, 32),
             "embedding": 128,
             "margin": 0.2,  # radians
-            "margin_ramp": 400,  # steps from 0 to the whole margin, and to the whole robust_radius
+            "margin_ramp": 400,  # steps from 0 to the whole margin, and to the whole perturbation_radius
             "scale": 16.0,
             "weight_decay": 1e-3,
-            "centres": "learned",  # or "known": the numbers of rendered people (contrib/rendered/class_prototypes.py)
-            "robust_radius": 0.0,  # Euclidean, of pictures in [0, 1]; 0 trains on the pictures as they are
+            # "package.module:function" of (folder of people, their names, embedding) → fixed class prototypes; "":
+            # they are learned.
+            "prototypes": "",
+            # "package.module:function" that moves pictures to where the loss is larger (adversarial training).
+            "perturbation": "",
+            "perturbation_radius": 0.0,  # Euclidean, of pictures in [0, 1]; 0 trains on the pictures as they are
         }
     )
     return config
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Refuse an experiment that this method cannot train.
+
+    Raises:
+      UserError: gradient accumulation is asked for, which these networks are too small to need.
+    """
+    check_whole_batch(config)
 
 
 def build(config: ml_collections.ConfigDict, people: People, axis_name: str | None = None) -> IdentityTraining:
     """The method for one experiment and the people in it.
 
     Raises:
-      UserError: gradient accumulation is asked for, which these networks are too small to need; ``network.centres``
-        is neither "learned" nor "known", or known ones are asked for and these people are not rendered.
+      UserError: ``network.prototypes`` or ``network.perturbation`` cannot be imported, or the prototypes' function
+        refuses these people.
     """
-    if config.accumulate != 1:
-        raise UserError(
-            f"config.accumulate is {config.accumulate}, but the identity method takes a batch whole; set it to 1."
-        )
     fields = config.network
-    if fields.centres not in ("learned", "known"):
-        raise UserError(f"config.network.centres is '{fields.centres}'; use 'learned' or 'known'.")
     network = IdentityNetwork(
         IdentityConfig(
             family=fields.family,
@@ -224,8 +269,15 @@ def build(config: ml_collections.ConfigDict, people: People, axis_name: str | No
         ),
         axis_name,
     )
-    centres = None
-    if fields.centres == "known":
-        centres = known_centres(Path(config.data.root), people.names, fields.embedding)
-    frozen_config = ml_collections.FrozenConfigDict(config)
-    return IdentityTraining(frozen_config, network, len(people.names), centres, axis_name=axis_name)
+    prototypes = None
+    if fields.prototypes:
+        made = resolve(fields.prototypes, "network.prototypes")
+        prototypes = made(Path(config.data.root), people.names, fields.embedding)
+    return IdentityTraining(
+        ml_collections.FrozenConfigDict(config),
+        network,
+        len(people.names),
+        prototypes,
+        resolve(fields.perturbation, "network.perturbation") if fields.perturbation else None,
+        axis_name=axis_name,
+    )

@@ -1,11 +1,14 @@
 """What the loop, the runners and the checkpoints know of a training method. They never know SimSwap.
 
-A second method is one new module in this package with a ``build(config) -> Method``, named in ``METHODS``.
+A second method is one module with ``default_config()``, ``check(config)`` and ``build(config, people, axis_name)``. It
+stands in ``METHODS``, or anywhere: ``config.method = "package.module:build"``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import jax
@@ -15,18 +18,37 @@ import numpy as np
 from simswap_jax.data import loader
 from simswap_jax.data.dataset import People
 from simswap_jax.errors import UserError
+from simswap_jax.training.config import RENAMED_VALUES, check_common, resolve
 from simswap_jax.training.state import PyTree, TrainState
 
 Batch = Mapping[str, Any]
 Metrics = dict[str, jax.Array]
-Score = Callable[["Method", TrainState], float]
+
+METHODS = {
+    "simswap": "simswap_jax.training.simswap:build",
+    "identity": "simswap_jax.training.identity:build",
+    "robust_identity": "simswap_jax.contrib.small_models.robust_identity:build",
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """A call of a network that a step is made of.
+
+    Attributes:
+      name: of the network, for people.
+      function, arguments: the call for one picture; traced, not run. Arguments are arrays or ``ShapeDtypeStruct``.
+      passes: what of it a step costs an image, in units of this call.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    passes: float
 
 
 class Method(Protocol):
-    """One way of training. ``step`` is pure and is compiled by the runner as one program.
-
-    A method may have ``flops_per_image() -> float``, the model FLOPs of a step; then the MFU is said, too.
-    """
+    """One way of training. ``step`` is pure and is compiled by the runner as one program."""
 
     frozen: PyTree
     """Arrays that the step reads and never changes (the identity network's); never donated, never in a checkpoint."""
@@ -49,12 +71,48 @@ class Method(Protocol):
     def export(self, state: TrainState, folder: Path) -> None:
         """Write what others load: a model folder."""
 
+    def work(self) -> Sequence[Work]:
+        """What a step computes an image, for FLOPs and MFU; empty where nobody counted."""
 
-METHODS = {
-    "simswap": "simswap_jax.training.simswap",
-    "identity": "simswap_jax.training.identity",
-    "hardening": "simswap_jax.contrib.small_models.robust_identity",
-}
+
+def reference_of(name: str) -> str:
+    """``"package.module:build"`` of a method.
+
+    Raises:
+      UserError: there is no such method.
+    """
+    name = RENAMED_VALUES["method"].get(name, name)
+    reference = METHODS.get(name, name)
+    if ":" not in reference:
+        raise UserError(
+            f"there is no method '{name}'; set config.method to one of {', '.join(METHODS)}, or to "
+            "package.module:build.",
+            "method-unknown",
+        )
+    return reference
+
+
+def module_of(name: str) -> ModuleType:
+    """The module of a method.
+
+    Raises:
+      UserError: there is no such method.
+    """
+    reference = reference_of(name)
+    resolve(reference, "method")
+    return import_module(reference.partition(":")[0])
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Refuse an experiment that cannot work, before anything is built.
+
+    Raises:
+      UserError: with the field, its value and the remedy.
+    """
+    check_common(config)
+    check_method: Callable[[ml_collections.ConfigDict], None] | None = getattr(module_of(config.method), "check", None)
+    if check_method is not None:
+        check_method(config)
 
 
 def build(config: ml_collections.ConfigDict, people: People, axis_name: str | None = None) -> Method:
@@ -68,7 +126,5 @@ def build(config: ml_collections.ConfigDict, people: People, axis_name: str | No
     Raises:
       UserError: there is no such method.
     """
-    if config.method not in METHODS:
-        raise UserError(f"there is no method '{config.method}'; set config.method to one of {', '.join(METHODS)}.")
-    method: Method = import_module(METHODS[config.method]).build(config, people, axis_name)
+    method: Method = resolve(reference_of(config.method), "method")(config, people, axis_name)
     return method

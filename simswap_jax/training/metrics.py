@@ -1,8 +1,9 @@
 """Numbers of a training: to the terminal, JSON lines and, where TensorFlow is installed, TensorBoard (clu)."""
 
 import json
+import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import jax
 import numpy as np
 
 from simswap_jax.io.progress import clock
-from simswap_jax.training.guard import SKIPPED
+from simswap_jax.training.update import SKIPPED
+
+logger = logging.getLogger(__name__)
 
 FILE = "metrics.jsonl"
 
@@ -33,17 +36,15 @@ class Writers:
 
     Args:
       workdir: gets ``metrics.jsonl`` and, with TensorFlow, ``tensorboard/``.
-      step: the step that training goes on from; rows after it (of a killed run) are dropped.
-      say: prints a line.
+      step: the step that training resumes from; rows after it (of a killed run) are dropped.
     """
 
-    def __init__(self, workdir: Path, step: int, say: Callable[[str], None] = print) -> None:
+    def __init__(self, workdir: Path, step: int) -> None:
         kept = [row for row in read_lines(workdir) if row["step"] <= step]
         self._path = workdir / FILE
         fresh = self._path.with_suffix(".new")
         fresh.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         fresh.replace(self._path)
-        self._say = say
         self._tensorboard: Any = None
         with suppress(ImportError):  # clu's writers need TensorFlow and TensorBoard
             from clu.metric_writers import SummaryWriter
@@ -58,21 +59,14 @@ class Writers:
             self._tensorboard.write_scalars(step, dict(values))
             self._tensorboard.flush()
 
-    def say(self, line: str) -> None:
-        """A line on the terminal."""
-        self._say(line)
-
 
 class NoWriters(Writers):
-    """Writes and says nothing: what the processes other than the first have."""
+    """Writes nothing: what the processes other than the first have."""
 
     def __init__(self) -> None:
         pass
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Nothing."""
-
-    def say(self, line: str) -> None:
         """Nothing."""
 
 
@@ -83,7 +77,7 @@ class Progress:
       writers: where the averages go.
       steps: the step that ends the training.
       batch_size: images a step.
-      start: the step that training goes on from.
+      start: the step that training resumes from.
       image_share: model FLOPs of an image over what all devices could do in a second, or 0 where that is not known;
         times the images a second it is the MFU.
     """
@@ -100,13 +94,13 @@ class Progress:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave out of the speed what happens inside: samples, scores, checkpoints."""
+        """Leave out of the speed what happens inside: samples, checkpoints."""
         began = time.monotonic()
         yield
         self._since += time.monotonic() - began
 
     def log(self, step: int) -> dict[str, float]:
-        """Average what was added, write it and say it; returns the row.
+        """Average what was added, write it and log it; returns the row.
 
         Steps whose update was skipped are counted and left out of the averages: their numbers are not finite.
         """
@@ -131,7 +125,7 @@ class Progress:
             row["device_memory_bytes"] = float(used["peak_bytes_in_use"])
         self.start_clock(step)
         self._writers.write(step, row)
-        self._writers.say(f"step {step}/{self._steps} ({100 * step // self._steps} %) · {paces}{shown}")
+        logger.info("step %d/%d (%d %%) · %s%s", step, self._steps, 100 * step // self._steps, paces, shown)
         return row
 
     def start_clock(self, step: int) -> None:

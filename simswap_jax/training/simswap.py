@@ -1,7 +1,10 @@
-"""SimSwap as a method (paper, section 3): one step updates generator and discriminators in one program."""
+"""SimSwap as a method: from an experiment to networks, steps, batches, samples and a model folder.
+
+What a step computes stands in ``step.py``.
+"""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,272 +15,138 @@ import ml_collections
 import numpy as np
 import optax
 
-from simswap_jax import losses
-from simswap_jax.contrib.small_models import augmentation
 from simswap_jax.data import embeddings, loader, pairs
 from simswap_jax.data.dataset import People
 from simswap_jax.errors import UserError
-from simswap_jax.models import DiscriminatorConfig, Generator, GeneratorConfig, MultiScaleDiscriminator, families
-from simswap_jax.models.compact import CompactGenerator
-from simswap_jax.models.identity import IdentityNetwork
+from simswap_jax.models import DiscriminatorConfig, MultiScaleDiscriminator, families
+from simswap_jax.models.families import SwapNetwork
 from simswap_jax.models.normalization import denormalize, normalize
-from simswap_jax.training import accumulation, flops, guard, optimizers
-from simswap_jax.training.draws import drawn
-from simswap_jax.training.method import Batch, Metrics
-from simswap_jax.training.state import NetworkState, PyTree, TrainState, averaged, network_state
+from simswap_jax.training import flops, optimizers, schedules
+from simswap_jax.training.config import Experiment, check_choice, common_config, resolve
+from simswap_jax.training.method import Batch, Metrics, Work
+from simswap_jax.training.state import PyTree, TrainState, network_state
+from simswap_jax.training.step import Networks, train_step
+from simswap_jax.training.update import UpdateRule, per_sample_random
 from simswap_jax.weights import identity_folder, model_folder
+
+# (state, floats, frozen, key) → floats with another ``generator_input``
+Augmentation = Callable[[TrainState, Batch, PyTree, jax.Array], Batch]
 
 
 @dataclass(frozen=True)
 class SimSwap:
-    """The networks, the weights of the losses and the optimisers of one experiment.
+    """The networks and the optimisers of one experiment.
 
     Attributes:
-      hardened: variables of a copy of the identity network, which judges results in its place
-        (`contrib/small_models/robust_identity.py`); or None.
+      identity: the frozen identity network that source vectors come from.
+      robust: variables of a copy of it that judges results in its place (``config.identity.robust``); or None.
       axis_name: the mapped axis under ``pmap``; None under ``jit``, where the batch is global by construction.
     """
 
     config: ml_collections.ConfigDict
-    generator: Generator | CompactGenerator
+    generator: SwapNetwork
     discriminator: MultiScaleDiscriminator
     identity: identity_folder.Identity
     axis_name: str | None = None
-    hardened: PyTree = None
+    robust: PyTree = None
 
     @property
     def frozen(self) -> PyTree:
         """Variables of the identity network that judges results."""
-        return self.identity.variables if self.hardened is None else self.hardened
+        return self.identity.variables if self.robust is None else self.robust
 
     @functools.cached_property
-    def recogniser(self) -> IdentityNetwork:
-        """The identity network as the step runs it: in ``config.identity.dtype``, or in its own."""
+    def networks(self) -> Networks:
+        """The networks as the step runs them; the identity network in ``config.identity.dtype``, or in its own."""
         dtype = self.config.identity.dtype
         network = self.identity.network
-        return replace(network, config=replace(network.config, dtype=dtype)) if dtype else network
+        network = replace(network, config=replace(network.config, dtype=dtype)) if dtype else network
+        return Networks(self.generator, self.discriminator, network, schedules.identity_loss(self.config))
 
     @functools.cached_property
-    def optimizers(self) -> dict[str, optax.GradientTransformation]:
-        """Optax, by the trained network's name."""
-        rates = self.config.optimizer
-        return {
-            "generator": optimizers.generator(self.config),
-            "discriminator": optimizers.adam(self.config, rates.discriminator_learning_rate),
+    def update(self) -> UpdateRule:
+        """Adam for both players, the generator's moving average, micro-batches and the guard."""
+        config = self.config
+        by_network: dict[str, optax.GradientTransformation] = {
+            "generator": optimizers.generator(config),
+            "discriminator": optimizers.adam(config, config.optimizer.discriminator_learning_rate),
         }
+        return UpdateRule(
+            optimizers=by_network,
+            averaged="generator",
+            ema_decay=config.ema,
+            micro_batches=config.accumulate,
+            skip_nonfinite=bool(config.nonfinite_limit),
+            report_norms=True,
+            axis_name=self.axis_name,
+        )
+
+    @functools.cached_property
+    def augmentation(self) -> Augmentation | None:
+        """What ``config.augmentation`` does to the generator's input, if anything; the paper does nothing."""
+        if not self.config.augmentation:
+            return None
+        made: Augmentation | None = resolve(self.config.augmentation, "augmentation")(self)
+        return made
+
+    # ---- The step ----
 
     def init(self, key: jax.Array) -> TrainState:
         """Fresh networks, optimisers and average."""
         of_generator, of_discriminator, of_run = jax.random.split(key, 3)
         size = self.config.data.size
-        picture = jnp.zeros((2, size, size, 3))
-        vector = jnp.zeros((2, self.generator.config.identity_size))
-        generator = self.generator.init(of_generator, picture, vector, train=False)
-        discriminator = self.discriminator.init(of_discriminator, picture, train=False)
+        generator = self.generator.init(of_generator, size)
+        discriminator = self.discriminator.init(of_discriminator, jnp.zeros((2, size, size, 3)), train=False)
         networks = {
-            "generator": network_state(generator, self.optimizers["generator"]),
-            "discriminator": network_state(discriminator, self.optimizers["discriminator"]),
+            "generator": network_state(generator, self.update.optimizers["generator"]),
+            "discriminator": network_state(discriminator, self.update.optimizers["discriminator"]),
         }
         # A copy: the donated state must not hold one buffer twice.
         return TrainState.create(of_run, networks, jax.tree.map(jnp.copy, generator) if self.config.ema else {})
 
     def decode(self, batch: Batch) -> dict[str, jax.Array]:
-        """uint8 pictures → the floats that ``gradients`` takes."""
-        floats = {
-            "target": normalize(batch["target"].astype(jnp.float32) / 255.0, self.generator.config.convention),
-            "same_person": batch["same_person"],
-        }
+        """uint8 pictures → the floats that the step takes."""
+        target = normalize(batch["target"].astype(jnp.float32) / 255.0, self.generator.convention)
+        floats = {"target": target, "generator_input": target, "same_person": batch["same_person"]}
         if "identity" in batch:
             return {**floats, "identity": batch["identity"]}
         return {**floats, "source": batch["source"].astype(jnp.float32) / 255.0}
 
-    def gradients(
-        self,
-        state: TrainState,
-        batch: Mapping[str, jax.Array],
-        frozen: PyTree,
-        alpha: jax.Array,
-        axis_name: str | None = None,
-        micro_batches: int = 1,
-    ) -> tuple[dict[str, PyTree], dict[str, PyTree], Metrics]:
-        """Gradients of both players, at the same parameters and the same result I_R.
-
-        The generator minimises, with λ from ``config.losses``,
-        λ_id·L_id + λ_rec·L_rec + λ_adv·L_adv + λ_fm·L_wFM; the discriminators hinge + λ_gp·L_gp.
-
-        Args:
-          state: where the gradients are taken.
-          batch: ``target`` float [B, H, W, 3] in the generator's convention; ``source`` float [B, S, S, 3] in [0, 1] or
-            ``identity`` float32 [B, D] of unit length; ``same_person`` bool [B]; ``seen`` (optional), what the
-            generator gets in place of ``target``, which stays the answer.
-          frozen: variables of the identity network.
-          alpha: float32 [B, 1, 1, 1] in [0, 1], where between real and fake the gradient penalty is taken.
-          axis_name: average over this mapped axis.
-          micro_batches: in how many parts, one after the other, the batch is taken.
-
-        Returns:
-          gradients and the new collections, each by network, and the metrics (scalars).
-        """
-        if micro_batches == 1:
-            gradients, collections, metrics = self._gradients(state, batch, frozen, alpha)
-        else:
-
-            def take(at: TrainState, part: Mapping[str, jax.Array]) -> accumulation.Taken:
-                floats = {name: array for name, array in part.items() if name != "alpha"}
-                return self._gradients(at, floats, frozen, part["alpha"])
-
-            parts = {**batch, "alpha": alpha}
-            gradients, collections, metrics = accumulation.accumulated(take, state, parts, micro_batches)
-        if axis_name is not None:
-            gradients, metrics = jax.lax.pmean((gradients, metrics), axis_name)
-        metrics |= {f"{name}_gradient": optax.tree.norm(tree) for name, tree in gradients.items()}
-        return gradients, collections, metrics
-
-    def _gradients(
-        self, state: TrainState, batch: Mapping[str, jax.Array], frozen: PyTree, alpha: jax.Array
-    ) -> tuple[dict[str, PyTree], dict[str, PyTree], Metrics]:
-        """``gradients`` of this device's part of one micro-batch."""
-        weights = self.config.losses
-        target = batch["target"]
-        generator, discriminator = state.networks["generator"], state.networks["discriminator"]
-        source_vectors = batch["identity"] if "identity" in batch else self.recogniser.embed(frozen, batch["source"])
-        source_vectors = jax.lax.stop_gradient(source_vectors)
-        mutable = list(discriminator.collections)
-
-        def judge(params: PyTree, collections: PyTree, images: jax.Array) -> tuple[Any, PyTree]:
-            return self.discriminator.apply({"params": params, **collections}, images, train=True, mutable=mutable)
-
-        def generator_loss(params: PyTree) -> tuple[jax.Array, Any]:
-            result, collections = self.generator.apply(
-                {"params": params, **generator.collections},
-                batch.get("seen", target),
-                source_vectors,
-                train=True,
-                mutable=list(generator.collections),
-            )
-            fake, _ = judge(discriminator.params, discriminator.collections, result)
-            real, _ = judge(discriminator.params, discriminator.collections, target)
-            shown = denormalize(result, self.generator.config.convention)
-            result_vectors = self.recogniser.embed(frozen, shown)
-            terms = {
-                "identity": losses.identity(result_vectors, source_vectors),
-                "reconstruction": losses.reconstruction(result, target, batch["same_person"]),
-                "adversarial": losses.adversarial_generator([scale.logits for scale in fake]),
-                "weak_feature_matching": losses.weak_feature_matching(
-                    [scale.features for scale in fake],
-                    [scale.features for scale in real],
-                    weights.feature_matching_first,
-                    weights.feature_matching_end or None,
-                ),
-            }
-            ramp = jnp.minimum(1.0, (state.step + 1.0) / weights.identity_ramp) if weights.identity_ramp else 1.0
-            rest = jnp.minimum(1.0, 0.1 + 0.9 * state.step / weights.rest_ramp) if weights.rest_ramp else 1.0
-            pull = terms["identity"]
-            if weights.identity_margin:
-                pull = losses.identity(result_vectors, source_vectors, weights.identity_margin)
-            total = weights.identity * ramp * pull + rest * (
-                weights.reconstruction * terms["reconstruction"]
-                + weights.adversarial * terms["adversarial"]
-                + weights.feature_matching * terms["weak_feature_matching"]
-            )
-            return total, (result, collections, {**terms, "generator": total})
-
-        (_, (result, generator_collections, terms)), generator_gradients = jax.value_and_grad(
-            generator_loss, has_aux=True
-        )(generator.params)
-        result = jax.lax.stop_gradient(result)
-
-        def penalty(params: PyTree) -> jax.Array:
-            variables = {"params": params, **discriminator.collections}
-            inputs = zip(self.discriminator.pyramid(target), self.discriminator.pyramid(result), strict=True)
-            return sum(
-                losses.gradient_penalty(functools.partial(self._scale_logits, variables, scale), real, fake, alpha)
-                for scale, (real, fake) in enumerate(inputs)
-            )
-
-        def discriminator_loss(params: PyTree) -> tuple[jax.Array, Any]:
-            fake, collections = judge(params, discriminator.collections, result)
-            real, collections = judge(params, collections, target)
-            fake_logits, real_logits = [scale.logits for scale in fake], [scale.logits for scale in real]
-            hinge = losses.adversarial_discriminator(real_logits, fake_logits)
-            said = {
-                "discriminator": hinge,
-                "real_logits": jnp.mean(jnp.stack([jnp.mean(x) for x in real_logits])),
-                "fake_logits": jnp.mean(jnp.stack([jnp.mean(x) for x in fake_logits])),
-            }
-            every = weights.gradient_penalty_every
-            if not weights.gradient_penalty:
-                return hinge, (collections, said)
-            if every == 1:
-                value = penalty(params)
-            else:
-                value = jax.lax.cond(state.step % every == 0, penalty, lambda _: jnp.zeros(()), params)
-            said["gradient_penalty"] = value
-            return hinge + weights.gradient_penalty * every * value, (collections, said)
-
-        (_, (discriminator_collections, said)), discriminator_gradients = jax.value_and_grad(
-            discriminator_loss, has_aux=True
-        )(discriminator.params)
-        gradients = {"generator": generator_gradients, "discriminator": discriminator_gradients}
-        metrics = {**terms, **said}
-        return gradients, {"generator": generator_collections, "discriminator": discriminator_collections}, metrics
-
-    def _scale_logits(self, variables: PyTree, scale: int, images: jax.Array) -> jax.Array:
-        """Logits of one scale on its own input, with batch statistics that are not kept."""
-        output, _ = self.discriminator.apply(
-            variables, scale, images, train=True, mutable=["batch_stats"], method=MultiScaleDiscriminator.scale
-        )
-        return output.logits
-
     def step(self, state: TrainState, batch: Batch, frozen: PyTree) -> tuple[TrainState, Metrics]:
-        """One update of generator and discriminators: decode, gradients, Adam, average. Pure; one program."""
+        """One update of generator and discriminators, from a batch of uint8 pictures. Pure; one program."""
         key = jax.random.fold_in(state.key, state.step)
-        floats = self.decode(batch)
-        alpha = drawn(jax.random.uniform, key, (floats["target"].shape[0], 1, 1, 1), self.axis_name)
-        if self.config.corruption.colour or self.config.corruption.swap:
-            floats = self.corrupted(state, floats, frozen, jax.random.fold_in(key, 1))
-        gradients, collections, metrics = self.gradients(
-            state, floats, frozen, alpha, self.axis_name, self.config.accumulate
+        floats: Batch = self.decode(batch)
+        alpha = per_sample_random(jax.random.uniform, key, (floats["target"].shape[0], 1, 1, 1), self.axis_name)
+        if self.augmentation is not None:
+            floats = self.augmentation(state, floats, frozen, jax.random.fold_in(key, 1))
+        weights = schedules.loss_weights(self.config, state.step)
+        return train_step(self.networks, weights, self.update, state, floats, frozen, alpha)
+
+    def work(self) -> Sequence[Work]:
+        """The calls of the three networks that a step is made of."""
+        data, weights = self.config.data, self.config.losses
+        picture = jax.ShapeDtypeStruct((1, data.size, data.size, 3), jnp.float32)
+        source = jax.ShapeDtypeStruct((1, data.source_size, data.source_size, 3), jnp.float32)
+        vector = jax.ShapeDtypeStruct((1, self.generator.identity_size), jnp.float32)
+        state = jax.eval_shape(self.init, jax.random.PRNGKey(0)).networks
+        embed = self.identity.network.embed
+
+        def swap(variables: PyTree, target: jax.Array, vector: jax.Array) -> jax.Array:
+            return self.generator.apply(variables, target, {"vector": vector})
+
+        more = getattr(self.augmentation, "generator_passes", 0)
+        passes = flops.DISCRIMINATOR + (flops.PENALTY if weights.gradient_penalty else 0)
+        of_source = 0 if data.precompute_embeddings else flops.FORWARD
+        variables = {name: network.variables for name, network in state.items()}
+        discriminate = self.discriminator.apply
+        return (
+            Work("generator", swap, (variables["generator"], picture, vector), flops.TRAINED + more),
+            Work("discriminator", discriminate, (variables["discriminator"], picture), passes),
+            Work("identity, of a result", embed, (self.frozen, picture), flops.DIFFERENTIATED),
+            Work("identity, of a source", embed, (self.frozen, source), of_source),
         )
-        networks: dict[str, NetworkState] = {
-            name: network.updated(gradients[name], collections[name], self.optimizers[name])
-            for name, network in state.networks.items()
-        }
-        ema = state.ema
-        if self.config.ema:
-            ema = averaged(ema, networks["generator"].variables, self.config.ema, state.step)
-        after = TrainState(step=state.step + 1, key=state.key, networks=networks, ema=ema)
-        if self.config.nonfinite_limit:
-            after, metrics[guard.SKIPPED] = guard.finite_or_unmoved(state, after, (metrics, collections))
-        return after, metrics
 
-    def corrupted(
-        self, state: TrainState, floats: Mapping[str, jax.Array], frozen: PyTree, key: jax.Array
-    ) -> dict[str, jax.Array]:
-        """The batch with ``seen``: targets of same-person pairs with another's face, or in other colours, or both.
-
-        See `augmentation.py`. The other face is drawn by the averaged generator as it is at this step.
-        """
-        settings, target = self.config.corruption, floats["target"]
-        of_colour, of_choice = jax.random.split(key)
-        seen, floats = target, dict(floats)
-        if settings.swap:
-            if "identity" not in floats:
-                floats["identity"] = self.recogniser.embed(frozen, floats.pop("source"))
-            other = augmentation.of_the_next(floats["identity"], self.axis_name)
-            swapped = self.generator.apply(self.averaged_variables(state), target, other, train=False)
-            chosen = drawn(jax.random.uniform, of_choice, (target.shape[0], 1, 1, 1), self.axis_name) < settings.swap
-            seen = jnp.where(chosen, swapped, seen)
-        if settings.colour:
-            convention = self.generator.config.convention
-            shown = augmentation.recoloured(denormalize(seen, convention), settings.colour, of_colour, self.axis_name)
-            seen = normalize(shown, convention)
-        same = floats["same_person"][:, None, None, None]
-        return {**floats, "seen": jax.lax.stop_gradient(jnp.where(same, seen, target))}
-
-    def flops_per_image(self) -> float:
-        """Model FLOPs of one step, an image of the batch."""
-        return flops.simswap_step(self)
+    # ---- Around the step ----
 
     def batches(self, people: People, cache: Path, start: loader.State | None = None) -> loader.Batches:
         """Pairs of the training people, as the experiment pairs them."""
@@ -293,7 +162,7 @@ class SimSwap:
             jax.process_count(),
         )
         known = None
-        if data.vectors:
+        if data.precompute_embeddings:
             known = embeddings.identity_vectors(
                 people,
                 self.identity.network,
@@ -313,8 +182,8 @@ class SimSwap:
         """Results as an inference program would give them: [B, H, W, 3] in [0, 1]."""
         floats = self.decode(batch)
         vector = floats["identity"] if "identity" in floats else self.identity.network.embed(frozen, floats["source"])
-        result = self.generator.apply(variables, floats["target"], vector, train=False)
-        return jnp.clip(denormalize(result, self.generator.config.convention), 0.0, 1.0)
+        result = self.generator.apply(variables, floats["target"], {"vector": vector})
+        return jnp.clip(denormalize(result, self.generator.convention), 0.0, 1.0)
 
     @functools.cached_property
     def _jitted_swap(self) -> Any:
@@ -357,60 +226,111 @@ class SimSwap:
         model_folder.write(folder, self.model(state), include_identity=self.identity.ours)
 
 
-def generator_config(config: ml_collections.ConfigDict, identity_size: int) -> GeneratorConfig:
-    """The generator that an experiment asks for.
+# ---- The experiment ----
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """The paper's recipe at 224 pixels (section 3; weights of the losses as in section 4).
+
+    Fields that the paper leaves open carry a comment.
+    """
+    config = common_config()
+    config.method = "simswap"
+    config.data.source_size = 112
+    config.data.precompute_embeddings = False  # identity vectors computed once, in place of source pictures
+    config.data.pairing = "alternate"  # "alternate" (paper): batches of either kind in turn; "mixed": both in each
+    config.data.same_fraction = 0.5  # of a "mixed" batch
+    config.generator = Experiment({"family": "simswap", **families.get("simswap").fields()})
+    config.discriminator = Experiment(
+        {"widths": (64, 128, 256, 512), "tail": 512, "scales": 2, "norm": "batch", "dtype": "float32"}
+    )
+    config.identity = Experiment(
+        {
+            "weights": "arcface_checkpoint.tar",
+            "robust": "",  # folder of a robust copy (config.method = "robust_identity"), by which results are judged
+            "dtype": "",  # what the step computes its maps in: "float32", "bfloat16", or "" for the network's own
+        }
+    )
+    config.losses = Experiment(
+        {
+            "identity": 10.0,
+            "identity_margin": 0.0,  # a sample whose 1 − cosine is below this is pulled no nearer; the paper's is 0
+            "reconstruction": 10.0,
+            "adversarial": 1.0,
+            "gradient_penalty": 1e-5,
+            "feature_matching": 10.0,
+            "feature_matching_first": 3,  # the paper's m, counted from 0; not stated there
+            "feature_matching_end": 0,  # maps from this one on are left out; 0 leaves out none
+            "rest_ramp": 0,  # steps over which the generator's other weights grow from a tenth
+            "identity_ramp": 0,  # steps over which the identity weight grows from 0
+        }
+    )
+    # Not in the paper: "package.module:function" of what is done to the generator's input, and its options.
+    config.augmentation = ""
+    config.augmentation_options = Experiment()
+    config.optimizer.discriminator_learning_rate = 4e-4
+    config.optimizer.generator = "adam"  # or "package.module:function"
+    return config
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Refuse an experiment that SimSwap cannot train.
 
     Raises:
-      UserError: the face size is not a multiple of what the generator halves.
+      UserError: with the field, its value and the remedy.
     """
-    fields = config.generator
-    try:
-        made: GeneratorConfig = families.of_former_fields(fields).from_fields(dict(fields), identity_size)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    if config.data.size % made.multiple:
+    check_choice(config, "data.pairing", ("alternate", "mixed"))
+    check_choice(config, "identity.dtype", ("", "float32", "bfloat16"))
+    if not 0.0 <= config.losses.identity_margin < 2.0:
         raise UserError(
-            f"config.data.size is {config.data.size}, but this generator needs a multiple of {made.multiple}; "
-            f"use {max(1, round(config.data.size / made.multiple)) * made.multiple}."
+            f"config.losses.identity_margin is {config.losses.identity_margin}; it is a 1 − cosine, 0 to below 2.",
+            "config-identity-margin",
         )
-    return made
 
 
-def build(config: ml_collections.ConfigDict, people: People, axis_name: str | None = None) -> SimSwap:
-    """SimSwap for one experiment, with its identity network loaded."""
+def build(config: ml_collections.ConfigDict, people: People | None, axis_name: str | None = None) -> SimSwap:
+    """SimSwap for one experiment; reads the identity network.
+
+    Raises:
+      UserError: the identity network is missing, or the generator cannot be made.
+    """
+    del people
     identity = identity_folder.read(config.identity.weights, "training against (config.identity.weights)")
-    return of_networks(config, identity, axis_name, hardened_copy(config, identity))
+    return from_networks(config, identity, axis_name, robust_copy(config, identity))
 
 
-def hardened_copy(config: ml_collections.ConfigDict, identity: identity_folder.Identity) -> PyTree:
-    """Variables of the copy that ``config.identity.hardened`` names; None if it names none.
+def robust_copy(config: ml_collections.ConfigDict, identity: identity_folder.Identity) -> PyTree:
+    """Variables of the copy that ``config.identity.robust`` names; None if it names none.
 
     Raises:
       UserError: it is missing or another network's, or source vectors would have to come from it.
     """
-    if not config.identity.hardened:
+    if not config.identity.robust:
         return None
-    copy = identity_folder.read(config.identity.hardened, "training against (config.identity.hardened)")
+    copy = identity_folder.read(config.identity.robust, "training against (config.identity.robust)")
     if copy.copy_of != identity.sha256:
         raise UserError(
-            f"{config.identity.hardened} is no hardened copy of {identity.name}; "
-            "make one with config.method = 'hardening'."
+            f"{config.identity.robust} is no robust copy of {identity.name}; "
+            "make one with config.method = 'robust_identity'.",
+            "robust-copy-of-another-network",
         )
-    if not config.data.vectors:
+    if not config.data.precompute_embeddings:
         raise UserError(
-            "config.identity.hardened needs config.data.vectors = True: source vectors come from the network itself."
+            "config.identity.robust needs config.data.precompute_embeddings = True: source vectors come from the "
+            "network itself.",
+            "robust-copy-needs-embeddings",
         )
     return copy.variables
 
 
-def of_networks(
+def from_networks(
     config: ml_collections.ConfigDict,
     identity: identity_folder.Identity,
     axis_name: str | None = None,
-    hardened: PyTree = None,
+    robust: PyTree = None,
 ) -> SimSwap:
-    """SimSwap for one experiment, against an identity network that is there."""
-    generator = families.build(generator_config(config, identity.network.config.embedding), axis_name).module
+    """SimSwap for one experiment, against an identity network in memory."""
+    generator = families.build(generator_config(config, identity.network.config.embedding), axis_name)
     fields = config.discriminator
     discriminator = MultiScaleDiscriminator(
         DiscriminatorConfig(
@@ -418,4 +338,26 @@ def of_networks(
         ),
         axis_name=axis_name,
     )
-    return SimSwap(ml_collections.FrozenConfigDict(config), generator, discriminator, identity, axis_name, hardened)
+    method = SimSwap(ml_collections.FrozenConfigDict(config), generator, discriminator, identity, axis_name, robust)
+    _ = method.update, method.augmentation  # what they refuse is refused before anything is compiled
+    return method
+
+
+def generator_config(config: ml_collections.ConfigDict, identity_size: int) -> Any:
+    """The configuration of the generator that an experiment asks for, in its family.
+
+    Raises:
+      UserError: there is no such family, or the face size is not a multiple of what the generator halves.
+    """
+    fields = config.generator.to_dict()
+    try:
+        made = families.get(fields.pop("family")).from_fields(fields, identity_size)
+    except ValueError as error:
+        raise UserError(str(error), "config-generator") from error
+    if config.data.size % made.multiple:
+        raise UserError(
+            f"config.data.size is {config.data.size}, but this generator needs a multiple of {made.multiple}; "
+            f"use {max(1, round(config.data.size / made.multiple)) * made.multiple}.",
+            "config-size-no-multiple",
+        )
+    return made

@@ -62,7 +62,7 @@ class TrainState:
 
 
 def without_optimizers(state: TrainState) -> TrainState:
-    """The state as samples, scores and exports need it: without Adam's moments a third of it."""
+    """The state as samples and exports need it: without Adam's moments a third of it."""
     return replace(state, networks={name: replace(each, optimizer=()) for name, each in state.networks.items()})
 
 
@@ -70,12 +70,3 @@ def network_state(variables: PyTree, optimizer: optax.GradientTransformation) ->
     """Split fresh Flax variables into parameters and the rest, and start the optimiser."""
     collections = {name: tree for name, tree in variables.items() if name != "params"}
     return NetworkState(variables["params"], collections, optimizer.init(variables["params"]))
-
-
-def averaged(ema: PyTree, variables: PyTree, decay: float, step: jax.Array) -> PyTree:
-    """Exponential moving average, in float32, that forgets its random start.
-
-    The decay is ``min(decay, (1 + step) / (10 + step))``: the average follows closely at first.
-    """
-    rate = 1.0 - jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda old, new: old + rate * (new - old), ema, variables)

@@ -5,6 +5,7 @@ Reads lines of JSON {"workdir": …, "config": {field: value}}; says "started PI
 """
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -24,13 +25,16 @@ def run(order):
     config.network.size, config.data.size = (16, 16), 16
     config.batch_size, config.log_every = 8, 1
     config.update_from_flattened_dict(order["config"])
-    done = loop.train(config, order["workdir"], say=lambda line: print(line, flush=True))
+    done = loop.train(config, order["workdir"])
     leaves = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(done.state)}
     np.savez(Path(order["workdir"]) / "state.npz", **jax.device_get(leaves))
     return 0 if done.finished else 3
 
 
 def main():
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)  # flushes every line
+    for name in ("absl", "jax", "orbax"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for line in sys.stdin:
         child = os.fork()
         if not child:

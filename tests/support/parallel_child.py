@@ -23,7 +23,8 @@ if IN_FLOAT64:
 
 import numpy as np  # noqa: E402
 
-from simswap_jax.training import distributed, parallel  # noqa: E402
+from simswap_jax.training import distributed  # noqa: E402
+from simswap_jax.training import runner as runners  # noqa: E402
 from simswap_jax.training.checkpoints import Checkpoints  # noqa: E402
 from simswap_jax.training.config import default_config  # noqa: E402
 from tests.support.small_method import small_batch, small_config, small_method  # noqa: E402
@@ -46,9 +47,9 @@ def trained(runner, state=None, start=0, folder=None):
     told, live, compiled = [], [], 0
     for step in range(start, STEPS):
         batch = own_part(small_batch(step))
-        placed = runner.place(batch)
+        placed = runner.shard_batch(batch)
         if step == start:
-            for name, array in runner.fetch(placed).items():
+            for name, array in runner.local_batch(placed).items():
                 np.testing.assert_array_equal(array, batch[name])
         before = jax.tree.leaves(state)
         with jax.transfer_guard("disallow"):
@@ -90,18 +91,18 @@ def way(name, scales):
     # Biases before a norm have no gradient, and of its rounding noise Adam makes steps: short ones keep that small.
     rates = {"optimizer.learning_rate": 1e-4, "optimizer.discriminator_learning_rate": 1e-4}
     config = small_config(parallel="pmap" if name == "pmap" else "jit", **rates)
-    method = small_method(config, parallel.axis_name(config), scales)
+    method = small_method(config, runners.axis_name(config), scales)
     if IN_FLOAT64:
         method = in_float64(method)
     if name == "pmap":
-        return parallel.runner(config, method)
+        return runners.build(config, method)
     devices, fsdp = {"one": (1, 1), "jit": (8, 1), "fsdp": (8, 4)}[name]
-    return parallel.Runner(method, config.batch_size, devices, fsdp, config.accumulate, LARGE)
+    return runners.Runner(method, config.batch_size, devices, fsdp, config.accumulate, LARGE)
 
 
 def whole(runner, leaves):
     """Arrays as NumPy, gathered over devices and processes."""
-    return jax.device_get(runner.here(leaves))
+    return jax.device_get(runner.gather(leaves))
 
 
 def apart(leaves, told, expected):
@@ -162,7 +163,7 @@ def compare_processes(folder, scales, way_of_two):
 
 def gradients(runner):
     """Of the first step, by name. Adam with β1 = 0 keeps them as its first moment."""
-    state, _ = runner.step(runner.init(jax.random.PRNGKey(0)), runner.place(own_part(small_batch(0))))
+    state, _ = runner.step(runner.init(jax.random.PRNGKey(0)), runner.shard_batch(own_part(small_batch(0))))
     kept = {key: leaf for key, leaf in named(state).items() if ".mu[" in key}
     assert kept
     return whole(runner, kept)
@@ -191,15 +192,15 @@ def compare_gradients(folder, scales):
 
 
 if __name__ == "__main__":
-    distributed.start(default_config().processes)
+    distributed.initialize(default_config().processes)
     if not IN_FLOAT64:
         into, scales = Path(sys.argv[1]), int(sys.argv[2])
-        if distributed.several():
+        if distributed.is_multiprocess():
             with np.load(into / "gradients.npz") as stored:
                 print(json.dumps(off(gradients(way(sys.argv[3], scales)), dict(stored))))
         else:
             print(json.dumps(compare_gradients(into, scales)))
-    elif distributed.several():
+    elif distributed.is_multiprocess():
         print(json.dumps(compare_processes(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])))
     else:
         print(json.dumps(compare(Path(sys.argv[1]), int(sys.argv[2]))))

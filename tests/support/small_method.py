@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
-from simswap_jax.models import DiscriminatorConfig, MultiScaleDiscriminator
-from simswap_jax.models.compact import CompactConfig, CompactGenerator
+from simswap_jax.models import DiscriminatorConfig, MultiScaleDiscriminator, families
+from simswap_jax.models.compact import CompactConfig
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.training.config import default_config
 from simswap_jax.training.simswap import SimSwap
@@ -32,8 +32,7 @@ def small_method(config, axis_name=None, scales=2):
     )
     network = IdentityNetwork(fields)
     identity = Identity(network, network.init(jax.random.PRNGKey(5)), "ab" * 32, "small", ours=True)
-    shape = CompactConfig(widths=(4, 8), stem_kernel=3, blocks=1, identity_size=8)
-    generator = CompactGenerator(shape, axis_name=axis_name)
+    generator = families.build(CompactConfig(widths=(4, 8), stem_kernel=3, blocks=1, identity_size=8), axis_name)
     judge = DiscriminatorConfig(widths=(4, 4), tail=4, scales=scales)
     discriminator = MultiScaleDiscriminator(judge, axis_name=axis_name)
     return SimSwap(config, generator, discriminator, identity, axis_name)

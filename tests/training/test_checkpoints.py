@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simswap_jax.errors import UserError
-from simswap_jax.training import checkpoint_files
-from simswap_jax.training.checkpoints import Checkpoints
+from simswap_jax.training.checkpoints import MANIFEST, Checkpoints, has_manifest, verify_manifest
 from simswap_jax.training.state import NetworkState, TrainState
+from tests.support.errors import raises_user_error
+from tests.support.progress import log_lines
 
 
 def made(step):
@@ -25,11 +25,11 @@ def like():
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), made(0))
 
 
-def saved(workdir, *steps, keep=3, keep_best=1, scores=()):
+def saved(workdir, *steps, keep=3):
     """A workdir with checkpoints of these steps."""
-    checkpoints = Checkpoints(workdir, keep, keep_best)
+    checkpoints = Checkpoints(workdir, keep)
     for step in steps:
-        checkpoints.save(made(step), {"n": step}, dict(scores).get(step))
+        checkpoints.save(made(step), {"n": step})
     checkpoints.wait()
     checkpoints.close()
     return workdir / "checkpoints"
@@ -37,10 +37,10 @@ def saved(workdir, *steps, keep=3, keep_best=1, scores=()):
 
 def picked_up(workdir):
     """(step of what is restored, what was said)."""
-    lines = []
-    checkpoints = Checkpoints(workdir, 3, say=lines.append)
-    found = checkpoints.restore(like())
-    checkpoints.close()
+    with log_lines() as lines:
+        checkpoints = Checkpoints(workdir, 3)
+        found = checkpoints.restore(like())
+        checkpoints.close()
     if found is None:
         return None, lines
     state, position = found
@@ -55,21 +55,20 @@ def steps_of(folder):
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
 
 
-def test_the_newest_stay_and_the_best(tmp_path):
-    scores = {1: 0.2, 2: 0.9, 3: 0.5, 6: 0.1}
-    folder = saved(tmp_path, 1, 2, 3, 4, 5, 6, keep=2, scores=scores.items())
-    assert steps_of(folder) == [2, 5, 6]
-    # And in a second run, which knows of the scores only from the disk.
-    saved(tmp_path, 7, 8, keep=2, scores={8: 0.3}.items())
-    assert steps_of(folder) == [2, 7, 8]
-    assert picked_up(tmp_path) == (8, [])
+def test_the_newest_stay(tmp_path):
+    folder = saved(tmp_path, 1, 2, 3, 4, 5, 6, keep=2)
+    assert steps_of(folder) == [5, 6]
+    # And in a second run, which knows of the others only from the disk.
+    saved(tmp_path, 7, keep=2)
+    assert steps_of(folder) == [6, 7]
+    assert picked_up(tmp_path) == (7, [])
 
 
-def test_every_checkpoint_has_a_list_that_holds(tmp_path):
+def test_every_checkpoint_has_a_manifest_that_holds(tmp_path):
     folder = saved(tmp_path, 1, 2)
     for step in (1, 2):
-        assert checkpoint_files.is_sealed(folder / str(step))
-        assert checkpoint_files.flaw(folder / str(step)) is None
+        assert has_manifest(folder / str(step))
+        assert verify_manifest(folder / str(step)) is None
 
 
 def largest(folder):
@@ -96,8 +95,8 @@ def lose_position(folder):
     shutil.rmtree(folder / "position")
 
 
-def garble_list(folder):
-    (folder / checkpoint_files.LIST).write_text("{")
+def garble_manifest(folder):
+    (folder / MANIFEST).write_text("{")
 
 
 def empty(folder):
@@ -105,7 +104,7 @@ def empty(folder):
     folder.mkdir()
 
 
-@pytest.mark.parametrize("damage", [cut, flip, lose, lose_position, garble_list, empty])
+@pytest.mark.parametrize("damage", [cut, flip, lose, lose_position, garble_manifest, empty])
 def test_a_damaged_checkpoint_is_put_aside_for_the_one_before(tmp_path, damage):
     folder = saved(tmp_path, 1, 2, 3)
     damage(folder / "3")
@@ -131,7 +130,7 @@ def test_where_no_checkpoint_is_whole_training_does_not_start_over_unasked(tmp_p
     folder = saved(tmp_path, 1, 2)
     for step in (1, 2):
         cut(folder / str(step))
-    with pytest.raises(UserError, match=r"no checkpoint of .* is whole"):
+    with raises_user_error("checkpoints-damaged"):
         picked_up(tmp_path)
     assert sorted(path.name for path in (tmp_path / "damaged").iterdir()) == ["1", "2"]
     assert picked_up(tmp_path) == (None, [])
@@ -142,7 +141,7 @@ def test_a_whole_checkpoint_of_other_shapes_is_not_called_damaged(tmp_path):
     checkpoints = Checkpoints(tmp_path, 3)
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     other = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*leaf.shape, 2), leaf.dtype, sharding=here), like())
-    with pytest.raises(UserError, match="is whole, but cannot be restored here"):
+    with raises_user_error("checkpoint-does-not-fit"):
         checkpoints.restore(other)
     checkpoints.close()
     assert steps_of(folder) == [1]
@@ -150,5 +149,5 @@ def test_a_whole_checkpoint_of_other_shapes_is_not_called_damaged(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "checkpoints").write_text("a file, not a folder")
-    with pytest.raises(UserError, match="checkpoints cannot be written to"):
+    with raises_user_error("checkpoints-cannot-be-written", tmp_path):
         Checkpoints(tmp_path, 3)

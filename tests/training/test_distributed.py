@@ -1,4 +1,4 @@
-"""Several processes: where they meet, what they are told when they do not, and a training of two for real."""
+"""Several processes: how they connect, what they are told when they do not, and a training of two for real."""
 
 import json
 import os
@@ -16,10 +16,10 @@ import pytest
 
 from simswap_jax.contrib.rendered import dataset
 from simswap_jax.data import loader, records
-from simswap_jax.errors import UserError
 from simswap_jax.training import distributed, loop, metrics
 from simswap_jax.training.config import default_config
 from simswap_jax.weights import identity_folder
+from tests.support.errors import raises_user_error
 
 LOCAL = Path(__file__).parents[2] / "launch" / "local.sh"
 PROGRAM = Path(sys.executable).with_name("simswap-jax")
@@ -48,38 +48,38 @@ JAX = {"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1", "JAX_COORDINATOR_ADDRESS
     ("changes", "environment", "expected"),
     [
         ({}, {}, None),
-        ({}, JAX, distributed.Meeting(2, 1, "here:99")),
+        ({}, JAX, distributed.DistributedConfig(2, 1, "here:99")),
         ({"count": 1}, JAX | SLURM, None),
-        ({"count": 4, "index": 0, "coordinator": "there:1"}, {}, distributed.Meeting(4, 0, "there:1")),
-        ({"index": 0}, JAX, distributed.Meeting(2, 0, "here:99")),
-        ({}, SLURM, distributed.Meeting(None, None, None)),
-        ({"count": 4}, SLURM, distributed.Meeting(None, None, None)),
+        ({"count": 4, "index": 0, "coordinator": "there:1"}, {}, distributed.DistributedConfig(4, 0, "there:1")),
+        ({"index": 0}, JAX, distributed.DistributedConfig(2, 0, "here:99")),
+        ({}, SLURM, distributed.DistributedConfig(None, None, None)),
+        ({"count": 4}, SLURM, distributed.DistributedConfig(None, None, None)),
         ({}, {"SLURM_NTASKS": "4"}, None),  # an allocation in which this was not started by srun
         ({}, SLURM | {"SLURM_NTASKS": "1"}, None),
-        ({}, {"TPU_WORKER_HOSTNAMES": "a,b"}, distributed.Meeting(None, None, None)),
+        ({}, {"TPU_WORKER_HOSTNAMES": "a,b"}, distributed.DistributedConfig(None, None, None)),
         ({}, {"TPU_WORKER_HOSTNAMES": "a"}, None),
-        ({"count": -1}, {}, distributed.Meeting(None, None, None)),
+        ({"count": -1}, {}, distributed.DistributedConfig(None, None, None)),
     ],
 )
-def test_where_processes_meet(changes, environment, expected):
-    assert distributed.meeting(fields(**changes), environment) == expected
+def test_where_processes_connect(changes, environment, expected):
+    assert distributed.distributed_config(fields(**changes), environment) == expected
 
 
 @pytest.mark.parametrize(
-    ("changes", "environment", "said"),
+    ("changes", "environment", "code", "named"),
     [
-        ({"count": 2}, {}, "there are 2 processes, but not which one this is"),
-        ({"count": 2, "index": 2}, {}, "this is process 2 of 2; give every process its own .* from 0 to 1"),
-        ({"count": 2, "index": 0}, {}, "2 processes cannot meet at ''; give all of them .*HOST:PORT"),
-        ({"count": 2, "index": 0, "coordinator": "here"}, {}, "cannot meet at 'here'"),
-        ({"count": 2, "index": 0, "coordinator": "here:http"}, {}, "cannot meet at 'here:http'"),
-        ({"count": -2}, {}, "config.processes.count is -2"),
-        ({}, JAX | {"JAX_NUM_PROCESSES": "two"}, "JAX_NUM_PROCESSES is 'two'"),
+        ({"count": 2}, {}, "processes-index", "from 0 to 1"),
+        ({"count": 2, "index": 2}, {}, "processes-index", "process 2 of 2"),
+        ({"count": 2, "index": 0}, {}, "processes-coordinator", "''"),
+        ({"count": 2, "index": 0, "coordinator": "here"}, {}, "processes-coordinator", "'here'"),
+        ({"count": 2, "index": 0, "coordinator": "here:http"}, {}, "processes-coordinator", "'here:http'"),
+        ({"count": -2}, {}, "processes-count", -2),
+        ({}, JAX | {"JAX_NUM_PROCESSES": "two"}, "processes-environment", "JAX_NUM_PROCESSES is 'two'"),
     ],
 )
-def test_a_meeting_that_cannot_be_is_one_sentence(changes, environment, said):
-    with pytest.raises(UserError, match=said):
-        distributed.meeting(fields(**changes), environment)
+def test_processes_that_cannot_connect_are_one_sentence(changes, environment, code, named):
+    with raises_user_error(code, named):
+        distributed.distributed_config(fields(**changes), environment)
 
 
 def free_port():
@@ -125,15 +125,13 @@ def test_a_host_that_never_comes_is_one_sentence_after_the_stated_time(index, wo
 
 
 def test_a_workdir_that_a_process_does_not_see_is_one_sentence(tmp_path):
-    with pytest.raises(
-        UserError, match=r"does not see the workdir .* that process 0 made; use a folder that all hosts"
-    ):
-        loop.seen_by_all(tmp_path)
+    with raises_user_error("workdir-not-shared", tmp_path):
+        loop.require_shared(tmp_path)
     (tmp_path / loop.CONFIG).write_text("{}")
-    loop.seen_by_all(tmp_path)
+    loop.require_shared(tmp_path)
 
 
-def test_another_number_of_processes_goes_on_at_the_same_batch(words, tmp_path):
+def test_another_number_of_processes_resumes_at_the_same_batch(words, tmp_path):
     people = records.build(tmp_path / "people", tmp_path / "records", progress=None)
 
     def batches(index, count):
@@ -151,11 +149,11 @@ def test_another_number_of_processes_goes_on_at_the_same_batch(words, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_ends_the_other_and_both_go_on(words, tmp_path):
+def test_a_process_that_is_killed_ends_the_other_and_both_resume(words, tmp_path):
     folder = tmp_path / "run" / "checkpoints"
     for kill in (0, 1):
         local = Local([*words, "--config.steps=2000"], DEVICES="2")
-        local.until("going on from step" if kill else "step 1/")
+        local.until("resuming from step" if kill else "step 1/")
         local.until("step ")
         while not any(path.name.isdigit() for path in folder.iterdir()):
             time.sleep(0.05)
@@ -167,7 +165,7 @@ def test_a_process_that_is_killed_ends_the_other_and_both_go_on(words, tmp_path)
     newest = max(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir() if path.name.isdigit())
     local = Local([*words, f"--config.steps={newest + 3}"], DEVICES="2")
     assert local.end() == 0, local.lines
-    assert f"going on from step {newest}" in local.lines
+    assert f"resuming from step {newest}" in local.lines
     assert [row["step"] for row in metrics.read_lines(tmp_path / "run")] == list(range(1, newest + 4))
 
 
@@ -205,8 +203,8 @@ class Local:
         return status
 
 
-def test_two_processes_train_for_real_and_one_goes_on(words, tmp_path):
-    """SIGTERM to the script saves and ends both with status 3; both go on; then a single process does."""
+def test_two_processes_train_for_real_and_one_resumes(words, tmp_path):
+    """SIGTERM to the script saves and ends both with status 3; both resume; then a single process does."""
     run = tmp_path / "run"
     local = Local([*words, "--config.steps=500"], DEVICES="4")
     local.until("step 3/")
@@ -216,7 +214,7 @@ def test_two_processes_train_for_real_and_one_goes_on(words, tmp_path):
     rows = metrics.read_lines(run)
     stopped = len(rows)
     assert [row["step"] for row in rows] == list(range(1, stopped + 1))
-    assert f"stopped at step {stopped}, saved; the same command goes on from there" in local.lines
+    assert f"stopped at step {stopped}, saved; the same command resumes there" in local.lines
     assert str(stopped) in {path.name for path in (run / "checkpoints").iterdir()}
     done = subprocess.run(
         [PROGRAM, "train", *words, f"--config.steps={stopped + 2}"],
@@ -226,7 +224,7 @@ def test_two_processes_train_for_real_and_one_goes_on(words, tmp_path):
         timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
-    assert f"going on from step {stopped}" in done.stdout
+    assert f"resuming from step {stopped}" in done.stdout
     assert [row["step"] for row in metrics.read_lines(run)] == list(range(1, stopped + 3))
     assert identity_folder.read(run / "model", "").ours
     assert json.loads((run / "model" / "config.json").read_text())
@@ -251,7 +249,7 @@ def test_a_dry_run_says_what_would_run():
         told = dict(word.split("=") for word in line[1:-6])
         assert told.pop("JAX_PLATFORMS") == "cpu"
         assert told.pop("JAX_NUM_CPU_DEVICES") == "4"
-        assert distributed.meeting(fields(), told) == distributed.Meeting(2, index, "localhost:99")
+        assert distributed.distributed_config(fields(), told) == distributed.DistributedConfig(2, index, "localhost:99")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """One whole step of the paper's recipe against PyTorch's: losses and the gradient norm of every weight."""
 
+import functools
 import json
 import zlib
 
@@ -8,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simswap_jax.training import simswap
-from simswap_jax.training.config import default_config
+from simswap_jax.models import families
 from simswap_jax.training.state import NetworkState, TrainState
+from simswap_jax.training.step import LossWeights, Networks, gradients
 from simswap_jax.weights import torch_weights as tw
-from simswap_jax.weights.identity_folder import Identity
 from tests.support.golden_weights import GOLDEN, assert_norms, image, state_dict
 
 EXPECTED = json.loads((GOLDEN / "train_step.json").read_text())
@@ -20,31 +20,34 @@ EXPECTED = json.loads((GOLDEN / "train_step.json").read_text())
 
 @pytest.fixture(scope="module")
 def step(optimized):
-    """(gradients under PyTorch's names, metrics) of `SimSwap.gradients` on the golden's inputs."""
+    """(gradients under PyTorch's names, metrics) of `gradients` on the golden's inputs, with the paper's weights."""
     batch, height, width = (EXPECTED[name] for name in ("batch", "height", "width"))
     generator, g = tw.load_generator(state_dict("generator_224_tanh"), convention="unit")
     discriminator, d = tw.load_discriminator(*(state_dict(name, "discriminator") for name in ("d1", "d2")))
     network, frozen = tw.load_identity_network(state_dict("arcface_r18_se"))
-    identity = Identity(network, frozen, "", "", ours=False)
-    method = simswap.SimSwap(default_config(), generator, discriminator, identity)
-    networks = {
+    networks = Networks(families.build(generator.config), discriminator, network)
+    trained = {
         name: NetworkState(v["params"], {"batch_stats": v["batch_stats"]}, None)
         for name, v in (("generator", g), ("discriminator", d))
     }
-    state = TrainState.create(jax.random.PRNGKey(0), networks, {})
+    state = TrainState.create(jax.random.PRNGKey(0), trained, {})
     alpha = np.random.default_rng([EXPECTED["seed"], zlib.crc32(b"gp/alpha")]).random((batch, 1, 1, 1), np.float32)
+    target = jnp.asarray(image("step/target", (batch, height, width, 3)))
     floats = {
-        "target": jnp.asarray(image("step/target", (batch, height, width, 3))),
+        "target": target,
+        "generator_input": target,
         "source": jnp.asarray(image("step/source", (batch, height, width, 3))),
         "same_person": jnp.ones(batch, bool),
     }
     with jax.default_matmul_precision("highest"):
-        gradients, collections, metrics = jax.jit(method.gradients)(state, floats, frozen, alpha)
+        found, collections, metrics = jax.jit(functools.partial(gradients, networks, LossWeights()))(
+            state, floats, frozen, alpha
+        )
         vectors = jax.jit(network.embed)(frozen, floats["source"])
     named = {
-        "generator": tw.generator_state_dict(generator, {"params": gradients["generator"], **collections["generator"]}),
+        "generator": tw.generator_state_dict(generator, {"params": found["generator"], **collections["generator"]}),
         "discriminator": tw.discriminator_state_dicts(
-            discriminator, {"params": gradients["discriminator"], **collections["discriminator"]}
+            discriminator, {"params": found["discriminator"], **collections["discriminator"]}
         ),
     }
     return named, metrics, vectors

@@ -148,8 +148,8 @@ def finished(nursery):
 
 
 def check_start(said, there, told):
-    """It went on from the newest whole checkpoint, which is not further back than the save before the last."""
-    from_step = [int(line.split()[-1]) for line in said if line.startswith("going on from step")]
+    """It resumed from the newest whole checkpoint, which is not further back than the save before the last."""
+    from_step = [int(line.split()[-1]) for line in said if line.startswith("resuming from step")]
     if not from_step:  # killed before it came to this, or nothing was saved yet
         assert not there or not last_step(said), said
         return

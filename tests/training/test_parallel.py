@@ -8,13 +8,11 @@ import sys
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from simswap_jax.errors import UserError
-from simswap_jax.training import parallel
-from simswap_jax.training.draws import drawn
+from simswap_jax.training import sharding
+from tests.support.errors import raises_user_error
 
 CHILD = Path(__file__).parents[1] / "support" / "parallel_child.py"
 
@@ -137,27 +135,20 @@ def test_fsdp_splits_the_state(compared):
     ],
 )
 def test_the_largest_axis_of_a_large_array_is_split(shape, parts, expected):
-    assert parallel.split_axis(shape, 4, parts) == expected
+    assert sharding.split_axis(shape, 4, parts) == expected
 
 
 @pytest.mark.parametrize(
-    ("wanted", "said"),
+    ("wanted", "code", "named"),
     [
-        ({"devices": 7}, "config.devices is 7, but this machine has 6"),
-        ({"fsdp": 8}, "config.fsdp is 8, a mesh larger than the 6 devices"),
-        ({"fsdp": 4}, "config.fsdp is 4, which does not divide 6 devices; use 2, or set config.devices to 4"),
-        ({}, "config.batch_size 16 does not divide by 6 devices; use 12"),
-        ({"devices": 4, "accumulate": 3}, "4 devices × 3 micro-batches; use 12"),
+        ({"devices": 7}, "devices-too-many", [7, 6]),
+        ({"fsdp": 8}, "fsdp-larger-than-devices", [8, 6]),
+        ({"fsdp": 4}, "fsdp-does-not-divide", ["6 devices", "use 2", "config.devices to 4"]),
+        ({}, "batch-does-not-divide", [16, "6 devices", "use 12"]),
+        ({"devices": 4, "accumulate": 3}, "batch-does-not-divide", ["4 devices × 3 micro-batches", "use 12"]),
     ],
 )
-def test_a_mesh_that_cannot_be_is_one_sentence(monkeypatch, wanted, said):
+def test_a_mesh_that_cannot_be_is_one_sentence(monkeypatch, wanted, code, named):
     monkeypatch.setattr(jax, "devices", lambda: [object()] * 6)
-    with pytest.raises(UserError, match=said):
-        parallel.make_mesh(16, **wanted)
-
-
-def test_devices_that_share_a_batch_draw_what_one_draws():
-    key = jax.random.PRNGKey(1)
-    whole = drawn(jax.random.uniform, key, (12, 1, 1), None)
-    parts = jax.vmap(lambda _: drawn(jax.random.uniform, key, (3, 1, 1), "i"), axis_name="i")(np.arange(4))
-    np.testing.assert_array_equal(parts.reshape(12, 1, 1), whole)
+    with raises_user_error(code, *named):
+        sharding.make_mesh(16, **wanted)

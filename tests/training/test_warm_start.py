@@ -1,4 +1,4 @@
-"""The networks of another run as a beginning: taken as they are, with a gate nearly closed, or refused."""
+"""The networks of another run to start from: taken as they are, with a mask nearly closed, or refused."""
 
 import functools
 
@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simswap_jax.errors import UserError
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
-from simswap_jax.training import loop, parallel, simswap
+from simswap_jax.training import loop, runner, simswap
 from simswap_jax.training.checkpoints import Checkpoints
-from simswap_jax.training.warm_start import begun
+from simswap_jax.training.config import use_generator
+from simswap_jax.training.warm_start import init_from
 from simswap_jax.weights import identity_folder
+from tests.support.errors import raises_user_error
 from tests.support.small_method import small_config
 
 SHAPES = functools.partial(loop.shapes, people=None, key=jax.random.PRNGKey(0))
@@ -23,26 +24,27 @@ def config(tmp_path):
     fields = {"family": "iresnet", "layers": (1,), "widths": (4,), "size": (16, 16), "frame": (16, 16), "embedding": 8}
     network = IdentityConfig(**fields)
     identity_folder.write(tmp_path / "known", network, IdentityNetwork(network).init(jax.random.PRNGKey(0)), {})
-    made = small_config(**{"generator.preset": "", "generator.widths": (4, 8), "generator.blocks": 1})
+    made = use_generator(small_config(), "compact")
+    made.generator.widths, made.generator.blocks = (4, 8), 1
     made.discriminator.widths, made.discriminator.tail = (4, 4), 4
     made.identity.weights, made.devices = str(tmp_path / "known"), 1
     return made
 
 
 def fresh(config, seed):
-    return parallel.runner(config, simswap.build(config, None)).init(jax.random.PRNGKey(seed))
+    return runner.build(config, simswap.build(config, None)).init(jax.random.PRNGKey(seed))
 
 
 @pytest.fixture
 def first(config, tmp_path):
     """A workdir with a checkpoint, and the state in it."""
     state, workdir = fresh(config, 0), tmp_path / "first"
-    loop.claim(workdir, config)
+    loop.check_workdir_config(workdir, config)
     checkpoints = Checkpoints(workdir, 1)
     checkpoints.save(state, {})
     checkpoints.wait()
     checkpoints.close()
-    config.start = str(workdir)
+    config.init_from = str(workdir)
     return state
 
 
@@ -50,12 +52,12 @@ def equal(one, other):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-@pytest.mark.parametrize("runner", ["jit", "pmap"])
-def test_networks_come_over_and_the_rest_is_fresh(config, first, tmp_path, runner):
-    config.parallel = runner
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_networks_come_over_and_the_rest_is_fresh(config, first, tmp_path, parallel):
+    config.parallel = parallel
     files = sorted(path for path in (tmp_path / "first").rglob("*") if path.is_file())
     state = fresh(config, 1)
-    made = begun(state, config, SHAPES, loop.CONFIG)
+    made = init_from(state, config, SHAPES, loop.CONFIG)
     for name, network in first.networks.items():
         equal(network.params, made.networks[name].params)
         equal(network.collections, made.networks[name].collections)
@@ -66,29 +68,32 @@ def test_networks_come_over_and_the_rest_is_fresh(config, first, tmp_path, runne
     assert files == sorted(path for path in (tmp_path / "first").rglob("*") if path.is_file())
 
 
-def test_a_generator_gets_its_gate_nearly_closed(config, first):
-    config.generator.gated = True
-    made = begun(fresh(config, 1), config, SHAPES, loop.CONFIG)
+def test_a_generator_gets_its_mask_nearly_closed(config, first):
+    config.generator.composition_mask = True
+    made = init_from(fresh(config, 1), config, SHAPES, loop.CONFIG)
     target = jax.random.uniform(jax.random.PRNGKey(0), (2, 32, 32, 3))
     vector = jnp.eye(2, 8)
-    gated = jax.jit(simswap.build(config, None).generator.apply)
-    config.generator.gated = False
+    masked = jax.jit(simswap.build(config, None).generator.apply)
+    config.generator.composition_mask = False
     plain = jax.jit(simswap.build(config, None).generator.apply)
-    gate = 1.0 / (1.0 + np.exp(3.0))
+    mask = 1.0 / (1.0 + np.exp(3.0))
     for one, other in ((first.ema, made.ema), *((s.networks["generator"].variables for s in (first, made)),)):
-        expected = gate * target + (1.0 - gate) * plain(one, target, vector)
-        np.testing.assert_allclose(gated(other, target, vector), expected, atol=1e-5)
+        expected = mask * target + (1.0 - mask) * plain(one, target, {"vector": vector})
+        np.testing.assert_allclose(masked(other, target, {"vector": vector}), expected, atol=1e-5)
 
 
-def test_a_beginning_that_does_not_fit_is_refused(config, first, tmp_path):
+def test_networks_that_do_not_fit_are_refused(config, first, tmp_path):
     config.generator.blocks = 2
-    with pytest.raises(UserError, match="trained networks of other shapes"):
-        begun(first, config, SHAPES, loop.CONFIG)
-    config.generator.blocks = 1
+    with raises_user_error("init-from-other-generator", tmp_path / "first"):
+        init_from(first, config, SHAPES, loop.CONFIG)
+    config.generator.blocks, config.discriminator.widths = 1, (4, 8)
+    with raises_user_error("init-from-other-shapes", tmp_path / "first"):
+        init_from(first, config, SHAPES, loop.CONFIG)
+    config.discriminator.widths = (4, 4)
     described = tmp_path / "first" / loop.CONFIG
-    described.write_text(described.read_text().replace('"gated": false', '"gated": true'))
-    with pytest.raises(UserError, match="cannot do without its gate"):
-        begun(first, config, SHAPES, loop.CONFIG)
+    described.write_text(described.read_text().replace('"composition_mask": false', '"composition_mask": true'))
+    with raises_user_error("init-from-other-generator", tmp_path / "first"):
+        init_from(first, config, SHAPES, loop.CONFIG)
     described.write_text("{}")
-    with pytest.raises(UserError, match=r"config\.json is missing or damaged"):
-        begun(first, config, SHAPES, loop.CONFIG)
+    with raises_user_error("init-from-damaged", "config.json"):
+        init_from(first, config, SHAPES, loop.CONFIG)

@@ -49,7 +49,7 @@ WEIGHTS = {
 OTHERS = 0.3
 
 
-def known_centres(root: Path, names: Sequence[str], width: int) -> np.ndarray:
+def class_prototypes(root: Path, names: Sequence[str], width: int) -> np.ndarray:
     """One centre a person: the weighted numbers, turned into ``width`` dimensions by a fixed rotation.
 
     Args:

@@ -17,6 +17,8 @@ import numpy as np
 
 from simswap_jax.contrib.rendered import dataset, identity_judge, scoring
 from simswap_jax.contrib.rendered.pose_judge import PoseRegressor
+from simswap_jax.contrib.small_models.augmentation import use_augmentation
+from simswap_jax.contrib.small_models.muon import use_muon
 from simswap_jax.data import split
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.metrics import identity as identity_measures
@@ -27,10 +29,10 @@ from simswap_jax.io.images import read_picture
 from simswap_jax.provenance.label_xmp import draw_label
 from simswap_jax.provenance.writer import write_sheet, write_text
 from simswap_jax.training import identity
-from simswap_jax.training.config import default_config
+from simswap_jax.training.config import PERTURBATION, PROTOTYPES, default_config, use_generator
 from simswap_jax.training.loop import Trained, train
 from simswap_jax.training.metrics import read_lines
-from simswap_jax.training.parallel import use_cpu_cores
+from simswap_jax.training.sharding import use_cpu_cores
 
 PEOPLE, EACH, SIZE = 600, 40, 64
 PEOPLE_SEED, ATTRIBUTE_SEED = 1, 2
@@ -47,8 +49,8 @@ def identity_config(people: Path, cache: Path) -> ml_collections.ConfigDict:
     config.data.held_out = HELD_OUT
     config.steps, config.batch_size = 600, 64
     config.network.margin_ramp = 300
-    config.network.robust_radius = 0.7
-    config.network.centres, config.network.scale = "known", 3.0
+    config.network.perturbation, config.network.perturbation_radius = PERTURBATION, 0.7
+    config.network.prototypes, config.network.scale = PROTOTYPES, 3.0
     config.checkpoint_every = 300
     return config
 
@@ -56,26 +58,27 @@ def identity_config(people: Path, cache: Path) -> ml_collections.ConfigDict:
 def simswap_config(people: Path, cache: Path, identity_network: Path) -> ml_collections.ConfigDict:
     """The demo's SimSwap: the project's own networks, losses and step, small. ``differences`` says how it differs.
 
-    It begins, by ``config.start``, with what ``first_stage`` of it has learned.
+    It begins, by ``config.init_from``, with what ``first_stage`` of it has learned.
     """
     config = default_config()
     config.data.root, config.data.cache = str(people), str(cache)
     config.data.held_out = HELD_OUT
     config.data.size, config.data.source_size, config.data.alignment = SIZE, SIZE, "rendered"
     config.data.pairing, config.data.same_fraction = "mixed", 0.625
-    config.generator.preset = ""
-    config.generator.widths, config.generator.blocks, config.generator.patch = (32, 64), 3, 2
-    config.generator.edge_kernel = 3
-    config.generator.gated, config.generator.gate_cell, config.generator.style_gain = True, 2, 8.0
+    use_generator(config, "compact")
+    config.generator.widths, config.generator.blocks, config.generator.unshuffle = (32, 64), 3, 2
+    config.generator.stem_kernel = 3
+    config.generator.composition_mask, config.generator.mask_stride = True, 2
+    config.generator.adain_init_scale = 8.0
     config.discriminator.widths, config.discriminator.tail, config.discriminator.norm = (16, 32, 64), 48, "none"
     config.identity.weights = str(identity_network)
     config.losses.identity, config.losses.identity_margin, config.losses.reconstruction = 5.0, 0.04, 30.0
     # Little of the discriminators: in so few steps they teach stains and streaks (docs/design.md).
     config.losses.adversarial, config.losses.gradient_penalty = 0.01, 0.0
     config.losses.feature_matching, config.losses.feature_matching_first = 0.05, 2
-    config.corruption.colour, config.corruption.swap = 1.0, 0.8
+    use_augmentation(config, colour=1.0, swap=0.8)
     config.optimizer.learning_rate, config.optimizer.discriminator_learning_rate = 1.5e-3, 1e-3
-    config.optimizer.muon_learning_rate = 0.008
+    use_muon(config, 0.008)
     config.optimizer.b1, config.optimizer.warmup, config.optimizer.decay = 0.5, 50, "cosine"
     config.ema = 0.99
     config.steps, config.batch_size = 2000, BATCH
@@ -89,7 +92,7 @@ def first_stage(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     A generator that has the gate from its first step on learns to leave brows and mouth as they are.
     """
     first = config.copy_and_resolve_references()
-    first.generator.gated, first.corruption.swap = False, 0.0
+    first.generator.composition_mask, first.augmentation_options.swap = False, 0.0
     first.losses.identity, first.losses.identity_ramp = 4.0, 100
     first.steps, first.optimizer.decay = 500, "constant"
     first.optimizer.learning_rate, first.optimizer.muon_learning_rate = 2e-3, 0.026
@@ -121,7 +124,7 @@ def main(arguments: Sequence[str]) -> int:
                 SIZE,
             )
     with clock.stage("identity", "2/4 training an identity network on some of them", (of_identity / "model").exists):
-        known = train(identity_config(people, cache), of_identity, say=say)
+        known = train(identity_config(people, cache), of_identity)
     if not known.finished:
         return 3
     with clock.stage("simswap", "3/4 training SimSwap against it, frozen", (of_swap / "model").exists):
@@ -136,11 +139,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def train_in_two(config: ml_collections.ConfigDict, first: Path, second: Path) -> Trained:
     """Train ``first_stage`` in one workdir and go on from it in another; a call after the end starts nothing."""
-    before = train(first_stage(config), first, say=say)
+    before = train(first_stage(config), first)
     if not before.finished:
         return before
-    config.start = str(first)
-    return train(config, second, say=say)
+    config.init_from = str(first)
+    return train(config, second)
 
 
 def judge(model: Path, people: Path) -> tuple[dict[str, Any], np.ndarray]:
@@ -239,9 +242,9 @@ def differences(config: ml_collections.ConfigDict) -> Table:
         [
             "generator",
             "widths 64, 128, 256, 512; nine ID blocks; 55 M parameters",
-            f"{generator.patch}×{generator.patch} pixels folded into channels, widths "
+            f"{generator.unshuffle}×{generator.unshuffle} pixels folded into channels, widths "
             f"{', '.join(map(str, generator.widths))}; {generator.blocks} ID blocks; "
-            f"after {first} steps a gate, in cells of {generator.gate_cell} pixels, mixes the drawing with the target",
+            f"after {first} steps a composition mask, {generator.mask_stride} pixels fine, mixes drawing and target",
         ],
         ["discriminators", "widths 64 to 512, batch norm", f"widths {', '.join(map(str, judges.widths))}, no norm"],
         ["gradient penalty", "weight 1e-5", "none"],
@@ -253,8 +256,8 @@ def differences(config: ml_collections.ConfigDict) -> Table:
         [
             "targets of one person's pairs",
             "as they are",
-            f"recoloured, {config.corruption.swap:.0%} of them after the generator has drawn another's face on them; "
-            "the picture as it was is the answer",
+            f"recoloured, {config.augmentation_options.swap:.0%} of them after the generator has drawn another's face on "
+            "them; the picture as it was is the answer",
         ],
         [
             "weights: identity, reconstruction, adversarial, feature matching",

@@ -1,4 +1,4 @@
-"""Pictures moved to where a loss is larger: what networks that a generator is trained against are hardened with.
+"""Adversarial training: pictures moved to where a loss is larger, for networks that a generator is trained against.
 
 A network trained on these answers to what people see and hardly to texture that they do not, so that a generator cannot
 please it with scribbles (Santurkar et al., "Image synthesis with a single (robust) classifier", 2019).
@@ -31,31 +31,31 @@ def adversarial_pictures(
     return pictures + jax.lax.stop_gradient(of_length(slope(pictures + start), radius))
 
 
-def stained_pictures(
+def colour_perturbed_pictures(
     pictures: jax.Array,
     slope: Callable[[jax.Array], jax.Array],
     radius: jax.Array | float,
-    stain: jax.Array | float,
+    strength: jax.Array | float,
     noise: jax.Array,
     colours: jax.Array,
 ) -> jax.Array:
-    """``adversarial_pictures`` under a coat of colour that varies slowly, it too chosen to make the loss larger.
+    """``adversarial_pictures`` under a colour perturbation that varies slowly, it too chosen to make the loss larger.
 
-    Colour casts and stains are what a generator finds first to please an identity network, and far longer moves than
+    Slow changes of colour are what a generator finds first to please an identity network, and far longer moves than
     ``radius``; people are not taken in by them.
 
     Args:
       pictures, slope, radius, noise: as in ``adversarial_pictures``.
-      stain: the most that a coat adds to or takes from a value.
-      colours: uniform numbers in [−1, 1], [B, g, g, 3]: where the search for a coat begins. The coat is drawn from such
-        a grid by cubic interpolation.
+      strength: the most that the colour perturbation adds to or takes from a value.
+      colours: uniform numbers in [−1, 1], [B, g, g, 3]: where the search for it begins. It is drawn from such a grid by
+        cubic interpolation.
     """
 
-    def painted(move: jax.Array, grid: jax.Array) -> jax.Array:
-        return pictures + move + jax.image.resize(stain * grid, pictures.shape, "cubic")
+    def perturbed(move: jax.Array, grid: jax.Array) -> jax.Array:
+        return pictures + move + jax.image.resize(strength * grid, pictures.shape, "cubic")
 
-    at = painted(of_length(noise, 0.5 * radius), colours)
+    at = perturbed(of_length(noise, 0.5 * radius), colours)
     move = slope(at)
-    # The coat is linear in its grid, so the grid's slope is the transposed interpolation of the picture's.
+    # The perturbation is linear in its grid, so the grid's slope is the transposed interpolation of the picture's.
     (grid,) = jax.linear_transpose(lambda grid: jax.image.resize(grid, pictures.shape, "cubic"), colours)(move)
-    return jax.lax.stop_gradient(painted(of_length(move, radius), jnp.clip(colours + jnp.sign(grid), -1.0, 1.0)))
+    return jax.lax.stop_gradient(perturbed(of_length(move, radius), jnp.clip(colours + jnp.sign(grid), -1.0, 1.0)))

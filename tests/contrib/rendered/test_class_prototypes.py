@@ -7,13 +7,15 @@ import optax
 import pytest
 
 from simswap_jax.contrib.rendered import dataset
-from simswap_jax.contrib.rendered.class_prototypes import OTHERS, WEIGHTS, known_centres
+from simswap_jax.contrib.rendered.class_prototypes import OTHERS, WEIGHTS, class_prototypes
 from simswap_jax.contrib.rendered.face_parameters import PERSON, PERSON_SIZE
 from simswap_jax.errors import UserError
 from simswap_jax.training import identity
+from simswap_jax.training.config import PROTOTYPES
 from simswap_jax.training.loop import train
 from simswap_jax.training.metrics import read_lines
 from simswap_jax.weights import identity_folder
+from tests.support.errors import raises_user_error
 
 COUNT = 6
 
@@ -30,7 +32,7 @@ def experiment(root, cache):
     config = identity.default_config()
     config.data.root, config.data.cache = str(root), str(cache)
     config.network.widths, config.network.margin_ramp, config.network.scale = (4, 8, 8, 8), 1, 3.0
-    config.network.centres = "known"
+    config.network.prototypes = PROTOTYPES
     config.steps, config.batch_size, config.log_every, config.optimizer.warmup = 3, 8, 1, 1
     return config
 
@@ -38,7 +40,7 @@ def experiment(root, cache):
 def test_the_rotation_keeps_the_distances_of_the_weighted_numbers(root):
     people = dataset.read_labels(root).people
     names = dataset.person_names(COUNT)[::-1]
-    centres = known_centres(root, names, 128)
+    centres = class_prototypes(root, names, 128)
     assert centres.dtype == np.float32
     weights = np.array([WEIGHTS.get(name, OTHERS) for name in PERSON])
     numbers = (weights * (people - people.mean(0)) / np.maximum(people.std(0), 1e-6))[::-1]
@@ -64,25 +66,25 @@ def test_training_moves_the_network_and_not_the_centres(root, tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(identity.IdentityTraining, "step", watched)
-        done = train(config, tmp_path / "run", say=lambda line: None)
+        done = train(config, tmp_path / "run")
     rows = read_lines(tmp_path / "run")
     assert [row["moved_head"] for row in rows] == [0.0] * 3
     assert min(row["moved_identity"] for row in rows[1:]) > 0.0  # the rate of the first step is 0
     assert identity_folder.read(done.model, "").network.config.embedding == 128
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "said"),
-    [
-        ("network.centres", "guessed", "config.network.centres is 'guessed'; use 'learned' or 'known'."),
-        ("network.embedding", 8, f"config.network.embedding is 8, but known centres need at least {PERSON_SIZE}"),
-    ],
-)
-def test_a_wrong_field_is_one_sentence(root, tmp_path, field, value, said):
+def test_prototypes_that_are_nowhere_are_refused(root, tmp_path):
     config = experiment(root, tmp_path / "records")
-    config.update_from_flattened_dict({field: value})
-    with pytest.raises(UserError, match=said):
-        train(config, tmp_path / "run", say=lambda line: None)
+    config.network.prototypes = "guessed"
+    with raises_user_error("config-cannot-be-imported", "network.prototypes", "guessed"):
+        train(config, tmp_path / "run")
+
+
+def test_a_vector_too_short_for_the_prototypes_is_refused(root, tmp_path):
+    config = experiment(root, tmp_path / "records")
+    config.network.embedding = 8
+    with pytest.raises(UserError, match=f"config.network.embedding is 8, .* at least {PERSON_SIZE}"):
+        train(config, tmp_path / "run")
 
 
 def test_people_without_numbers_are_refused(root, tmp_path):
@@ -94,4 +96,4 @@ def test_people_without_numbers_are_refused(root, tmp_path):
             (photos / person / picture.name).write_bytes(picture.read_bytes())
     config.data.root = str(photos)
     with pytest.raises(UserError, match=r"labels\.npz is missing"):
-        train(config, tmp_path / "run", say=lambda line: None)
+        train(config, tmp_path / "run")

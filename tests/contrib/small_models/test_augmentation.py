@@ -1,4 +1,4 @@
-"""Corrupted targets: what the generator gets in place of same-person targets, and that the rest does not notice."""
+"""Input augmentation: what the generator gets in place of same-person targets, and that the rest does not notice."""
 
 import jax
 import jax.numpy as jnp
@@ -6,18 +6,20 @@ import numpy as np
 import pytest
 
 from simswap_jax.contrib.small_models import augmentation
+from simswap_jax.contrib.small_models.augmentation import use_augmentation
+from simswap_jax.training import flops
 from tests.support.small_method import small_batch, small_config, small_method
 
 RECOLOURED = jax.jit(augmentation.recoloured, static_argnums=(1, 3))
 GREY = jnp.full((6, 48, 48, 3), 0.5)
 
 
-def seen(batch, state=None, **changes):
-    """The batch, decoded and corrupted."""
-    method = small_method(small_config(**changes))
+def augmented(batch, state=None, colour=0.0, swap=0.0):
+    """The batch, decoded and augmented."""
+    method = small_method(use_augmentation(small_config(), colour, swap))
     state = state or jax.jit(method.init)(jax.random.PRNGKey(0))
     floats = method.decode(batch)
-    return floats["target"], jax.jit(method.corrupted)(state, floats, method.frozen, jax.random.PRNGKey(7))
+    return floats["target"], jax.jit(method.augmentation)(state, floats, method.frozen, jax.random.PRNGKey(7))
 
 
 def test_only_the_face_changes_its_colours():
@@ -37,7 +39,7 @@ def test_a_strength_of_nothing_changes_nothing():
     np.testing.assert_allclose(RECOLOURED(pictures, 0.0, jax.random.PRNGKey(0)), pictures, atol=1e-6)
 
 
-def test_devices_that_share_a_batch_corrupt_it_as_one_does():
+def test_devices_that_share_a_batch_augment_it_as_one_does():
     def one(pictures, key):
         return augmentation.recoloured(pictures, 1.0, key, "d"), augmentation.of_the_next(pictures, "d")
 
@@ -48,36 +50,40 @@ def test_devices_that_share_a_batch_corrupt_it_as_one_does():
     np.testing.assert_array_equal(following.reshape(4, 16, 16, 3), jnp.roll(pictures, -1, axis=0))
 
 
-@pytest.mark.parametrize("changes", [{"corruption.colour": 1.0}, {"corruption.swap": 0.5}])
+@pytest.mark.parametrize("changes", [{"colour": 1.0}, {"swap": 0.5}])
 def test_pairs_of_two_people_are_left_as_they_are(changes):
     batch = small_batch(0)
     batch["same_person"][::2] = False
-    target, floats = seen(batch, **changes)
+    target, floats = augmented(batch, **changes)
     np.testing.assert_array_equal(floats["target"], target)
-    changed = np.abs(floats["seen"] - target).max(axis=(1, 2, 3)) > 1e-3
+    changed = np.abs(floats["generator_input"] - target).max(axis=(1, 2, 3)) > 1e-3
     assert not changed[::2].any()
     assert changed[1::2].any()
 
 
 def test_the_other_face_is_the_averaged_generators():
     batch = small_batch(0)
-    method = small_method(small_config(**{"corruption.swap": 1.0}))
+    method = small_method(small_config())
     state = jax.jit(method.init)(jax.random.PRNGKey(0))
-    target, floats = seen(batch, state, **{"corruption.swap": 1.0})
+    target, floats = augmented(batch, state, swap=1.0)
     vectors = method.identity.network.embed(method.frozen, batch["source"] / np.float32(255))
-    drawn = method.generator.apply(state.ema, target, jnp.roll(vectors, -1, axis=0), train=False)
-    np.testing.assert_allclose(floats["seen"], drawn, atol=1e-5)
+    drawn = method.generator.apply(state.ema, target, {"vector": jnp.roll(vectors, -1, axis=0)})
+    np.testing.assert_allclose(floats["generator_input"], drawn, atol=1e-5)
     np.testing.assert_allclose(floats["identity"], vectors, atol=1e-6)
 
 
-def test_a_step_that_corrupts_learns_something_else_and_costs_one_pass_more():
-    def after(**changes):
-        changes |= {"losses.gradient_penalty": 0.0, "accumulate": 2}
-        method = small_method(small_config(**changes), scales=1)
+def test_a_step_that_augments_learns_something_else_and_costs_one_pass_more():
+    def after(**options):
+        config = small_config(**{"losses.gradient_penalty": 0.0, "accumulate": 2})
+        method = small_method(use_augmentation(config, **options) if options else config, scales=1)
         state = jax.jit(method.init)(jax.random.PRNGKey(0))
         state, metrics = jax.jit(method.step)(state, small_batch(0), method.frozen)
-        return float(metrics["reconstruction"]), method.flops_per_image()
+        return float(metrics["reconstruction"]), flops.per_image(method)
 
-    plain, corrupted = after(), after(**{"corruption.colour": 1.0, "corruption.swap": 0.5})
-    assert plain[0] != pytest.approx(corrupted[0], rel=1e-4)
-    assert corrupted[1] > plain[1]
+    plain, changed = after(), after(colour=1.0, swap=0.5)
+    assert plain[0] != pytest.approx(changed[0], rel=1e-4)
+    assert changed[1] > plain[1]
+
+
+def test_options_of_nothing_augment_nothing():
+    assert small_method(use_augmentation(small_config(), 0.0, 0.0)).augmentation is None

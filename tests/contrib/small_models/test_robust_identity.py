@@ -1,4 +1,4 @@
-"""A hardened copy of an identity network: what pictures are moved by, how it is trained, what SimSwap does with it."""
+"""A robust copy of an identity network: what pictures are moved by, how it is trained, what SimSwap does with it."""
 
 import json
 from dataclasses import replace
@@ -11,20 +11,17 @@ import pytest
 
 from simswap_jax.contrib.rendered import dataset
 from simswap_jax.contrib.small_models import robust_identity
-from simswap_jax.contrib.small_models.adversarial import adversarial_pictures, stained_pictures
+from simswap_jax.contrib.small_models.adversarial import adversarial_pictures, colour_perturbed_pictures
 from simswap_jax.data import records
 from simswap_jax.errors import UserError
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.training import metrics, simswap
 from simswap_jax.training.loop import train
-from simswap_jax.weights import identity_folder
+from simswap_jax.weights import identity_folder, torch_weights
+from tests.support.errors import raises_user_error
 from tests.support.small_method import small_batch, small_config, small_method
 
 FIELDS = {"family": "iresnet", "layers": (1, 1), "widths": (8, 8), "size": (16, 16), "frame": (16, 16), "embedding": 8}
-
-
-def silent(line):
-    del line
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +46,7 @@ def config(root, known, tmp_path):
     made.data.root, made.data.cache, made.data.size = str(root), str(tmp_path / "records"), 32
     made.identity.weights = str(known)
     made.batch_size, made.steps, made.log_every, made.sample_every = 8, 2, 1, 0
-    made.optimizer.warmup, made.hardening.ramp = 0, 0
+    made.optimizer.warmup, made.robust_identity.ramp = 0, 0
     return made
 
 
@@ -58,7 +55,7 @@ def draws(key, shape, grid):
     return jax.random.normal(noise, shape), jax.random.uniform(colours, grid, minval=-1.0, maxval=1.0)
 
 
-def test_a_move_is_as_long_as_said_and_a_coat_no_thicker():
+def test_a_move_is_as_long_as_said_and_colours_change_no_more():
     weights = jax.random.normal(jax.random.PRNGKey(1), (1, 16, 16, 3))
     pictures = jnp.full((2, 16, 16, 3), 0.5)
     noise, colours = draws(0, pictures.shape, (2, 4, 4, 3))
@@ -71,16 +68,18 @@ def test_a_move_is_as_long_as_said_and_a_coat_no_thicker():
     np.testing.assert_allclose(
         moved, jnp.broadcast_to(2.0 * weights / jnp.linalg.norm(weights), moved.shape), atol=1e-5
     )
-    coat = stained_pictures(pictures, slope, 2.0, 0.1, noise, colours) - pictures - moved
-    assert 0.05 < float(jnp.abs(coat).max()) < 0.15  # cubic interpolation overshoots its grid a little
-    plain = stained_pictures(pictures, slope, 2.0, 0.1, noise, jnp.zeros_like(colours)) - pictures - moved
-    assert float(jnp.sum(plain * weights, (1, 2, 3)).min()) > 0  # the coat, too, makes the loss larger
-    np.testing.assert_allclose(stained_pictures(pictures, slope, 2.0, 0.0, noise, colours) - pictures, moved, atol=1e-6)
+    colour = colour_perturbed_pictures(pictures, slope, 2.0, 0.1, noise, colours) - pictures - moved
+    assert 0.05 < float(jnp.abs(colour).max()) < 0.15  # cubic interpolation overshoots its grid a little
+    plain = colour_perturbed_pictures(pictures, slope, 2.0, 0.1, noise, jnp.zeros_like(colours)) - pictures - moved
+    assert float(jnp.sum(plain * weights, (1, 2, 3)).min()) > 0  # the colours, too, make the loss larger
+    np.testing.assert_allclose(
+        colour_perturbed_pictures(pictures, slope, 2.0, 0.0, noise, colours) - pictures, moved, atol=1e-6
+    )
 
 
 def test_a_copy_begins_as_the_network_and_says_whose_it_is(config, known, tmp_path):
     config.optimizer.learning_rate = 0.0
-    done = train(config, tmp_path / "run", say=silent)
+    done = train(config, tmp_path / "run")
     teacher, copy = (identity_folder.read(folder, "a test") for folder in (known, done.model))
     jax.tree.map(np.testing.assert_array_equal, teacher.variables, copy.variables)
     assert (teacher.ours, copy.ours) == (True, False)
@@ -90,8 +89,8 @@ def test_a_copy_begins_as_the_network_and_says_whose_it_is(config, known, tmp_pa
 
 def test_a_copy_withstands_what_the_network_does_not(config, known, tmp_path):
     config.steps, config.ema = 60, 0.0
-    config.hardening.radius, config.optimizer.learning_rate = 1.0, 3e-3
-    done = train(config, tmp_path / "run", say=silent)
+    config.robust_identity.radius, config.optimizer.learning_rate = 1.0, 3e-3
+    done = train(config, tmp_path / "run")
     rows = metrics.read_lines(tmp_path / "run")
     copy, teacher = identity_folder.read(done.model, "a test"), identity_folder.read(known, "a test")
     assert json.dumps(copy.network.config.to_dict()) == json.dumps(teacher.network.config.to_dict())
@@ -104,36 +103,36 @@ def test_a_copy_withstands_what_the_network_does_not(config, known, tmp_path):
         def loss(x):
             return jnp.mean(1.0 - jnp.sum(network.embed(variables, x) * wanted, -1))
 
-        return float(loss(stained_pictures(pictures, jax.grad(loss), 1.0, 0.15, noise, colours)))
+        return float(loss(colour_perturbed_pictures(pictures, jax.grad(loss), 1.0, 0.15, noise, colours)))
 
     assert distance(copy.variables) < 0.7 * distance(teacher.variables)
     assert np.mean([row["distance"] for row in rows[-5:]]) < np.mean([row["distance"] for row in rows[:5]])
 
 
 def _people(config):
-    return records.build(Path(config.data.root), Path(config.data.cache), progress=silent)
+    return records.build(Path(config.data.root), Path(config.data.cache), progress=None)
 
 
-def test_a_run_that_is_stopped_goes_on_to_the_bit(config, tmp_path):
+def test_a_run_that_is_stopped_resumes_to_the_bit(config, tmp_path):
     config.steps = 4
     config.optimizer.decay = "constant"
-    whole = train(config, tmp_path / "whole", say=silent)
+    whole = train(config, tmp_path / "whole")
     config.steps = 2
-    train(config, tmp_path / "halves", say=silent)
+    train(config, tmp_path / "halves")
     config.steps = 4
-    again = train(config, tmp_path / "halves", say=silent)
+    again = train(config, tmp_path / "halves")
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole.state), jax.device_get(again.state))
 
 
 def test_micro_batches_are_refused(config, tmp_path):
     config.accumulate = 2
-    with pytest.raises(UserError, match="hardening method takes a batch whole"):
-        train(config, tmp_path / "run", say=silent)
+    with raises_user_error("config-accumulate-unsupported", "robust_identity"):
+        train(config, tmp_path / "run")
 
 
 def simswap_config_for(known, **changes):
     config = small_config(**{"generator.preset": "", "generator.widths": (4, 8), "generator.blocks": 1, **changes})
-    config.identity.weights, config.data.vectors = str(known), True
+    config.identity.weights, config.data.precompute_embeddings = str(known), True
     config.discriminator.widths, config.discriminator.tail = (4, 4), 4
     return config
 
@@ -145,7 +144,7 @@ def test_results_are_judged_by_the_copy_and_sources_by_the_network(known, tmp_pa
         lambda x: x + 0.1 * np.sin(np.arange(x.size, dtype=x.dtype)).reshape(x.shape), teacher.variables
     )
     identity_folder.write(tmp_path / "copy", teacher.network.config, shaken, {"copy_of": {"sha256": teacher.sha256}})
-    config.identity.hardened = str(tmp_path / "copy")
+    config.identity.robust = str(tmp_path / "copy")
     method = simswap.build(config, None)
     jax.tree.map(np.testing.assert_array_equal, method.frozen, shaken)
     jax.tree.map(np.testing.assert_array_equal, method.identity.variables, teacher.variables)
@@ -158,7 +157,7 @@ def test_results_are_judged_by_the_copy_and_sources_by_the_network(known, tmp_pa
     @jax.jit
     def seen_by_the_copy(target):
         result, _ = method.generator.apply(
-            state.networks["generator"].variables, target, vectors, train=True, mutable=["batch_stats"]
+            state.networks["generator"].variables, target, {"vector": vectors}, train=True, mutable=["batch_stats"]
         )
         return teacher.network.embed(shaken, result)
 
@@ -169,17 +168,17 @@ def test_results_are_judged_by_the_copy_and_sources_by_the_network(known, tmp_pa
 
 def test_a_copy_that_cannot_be_used_is_refused(known, tmp_path):
     config = simswap_config_for(known)
-    config.identity.hardened = str(tmp_path / "none")
-    with pytest.raises(UserError, match=r"config\.identity\.hardened"):
+    config.identity.robust = str(tmp_path / "none")
+    with pytest.raises(UserError, match=r"config\.identity\.robust"):
         simswap.build(config, None)
-    config.identity.hardened = str(known)  # of the same shape, but another's answers
-    with pytest.raises(UserError, match="is no hardened copy of identity"):
+    config.identity.robust = str(known)  # of the same shape, but another's answers
+    with raises_user_error("robust-copy-of-another-network", "identity"):
         simswap.build(config, None)
     teacher = identity_folder.read(known, "a test")
     card = {"copy_of": {"sha256": teacher.sha256}}
     identity_folder.write(tmp_path / "copy", teacher.network.config, teacher.variables, card)
-    config.identity.hardened, config.data.vectors = str(tmp_path / "copy"), False
-    with pytest.raises(UserError, match=r"needs config\.data\.vectors = True"):
+    config.identity.robust, config.data.precompute_embeddings = str(tmp_path / "copy"), False
+    with raises_user_error("robust-copy-needs-embeddings"):
         simswap.build(config, None)
 
 
@@ -196,3 +195,21 @@ def test_the_other_weights_grow_from_a_tenth():
             + weights.feature_matching * told["weak_feature_matching"]
         )
         np.testing.assert_allclose(told["generator"], weights.identity * told["identity"] + share * rest, rtol=1e-4)
+
+
+def test_a_network_from_pytorch_is_compiled_once(config, tmp_path):
+    """Its batch counts are whole numbers; their average once became a float, and the second step another program."""
+    config.identity.weights = str(tmp_path / "counted.pth")
+    network = IdentityNetwork(IdentityConfig.from_name("mobilefacenet"))
+    shapes = jax.eval_shape(network.init, jax.random.PRNGKey(0))
+    tensors = torch_weights.identity_state_dict(network, jax.tree.map(lambda x: np.ones(x.shape, np.float32), shapes))
+    counts = {
+        key.replace("running_mean", "num_batches_tracked"): np.asarray(7) for key in tensors if "running_mean" in key
+    }
+    torch_weights.save({**tensors, **counts}, tmp_path / "counted.pth")
+    method = robust_identity.build(config, None)
+    before = jax.eval_shape(method.init, jax.random.PRNGKey(0))
+    assert any(leaf.dtype == jnp.int32 for leaf in jax.tree.leaves(before.ema))
+    batch = {"image": jax.ShapeDtypeStruct((8, 32, 32, 3), np.uint8)}
+    after, _ = jax.eval_shape(method.step, before, batch, method.frozen)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), before)

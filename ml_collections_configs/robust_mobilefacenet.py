@@ -1,6 +1,6 @@
-"""A hardened copy of MobileFaceNet, by which SimSwap's results are judged while it trains (config.identity.hardened).
+"""A robust copy of MobileFaceNet, by which SimSwap's results are judged while it trains (config.identity.robust).
 
-Command:  simswap-jax train --config ml_collections_configs/hardened_mobilefacenet.py --workdir runs/hardened \
+Command:  simswap-jax train --config ml_collections_configs/robust_mobilefacenet.py --workdir runs/robust \
               --config.data.root=CELEBA_CROPS --config.identity.weights=mobilefacenet_casia.ckpt
 Hardware, time, score: two CPU cores, 15 to 31 images a second; docs/training.md has what a copy withstands, and what it
 does for a swap.
@@ -9,7 +9,7 @@ does for a swap.
 import ml_collections
 
 from simswap_jax.contrib.small_models import robust_identity
-from simswap_jax.training.config import in_small
+from simswap_jax.contrib.small_models.recipe import tiny_config
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -23,4 +23,4 @@ def get_config() -> ml_collections.ConfigDict:
 
 def get_test_config() -> ml_collections.ConfigDict:
     """The same experiment in small: 48 pixels, two steps."""
-    return in_small(get_config(), (4, 8))
+    return tiny_config(get_config(), (4, 8))

@@ -5,10 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from simswap_jax.contrib.small_models import muon
+from simswap_jax.contrib.small_models.muon import use_muon
 from simswap_jax.training import optimizers
+from tests.support.errors import raises_user_error
 from tests.support.small_method import small_config, small_method
 
-RATES = {"optimizer.muon_learning_rate": 0.02, "optimizer.learning_rate": 1e-3, "losses.gradient_penalty": 0.0}
+RATES = {"optimizer.learning_rate": 1e-3, "losses.gradient_penalty": 0.0}
+
+
+def with_muon(rate=0.02):
+    return use_muon(small_config(**RATES), rate)
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +28,7 @@ def named(tree, **more):
 
 
 def test_it_moves_the_kernels_between_the_edges(params):
-    chosen = named(optimizers.inner_kernels(params), is_leaf=lambda leaf: leaf is None or isinstance(leaf, tuple))
+    chosen = named(muon.inner_kernels(params), is_leaf=lambda leaf: leaf is None or isinstance(leaf, tuple))
     matrices = {name for name, numbers in chosen.items() if numbers is not None}
     assert matrices == {
         f"['{layer}']['{part}']{more}['kernel']"
@@ -37,9 +44,9 @@ def test_it_moves_the_kernels_between_the_edges(params):
     assert chosen.keys() == named(params).keys()
 
 
-def moves(params, **changes):
+def moves(params, config):
     """What the first update adds to each parameter, for gradients of low rank."""
-    optimizer = optimizers.generator(small_config(**changes))
+    optimizer = optimizers.generator(config)
     random = np.random.default_rng(0)
 
     def slope(value):
@@ -60,7 +67,7 @@ def spread(move):
 
 
 def test_it_moves_a_kernel_equally_far_in_all_directions_and_leaves_the_rest_to_adam(params):
-    by_muon, by_adam = moves(params, **RATES), moves(params, **{"optimizer.learning_rate": 1e-3})
+    by_muon, by_adam = moves(params, with_muon()), moves(params, small_config(**RATES))
     kernel = "['bottleneck_0']['conv1']['kernel']"
     assert spread(by_muon[kernel]) > 0.5
     assert spread(by_adam[kernel]) < 0.3
@@ -71,14 +78,27 @@ def test_it_moves_a_kernel_equally_far_in_all_directions_and_leaves_the_rest_to_
 
 
 def test_none_is_adam(params):
-    optimizer = optimizers.generator(small_config())
     expected = optimizers.adam(small_config(), small_config().optimizer.learning_rate)
-    assert jax.tree.structure(optimizer.init(params)) == jax.tree.structure(expected.init(params))
+    for config in (small_config(), with_muon(0.0)):
+        optimizer = optimizers.generator(config)
+        assert jax.tree.structure(optimizer.init(params)) == jax.tree.structure(expected.init(params))
+
+
+def test_a_rate_below_zero_is_refused():
+    with raises_user_error("muon-learning-rate", -0.02):
+        optimizers.generator(with_muon(-0.02))
+
+
+def test_an_optimizer_that_is_nowhere_is_refused():
+    config = small_config()
+    config.optimizer.generator = "nowhere:at_all"
+    with raises_user_error("config-cannot-be-imported", "nowhere:at_all", "optimizer.generator"):
+        optimizers.generator(config)
 
 
 def test_a_method_gives_it_to_the_generator_and_adam_to_the_discriminators(params):
-    optimizer = small_method(small_config(**RATES)).optimizers
-    expected = optimizers.generator(small_config(**RATES)).init(params)
+    optimizer = small_method(with_muon()).update.optimizers
+    expected = optimizers.generator(with_muon()).init(params)
     assert jax.tree.structure(optimizer["generator"].init(params)) == jax.tree.structure(expected)
     by_adam = optimizers.adam(small_config(), 1e-3).init(params)
     assert jax.tree.structure(optimizer["discriminator"].init(params)) == jax.tree.structure(by_adam)

@@ -6,10 +6,17 @@ import numpy as np
 import optax
 import pytest
 
-from simswap_jax.training import guard
-from simswap_jax.training.accumulation import accumulated, micro_batches
 from simswap_jax.training.metrics import Progress
 from simswap_jax.training.state import NetworkState, TrainState
+from simswap_jax.training.update import (
+    SKIPPED,
+    NonFiniteMonitor,
+    accumulated_gradients,
+    exponential_moving_average,
+    per_sample_random,
+    skip_nonfinite_update,
+    split_batch,
+)
 from tests.support.small_method import small_batch, small_config, small_method
 
 
@@ -31,14 +38,14 @@ def take(state, batch):
 
 
 def test_samples_are_dealt_out_in_turn():
-    dealt = micro_batches({"x": jnp.arange(6)}, 3)["x"]
+    dealt = split_batch({"x": jnp.arange(6)}, 3)["x"]
     np.testing.assert_array_equal(dealt, [[0, 3], [1, 4], [2, 5]])
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(state):
     batch = {"x": jnp.arange(12.0)}
     expected = take(state, batch)
-    found = accumulated(take, state, batch, 4)
+    found = accumulated_gradients(take, state, batch, 4)
     assert float(expected[2]["loss"]) > 1
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected)
 
@@ -51,26 +58,26 @@ def test_the_step_keeps_the_states_shape(changes):
     assert jax.tree.structure(after) == jax.tree.structure(before)
     assert [(x.shape, x.dtype) for x in jax.tree.leaves(after)] == [(x.shape, x.dtype) for x in jax.tree.leaves(before)]
     assert all(value.shape == () for value in metrics.values())
-    assert (guard.SKIPPED in metrics) == ("nonfinite_limit" in changes)
+    assert (SKIPPED in metrics) == ("nonfinite_limit" in changes)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_an_update_that_is_not_finite_only_counts_the_step(state, bad):
     after = TrainState(state.step + 1, state.key, {"net": jax.tree.map(lambda x: x * 0 + 5, state.networks["net"])}, {})
     after = TrainState(after.step, after.key, after.networks, {"w": jnp.asarray([5.0])})
-    kept, skipped = guard.finite_or_unmoved(state, after, {"loss": 1.0, "norms": jnp.asarray([1.0, bad])})
+    kept, skipped = skip_nonfinite_update(state, after, {"loss": 1.0, "norms": jnp.asarray([1.0, bad])})
     assert (float(skipped), int(kept.step)) == (1.0, 1)
     jax.tree.map(np.testing.assert_array_equal, (kept.networks, kept.ema), (state.networks, state.ema))
-    made, skipped = guard.finite_or_unmoved(state, after, {"loss": 1.0})
+    made, skipped = skip_nonfinite_update(state, after, {"loss": 1.0})
     assert float(skipped) == 0.0
     jax.tree.map(np.testing.assert_array_equal, made, after)
 
 
-def test_the_watch_counts_in_a_row_and_one_step_late():
-    watch = guard.Watch(2)
-    told = [watch.too_many({guard.SKIPPED: jnp.asarray(flag)}) for flag in (1.0, 0.0, 1.0, 1.0, 0.0)]
+def test_the_monitor_counts_in_a_row_and_one_step_late():
+    monitor = NonFiniteMonitor(2)
+    told = [monitor.too_many({SKIPPED: jnp.asarray(flag)}) for flag in (1.0, 0.0, 1.0, 1.0, 0.0)]
     assert told == [False, False, False, False, True]
-    assert not any(guard.Watch(0).too_many({}) for _ in range(3))
+    assert not any(NonFiniteMonitor(0).too_many({}) for _ in range(3))
 
 
 def test_skipped_steps_are_counted_and_left_out_of_the_averages():
@@ -78,16 +85,29 @@ def test_skipped_steps_are_counted_and_left_out_of_the_averages():
         def write(self, step, row):
             self.row = row
 
-        def say(self, line):
-            self.line = line
-
     writers = Writers()
     progress = Progress(writers, steps=10, batch_size=2, start=0)
     for value, skipped in ((1.0, 0.0), (np.nan, 1.0), (3.0, 0.0)):
-        progress.add({"loss": jnp.asarray(value), guard.SKIPPED: jnp.asarray(skipped)})
+        progress.add({"loss": jnp.asarray(value), SKIPPED: jnp.asarray(skipped)})
     progress.log(3)
-    assert (writers.row["loss"], writers.row[guard.SKIPPED]) == (2.0, 1.0)
-    progress.add({"loss": jnp.asarray(np.nan), guard.SKIPPED: jnp.asarray(1.0)})
+    assert (writers.row["loss"], writers.row[SKIPPED]) == (2.0, 1.0)
+    progress.add({"loss": jnp.asarray(np.nan), SKIPPED: jnp.asarray(1.0)})
     progress.log(4)
     assert "loss" not in writers.row
-    assert writers.row[guard.SKIPPED] == 1.0
+    assert writers.row[SKIPPED] == 1.0
+
+
+def test_devices_that_share_a_batch_draw_what_one_draws():
+    key = jax.random.PRNGKey(1)
+    whole = per_sample_random(jax.random.uniform, key, (12, 1, 1), None)
+    parts = jax.vmap(lambda _: per_sample_random(jax.random.uniform, key, (3, 1, 1), "i"), axis_name="i")(np.arange(4))
+    np.testing.assert_array_equal(parts.reshape(12, 1, 1), whole)
+
+
+def test_whole_numbers_are_not_averaged():
+    """The batch counts of files from PyTorch: averaged, they would be floats, and the step compiled a second time."""
+    before = {"mean": jnp.asarray([1.0]), "count": jnp.asarray(3, jnp.int32)}
+    after = {"mean": jnp.asarray([2.0]), "count": jnp.asarray(4, jnp.int32)}
+    found = exponential_moving_average(before, after, 0.9, jnp.asarray(0))
+    assert (found["count"].dtype, int(found["count"])) == (jnp.int32, 4)
+    np.testing.assert_allclose(found["mean"], [1.9])

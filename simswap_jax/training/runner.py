@@ -1,0 +1,178 @@
+"""Runs a method's step: one jitted program over a mesh of devices, the state donated."""
+
+import functools
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from simswap_jax.training import distributed
+from simswap_jax.training.method import Method, Metrics
+from simswap_jax.training.sharding import (
+    DATA,
+    LARGE,
+    collective_options,
+    make_mesh,
+    replicate,
+    replicated_and_split,
+    state_shardings,
+)
+from simswap_jax.training.state import PyTree, TrainState
+
+
+def axis_name(config: ml_collections.ConfigDict) -> str | None:
+    """The mapped axis that the method's step must know of: pmap's; under jit a batch is global by itself."""
+    return DATA if config.parallel == "pmap" else None
+
+
+def build(config: ml_collections.ConfigDict, method: Method) -> "Runner":
+    """The runner that ``config.parallel`` names.
+
+    Raises:
+      UserError: as ``make_mesh``.
+    """
+    if config.parallel == "pmap":
+        from simswap_jax.training.pmap_runner import PmapRunner  # it is a Runner
+
+        return PmapRunner(method, config.batch_size, config.devices, config.accumulate)
+    return Runner(method, config.batch_size, config.devices, config.fsdp, config.accumulate)
+
+
+def jitted_step(method: Method, mesh: Mesh, of_state: PyTree) -> Any:
+    """A method's step as one program for a mesh, (state, batch, frozen) → (state, metrics); the state is donated.
+
+    Args:
+      of_state: ``state_shardings``.
+    """
+    replicated, split = replicated_and_split(mesh)
+    # Without pinned outputs the updates of split arrays would come back whole.
+    return jax.jit(
+        method.step,
+        in_shardings=(of_state, split, replicated),
+        out_shardings=(of_state, replicated),
+        donate_argnums=0,
+        compiler_options=collective_options(mesh),
+    )
+
+
+class Runner:
+    """A method's ``init`` and ``step``, compiled for a mesh of devices.
+
+    Attributes:
+      frozen: the method's frozen arrays, on every device.
+      compiled: how many programs ``step`` had compiled so far. After its first call that stays as it is, or something
+        about its inputs changed.
+
+    Args:
+      method: what is trained.
+      batch_size: of the whole batch.
+      devices: how many devices share it; 0 takes all.
+      fsdp: over how many devices each large array of the state is split.
+      accumulate: micro-batches that the method takes a batch in.
+      large: bytes from which on an array is split.
+
+    Raises:
+      UserError: as ``make_mesh``.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        batch_size: int,
+        devices: int = 0,
+        fsdp: int = 1,
+        accumulate: int = 1,
+        large: int = LARGE,
+    ) -> None:
+        mesh = make_mesh(batch_size, devices, fsdp, accumulate)
+        self.replicated, self.split = replicated_and_split(mesh)
+        self.frozen = replicate(method.frozen, self.replicated)
+        self._of_state = of_state = state_shardings(method, mesh, large)
+        self._replicate = jax.jit(lambda tree: tree, out_shardings=self.replicated)
+        self.compiled = 0
+        watch_compilations()
+        # Made where it will lie: no device ever holds more of it than its part.
+        self._init = jax.jit(method.init, out_shardings=of_state)
+        self._step = jitted_step(method, mesh, of_state)
+
+    def init(self, key: jax.Array) -> TrainState:
+        """A fresh state, made on the devices."""
+        return self._init(key)
+
+    def abstract(self, key: jax.Array) -> PyTree:
+        """The state's shapes, types and shardings, without making it."""
+        shapes = jax.eval_shape(self._init, key)
+        shardings = self._of_state
+        if isinstance(shardings, NamedSharding):
+            shardings = jax.tree.map(lambda _: self.replicated, shapes)
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, shardings
+        )
+
+    def shard_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """A host's part of the batch as part of the global one, on the devices."""
+        return {name: jax.make_array_from_process_local_data(self.split, array) for name, array in batch.items()}
+
+    def local_batch(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """What ``shard_batch`` was given: this host's part, [B, …]."""
+
+        def part(array: jax.Array) -> np.ndarray:
+            pieces = sorted(array.addressable_shards, key=lambda piece: piece.index[0].start or 0)
+            return np.concatenate([np.asarray(piece.data) for piece in pieces])
+
+        return {name: part(array) for name, array in batch.items()}
+
+    def step(self, state: TrainState, batch: Mapping[str, Any]) -> tuple[TrainState, Metrics]:
+        """One update. ``state`` is donated: use the returned one."""
+        before = compilations()
+        if distributed.is_multiprocess() and not self.compiled:
+            self._step = compiled_by_all(self._step, state, batch, self.frozen)
+        after = self._step(state, batch, self.frozen)
+        self.compiled += compilations() - before
+        return after
+
+    def gather(self, tree: PyTree) -> PyTree:
+        """Placed arrays, whole, on one device of this process; a view where nothing is split.
+
+        What is split is gathered first, so all processes must call this together.
+        """
+        if not all(leaf.is_fully_replicated for leaf in jax.tree.leaves(tree)):
+            replicated = self._replicate
+            if distributed.is_multiprocess():
+                replicated = compiled_by_all(replicated, tree)
+            tree = replicated(tree)
+        return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+
+def compiled_by_all(function: Any, *arguments: Any) -> Any:
+    """A jitted function compiled for these arguments, once every process has come so far.
+
+    Those that are first would otherwise wait in its first collective, and those of CPUs give up after 30 seconds.
+    """
+    made = function.lower(*arguments).compile()
+    distributed.barrier()
+    return made
+
+
+_compilations = threading.local()
+
+
+def compilations() -> int:
+    """How many programs this thread has had compiled or found in the compilation cache, since the first runner."""
+    return getattr(_compilations, "count", 0)
+
+
+@functools.cache
+def watch_compilations() -> None:
+    """Count compilations from now on; once a process."""
+
+    def note(event: str, seconds: float, **_: Any) -> None:
+        del seconds
+        if event == "/jax/core/compile/backend_compile_duration":
+            _compilations.count = compilations() + 1
+
+    jax.monitoring.register_event_duration_secs_listener(note)

@@ -1,0 +1,50 @@
+"""What changes with the step: learning rates and the weights of the losses."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from simswap_jax import losses
+from simswap_jax.training.step import LossWeights
+
+
+def learning_rate(config: ml_collections.ConfigDict, peak: float) -> optax.Schedule:
+    """Learning rate by step: a linear warm-up to ``peak``, then constant or a cosine down to a twentieth of it."""
+    warmup = config.optimizer.warmup
+    if config.optimizer.decay == "cosine":
+        return optax.warmup_cosine_decay_schedule(
+            0.0 if warmup else peak, peak, warmup, max(config.steps, warmup + 1), end_value=peak / 20
+        )
+    if warmup:
+        return optax.linear_schedule(0.0, peak, warmup)
+    return optax.constant_schedule(peak)
+
+
+def loss_weights(config: ml_collections.ConfigDict, step: jax.Array) -> LossWeights:
+    """The weights of the losses at a step (int32 scalar), from ``config.losses``.
+
+    With ``identity_ramp`` the identity weight grows from 0 over so many steps; with ``rest_ramp`` the generator's other
+    weights do from a tenth. The paper's weights are constant.
+    """
+    fields = config.losses
+    ramp = jnp.minimum(1.0, (step + 1.0) / fields.identity_ramp) if fields.identity_ramp else 1.0
+    return LossWeights(
+        identity=fields.identity * ramp,
+        reconstruction=fields.reconstruction,
+        adversarial=fields.adversarial,
+        gradient_penalty=fields.gradient_penalty,
+        feature_matching=fields.feature_matching,
+        feature_matching_first=fields.feature_matching_first,
+        feature_matching_end=fields.feature_matching_end or None,
+        common=jnp.minimum(1.0, 0.1 + 0.9 * step / fields.rest_ramp) if fields.rest_ramp else 1.0,
+    )
+
+
+def identity_loss(config: ml_collections.ConfigDict) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """L_id of an experiment: the paper's, or with ``losses.identity_margin`` one that is content with being near."""
+    margin = config.losses.identity_margin
+    return functools.partial(losses.identity, margin=margin) if margin else losses.identity
