@@ -2,7 +2,7 @@
 
 Command:  simswap-jax train --config ml_collections_configs/hardened_mobilefacenet.py --workdir runs/hardened \
               --config.data.root=CELEBA_CROPS --config.identity.weights=mobilefacenet_casia.ckpt
-Hardware, time, score: two CPU cores, 15 to 31 images a second; docs/training.md has what a copy withstands, and what it
+Hardware, time, score: two CPU cores, 15 to 31 images a second; docs/experiments/robust_identity.md has what a copy withstands, and what it
 does for a swap.
 """
 
