@@ -1,6 +1,6 @@
-"""The tree of docs/design.md, made of the files: `python .ci/design_tree.py` prints it, `--write` puts it into the page.
+"""The tree of docs/design.md, made of the files: `python .ci/design_tree.py` prints it, `--write` puts it there.
 
-Of a module or package stands the first sentence of its docstring. `tests/test_documentation.py` compares page and files.
+A module or package is named with the first sentence of its docstring. `tests/test_documentation.py` compares.
 """
 
 import ast
@@ -16,7 +16,7 @@ BEFORE, AFTER = "<!-- tree -->\n", "<!-- end of tree -->\n"
 
 # What stands beside the package, and folders that hold no Python.
 FOLDERS = {
-    "configs": "YAML by machine and site: weights.yaml; hardware/: slices and peaks; datasets/: public data sets, their terms",
+    "configs": "YAML by machine and site: weights.yaml; hardware/: slices, peaks; datasets/: public ones, their terms",
     "ml_collections_configs": "experiments, Python: get_config() and a small get_test_config() each",
     "launch": "starting jobs: TPU VMs, GKE, SLURM; container file",
     "benchmarks": "programs that measure what docs/experiments states",
@@ -24,7 +24,7 @@ FOLDERS = {
     "docs": "guide, reference, decisions, experiments, and this page",
     "tests": "mirrors the package; golden/: numbers measured with PyTorch; snapshots/: sentences and operation counts",
     ".ci": "what every submission must pass; the tree of this page",
-    "simswap_jax/pretrained": "what ships: faces/ (a model folder: real faces, 112 pixels, research only), rendered people's",
+    "simswap_jax/pretrained": "what ships: faces/ is a model folder (real faces, 112 pixels, research only)",
     "simswap_jax/contrib/rendered/pretrained": "what ships of rendered people: a model folder and its evaluators",
 }
 WIDTH = 26
@@ -40,7 +40,8 @@ def first_sentence(path: Path) -> str:
 
 def described(depth: int, name: str, what: str) -> str:
     """One line of the tree."""
-    return f"{'  ' * depth}{name:<{max(WIDTH - 2 * depth, 1)}}{'' if len(name) < WIDTH - 2 * depth else ' '}{what}".rstrip()
+    width = WIDTH - 2 * depth
+    return f"{'  ' * depth}{name:<{width - 1}} {what}".rstrip()
 
 
 def folder_line(folder: Path, depth: int) -> str:

@@ -1,4 +1,4 @@
-"""What every test stands on: CPU, no silent rank promotion, one compilation cache, no fetching, shapes checked, outside files."""
+"""What every test stands on: CPU, no silent rank promotion, one compilation cache, shapes checked, outside files."""
 
 import os
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""What the import contracts of pyproject.toml cannot say: where parsers live, what networks ask, what core does not name."""
+"""What import contracts cannot say: where parsers live, what networks ask, what core does not name, sizes."""
 
 import ast
 import re
@@ -44,9 +44,11 @@ def test_parsers_live_in_the_command_line_only():
 
 
 def test_no_network_asks_which_machine_it_is_on():
-    """JAX calls Python conditionals on the default backend unsafe: a program may be for another machine than this one."""
+    """JAX calls conditionals on the default backend unsafe: a program may be for another machine than this."""
     asks = re.compile(r"\bjax\.(default_backend|devices|local_devices)\(")
-    assert [inside(path) for path in MODULES if inside(path).startswith("models/") and asks.search(path.read_text())] == []
+    assert [
+        inside(path) for path in MODULES if inside(path).startswith("models/") and asks.search(path.read_text())
+    ] == []
 
 
 def docstrings(tree):
@@ -59,7 +61,7 @@ def docstrings(tree):
 
 
 def names_rendered(path):
-    """Lines of a file's code, prose apart, that name something of the rendered people; names of contrib's modules may."""
+    """Lines of a file's code, prose apart, that name something rendered; names of contrib's modules may."""
     tree = parsed(path)
     prose = {id(node) for node in docstrings(tree)}
     for node in ast.walk(tree):

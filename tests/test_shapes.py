@@ -11,7 +11,7 @@ jaxtyping = pytest.importorskip("jaxtyping")
 pytest.importorskip("beartype")
 pytest.importorskip("tests.support.shapes")
 
-MODULE = '''
+MODULE = """
 import jax
 from jaxtyping import Array, Float
 
@@ -23,7 +23,7 @@ def wrong(images: Float[Array, "b h w c"]) -> Float[Array, " b"]:
 
 def plain(images: jax.Array) -> jax.Array:
     return images
-'''
+"""
 
 
 @pytest.fixture

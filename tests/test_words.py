@@ -1,7 +1,7 @@
 """Retired words stay out: a name must be found by searching for the textbook term (CONTRIBUTING.md, glossary).
 
-Lists with the field's term beside each: files, definitions (a function, class, method or field of that name), identifiers
-(distinctive enough to be retired wherever they stand, in code and pages), phrases of prose and messages, and phrases of pages.
+Lists with the field's term beside each: files, definitions (a function, class, method or field of that name),
+identifiers (retired wherever they stand, in code and pages), phrases of prose and messages, and phrases of pages.
 Tables through which old files are read (assignments to RENAMED…, FORMER… and REMOVED…) may hold retired names.
 """
 
@@ -105,7 +105,7 @@ IDENTIFIERS = {
     "FilmMarks": "MarkOptions",
 }
 
-# Regular expressions of whole phrases, in any case, over line breaks; in code, docstrings, comments, messages and pages.
+# Regular expressions of whole phrases, in any case, over line breaks; in code, comments, messages and pages.
 PHRASES = {
     r"value conventions?": "input normalization",
     r"true answers?": "ground truth",

@@ -1,4 +1,4 @@
-"""`python -m tests.snapshots.regenerate`: sentences of user errors anew; `--step` also operations of the training step."""
+"""`python -m tests.snapshots.regenerate`: the errors' sentences anew; `--step` also the step's operations."""
 
 import sys
 

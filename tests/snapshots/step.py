@@ -1,4 +1,4 @@
-"""Operations of the training step, counted; run as a process of its own, because devices are settled before JAX starts.
+"""Operations of the training step, counted by a process of its own: devices are settled before JAX starts.
 
 `python -m tests.snapshots.step lowered` prints them as JSON of the paper's step at 224 pixels, lowered for eight devices
 that share a batch (StableHLO, before any compiler); `… compiled` the collectives of the tests' small step, compiled for
@@ -18,10 +18,10 @@ FILE = Path(__file__).with_name("step_224.json")
 DEVICES = 8
 IDENTITY = "arcface18"  # the recogniser's depth changes how often its block is counted, nothing else
 
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
+
 _OPERATION = re.compile(r"\bstablehlo\.(\w+)")
-_COLLECTIVE = re.compile(
-    r"= (\(.*?\)|\S+) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute|collective-broadcast)(?:-start)?\("
-)
+_COLLECTIVE = re.compile(rf"= (\(.*?\)|\S+) ({'|'.join(COLLECTIVES)})(?:-start)?\(")
 _ARRAY = re.compile(r"(?:f|s|u|bf)(\d+)\[([\d,]*)\]")
 
 

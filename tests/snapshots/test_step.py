@@ -6,7 +6,7 @@ from tests.snapshots import step
 
 
 def same(way, counts):
-    """Compare with the snapshot, number by number; operation names and counts are JAX's, so of the same version only."""
+    """Compare with the snapshot, count by count; they are JAX's, so only those of the same version."""
     before = step.stored()[way]
     if before["jax"] != counts["jax"]:
         pytest.skip(f"the snapshot was made with jax {before['jax']}, this is {counts['jax']}")
@@ -47,4 +47,7 @@ def test_operations_and_collectives_are_counted():
     assert step.operations(program) == {"convolution": 1, "reverse": 2}
     assert step.turned_results(program) == 1
     hlo = "%x = f32[4,2]{1,0} all-reduce(%y)\n%z = (f32[3], s32[]) all-reduce-start(%y)\n%w = bf16[8] all-gather(%y)"
-    assert step.collectives(hlo) == {"all-reduce": {"count": 2, "bytes": 32 + 12 + 4}, "all-gather": {"count": 1, "bytes": 16}}
+    assert step.collectives(hlo) == {
+        "all-reduce": {"count": 2, "bytes": 32 + 12 + 4},
+        "all-gather": {"count": 1, "bytes": 16},
+    }

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "simswap_jax"
 FILE = Path(__file__).with_suffix(".txt")
-HEADER = """# Sentences of user errors by code; {…} is a value. Made by `python -m tests.snapshots.regenerate`: do not edit.
+HEADER = """# Sentences of user errors by code; {…} is a value. Made by `python -m tests.snapshots.regenerate`.
 """
 PLACEHOLDER = "{…}"
 EXTRA = "extra-missing"  # of simswap_jax.errors.missing_extra

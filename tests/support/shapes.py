@@ -11,7 +11,9 @@ from jaxtyping import AbstractArray
 
 SHAPED = re.compile(r"\b(Shaped|Num|Real|Inexact|Float|Integer|Int|UInt|Bool|Key|Complex)\d*\[")
 # An int may be given for a float, and a NumPy array for JAX's, as in every call of jax.numpy.
-LENIENT = BeartypeConf(is_pep484_tower=True, hint_overrides=FrozenDict({jax.Array: jax.Array | np.ndarray | np.generic}))
+LENIENT = BeartypeConf(
+    is_pep484_tower=True, hint_overrides=FrozenDict({jax.Array: jax.Array | np.ndarray | np.generic})
+)
 
 
 def names_shapes(function: Callable[..., Any]) -> bool:
