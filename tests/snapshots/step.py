@@ -1,8 +1,8 @@
 """Operations of the training step, counted by a process of its own: devices are settled before JAX starts.
 
-`python -m tests.snapshots.step lowered` prints them as JSON of the paper's step at 224 pixels, lowered for eight devices
-that share a batch (StableHLO, before any compiler); `… compiled` the collectives of the tests' small step, compiled for
-eight CPU devices.
+`python -m tests.snapshots.step lowered` prints them as JSON: of the paper's step at 224 pixels, lowered for eight
+devices that share a batch (StableHLO, before any compiler). `… compiled` prints the collectives of the tests' small
+step, compiled for eight CPU devices.
 """
 
 import json

@@ -4,6 +4,7 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -106,7 +107,13 @@ def in_call(call: ast.Call, errors: dict[str, Kind]) -> tuple[str, str] | None:
     return kind.code if code is None else template(code), text
 
 
-def sentences() -> Iterator[Sentence]:
+@cache
+def sentences() -> tuple[Sentence, ...]:
+    """What ``made`` yields, read once."""
+    return tuple(made())
+
+
+def made() -> Iterator[Sentence]:
     """Every call in the package that makes a UserError, one of its subclasses, or a missing extra."""
     files = sorted(PACKAGE.rglob("*.py"))
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in files]
@@ -115,9 +122,9 @@ def sentences() -> Iterator[Sentence]:
         if path == PACKAGE / "errors.py":
             continue
         for node in ast.walk(tree):
-            made = in_call(node, errors) if isinstance(node, ast.Call) else None
-            if made is not None:
-                yield Sentence(*made, f"{path.relative_to(ROOT).as_posix()}:{node.lineno}")
+            said = in_call(node, errors) if isinstance(node, ast.Call) else None
+            if said is not None:
+                yield Sentence(*said, f"{path.relative_to(ROOT).as_posix()}:{node.lineno}")
 
 
 def snapshot() -> str:
