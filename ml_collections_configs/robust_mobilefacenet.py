@@ -2,8 +2,8 @@
 
 Command:  simswap-jax train --config ml_collections_configs/robust_mobilefacenet.py --workdir runs/robust \
               --config.data.root=CELEBA_CROPS --config.identity.weights=mobilefacenet_casia.ckpt
-Hardware, time, score: two CPU cores, 15 to 31 images a second; docs/training.md has what a copy withstands, and what it
-does for a swap.
+Hardware, time, score: two CPU cores, 15 to 31 images a second; docs/experiments/robust_identity.md has what a copy
+withstands, and what it does for a swap.
 """
 
 import ml_collections

@@ -1,6 +1,7 @@
-"""What every test stands on: CPU, no silent rank promotion, one compilation cache, no fetching, outside files."""
+"""What every test stands on: CPU, no silent rank promotion, one compilation cache, shapes checked, outside files."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -17,6 +18,15 @@ from absl import flags
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 flags.FLAGS.mark_as_parsed()
+
+# Modules whose annotations name the shapes of arrays; each call of theirs is checked.
+SHAPED = ["simswap_jax.models", "simswap_jax.losses", "simswap_jax.faces", "simswap_jax.training.step"]
+if find_spec("jaxtyping") and find_spec("beartype"):  # neither is in the base install
+    from jaxtyping import install_import_hook
+
+    import tests.support.shapes  # noqa: F401  the hook finds it only where it is imported
+
+    install_import_hook(SHAPED, "tests.support.shapes.checked")
 
 TEST_DATA = Path(os.environ.get("SIMSWAP_JAX_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

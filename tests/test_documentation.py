@@ -3,6 +3,7 @@
 import argparse
 import ast
 import importlib
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -17,7 +18,12 @@ from simswap_jax.training.config import default_config
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "simswap_jax"
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(PACKAGE.glob("pretrained/**/*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted(ROOT.glob("docs/**/*.md")),
+    *sorted(PACKAGE.glob("**/pretrained/**/*.md")),
+]
 EXPERIMENTS = sorted(ROOT.glob("ml_collections_configs/*.py"))
 PLACEHOLDERS = {"EXPERIMENT.py": "ml_collections_configs/simswap_224.py"}
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|Users|work|tmp|mnt)/")
@@ -112,11 +118,34 @@ def test_extras_are_those_of_setup():
 def test_links_lead_somewhere(page):
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if target.startswith("#"):
-            headings = [heading.strip().lower().replace(" ", "-") for heading in re.findall(r"^#+ (.*)", text, re.M)]
-            assert target[1:] in headings
-        elif not target.startswith("http"):
-            assert (page.parent / target).exists(), f"{named(page)} links to {target}"
+        if target.startswith("http"):
+            continue
+        file, _, heading = target.partition("#")
+        there = page.parent / file if file else page
+        assert there.exists(), f"{named(page)} links to {target}"
+        if heading:
+            assert heading in headings(there.read_text(encoding="utf-8")), f"{named(page)} links to {target}"
+
+
+def headings(text):
+    """Anchors of a page's headings, as they are linked to."""
+    return [
+        re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)", text, re.M)
+    ]
+
+
+def test_every_page_is_linked_from_its_index():
+    """Whoever starts at docs/index.md reaches every page."""
+    reached, ahead = set(), [ROOT / "docs" / "index.md"]
+    while ahead:
+        page = ahead.pop().resolve()
+        if page in reached or page.suffix != ".md":
+            continue
+        reached.add(page)
+        targets = re.findall(r"\]\(([^)\s#]+)[^)\s]*\)", page.read_text(encoding="utf-8"))
+        ahead += [page.parent / target for target in targets if not target.startswith("http")]
+    assert [named(page) for page in ROOT.glob("docs/**/*.md") if page.resolve() not in reached] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
@@ -130,28 +159,31 @@ def test_named_files_and_modules_exist(page):
         assert path.is_dir() or path.with_suffix(".py").is_file(), f"{named(page)} names {name}"
 
 
-def tree():
-    """Paths below the repository that the tree of docs/design.md names; folders end with a slash."""
-    block = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").split("```\n")[1]
-    parents, paths = [], []
-    for line in block.splitlines():
-        name, depth = line.split()[0], (len(line) - len(line.lstrip())) // 2
-        paths.append("".join(parents[:depth]) + name)
-        if name.endswith("/"):
-            parents[depth:] = [name]
-    return paths
+def design_tree():
+    """.ci/design_tree.py as a module."""
+    spec = importlib.util.spec_from_file_location("design_tree", ROOT / ".ci" / "design_tree.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_the_tree_in_the_design_is_the_tree():
-    paths = tree()
-    assert len(paths) == len(set(paths))
-    assert [path for path in paths if not (ROOT / path).exists()] == []
-    modules = {named(path) for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
-    assert {path for path in paths if path.endswith(".py")} == modules
+    """Line by line what the files say; `python .ci/design_tree.py --write` puts it there."""
+    made = design_tree()
+    assert made.in_page().splitlines() == made.tree().splitlines()
+
+
+def test_every_module_says_what_it_is():
+    """In one line of the tree, which is the first sentence of its docstring."""
+    made = design_tree()
+    silent = [line for line in made.tree().splitlines() if len(line.split()) < 3]
+    assert silent == []
+    modules = {path.name for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
+    assert {line.split()[0] for line in made.tree().splitlines() if line.split()[0].endswith(".py")} == modules
 
 
 def test_every_field_of_an_experiment_is_explained():
-    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "config.md").read_text(encoding="utf-8")
     fields = loop.flat(default_config().to_dict())
     missing = [name for name in fields if f"`{name}`" not in page and f"`.{name.split('.')[-1]}`" not in page]
     assert missing == []

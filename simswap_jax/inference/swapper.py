@@ -29,7 +29,7 @@ from simswap_jax.weights import model_folder, registry
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 DEFAULT_FOLDERS = ("faces", "rendered")  # the first that is there
 BATCH_SIZE = 16
-LEAST_ALIKE = 0.25  # cosine of a source photo to the mean of the others, with MobileFaceNet; docs/prepare.md
+LEAST_ALIKE = 0.25  # cosine of a source photo to the mean of the others, MobileFaceNet: docs/experiments/prepare.md
 DETECTOR = "face_detection_yunet.onnx"  # of configs/weights.yaml
 
 # Whom to swap: "largest", "best" or "all"; a person by an identity vector [D] of theirs; or several people, each with

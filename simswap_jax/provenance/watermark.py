@@ -139,7 +139,7 @@ def _signs(band: Band) -> np.ndarray:
     """The pattern: ±1 on the band's frequencies and 0 elsewhere, float32 [side, side]."""
     index = np.arange(band.side)
     frequency = np.hypot(index[:, None], index[None, :])
-    signs = np.random.default_rng([_KEY, band.side]).choice(np.float32([-1, 1]), size=frequency.shape)
+    signs = np.random.default_rng([_KEY, band.side]).choice(np.array([-1, 1], np.float32), size=frequency.shape)
     return np.where((frequency >= band.low) & (frequency <= band.high), signs, np.float32(0))
 
 

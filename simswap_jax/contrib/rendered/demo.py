@@ -73,7 +73,7 @@ def simswap_config(people: Path, cache: Path, identity_network: Path) -> ml_coll
     config.discriminator.widths, config.discriminator.tail, config.discriminator.norm = (16, 32, 64), 48, "none"
     config.identity.weights = str(identity_network)
     config.losses.identity, config.losses.identity_margin, config.losses.reconstruction = 5.0, 0.04, 30.0
-    # Little of the discriminators: in so few steps they teach stains and streaks (docs/design.md).
+    # Little of the discriminators: in so few steps they teach stains and streaks (docs/experiments/rendered.md).
     config.losses.adversarial, config.losses.gradient_penalty = 0.01, 0.0
     config.losses.feature_matching, config.losses.feature_matching_first = 0.05, 2
     use_augmentation(config, colour=1.0, swap=0.8)

@@ -65,12 +65,13 @@ def _taps(x: Array, kernel: Array, stride: int) -> Array:
     rows, columns = (h - kh) // stride + 1, (w - kw) // stride + 1
     if (rows, columns) == (1, 1):
         return jnp.sum(x * kernel.reshape(1, kh, kw, c), (1, 2), keepdims=True)
-    total = None
+    total: Array | None = None
     for i in range(kh):
         for j in range(kw):
             end = (b, i + stride * (rows - 1) + 1, j + stride * (columns - 1) + 1, c)
             part = lax.slice(x, (0, i, j, 0), end, (1, stride, stride, 1)) * kernel[i, j].reshape(1, 1, 1, c)
             total = part if total is None else total + part
+    assert total is not None  # a window has one tap at least
     return total
 
 

@@ -1,0 +1,1 @@
+"""What a refactoring must not change unseen: sentences of errors, operations of the training step."""
