@@ -24,11 +24,11 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from simswap_jax.data.dataset import People
+from simswap_jax.data.folder import RECORDS_VERSION, folder_fingerprint, list_people
 from simswap_jax.errors import UserError
-from simswap_jax.io.images import BrokenPicture, list_people, plain_bytes, read_bytes
+from simswap_jax.io.images import BrokenPicture, plain_bytes, read_bytes
 from simswap_jax.io.progress import Progress, Sink, clock, to_terminal
 
-VERSION = "1.0.0"
 PER_SHARD = 10_000
 SPLIT = "train"  # one split: who is held out is decided by name, in split.py
 
@@ -50,7 +50,7 @@ class Identities(tfds.core.GeneratorBasedBuilder):
     The records keep the order of the people's and the files' names. Use `build`, which hands it the examples.
     """
 
-    VERSION = tfds.core.Version(VERSION)
+    VERSION = tfds.core.Version(RECORDS_VERSION)
     code_path = (
         None  # spares TFDS looking for checksum files beside this one, which needs a package it does not declare
     )
@@ -181,20 +181,7 @@ def open_people(data_dir: str | os.PathLike) -> People:
 
 def records_folder(data_dir: str | os.PathLike) -> Path:
     """Where the records of a data directory lie."""
-    return Path(data_dir) / Identities.name / VERSION
-
-
-def folder_fingerprint(listing: Mapping[str, Sequence[Path]], min_side: int = 16) -> str:
-    """A hash of every file's name, size and time of change, and of what decides which are left out."""
-    digest = hashlib.sha256(f"{VERSION} {min_side}\n".encode())
-    for person, files in listing.items():
-        for file in files:
-            with contextlib.suppress(OSError):  # a dangling link is reported when it is read
-                status = file.stat()
-                digest.update(
-                    f"{person}/{file.name} {status.st_size} {status.st_mtime_ns}\n".encode("utf-8", "surrogateescape")
-                )
-    return digest.hexdigest()
+    return Path(data_dir) / Identities.name / RECORDS_VERSION
 
 
 class _Survey:

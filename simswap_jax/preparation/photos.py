@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from simswap_jax.data.folder import list_people
 from simswap_jax.errors import UserError
-from simswap_jax.io.images import list_people
 
 
 @dataclass(frozen=True, slots=True)

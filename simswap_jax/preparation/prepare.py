@@ -15,7 +15,7 @@ from simswap_jax.data.dataset import People
 from simswap_jax.data.embeddings import read_vectors, vectors_file, write_vectors
 from simswap_jax.data.records import build
 from simswap_jax.errors import UserError
-from simswap_jax.io.lock import alone
+from simswap_jax.io.lock import exclusive_lock
 from simswap_jax.io.progress import Progress, Sink, clock
 from simswap_jax.preparation.crops import FACES, TEMPORARY, Job, cut_out, face_file, relative
 from simswap_jax.preparation.embeddings import METHOD, FaceVectors, face_vectors
@@ -81,7 +81,7 @@ def prepare(order: Order, say: Callable[[str], None]) -> bool:
     identity = read_identity(order.identity, "telling people apart") if order.identity else None
     head = {"version": VERSION, "detector": registry.file_sha256(detector), **order.settings.to_dict()}
     fingerprint = _fingerprint(head, photos, identity, order.vectors)
-    with alone(output, f"preparing {output}"):
+    with exclusive_lock(output, f"preparing {output}"):
         if _done(output) == fingerprint:
             say(f"{output} is prepared already; nothing to do.")
             return False
