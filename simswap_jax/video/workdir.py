@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from simswap_jax.errors import UserError
-from simswap_jax.io.lock import LOCK, alone
+from simswap_jax.io.lock import LOCK, exclusive_lock
 from simswap_jax.video.encode import segment_files
 from simswap_jax.weights import registry
 from simswap_jax.weights.files import replacing
@@ -41,7 +41,7 @@ class Parts:
         """
         name = self.folder / "job.json"
         said = json.dumps(job, sort_keys=True)
-        with alone(self.folder, f"making {self.output}"):
+        with exclusive_lock(self.folder, f"making {self.output}"):
             try:
                 self._begin(name, said)
                 yield

@@ -22,8 +22,9 @@ from simswap_jax.contrib.rendered.dataset import (
     write_people,
 )
 from simswap_jax.contrib.rendered.face_parameters import HOW_OFTEN
+from simswap_jax.data.folder import list_people
 from simswap_jax.errors import UserError
-from simswap_jax.io.images import list_people, read_picture
+from simswap_jax.io.images import read_picture
 
 SIZE = 64
 NEUTRAL = {
