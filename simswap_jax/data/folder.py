@@ -44,9 +44,7 @@ def list_people(root: str | os.PathLike) -> dict[str, list[Path]]:
             raise UserError(
                 f"The pictures in {root} lie one level too deep; did you mean {root / person}?", "folder-too-deep"
             )
-    raise UserError(
-        f"There is no picture file in the folders of {root}; {layout} (jpg, png, webp, …).", "no-pictures"
-    )
+    raise UserError(f"There is no picture file in the folders of {root}; {layout} (jpg, png, webp, …).", "no-pictures")
 
 
 def folder_fingerprint(listing: Mapping[str, Sequence[Path]], min_side: int = 16) -> str:

@@ -7,14 +7,13 @@ records' order, and the fingerprint of the folder they were made from) and `repo
 """
 
 import contextlib
-import hashlib
 import itertools
 import json
 import os
 import shutil
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any

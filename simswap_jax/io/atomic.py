@@ -108,7 +108,9 @@ def write_json(path: str | os.PathLike, value: Any, **options: Any) -> None:
 
 
 @contextlib.contextmanager
-def replacing_folder(folder: str | os.PathLike, marker: str = "", what: str = "model") -> Iterator[Path]:
+def replacing_folder(
+    folder: str | os.PathLike, marker: str = "", what: str = "model", *, sync: bool = True
+) -> Iterator[Path]:
     """An empty folder beside ``folder``, put in its place when the block ends well and removed when it does not.
 
     What stood there goes only when the new one stands.
@@ -118,6 +120,7 @@ def replacing_folder(folder: str | os.PathLike, marker: str = "", what: str = "m
       marker: a file by which a folder that may be replaced is known; a folder that holds others stays. Empty: only an
         empty folder is replaced.
       what: what the folder holds, for the sentence.
+      sync: as in `replacing_file`.
 
     Raises:
       UserError: something else stands at that place.
@@ -133,9 +136,11 @@ def replacing_folder(folder: str | os.PathLike, marker: str = "", what: str = "m
         try:
             yield fresh
             fresh.chmod(0o777 & ~_umask())
-            _sync_tree(fresh)
+            if sync:
+                _sync_tree(fresh)
             _put_in_place(fresh, folder)
-            _sync_folder(folder.parent)
+            if sync:
+                _sync_folder(folder.parent)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from simswap_jax.io.images import read_picture, read_values, has_more_than_rgb
+from simswap_jax.io.images import has_more_than_rgb, read_picture, read_values
 
 LUMA = np.array([0.299, 0.587, 0.114])
 OPAQUE_FROM = 16  # grey levels: a change as large as the label's is seen also where the photo is transparent

@@ -331,7 +331,10 @@ def test_other_settings_are_refused_and_a_second_process_too(uninterrupted):
     order, expected = uninterrupted
     with pytest.raises(UserError, match=r"was begun otherwise \(size was 64 and is now 96\)"):
         prepare(replace(order, settings=replace(order.settings, size=96)), silent)
-    with module.exclusive_lock(order.output, "preparing it"), pytest.raises(UserError, match="another process is preparing"):
+    with (
+        module.exclusive_lock(order.output, "preparing it"),
+        pytest.raises(UserError, match="another process is preparing"),
+    ):
         prepare(order, silent)
     assert not prepare(order, silent)
     ours = contents(order.output)
