@@ -34,9 +34,8 @@ def exclusive_lock(folder: Path, doing: str) -> Iterator[None]:
         raise UserError(f"another process is {doing}; wait for it, or choose another place.", "locked") from None
     except (OSError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"{folder} cannot be locked ({reason}); choose a place on another disk.", "cannot-lock"
-        ) from None
+        sentence = f"{folder} cannot be locked ({reason}); choose a place on another disk."
+        raise UserError(sentence, "cannot-lock") from None
     try:
         yield
     finally:

@@ -23,12 +23,17 @@ def test_a_file_takes_its_place_whole(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
+def fail(path, error):
+    path.write_text("half")
+    raise error
+
+
 def test_a_failure_leaves_what_was_there(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "old")
-    with pytest.raises(RuntimeError), replacing_file(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+    for error in (RuntimeError, KeyboardInterrupt):
+        with pytest.raises(error), replacing_file(path) as temporary:
+            fail(temporary, error)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -90,8 +95,7 @@ def test_a_folder_takes_its_place_whole(tmp_path):
             (fresh / "config.json").write_text(content)
         assert (place / "config.json").read_text() == content
     with pytest.raises(RuntimeError), replacing_folder(place, "config.json") as fresh:
-        (fresh / "config.json").write_text("half")
-        raise RuntimeError
+        fail(fresh / "config.json", RuntimeError)
     assert (place / "config.json").read_text() == "new"
     assert list(tmp_path.iterdir()) == [place]
 

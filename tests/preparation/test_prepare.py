@@ -29,6 +29,7 @@ from simswap_jax.preparation.settings import REASONS, Settings
 from simswap_jax.preparation.sources import dataset, datasets
 from simswap_jax.weights import identity_folder
 from tests.conftest import TEST_DATA
+from tests.support.errors import raises_user_error
 from tests.support.raw_photos import write_tree
 from tests.support.small_model import lively
 
@@ -331,10 +332,7 @@ def test_other_settings_are_refused_and_a_second_process_too(uninterrupted):
     order, expected = uninterrupted
     with pytest.raises(UserError, match=r"was begun otherwise \(size was 64 and is now 96\)"):
         prepare(replace(order, settings=replace(order.settings, size=96)), silent)
-    with (
-        module.exclusive_lock(order.output, "preparing it"),
-        pytest.raises(UserError, match="another process is preparing"),
-    ):
+    with module.exclusive_lock(order.output, "preparing it"), raises_user_error("locked", "preparing"):
         prepare(order, silent)
     assert not prepare(order, silent)
     ours = contents(order.output)
