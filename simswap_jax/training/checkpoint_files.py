@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from simswap_jax.weights.files import file_sha256
+from simswap_jax.io.hashing import file_sha256
 
 LIST = "files.json"
 DATES = "_CHECKPOINT_METADATA"  # Orbax writes into it once more after all else

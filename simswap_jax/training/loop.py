@@ -20,6 +20,7 @@ from simswap_jax.data import loader, records, split
 from simswap_jax.data.dataset import People
 from simswap_jax.errors import UserError
 from simswap_jax.io import contact_sheet
+from simswap_jax.io.atomic import write_bytes, write_json
 from simswap_jax.io.images import encode_png
 from simswap_jax.training import chips, distributed, parallel
 from simswap_jax.training import method as methods
@@ -265,8 +266,7 @@ def draw(method: Method, state: TrainState, batch: dict[str, Any], frozen: PyTre
         columns = method.sample(state, batch, frozen)
         if columns:
             rows = [list(row) for row in zip(*columns.values(), strict=True)]
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(encode_png(contact_sheet.contact_sheet(rows, list(columns), title=SAMPLES)))
+            write_bytes(path, encode_png(contact_sheet.contact_sheet(rows, list(columns), title=SAMPLES)))
 
     distributed.first(write)
 
@@ -291,9 +291,7 @@ def claim(workdir: Path, config: ml_collections.ConfigDict) -> None:
                         f"{now.get(name)!r}; use another --workdir, or the old value to go on."
                     )
         workdir.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
-        fresh.replace(path)
+        write_json(path, wanted)
     except OSError as error:
         raise UserError(
             f"the workdir {workdir} cannot be written: {error.strerror or error}; use another --workdir."

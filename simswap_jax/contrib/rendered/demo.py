@@ -22,10 +22,11 @@ from simswap_jax.errors import UserError
 from simswap_jax.evaluation.metrics import identity as identity_measures
 from simswap_jax.inference.swapper import FaceSwapper, resized
 from simswap_jax.io import contact_sheet
+from simswap_jax.io.atomic import write_text
 from simswap_jax.io.html_report import Figure, Table, curves_of, html_report, text_table
 from simswap_jax.io.images import read_picture
 from simswap_jax.provenance.label_xmp import draw_label
-from simswap_jax.provenance.writer import write_sheet, write_text
+from simswap_jax.provenance.writer import write_sheet
 from simswap_jax.training import identity
 from simswap_jax.training.config import default_config
 from simswap_jax.training.loop import Trained, train

@@ -224,7 +224,7 @@ def test_written_people_are_what_was_drawn(tmp_path):
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(UserError, match="not an empty folder"):
+    with pytest.raises(UserError, match="holds something"):
         write_people(tmp_path, sample_people(0, 1), ["a"], 1, 0, SIZE)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
