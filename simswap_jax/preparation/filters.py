@@ -6,7 +6,7 @@ from itertools import groupby
 
 import numpy as np
 
-from simswap_jax.data.outliers import LEAST, cosines_to_the_others
+from simswap_jax.data.outliers import MIN_PHOTOS, cosine_to_others
 from simswap_jax.preparation.duplicates import clusters, near_pairs, near_pairs_of_many
 from simswap_jax.preparation.manifest import Seen
 
@@ -56,11 +56,11 @@ def wrong_people(
     start, unchecked = 0, 0
     for _, group in groupby(faces, key=lambda one: one.person):
         of_one = list(group)
-        if len(of_one) < LEAST:
+        if len(of_one) < MIN_PHOTOS:
             unchecked += len(of_one)
         else:
             known = vectors(start, start + len(of_one))
-            cosines = cosines_to_the_others(known, threshold)
+            cosines = cosine_to_others(known, threshold)
             typical = of_one[int(np.argmax(cosines))].file
             out.update(
                 (one.file, Verdict("wrong person", f"cosine {cosine:.2f} to the person's others", typical))
