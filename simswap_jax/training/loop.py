@@ -16,8 +16,8 @@ import jax
 import ml_collections
 import numpy as np
 
-from simswap_jax.data import loader, records, split
-from simswap_jax.data.dataset import People
+from simswap_jax.data import loader, records
+from simswap_jax.data.dataset import People, held_out
 from simswap_jax.errors import UserError
 from simswap_jax.io import contact_sheet
 from simswap_jax.io.atomic import write_bytes, write_json
@@ -102,8 +102,8 @@ def train(
     seen_by_all(workdir)
     cache = Path(config.data.cache).expanduser() if config.data.cache else workdir / "data"
     root = Path(config.data.root).expanduser()
-    everybody = distributed.in_turn(lambda: records.build(root, cache, progress=say)).remember(MEMORY)
-    kept_out = set(split.held_out(everybody.names, config.data.held_out))
+    everybody = distributed.in_turn(lambda: records.build(root, cache)).remember(MEMORY)
+    kept_out = set(held_out(everybody.names, config.data.held_out))
     people = everybody.select([name for name in everybody.names if name not in kept_out])
     if len(people.names) < 2:
         raise UserError(

@@ -17,7 +17,7 @@ import numpy as np
 
 from simswap_jax.contrib.rendered import dataset, identity_judge, scoring
 from simswap_jax.contrib.rendered.pose_judge import PoseRegressor
-from simswap_jax.data import split
+from simswap_jax.data.dataset import held_out
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.metrics import identity as identity_measures
 from simswap_jax.inference.swapper import FaceSwapper, resized
@@ -147,7 +147,7 @@ def train_in_two(config: ml_collections.ConfigDict, first: Path, second: Path) -
 def judge(model: Path, people: Path) -> tuple[dict[str, Any], np.ndarray]:
     """Swap held-out people and measure; returns the numbers and the contact sheet (uint8 [H, W, 3])."""
     labels = dataset.read_labels(people)
-    names = split.held_out(labels.names, HELD_OUT)
+    names = held_out(labels.names, HELD_OUT)
     drawn = scoring.pairs(labels, names, PAIRS)
     pictures = {
         row: read_picture(people / labels.files[row]) for row in {*drawn.source.tolist(), *drawn.target.tolist()}
