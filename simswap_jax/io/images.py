@@ -143,6 +143,18 @@ def encode_png(picture: np.ndarray) -> bytes:
     return data.tobytes()
 
 
+def encode_jpeg(picture: np.ndarray, quality: int = 95) -> bytes:
+    """A uint8 RGB picture [H,W,3] as the bytes of a JPEG file, colour at full resolution."""
+    options = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        quality,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ]
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
+    return data.tobytes()
+
+
 def resize_square(picture: np.ndarray, size: int) -> np.ndarray:
     """The centred square of a picture at `size` pixels: area-averaged when it shrinks, bicubic when it grows.
 

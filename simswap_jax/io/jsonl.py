@@ -23,10 +23,9 @@ def recover(path: str | os.PathLike) -> list[Any]:
 
 def append(path: str | os.PathLike, values: Iterable[Any]) -> None:
     """Add lines to a file, which is made where there is none; a last line that was cut short goes first."""
-    text = "".join(json.dumps(value) + "\n" for value in values)
     with Path(path).open("a+b") as file:
         _drop_torn_line(file)
-        file.write(text.encode())
+        file.writelines((json.dumps(value) + "\n").encode() for value in values)
 
 
 def _whole_lines(path: Path) -> list[tuple[Any, int]]:
@@ -46,6 +45,10 @@ def _whole_lines(path: Path) -> list[tuple[Any, int]]:
 def _drop_torn_line(file: Any) -> None:
     """Cut a file, open for appending, after its last newline."""
     end = file.seek(0, os.SEEK_END)
+    if end:
+        file.seek(end - 1)
+        if file.read(1) == b"\n":
+            return
     while end:
         start = max(0, end - 65536)
         file.seek(start)
