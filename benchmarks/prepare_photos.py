@@ -1,4 +1,4 @@
-"""How many photos a second `simswap-jax prepare` does on one core.
+"""How many photos per second `simswap-jax prepare` does on one core.
 
 Told in seconds of the processor, which other jobs of the machine do not disturb.
 
@@ -14,9 +14,9 @@ import cv2
 
 from simswap_jax.io.images import SUFFIXES, read_picture
 from simswap_jax.preparation.crops import Job, worker
-from simswap_jax.preparation.photos import Photo
 from simswap_jax.preparation.prepare import DETECTOR
 from simswap_jax.preparation.settings import Settings
+from simswap_jax.preparation.sources import Photo
 from simswap_jax.weights import registry
 
 
@@ -43,9 +43,9 @@ def main() -> None:
             work(photo)
         start = time.process_time()
         for _ in range(options.rounds):
-            seen = [work(photo) for photo in photos]
+            records = [work(photo) for photo in photos]
         seconds = (time.process_time() - start) / (options.rounds * len(photos))
-    kept = sum(not one.reason for one in seen)
+    kept = sum(not record.reason for record in records)
     hours = 3_310_000 * seconds / 3_600
     print(f"{len(photos)} photos, {kept} kept: {1000 * seconds:.1f} ms of one core, {1 / seconds:.1f} photos/s")
     print(f"3.31 million: {hours:.1f} hours of one core, {hours / 32:.2f} hours on 32")

@@ -103,8 +103,8 @@ def _crops(config: Any, options: argparse.Namespace) -> tuple[int, str]:
 
 def _checked(options: argparse.Namespace, config: Any, variables: Any, identity: Any, size: int) -> tuple[str, str]:
     """The convention, and how it is known; writes the picture that shows it."""
+    from simswap_jax.io.atomic import replacing_file
     from simswap_jax.io.images import encode_png, read_picture
-    from simswap_jax.weights.files import replacing
     from simswap_jax.weights.range_check import check
 
     if identity is None:
@@ -115,7 +115,7 @@ def _checked(options: argparse.Namespace, config: Any, variables: Any, identity:
     face = read_picture(options.check)
     finding = check(config, variables, identity.network, identity.variables, face, size)
     picture = options.output.parent / f"{options.output.name}-conventions.png"
-    with replacing(picture) as temporary:
+    with replacing_file(picture) as temporary:
         temporary.write_bytes(encode_png(finding.sheet()))
     print(f"Checked on {options.check}: {finding.sentence()}\nSee {picture}.")
     if options.convention is not None:

@@ -1,39 +1,41 @@
-"""`simswap-jax VERB …`: one thin door per package. Nothing heavy is imported before the verb is known."""
+"""``simswap-jax COMMAND …``: one file a command; nothing heavy is imported before the command is known."""
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from simswap_jax import __version__
 from simswap_jax.errors import UserError
+from simswap_jax.io.logs import log_lines
 
-# verb → (module:function taking the remaining arguments, what it does)
+# command → (module:function taking the remaining arguments, what it does)
 VERBS: dict[str, tuple[str, str]] = {
-    "demo": ("simswap_jax.contrib.rendered.demo:main", "render people, train, swap, judge: the whole job in minutes"),
-    "prepare": ("simswap_jax.cli.prepare:main", "photos of people → aligned faces and records to train on"),
-    "train": ("simswap_jax.cli.train:main", "train from an experiment file, or go on where it stopped"),
-    "swap": ("simswap_jax.cli.swap:main", "re-draw target faces with the identity of a source"),
-    "evaluate": ("simswap_jax.evaluation.evaluate:main", "judge swaps of held-out people"),
-    "sweep": ("simswap_jax.evaluation.sweep:main", "the paper's ablation: many trainings, one table and figure"),
-    "import": ("simswap_jax.cli.import_weights:main", "PyTorch weights → model folder"),
+    "demo": ("simswap_jax.contrib.rendered.demo:main", "render people, train, swap and evaluate: all of it in minutes"),
+    "prepare": ("simswap_jax.cli.prepare:main", "turn photos of people into aligned faces and training records"),
+    "train": ("simswap_jax.cli.train:main", "train from an experiment file, or resume"),
+    "swap": ("simswap_jax.cli.swap:main", "swap faces in photos and videos"),
+    "evaluate": ("simswap_jax.evaluation.evaluate:main", "measure swaps of held-out identities"),
+    "sweep": ("simswap_jax.evaluation.sweep:main", "train and evaluate the paper's ablations: one table and figure"),
+    "import": ("simswap_jax.cli.import_weights:main", "convert PyTorch weights to a model folder"),
     "preflight": (
-        "simswap_jax.hardware.preflight:main",
-        "compile the step for hardware that is not here: does it fit, how fast",
+        "simswap_jax.cli.preflight:main",
+        "estimate memory and speed on TPUs/GPUs before you rent them",
     ),
-    "export": ("simswap_jax.cli.export:main", "model folder → PyTorch or ONNX"),
-    "app": ("simswap_jax.app.server:main", "a page in the browser: upload, choose a face, swap, compare, download"),
-    "doctor": ("simswap_jax.cli.doctor:main", "which weight files are here; which marks a picture carries"),
+    "export": ("simswap_jax.cli.export:main", "convert a model folder to PyTorch or ONNX"),
+    "app": ("simswap_jax.app.server:main", "open the web page: upload, choose a face, swap, compare, download"),
+    "doctor": ("simswap_jax.cli.doctor:main", "list the weight files found, or the provenance marks of a file"),
 }
 
 
 def usage() -> str:
-    """The text of `simswap-jax --help`."""
+    """The text of ``simswap-jax --help``."""
     rows = "\n".join(f"  {verb:<10} {what}" for verb, (_, what) in VERBS.items())
-    return f"usage: simswap-jax VERB …   (simswap-jax VERB --help says more)\n\n{rows}\n"
+    return f"usage: simswap-jax COMMAND …   (simswap-jax COMMAND --help says more)\n\n{rows}\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb.
+    """Run one command.
 
     Args:
       arguments: the command line without the program's name; that of the process if None.
@@ -41,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
       The exit status: 0 done, 2 a mistake of the user's (one sentence on stderr), 130 interrupted.
     """
+    write_any_text()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         print(usage())
@@ -50,17 +53,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     verb, rest = words[0], words[1:]
     if verb not in VERBS:
-        print(f"simswap-jax: there is no verb '{verb}'; choose one of {', '.join(VERBS)}.", file=sys.stderr)
+        print(f"simswap-jax: there is no command '{verb}'; choose one of {', '.join(VERBS)}.", file=sys.stderr)
         return 2
     module, function = VERBS[verb][0].split(":")
     try:
-        return int(getattr(import_module(module), function)(rest) or 0)
+        with log_lines(to_stderr="--json" in rest):  # standard output is JSON then
+            return int(getattr(import_module(module), function)(rest) or 0)
     except UserError as error:
         print(f"simswap-jax: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("simswap-jax: interrupted.", file=sys.stderr)
         return 130
+
+
+def write_any_text() -> None:
+    """Show letters that the console has not (a Windows console knows some 200) as ``?`` instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # a stream that is not a console, or closed
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
 
 
 if __name__ == "__main__":

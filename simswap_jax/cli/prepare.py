@@ -1,4 +1,4 @@
-"""`simswap-jax prepare`: photos of people → aligned faces, records and identity vectors."""
+"""``simswap-jax prepare``: photos of people → aligned faces, records and identity vectors."""
 
 import argparse
 import os
@@ -8,8 +8,7 @@ from pathlib import Path
 
 from simswap_jax.errors import UserError
 from simswap_jax.faces.alignment import TEMPLATES
-from simswap_jax.io.progress import to_terminal
-from simswap_jax.preparation.prepare import DETECTOR, Order, prepare
+from simswap_jax.preparation.prepare import DETECTOR, PrepareRequest, prepare
 from simswap_jax.preparation.settings import FORMATS, Settings
 from simswap_jax.preparation.sources import Dataset, dataset, datasets
 
@@ -19,7 +18,7 @@ a flat folder:       simswap-jax prepare --photos FOLDER --names names.csv --out
 a public data set:   simswap-jax prepare --dataset vggface2 --photos VGGFace2 --output prepared
 what is known of it: simswap-jax prepare --about vggface2
 
-Stopped at any time, the same command goes on. Then:
+Interrupted at any time, the same command resumes. Then:
   simswap-jax train … --config.data.root=prepared/faces --config.data.cache=prepared/records --config.data.vectors=True
 """
 HELP = {
@@ -43,15 +42,26 @@ def main(arguments: Sequence[str]) -> int:
     if options.about:
         print(dataset(options.about).about())
         return 0
+    prepare(request_of(options))
+    return 0
+
+
+def request_of(options: argparse.Namespace) -> PrepareRequest:
+    """What a command line asks for.
+
+    Raises:
+      UserError: a folder is missing, a number out of range, or the data set is not known.
+    """
     if options.photos is None or options.output is None:
-        raise UserError("--photos and --output are needed; name the folder of photos and the one to write.")
+        sentence = "--photos and --output are needed; name the folder of photos and the one to write."
+        raise UserError(sentence, "photos-and-output-needed")
     if options.processes < 1 or options.batch_size < 1:
-        raise UserError("--processes and --batch-size must be at least 1.")
+        raise UserError("--processes and --batch-size must be at least 1.", "at-least-one")
     known = dataset(options.dataset) if options.dataset else None
     if known is not None:
-        to_terminal(known.about())
+        print(known.about())
     photos, names = known.places(options.photos) if known else (options.photos, None)
-    order = Order(
+    return PrepareRequest(
         photos=photos,
         output=options.output,
         names=options.names or names,
@@ -62,8 +72,6 @@ def main(arguments: Sequence[str]) -> int:
         processes=options.processes,
         batch_size=options.batch_size,
     )
-    prepare(order, to_terminal)
-    return 0
 
 
 def settings_of(options: argparse.Namespace, known: Dataset | None) -> Settings:

@@ -1,7 +1,8 @@
-"""The data set of people as the rest of the project sees it: names, whose each picture is, and the pictures."""
+"""The data set as the rest of the project sees it: people, whose each picture is, the pictures, who is held out."""
 
 import hashlib
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -123,18 +124,21 @@ class People:
         wanted = set(names)
         if missing := sorted(wanted - set(self.names)):
             raise UserError(
-                f"The data set has nobody called {missing[0]!r}; choose from its {len(self.names)} folders of people."
+                f"The data set has nobody called {missing[0]!r}; choose from its {len(self.names)} folders of people.",
+                "no-such-person",
             )
         if not wanted:
-            raise UserError("The selection holds no people; choose another held-out fraction or add people.")
+            raise UserError(
+                "The selection holds no people; choose another held-out fraction or add people.", "nobody-selected"
+            )
         keep = np.array([name in wanted for name in self.names])
         chosen = np.flatnonzero(keep[self.person])
-        renumbered = np.cumsum(keep) - 1
+        new_number = np.cumsum(keep) - 1
         rows = self._rows[chosen]
         people = People(
             self._records,
             [name for name in self.names if name in wanted],
-            renumbered[self.person[chosen]],
+            new_number[self.person[chosen]],
             [self.files[i] for i in chosen],
             rows,
             hashlib.sha256(self.fingerprint.encode() + rows.tobytes()).hexdigest(),
@@ -163,3 +167,26 @@ class People:
 
     def _decode(self, index: int) -> np.ndarray:
         return decode_plain(self.encoded(index), self.files[index])
+
+
+def held_out(names: Iterable[str], fraction: float, seed: int = 0) -> list[str]:
+    """The names that are kept from training, in the order given.
+
+    Each name decides on its own, so that adding people moves nobody from one side to the other: a person is held out
+    when ``crc32(f"{seed}/{name}") / 2**32 < fraction``.
+
+    Args:
+      names: people's names.
+      fraction: about what part of them, 0 to 1.
+      seed: another seed, another choice.
+
+    Raises:
+      ValueError: when the fraction is not between 0 and 1.
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"The held-out fraction is {fraction}; give one between 0 and 1.")
+    return [name for name in names if _position(name, seed) < fraction]
+
+
+def _position(name: str, seed: int) -> float:
+    return zlib.crc32(f"{seed}/{name}".encode("utf-8", "surrogateescape")) / 2**32

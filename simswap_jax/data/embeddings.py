@@ -5,7 +5,6 @@ fingerprint, the size at which the network was shown the pictures. Some people o
 file of the whole set.
 """
 
-import contextlib
 import hashlib
 import os
 from collections.abc import Callable
@@ -19,9 +18,26 @@ import numpy as np
 
 from simswap_jax.data.dataset import People
 from simswap_jax.errors import UserError
-from simswap_jax.io.progress import Progress, Sink, to_terminal
+from simswap_jax.io.atomic import replacing_file
+from simswap_jax.io.progress import Progress
 
 Embedder = Callable[[Any, Any], jax.Array]
+
+
+class IdentityEncoder(Protocol):
+    """An identity network with its weights (`weights.identity_folder.Identity`)."""
+
+    @property
+    def network(self) -> "Network":
+        """The network."""
+
+    @property
+    def variables(self) -> Any:
+        """Its Flax variables."""
+
+    @property
+    def sha256(self) -> str:
+        """Names network and variables: the same string must mean the same vectors."""
 
 
 class Network(Protocol):
@@ -37,29 +53,23 @@ class Network(Protocol):
 
 def identity_vectors(
     people: People,
-    network: Network,
-    variables: Any,
-    sha256: str,
+    identity: IdentityEncoder,
     cache_dir: str | os.PathLike,
     *,
     size: int | None = None,
     method: str = "bicubic",
     batch_size: int = 64,
-    progress: Sink | None = to_terminal,
 ) -> np.ndarray:
     """The identity vectors of a data set, read from `cache_dir` where they were computed before.
 
     Args:
       people: the data set.
-      network: an identity network.
-      variables: its Flax variables.
-      sha256: names network and variables; the same string must mean the same numbers.
+      identity: an identity network with its weights.
       cache_dir: where the file of vectors goes (N × 2 × D × 4 bytes).
-      size: side in pixels at which the pictures are given to `network.embed`. Best the side of the faces in training,
+      size: side in pixels at which the pictures are given to `Network.embed`. Best the side of the faces in training,
         so that a source is seen as a result is; None for the side that the network resizes everything to.
-      method: of `network.embed`.
+      method: of `Network.embed`.
       batch_size: pictures at a time.
-      progress: is given lines of progress; None is silent.
 
     Returns:
       float32 [N,2,D], unit length: [:, 0] of the pictures, [:, 1] of their mirrors.
@@ -68,22 +78,22 @@ def identity_vectors(
       UserError: when a picture cannot be decoded, a vector is not finite, or the file cannot be written. Nothing
         half-written is left.
     """
-    size = size or max(network.config.frame)
-    file = vectors_file(people.fingerprint, sha256, cache_dir, size, method)
+    size = size or max(identity.network.config.frame)
+    file = vectors_file(people.fingerprint, identity.sha256, cache_dir, size, method)
     if (vectors := read_vectors(file, len(people))) is not None:
         return vectors
-    whole = vectors_file(people.whole, sha256, cache_dir, size, method)
+    whole = vectors_file(people.whole, identity.sha256, cache_dir, size, method)
     if whole != file and (vectors := read_vectors(whole, people.count_of_whole)) is not None:
         return vectors[people.rows]
-    counter = Progress(len(people), "pictures embedded", progress)
-    vectors = embedded(
-        embedder(network, method),
-        variables,
-        lambda row: people.picture(row, size),
-        len(people),
-        min(batch_size, len(people)),
-        counter.add,
-    )
+    with Progress(len(people), "pictures embedded") as progress:
+        vectors = embedded(
+            embedder(identity.network, method),
+            identity.variables,
+            lambda row: people.picture(row, size),
+            len(people),
+            min(batch_size, len(people)),
+            progress.add,
+        )
     write_vectors(file, vectors)
     return vectors
 
@@ -145,7 +155,8 @@ def embedded(
     together = np.concatenate(parts)[:count]
     if not np.isfinite(together).all():
         raise UserError(
-            "The identity network gives vectors that are not finite; its weights are broken: fetch or train them anew."
+            "The identity network gives vectors that are not finite; its weights are broken: fetch or train them anew.",
+            "vectors-not-finite",
         )
     return together
 
@@ -163,18 +174,7 @@ def write_vectors(file: Path, vectors: np.ndarray) -> None:
     """Write vectors [N,2,D], whole or not at all.
 
     Raises:
-      UserError: they cannot be written.
+      CannotWrite: they cannot be written.
     """
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as stream:
-            np.save(stream, vectors)
-        temporary.replace(file)
-    except OSError as error:
-        raise UserError(
-            f"The identity vectors cannot be written to {file} ({error.strerror}); free room or choose another folder."
-        ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    with replacing_file(file) as temporary, temporary.open("wb") as stream:
+        np.save(stream, vectors)

@@ -15,8 +15,8 @@ from typing import Any, Protocol, Self
 import grain
 import numpy as np
 
-from simswap_jax.data.pairs import Pairing, below, random_words
-from simswap_jax.data.records import People
+from simswap_jax.data.dataset import People
+from simswap_jax.data.pairs import Pairing, below, check_shared_evenly, random_words
 from simswap_jax.errors import UserError
 
 Batch = dict[str, Any]  # arrays by name
@@ -69,7 +69,8 @@ class Batches(Iterator[Batch]):
             if former != value:
                 raise UserError(
                     f"The saved position of the data belongs to another run: its {name} was {former} "
-                    f"and is now {value}; restore what it was, or start in a new folder."
+                    f"and is now {value}; restore what it was, or start in a new folder.",
+                    "position-of-another-run",
                 )
         self._iterator.set_state(state["position"])
 
@@ -89,7 +90,7 @@ def pair_batches(
       pairing: which pictures make sample number i.
       size: side of the targets, in pixels.
       source_size: side of the sources.
-      vectors: float32 [N,2,D], the identity vectors of every picture and of its mirror (`vectors.identity_vectors`);
+      vectors: float32 [N,2,D], the identity vectors of every picture and of its mirror (`embeddings.identity_vectors`);
         then the batches hold the sources' vectors instead of the sources.
       threads: how many batches are made at once; 0 makes each when it is asked for.
 
@@ -122,11 +123,13 @@ def pair_batches(
             made["identity"] = vectors[pair.source, int(pair.flip_source)]
         return made
 
+    options = pairing.options
     origin = {
         "list of pictures": _listing(people),
-        "seed": pairing.seed,
-        "batch size": pairing.batch_size,
-        "pairing": f"{pairing.mode}, {pairing.same_samples} same-person, by {pairing.weighting}, flip {pairing.flip}",
+        "seed": options.seed,
+        "batch size": options.batch_size,
+        # Checkpoints hold this very sentence.
+        "pairing": f"{options.mode}, {options.same_samples} same-person, by pictures, flip {options.flip}",
     }
     return Batches(grain.MapDataset.range(ENDLESS).map(sample), pairing.local_batch_size, threads, origin)
 
@@ -161,10 +164,7 @@ def picture_batches(
     Raises:
       UserError: when the hosts cannot share the batch evenly.
     """
-    if batch_size % host_count:
-        raise UserError(
-            f"A batch of {batch_size} cannot be shared evenly over {host_count} hosts; make it a multiple of that."
-        )
+    check_shared_evenly(batch_size, host_index, host_count)
     local_size = batch_size // host_count
     shuffled = grain.MapDataset.range(len(people)).seed(seed).shuffle().repeat()
 
@@ -192,6 +192,9 @@ def _listing(people: People) -> str:
 class Prefetch(Iterator[Any]):
     """Places batches on the device ahead of time, in a thread. Its state is that of the last batch it handed out, so
     what was made ahead and never used is made again after a restart.
+
+    It stays beside ``grain.experimental.device_put``, whose threads keep batches alive after they are dropped
+    (google/grain#1021, open).
     """
 
     def __init__(self, iterator: Positioned, place: Callable[[Any], Any], depth: int) -> None:

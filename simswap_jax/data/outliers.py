@@ -1,24 +1,25 @@
-"""Several photos that are said to show one person: which of them do not, by the identity network."""
+"""Photos that are said to show one person: which of them do not, by the cosine of their identity vectors."""
 
 import numpy as np
 
-LEAST = 3  # photos of a person from which the odd one can be told
-ROUNDS = 5  # of leaving out who does not belong and asking again
+MIN_PHOTOS = 3  # photos of a person from which the odd one can be told
+ROUNDS = 5  # at most, of leaving outliers out of the mean and comparing again
 
 
-def cosines_to_the_others(vectors: np.ndarray, threshold: float) -> np.ndarray:
-    """How alike each photo of one person is to the person's others.
+def cosine_to_others(vectors: np.ndarray, threshold: float) -> np.ndarray:
+    """How similar each photo of one person is to the person's others.
 
-    The cosine to the mean of the others; those under the threshold are left out of the mean, and all are asked again.
+    The cosine to the mean of the others; those under the threshold are left out of the mean, and all are compared
+    again.
 
     Args:
       vectors: float32 [n, D], of length one.
       threshold: a cosine.
 
     Returns:
-      float32 [n]; NaN where there are fewer than `LEAST`.
+      float32 [n]; NaN where there are fewer than `MIN_PHOTOS`.
     """
-    if len(vectors) < LEAST:
+    if len(vectors) < MIN_PHOTOS:
         return np.full(len(vectors), np.nan, np.float32)
     kept: np.ndarray = np.ones(len(vectors), bool)
     cosines: np.ndarray = np.zeros(len(vectors), np.float32)

@@ -1,10 +1,9 @@
 """Which source with which target: a pure function of seed and index, the same on every machine and after every restart.
 
 Sample number `index` of a training run is slot ``index % batch_size`` of step ``index // batch_size``. Its target is
-drawn evenly over all pictures (or, with ``weighting="people"``, evenly over people and then over that person's
-pictures), with replacement. A same-person source is another picture of the target's person, drawn evenly (the same
-picture where there is only one). A different person's source is drawn evenly over the other people, then over that
-person's pictures, so that people with many pictures do not crowd out the rest.
+drawn evenly over all pictures, with replacement. A same-person source is another picture of the target's person, drawn
+evenly (the same picture where there is only one). A different person's source is drawn evenly over the other people,
+then over that person's pictures, so that people with many pictures do not crowd out the rest.
 """
 
 from dataclasses import dataclass
@@ -26,85 +25,94 @@ class Pair:
     flip_source: bool
 
 
-class Pairing:
-    """The pairs of a training run, `batch_size` a step, shared out over hosts.
+@dataclass(frozen=True)
+class PairingOptions:
+    """How a training run pairs its pictures.
 
     ``"alternate"`` is the paper's: even steps are all of same-person pairs, odd steps all of different people.
-    ``"mixed"``: the first ``round(same_fraction * batch_size)`` samples of every step are same-person. Host h of n
-    sees slots h·B/n to (h+1)·B/n − 1 of every step: the hosts' batches, one after the other, are the batch of a
-    single host.
+    ``"mixed"``: the first ``round(same_fraction * batch_size)`` samples of every step are same-person.
+
+    Attributes:
+      seed: another seed, other pairs.
+      batch_size: samples a step over all hosts; at least 2.
+      mode: how same-person pairs are spread over steps.
+      same_fraction: of ``"mixed"``; 0 to 1.
+      flip: mirror every target and every source with probability ½, independently.
+
+    Raises:
+      UserError: a batch of one, an unknown mode, a fraction out of range.
+    """
+
+    seed: int
+    batch_size: int
+    mode: Literal["alternate", "mixed"] = "alternate"
+    same_fraction: float = 0.5
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 2:
+            sentence = f"The batch size is {self.batch_size}, and batch norm needs two or more; set batch_size higher."
+            raise UserError(sentence, "batch-too-small")
+        if self.mode not in ("alternate", "mixed"):
+            sentence = f"There is no pairing mode {self.mode!r}; choose 'alternate' or 'mixed'."
+            raise UserError(sentence, "no-pairing-mode")
+        if not 0 <= self.same_fraction <= 1:
+            raise UserError(f"same_fraction is {self.same_fraction}; set it between 0 and 1.", "same-fraction-range")
+
+    @property
+    def same_samples(self) -> int:
+        """Same-person samples in each step of ``"mixed"``."""
+        return round(self.same_fraction * self.batch_size)
+
+
+class Pairing:
+    """The pairs of a training run, shared out over hosts.
+
+    Host h of n sees slots h·B/n to (h+1)·B/n − 1 of every step: the hosts' batches, one after the other, are the batch
+    of a single host.
     """
 
     def __init__(
-        self,
-        person: np.ndarray,
-        seed: int,
-        batch_size: int,
-        mode: Literal["alternate", "mixed"] = "alternate",
-        same_fraction: float = 0.5,
-        flip: bool = True,
-        host_index: int = 0,
-        host_count: int = 1,
-        weighting: Literal["pictures", "people"] = "pictures",
+        self, person: np.ndarray, options: PairingOptions, *, host_index: int = 0, host_count: int = 1
     ) -> None:
         """Args:
           person: int [N], whose each picture is, counted from 0.
-          seed: another seed, other pairs.
-          batch_size: samples a step over all hosts; at least 2.
-          mode: how same-person pairs are spread over steps.
-          same_fraction: of ``"mixed"``; 0 to 1.
-          flip: mirror every target and every source with probability ½, independently.
+          options: how they are paired.
           host_index, host_count: which part of each batch this host sees.
-          weighting: how targets are drawn.
 
         Raises:
-          UserError: fewer than two people, a batch of one, a batch that the hosts cannot share evenly, an unknown mode.
+          UserError: fewer than two people, or a batch that the hosts cannot share evenly.
         """
         self.person = np.asarray(person, np.int64)
+        self.options, self.host_index, self.host_count = options, host_index, host_count
         self.order = np.argsort(self.person, kind="stable")  # the pictures, person after person
         self.counts = np.bincount(self.person)
         self.starts = np.cumsum(self.counts) - self.counts
         self.people = np.flatnonzero(self.counts)
-        self.place = np.empty_like(self.order)  # of a picture among its person's
-        self.place[self.order] = np.arange(len(self.order)) - self.starts[self.person[self.order]]
-        self.seed, self.batch_size, self.mode, self.flip = seed, batch_size, mode, flip
-        self.host_index, self.host_count, self.weighting = host_index, host_count, weighting
-        self.same_samples = round(same_fraction * batch_size)
+        self.rank = np.empty_like(self.order)  # of a picture among its person's
+        self.rank[self.order] = np.arange(len(self.order)) - self.starts[self.person[self.order]]
         if len(self.people) < 2:
-            raise UserError(
+            sentence = (
                 f"Pairs of different people need at least two people, and there are {len(self.people)}; "
                 "add people or hold out fewer."
             )
-        if batch_size < 2:
-            raise UserError(
-                f"The batch size is {batch_size}, and batch norm needs two samples or more; set batch_size higher."
-            )
-        if batch_size % host_count or not 0 <= host_index < host_count:
-            raise UserError(
-                f"A batch of {batch_size} does not divide evenly over {host_count} hosts (this is host {host_index}); "
-                f"set batch_size to a multiple of {host_count}."
-            )
-        if mode not in ("alternate", "mixed"):
-            raise UserError(f"There is no pairing mode {mode!r}; choose 'alternate' or 'mixed'.")
-        if weighting not in ("pictures", "people"):
-            raise UserError(f"There is no weighting {weighting!r}; choose 'pictures' or 'people'.")
-        if not 0 <= same_fraction <= 1:
-            raise UserError(f"same_fraction is {same_fraction}; set it between 0 and 1.")
+            raise UserError(sentence, "too-few-people")
+        check_shared_evenly(options.batch_size, host_index, host_count)
 
     @property
     def local_batch_size(self) -> int:
         """Samples a step on this host."""
-        return self.batch_size // self.host_count
+        return self.options.batch_size // self.host_count
 
     def global_index(self, local: int) -> int:
         """The index of this host's sample number `local`."""
         step, slot = divmod(local, self.local_batch_size)
-        return step * self.batch_size + self.host_index * self.local_batch_size + slot
+        return step * self.options.batch_size + self.host_index * self.local_batch_size + slot
 
     def is_same_person(self, index: int) -> bool:
         """Whether sample `index` is to be a same-person pair."""
-        step, slot = divmod(index, self.batch_size)
-        return step % 2 == 0 if self.mode == "alternate" else slot < self.same_samples
+        step, slot = divmod(index, self.options.batch_size)
+        return step % 2 == 0 if self.options.mode == "alternate" else slot < self.options.same_samples
 
     def pair(self, index: int) -> Pair:
         """Sample `index` of the run, counted over all hosts; any order, any number of times.
@@ -112,37 +120,43 @@ class Pairing:
         Args:
           index: 0 or more.
         """
-        target_draw, person_draw, source_draw, other_draw, target_coin, source_coin = random_words(self.seed, index, 6)
-        if self.weighting == "pictures":
-            target = below(target_draw, len(self.person))
-        else:
-            someone = int(self.people[below(person_draw, len(self.people))])
-            target = self._picture(someone, below(target_draw, int(self.counts[someone])))
-        who = int(self.person[target])
+        # The second word is drawn and not used: the pairs of former versions stay as they are.
+        target_draw, _, source_draw, other_draw, target_coin, source_coin = random_words(self.options.seed, index, 6)
+        target = below(target_draw, len(self.person))
+        person = int(self.person[target])
         same = self.is_same_person(index)
         if same:
-            source = self._another(target, who, source_draw)
+            source = self._another(target, person, source_draw)
         else:
-            source = self._of_another_person(who, other_draw, source_draw)
-        return Pair(
-            target, source, same, self.flip and bool(below(target_coin, 2)), self.flip and bool(below(source_coin, 2))
-        )
+            source = self._of_another_person(person, other_draw, source_draw)
+        flip = self.options.flip
+        return Pair(target, source, same, flip and bool(below(target_coin, 2)), flip and bool(below(source_coin, 2)))
 
-    def _picture(self, person: int, place: int) -> int:
-        return int(self.order[self.starts[person] + place])
+    def _picture(self, person: int, rank: int) -> int:
+        return int(self.order[self.starts[person] + rank])
 
     def _another(self, picture: int, person: int, draw: int) -> int:
         count = int(self.counts[person])
         if count == 1:
             return picture
-        place = below(draw, count - 1)
-        return self._picture(person, place + (place >= int(self.place[picture])))
+        rank = below(draw, count - 1)
+        return self._picture(person, rank + (rank >= int(self.rank[picture])))
 
     def _of_another_person(self, person: int, other_draw: int, draw: int) -> int:
         own = int(np.searchsorted(self.people, person))
         chosen = below(other_draw, len(self.people) - 1)
         other = int(self.people[chosen + (chosen >= own)])
         return self._picture(other, below(draw, int(self.counts[other])))
+
+
+def check_shared_evenly(batch_size: int, host_index: int, host_count: int) -> None:
+    """Raise a UserError where hosts cannot share a batch evenly, or this is none of them."""
+    if batch_size % host_count or not 0 <= host_index < host_count:
+        sentence = (
+            f"A batch of {batch_size} does not divide evenly over {host_count} hosts (this is host {host_index}); "
+            f"set batch_size to a multiple of {host_count}."
+        )
+        raise UserError(sentence, "batch-indivisible")
 
 
 def random_words(seed: int, index: int, count: int) -> list[int]:

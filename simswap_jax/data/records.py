@@ -7,14 +7,15 @@ records' order, and the fingerprint of the folder they were made from) and `repo
 """
 
 import contextlib
-import hashlib
 import itertools
 import json
+import logging
 import os
 import shutil
 import socket
+import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,17 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from simswap_jax.data.dataset import People
+from simswap_jax.data.folder import RECORDS_VERSION, folder_fingerprint, list_people
 from simswap_jax.errors import UserError
-from simswap_jax.io.images import BrokenPicture, list_people, plain_bytes, read_bytes
-from simswap_jax.io.progress import Progress, Sink, clock, to_terminal
+from simswap_jax.io.images import BrokenPicture, plain_bytes, read_bytes
+from simswap_jax.io.progress import Progress, format_duration
 
-VERSION = "1.0.0"
 PER_SHARD = 10_000
-SPLIT = "train"  # one split: who is held out is decided by name, in split.py
+SPLIT = "train"  # one split: who is held out is decided by name, in dataset.py
+
+REMEDY = "build it from a folder of people (simswap_jax.data.records.build)"
+
+logger = logging.getLogger(__name__)
 
 Example = dict[str, Any]
 
@@ -50,7 +55,7 @@ class Identities(tfds.core.GeneratorBasedBuilder):
     The records keep the order of the people's and the files' names. Use `build`, which hands it the examples.
     """
 
-    VERSION = tfds.core.Version(VERSION)
+    VERSION = tfds.core.Version(RECORDS_VERSION)
     code_path = (
         None  # spares TFDS looking for checksum files beside this one, which needs a package it does not declare
     )
@@ -83,7 +88,7 @@ class Identities(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self) -> Iterator[tuple[int, Example]]:
         if self._examples is None:
-            raise ValueError("This builder was given no examples; use simswap_jax.data.identities.build.")
+            raise ValueError("This builder was given no examples; use simswap_jax.data.records.build.")
         return enumerate(self._examples())
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
@@ -111,7 +116,6 @@ def build(
     root: str | os.PathLike,
     data_dir: str | os.PathLike,
     *,
-    progress: Sink | None = to_terminal,
     min_side: int = 16,
     min_people: int = 2,
     threads: int | None = None,
@@ -125,7 +129,6 @@ def build(
     Args:
       root: the folder of people. Never written to.
       data_dir: where the records go; about as large as the pictures.
-      progress: is given lines of progress; None is silent.
       min_side: pictures with a shorter side, in pixels, are left out.
       min_people: fewer than this is an error.
       threads: how many pictures are checked at once; None for twice the processors.
@@ -139,16 +142,16 @@ def build(
     fingerprint = folder_fingerprint(listing, min_side)
     place = records_folder(data_dir)
     if _recorded_fingerprint(place) != fingerprint:
-        survey = _Survey(root, listing, min_side, progress, threads or 2 * (os.cpu_count() or 1))
-        with _told_plainly(data_dir):
+        survey = _Survey(root, listing, min_side, threads or 2 * (os.cpu_count() or 1))
+        with _explain_disk_errors(data_dir):
             _write(survey, fingerprint, data_dir, place)
-        if progress is not None:
-            progress(survey.summary(place))
+        logger.info("%s", survey.summary(place))
     people = open_people(data_dir)
     if len(people.names) < min_people:
         raise UserError(
             f"Only one person in {root} has readable pictures ({people.names[0]}), and swapping needs two or more; "
-            f"add another folder {root}/<person>."
+            f"add another folder {root}/<person>.",
+            "one-person",
         )
     return people
 
@@ -160,51 +163,40 @@ def open_people(data_dir: str | os.PathLike) -> People:
       UserError: when there is none, or it is damaged.
     """
     place = records_folder(data_dir)
-    remedy = "build it from a folder of people (simswap_jax.data.identities.build)"
     try:
         index = json.loads((place / "people.json").read_text("utf-8"))
         records = tfds.builder_from_directory(str(place)).as_data_source(
             SPLIT, decoders={"picture": tfds.decode.SkipDecoding()}
         )
     except FileNotFoundError:
-        raise UserError(f"There is no data set in {data_dir}; {remedy}.") from None
+        raise UserError(f"There is no data set in {data_dir}; {REMEDY}.", "no-data-set") from None
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"The data set in {data_dir} is damaged ({error}); remove {place} and {remedy}.") from None
+        raise _damaged(data_dir, str(error)) from None
     pictures: dict[str, list[str]] = index["people"]
     counts = [len(files) for files in pictures.values()]
     if len(records) != sum(counts):
-        raise UserError(f"The data set in {data_dir} is damaged (records are missing); remove {place} and {remedy}.")
+        raise _damaged(data_dir, "records are missing")
     person: np.ndarray = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     files = [f"{name}/{file}" for name, files in pictures.items() for file in files]
     return People(records, list(pictures), person, files, np.arange(len(files)), index["fingerprint"])
 
 
+def _damaged(data_dir: str | os.PathLike, reason: str) -> UserError:
+    sentence = f"The data set in {data_dir} is damaged ({reason}); remove {records_folder(data_dir)} and {REMEDY}."
+    return UserError(sentence, "data-set-damaged")
+
+
 def records_folder(data_dir: str | os.PathLike) -> Path:
     """Where the records of a data directory lie."""
-    return Path(data_dir) / Identities.name / VERSION
-
-
-def folder_fingerprint(listing: Mapping[str, Sequence[Path]], min_side: int = 16) -> str:
-    """A hash of every file's name, size and time of change, and of what decides which are left out."""
-    digest = hashlib.sha256(f"{VERSION} {min_side}\n".encode())
-    for person, files in listing.items():
-        for file in files:
-            with contextlib.suppress(OSError):  # a dangling link is reported when it is read
-                status = file.stat()
-                digest.update(
-                    f"{person}/{file.name} {status.st_size} {status.st_mtime_ns}\n".encode("utf-8", "surrogateescape")
-                )
-    return digest.hexdigest()
+    return Path(data_dir) / Identities.name / RECORDS_VERSION
 
 
 class _Survey:
     """Reads and checks every picture of a listing, in order, and remembers what was good and what was not."""
 
-    def __init__(
-        self, root: Path, listing: Mapping[str, list[Path]], min_side: int, progress: Sink | None, threads: int
-    ) -> None:
+    def __init__(self, root: Path, listing: Mapping[str, list[Path]], min_side: int, threads: int) -> None:
         self.root, self.listing, self.min_side, self.threads = root, listing, min_side, threads
-        self.progress = Progress(sum(map(len, listing.values())), "pictures read", progress)
+        self.progress = Progress(sum(map(len, listing.values())), "pictures read")
         self.good: dict[str, list[str]] = {}
         self.left_out: list[dict[str, str]] = []
         self.bytes = 0
@@ -230,7 +222,8 @@ class _Survey:
             first = self.left_out[0]
             raise UserError(
                 f"No picture of {self.root} can be used: {len(self.left_out)} were tried, and the first, "
-                f"{first['file']}, {first['reason']}; add pictures (jpg, png, webp, …)."
+                f"{first['file']}, {first['reason']}; add pictures (jpg, png, webp, …).",
+                "no-usable-pictures",
             )
 
     def _check(self, file: Path) -> tuple[bytes, str]:
@@ -246,7 +239,7 @@ class _Survey:
         return data, ""
 
     @property
-    def nobody(self) -> list[str]:
+    def people_without_pictures(self) -> list[str]:
         """People without a usable picture."""
         return [person for person in self.listing if person not in self.good]
 
@@ -261,18 +254,19 @@ class _Survey:
             "bytes": self.bytes,
             "seconds": round(self.progress.seconds, 1),
             "pictures_left_out": self.left_out,
-            "people_left_out": self.nobody,
+            "people_left_out": self.people_without_pictures,
         }
 
     def summary(self, place: Path) -> str:
         report = self.report()
-        line = f"{report['pictures']:,} pictures of {report['people']:,} people in {clock(self.progress.seconds)}"
-        if not self.left_out and not self.nobody:
+        time = format_duration(self.progress.seconds)
+        line = f"{report['pictures']:,} pictures of {report['people']:,} people in {time}"
+        if not self.left_out and not self.people_without_pictures:
             return line
         reasons = f"; e.g. {self.left_out[0]['file']} {self.left_out[0]['reason']}" if self.left_out else ""
         return (
-            f"{line}; left out: {len(self.left_out):,} pictures, {len(self.nobody):,} people without any{reasons} "
-            f"(all in {place / 'report.json'})"
+            f"{line}; left out: {len(self.left_out):,} pictures, "
+            f"{len(self.people_without_pictures):,} people without any{reasons} (all in {place / 'report.json'})"
         )
 
 
@@ -314,6 +308,8 @@ def _recorded_fingerprint(place: Path) -> str | None:
 
 def _remove_leftovers(data_dir: Path) -> None:
     """Remove what builds of this machine left that were killed."""
+    if sys.platform == "win32":  # there is no asking whether a process is there without ending it
+        return
     prefix = f"building-{socket.gethostname()}-"
     for folder in data_dir.glob(f"{prefix}*"):
         try:
@@ -335,12 +331,13 @@ def _need_room(folder: Path, needed: int) -> None:
 
 def _no_room(folder: Path, detail: str) -> UserError:
     return UserError(
-        f"There is no room for the data set in {folder} ({detail}); free some or choose another folder for it."
+        f"There is no room for the data set in {folder} ({detail}); free some or choose another folder for it.",
+        "no-room-for-data",
     )
 
 
 @contextlib.contextmanager
-def _told_plainly(data_dir: Path) -> Iterator[None]:
+def _explain_disk_errors(data_dir: Path) -> Iterator[None]:
     """Turn what a disk can do wrong into one sentence."""
     try:
         yield
@@ -351,7 +348,8 @@ def _told_plainly(data_dir: Path) -> Iterator[None]:
             raise _no_room(data_dir, "the disk is full") from None
         if isinstance(error, OSError):
             raise UserError(
-                f"The data set cannot be written to {data_dir} ({error.strerror or error}); choose another folder."
+                f"The data set cannot be written to {data_dir} ({error.strerror or error}); choose another folder.",
+                "data-not-writable",
             ) from None
         raise
 

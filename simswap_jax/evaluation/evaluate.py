@@ -11,6 +11,7 @@ import numpy as np
 from simswap_jax.contrib.rendered import protocol as rendered_protocol
 from simswap_jax.contrib.rendered.dataset import Labels, read_labels
 from simswap_jax.contrib.rendered.identity_judge import pretrained
+from simswap_jax.data.folder import list_people
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation import agreement, clip
 from simswap_jax.evaluation.candidates import (
@@ -50,7 +51,7 @@ from simswap_jax.evaluation.runner import Album, Scene, judge_everybody, judge_r
 from simswap_jax.evaluation.work import Work
 from simswap_jax.inference.swapper import FaceSwapper
 from simswap_jax.io.html_report import Curve, Scatter, Table
-from simswap_jax.io.images import list_people, read_picture, resize_square
+from simswap_jax.io.images import read_picture, resize_square
 from simswap_jax.io.progress import Progress, to_terminal
 from simswap_jax.provenance.writer import write_picture
 

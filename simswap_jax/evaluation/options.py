@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from simswap_jax.data.split import held_out
+from simswap_jax.data.dataset import held_out
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.judges.features import VALUES
 from simswap_jax.evaluation.protocols.pairs import Protocol

@@ -50,10 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     for number, name in enumerate(variants, 1):
         folder = workdir / "variants" / name
         print(f"{number}/{len(variants)} {name}", flush=True)
-        if (
-            not trained(folder, config.steps)
-            and not train(ablations.ablated(config, name), folder).finished
-        ):
+        if not trained(folder, config.steps) and not train(ablations.ablated(config, name), folder).finished:
             return 3
         models[name] = folder / "model"
     evaluation.evaluate(evaluation_options.parser().parse_args(to_evaluate(options, config, models, rendered)))

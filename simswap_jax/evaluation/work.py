@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from simswap_jax.provenance.writer import whole_file, write_text
+from simswap_jax.io.atomic import replacing_file, write_text
 
 FOLDER = ".unfinished"
 
@@ -44,7 +44,7 @@ class Work:
             except (OSError, ValueError, EOFError, zipfile.BadZipFile):
                 path.unlink(missing_ok=True)  # damaged: made again
         arrays = make()
-        with whole_file(path) as temporary, temporary.open("wb") as fresh:
+        with replacing_file(path) as temporary, temporary.open("wb") as fresh:
             np.savez(fresh, **arrays)  # type: ignore[arg-type]  # its stub takes the names for allow_pickle
         return arrays
 

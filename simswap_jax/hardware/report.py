@@ -66,7 +66,7 @@ class Report:
 
     @property
     def largest_batch(self) -> int:
-        """Pictures a chip, if temporary memory grows with the batch; in truth a part of it does not, so at least."""
+        """Images per chip, if temporary memory grows with the batch; in truth a part of it does not, so at least."""
         each = (self.program.temporary + self.batch) / self.where.batch_per_chip
         return max(0, int((self.room - self.memory) / each) + self.where.batch_per_chip)
 
@@ -87,56 +87,65 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: what the table shows, in bytes, seconds and FLOPs."""
-        kinds = Counter[str]()
-        sizes = Counter[str]()
-        for one in self.program.collectives:
-            kinds[one.kind] += 1
-            sizes[one.kind] += one.bytes
-        by_compiler = self.compiler_seconds
         return {
             "hardware": self.where.topology,
             "chips": self.where.chips,
             "batch_per_chip": self.where.batch_per_chip,
             "identity_network": self.identity,
             "parameters": self.parameters,
-            "memory_per_chip": {
-                "state": self.state,
-                "frozen": self.frozen,
-                "batch": self.batch,
-                "temporary": self.program.temporary,
-                "code": self.program.code,
-                "total": self.memory,
-                "available": int(self.room),
-            },
+            "memory_per_chip": self._memory_per_chip(),
             "fits": self.fits,
             "largest_batch_per_chip": self.largest_batch,
             "flops_per_image": {"model": self.model_flops, "program": self.program.flops / self.where.batch_per_chip},
             "bytes_moved_per_chip": self.program.moved,
-            "collectives": {kind: {"count": kinds[kind], "bytes": sizes[kind]} for kind in kinds},
-            "upper_bound": {
-                **asdict(self.bound),
-                "seconds": self.bound.seconds,
-                "by": self.bound.by,
-                "images_per_second": self.images_per_second,
-                "mfu": self.mfu(self.bound.seconds),
-                "exchange_share": self.bound.exposed_share,
-            },
-            "compiler_estimate": {
-                "seconds": by_compiler,
-                "images_per_second": self.where.batch_per_chip * self.where.chips / by_compiler,
-                "mfu": self.mfu(by_compiler),
-            }
-            if by_compiler
-            else None,
-            "weak_scaling": weak_scaling(
-                self.program.flops,
-                self.program.moved,
-                self.program.collectives,
-                self.where,
-                [chips for chips in PAPER_CHIPS if self.where.chip.is_tpu or chips <= NODE],
-            ),
+            "collectives": self._collectives(),
+            "upper_bound": self._upper_bound(),
+            "compiler_estimate": self._compiler_estimate(),
+            "weak_scaling": self._weak_scaling(),
             "seconds": {"lowering": self.program.lowering, "compiling": self.program.compiling},
         }
+
+    def _memory_per_chip(self) -> dict[str, int]:
+        return {
+            "state": self.state,
+            "frozen": self.frozen,
+            "batch": self.batch,
+            "temporary": self.program.temporary,
+            "code": self.program.code,
+            "total": self.memory,
+            "available": int(self.room),
+        }
+
+    def _collectives(self) -> dict[str, dict[str, int]]:
+        """Kind → how many, and their bytes together."""
+        kinds = Counter[str]()
+        sizes = Counter[str]()
+        for one in self.program.collectives:
+            kinds[one.kind] += 1
+            sizes[one.kind] += one.bytes
+        return {kind: {"count": kinds[kind], "bytes": sizes[kind]} for kind in kinds}
+
+    def _upper_bound(self) -> dict[str, Any]:
+        return {
+            **asdict(self.bound),
+            "seconds": self.bound.seconds,
+            "by": self.bound.by,
+            "images_per_second": self.images_per_second,
+            "mfu": self.mfu(self.bound.seconds),
+            "exchange_share": self.bound.exposed_share,
+        }
+
+    def _compiler_estimate(self) -> dict[str, float] | None:
+        seconds = self.compiler_seconds
+        if not seconds:
+            return None
+        images = self.where.batch_per_chip * self.where.chips
+        return {"seconds": seconds, "images_per_second": images / seconds, "mfu": self.mfu(seconds)}
+
+    def _weak_scaling(self) -> list[dict[str, float]]:
+        numbers = [chips for chips in PAPER_CHIPS if self.where.chip.is_tpu or chips <= NODE]
+        program = self.program
+        return weak_scaling(program.flops, program.moved, program.collectives, self.where, numbers)
 
 
 def table(report: Report) -> str:
@@ -147,18 +156,18 @@ def table(report: Report) -> str:
     rows = [
         (
             "slice",
-            f"{where.topology}, {where.chips} × {where.chip.name}; {where.batch_per_chip} pictures a chip",
+            f"{where.topology}, {where.chips} × {where.chip.name}; {where.batch_per_chip} images per chip",
         ),
         ("identity network", report.identity),
         ("parameters", " · ".join(f"{name} {number / 1e6:.1f} M" for name, number in report.parameters.items())),
-        *[(f"{name}, a chip", mebi(memory[name])) for name in ("state", "frozen", "batch", "temporary", "code")],
-        ("memory, a chip", f"{mebi(memory['total'])} of {mebi(memory['available'])}"),
-        ("largest batch, a chip", f"{report.largest_batch} (by proportion; at least)"),
+        *[(f"{name} per chip", mebi(memory[name])) for name in ("state", "frozen", "batch", "temporary", "code")],
+        ("memory per chip", f"{mebi(memory['total'])} of {mebi(memory['available'])}"),
+        ("largest batch per chip", f"{report.largest_batch} (by proportion; at least)"),
         (
-            "FLOPs an image",
+            "FLOPs per image",
             f"model {report.model_flops / 1e9:.1f} G · program {said['flops_per_image']['program'] / 1e9:.1f} G",
         ),
-        ("bytes moved, a chip", f"{report.program.moved / 1e9:.2f} GB" if report.program.moved else "not known"),
+        ("bytes moved per chip", f"{report.program.moved / 1e9:.2f} GB" if report.program.moved else "not known"),
     ]
     for kind, numbers in said["collectives"].items():
         rows.append((kind, f"{numbers['count']} × , {mebi(numbers['bytes'])} in all"))

@@ -145,7 +145,7 @@ def weak_scaling(
     """The bound on other numbers of chips, each with the same part of the batch. On paper: nothing is compiled again.
 
     Returns:
-      rows of chips, seconds a step, images a second and the share of the step that is spent on exchange alone.
+      rows of chips, seconds a step, images a second and the share of the step that is spent on exchange only.
     """
     exchanged = list(exchanged)
     rows = []

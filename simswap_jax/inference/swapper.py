@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simswap_jax.data.outliers import cosines_to_the_others
+from simswap_jax.data.outliers import cosine_to_others
 from simswap_jax.errors import UserError
 from simswap_jax.faces.detection import Detector, FaceDetector
 from simswap_jax.faces.scrfd import ScrfdDetector
@@ -115,7 +115,7 @@ class FaceSwapper:
           float32 [D], L2-normalised; and of each face its cosine to the others, NaN of fewer than three.
         """
         vectors = self.identity_vectors(faces)
-        cosines = cosines_to_the_others(vectors, least)
+        cosines = cosine_to_others(vectors, least)
         belong = ~(cosines < least)
         return normalised(vectors[belong if belong.any() else slice(None)].mean(axis=0)), cosines
 

@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -39,42 +40,90 @@ def contact_sheet(
       ValueError: without a picture, for a picture that is not uint8 [H,W,3], or when captions and pictures do not
         match in number.
     """
+    _check(rows, column_captions, row_captions)
+    layout = _layout(rows, column_captions, row_captions, smallest_tile, title)
+    sheet: np.ndarray = np.full((*layout.sheet, 3), PAPER, np.uint8)
+    if title:
+        write(sheet, [title], MARGIN, MARGIN)
+    for column, lines in enumerate(layout.above):
+        write(sheet, lines, layout.x(column), layout.top - MARGIN - LINE * len(lines), layout.width)
+    for row, lines in enumerate(layout.beside):
+        write(sheet, lines, MARGIN, layout.y(row) + (layout.height - LINE * len(lines)) // 2)
+    for row, pictures in enumerate(rows):
+        for column, picture in enumerate(pictures):
+            y, x = layout.y(row), layout.x(column)
+            sheet[y : y + layout.height, x : x + layout.width] = fitted(picture, layout.height, layout.width)
+    return sheet
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where everything lies, in pixels.
+
+    Attributes:
+      height, width: of a tile.
+      top, left: where the first tile lies.
+      above, beside: the lines of the columns' and the rows' captions.
+      sheet: height and width of the sheet.
+    """
+
+    height: int
+    width: int
+    top: int
+    left: int
+    above: list[list[str]]
+    beside: list[list[str]]
+    sheet: tuple[int, int]
+
+    def y(self, row: int) -> int:
+        """The top of a row's tiles."""
+        return self.top + row * (self.height + MARGIN)
+
+    def x(self, column: int) -> int:
+        """The left side of a column's tiles."""
+        return self.left + column * (self.width + MARGIN)
+
+
+def _check(rows: Sequence[Sequence[np.ndarray]], column_captions: Sequence[str], row_captions: Sequence[str]) -> None:
+    """Raise the ValueErrors of `contact_sheet`."""
     pictures = [picture for row in rows for picture in row]
     if not pictures:
         raise ValueError("A contact sheet needs at least one picture; give rows of pictures.")
     for picture in pictures:
         if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
             raise ValueError(f"A picture of the sheet is {picture.dtype} {picture.shape}; give uint8 [H,W,3].")
-    columns = max(len(row) for row in rows)
-    for captions, count, what in ((column_captions, columns, "columns"), (row_captions, len(rows), "rows")):
+    for captions, count, what in (
+        (column_captions, max(map(len, rows)), "columns"),
+        (row_captions, len(rows), "rows"),
+    ):
         if captions and len(captions) != count:
             raise ValueError(
                 f"The sheet has {count} {what} and {len(captions)} captions for them; give one for each, or none."
             )
 
-    height, width = (max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
+
+def _layout(
+    rows: Sequence[Sequence[np.ndarray]],
+    column_captions: Sequence[str],
+    row_captions: Sequence[str],
+    smallest_tile: int,
+    title: str,
+) -> _Layout:
+    """Room for the largest picture in every tile, and for the captions and the title as broken into lines."""
+    height, width = (max(picture.shape[axis] for row in rows for picture in row) for axis in (0, 1))
     factor = max(1, -(-smallest_tile // min(height, width)))
     height, width = height * factor, width * factor
     above = [wrapped(caption, width, 3) for caption in column_captions]
     beside = [wrapped(caption, max(width, 120), max(1, height // LINE)) for caption in row_captions]
-    top = LINE * max(map(len, above), default=0) + (MARGIN if above else 0) + (LINE + MARGIN if title else 0) + MARGIN
-    left = max((text_width(line) for lines in beside for line in lines), default=0) + (3 * MARGIN if beside else MARGIN)
-
-    needed = left + columns * (width + MARGIN)
+    heads = LINE * max(map(len, above)) + MARGIN if above else 0
+    top = MARGIN + heads + (LINE + MARGIN if title else 0)
+    left = MARGIN
+    if beside:
+        left = 3 * MARGIN + max((text_width(line) for lines in beside for line in lines), default=0)
+    right = left + max(map(len, rows)) * (width + MARGIN)
     if title:
-        needed = max(needed, text_width(title) + 2 * MARGIN)
-    sheet = np.full((top + len(rows) * (height + MARGIN), needed, 3), PAPER, np.uint8)
-    if title:
-        write(sheet, [title], MARGIN, MARGIN)
-    for number, lines in enumerate(above):
-        write(sheet, lines, left + number * (width + MARGIN), top - MARGIN - LINE * len(lines), width)
-    for number, lines in enumerate(beside):
-        write(sheet, lines, MARGIN, top + number * (height + MARGIN) + (height - LINE * len(lines)) // 2)
-    for down, row in enumerate(rows):
-        for across, picture in enumerate(row):
-            y, x = top + down * (height + MARGIN), left + across * (width + MARGIN)
-            sheet[y : y + height, x : x + width] = fitted(picture, height, width)
-    return sheet
+        right = max(right, text_width(title) + 2 * MARGIN)
+    return _Layout(height, width, top, left, above, beside, (top + len(rows) * (height + MARGIN), right))
 
 
 def fitted(picture: np.ndarray, height: int, width: int) -> np.ndarray:

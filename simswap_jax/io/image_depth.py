@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from simswap_jax.io.images import read_picture, read_values, stores_more
+from simswap_jax.io.images import has_more_than_rgb, read_picture, read_values
 
 LUMA = np.array([0.299, 0.587, 0.114])
 OPAQUE_FROM = 16  # grey levels: a change as large as the label's is seen also where the photo is transparent
@@ -25,7 +25,7 @@ def as_its_photo(picture: np.ndarray, photo: str | Path, kind: str) -> np.ndarra
       uint8 or uint16, [H, W] grey, [H, W, 3] RGB or [H, W, 4] RGBA with straight alpha. Where the result is the photo,
       the values are the photo's own; ``picture`` itself where there is nothing to keep.
     """
-    if not stores_more(photo):  # most photos: nothing is decoded a second time
+    if not has_more_than_rgb(photo):  # most photos: nothing is decoded a second time
         return picture
     values = read_values(photo)
     if values.shape[:2] != picture.shape[:2]:

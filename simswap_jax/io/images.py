@@ -1,4 +1,4 @@
-"""Any picture file becomes uint8 RGB, or one sentence; a folder of people becomes a listing.
+"""Any picture file becomes uint8 RGB, or one sentence.
 
 What is done with the unusual ones: grey is repeated over the three channels, CMYK and palettes are converted, 16-bit
 values are divided by 257 and rounded (65535 → 255), transparency is laid on white, of an animation the first frame is
@@ -29,7 +29,7 @@ class BrokenPicture(UserError):
     """A file that is not a readable picture. `reason` is the part of the sentence after the file's name."""
 
     def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"{name} {reason}; replace or remove this file.")
+        super().__init__(f"{name} {reason}; replace or remove this file.", "broken-picture")
         self.reason = reason
 
 
@@ -54,9 +54,11 @@ def read_bytes(path: str | os.PathLike) -> bytes:
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
-        raise UserError(f"There is no picture {path}; check the path.") from None
+        raise UserError(f"There is no picture {path}; check the path.", "no-picture") from None
     except IsADirectoryError:
-        raise UserError(f"{path} is a folder, not a picture; give the path of a picture file.") from None
+        raise UserError(
+            f"{path} is a folder, not a picture; give the path of a picture file.", "picture-is-folder"
+        ) from None
     except OSError as error:
         raise BrokenPicture(str(path), f"cannot be read ({error.strerror})") from None
 
@@ -77,12 +79,12 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
     return _decode(data, name)[0]
 
 
-def stores_more(path: str | os.PathLike) -> bool:
+def has_more_than_rgb(path: str | os.PathLike) -> bool:
     """Whether a picture file has an alpha channel, 16 bits or grey, told by its head; False for what is no picture."""
     try:
         data = read_bytes(path)
         image = Image.open(io.BytesIO(data))
-        return _is_sixteen_bit(image, data) or image.mode in ("L", "1") or _is_transparent(image)
+        return _is_sixteen_bit(image, data) or image.mode in ("L", "1") or _has_alpha(image)
     except Exception:  # Pillow's parsers raise anything on hostile bytes
         return False
 
@@ -106,10 +108,10 @@ def read_values(path: str | os.PathLike) -> np.ndarray:
             raise BrokenPicture(name, "is damaged (its 16-bit values cannot be read)")
         if values.ndim == 3:
             values = cv2.cvtColor(values, cv2.COLOR_BGR2RGB if values.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
-        return values if image.format == "TIFF" else np.ascontiguousarray(_turn(values, orientation))
+        return values if image.format == "TIFF" else np.ascontiguousarray(_upright(values, orientation))
     image.load()
-    mode = "RGBA" if _is_transparent(image) else "L" if image.mode in ("L", "1") else "RGB"
-    return np.ascontiguousarray(_turn(np.asarray(image.convert(mode)), orientation))
+    mode = "RGBA" if _has_alpha(image) else "L" if image.mode in ("L", "1") else "RGB"
+    return np.ascontiguousarray(_upright(np.asarray(image.convert(mode)), orientation))
 
 
 def plain_bytes(data: bytes, name: str) -> tuple[bytes, int, int]:
@@ -141,6 +143,18 @@ def encode_png(picture: np.ndarray) -> bytes:
     return data.tobytes()
 
 
+def encode_jpeg(picture: np.ndarray, quality: int = 95) -> bytes:
+    """A uint8 RGB picture [H,W,3] as the bytes of a JPEG file, colour at full resolution."""
+    options = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        quality,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ]
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
+    return data.tobytes()
+
+
 def resize_square(picture: np.ndarray, size: int) -> np.ndarray:
     """The centred square of a picture at `size` pixels: area-averaged when it shrinks, bicubic when it grows.
 
@@ -159,44 +173,8 @@ def resize_square(picture: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_CUBIC)
 
 
-def list_people(root: str | os.PathLike) -> dict[str, list[Path]]:
-    """The picture files of `<root>/<person>/<picture>`, by person, both in the order of their names.
-
-    Hidden files and files that are not called pictures are passed over. A person without a picture has an empty list.
-
-    Raises:
-      UserError: when the folder is missing, empty, or not one of people.
-    """
-    root = Path(root)
-    if not root.exists():
-        raise UserError(
-            f"There is no folder {root}; give the folder that holds one folder of pictures for each person."
-        )
-    if not root.is_dir():
-        raise UserError(f"{root} is a file; give the folder that holds one folder of pictures for each person.")
-    entries = _visible(root)
-    people = {folder.name: [f for f in _visible(folder) if _is_picture(f)] for folder in entries if folder.is_dir()}
-    if any(people.values()):
-        return people
-    layout = f"put each person's pictures in a folder of their own, {root}/<person>/<picture>"
-    if not entries:
-        raise UserError(f"{root} is empty; {layout}.")
-    if any(_is_picture(entry) for entry in entries):
-        raise UserError(f"{root} holds pictures but no folders of people; {layout}.")
-    for person in people:
-        if any(child.is_dir() and any(map(_is_picture, _visible(child))) for child in _visible(root / person)):
-            raise UserError(f"The pictures in {root} lie one level too deep; did you mean {root / person}?")
-    raise UserError(f"There is no picture file in the folders of {root}; {layout} (jpg, png, webp, …).")
-
-
-def _visible(folder: Path) -> list[Path]:
-    try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        raise UserError(f"The folder {folder} cannot be listed ({error.strerror}); check its permissions.") from None
-
-
-def _is_picture(path: Path) -> bool:
+def is_picture(path: Path) -> bool:
+    """Whether a file's ending is that of a picture."""
     return path.suffix.lower() in SUFFIXES and not path.is_dir()
 
 
@@ -232,21 +210,21 @@ def _to_rgb(image: Image.Image, data: bytes) -> tuple[np.ndarray, bool]:
     if image.mode in ("I", "F"):
         raise ValueError("its values have 32 bits; 8 or 16 are understood")
     orientation = image.getexif().get(ORIENTATION, 1)
-    transparent = _is_transparent(image)
+    transparent = _has_alpha(image)
     plain = image.format in ("JPEG", "MPO", "PNG") and image.mode == "RGB" and not sixteen and not transparent
     if sixteen:
-        rgb = _sixteen_bit(data)
+        rgb = _read_sixteen_bit(data)
         if image.format == "TIFF":
             orientation = 1  # OpenCV turns these itself
     elif transparent:
-        rgb = _on_white(np.asarray(image.convert("RGBA")))
+        rgb = _over_white(np.asarray(image.convert("RGBA")))
     else:
         rgb = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    upright = _turn(rgb, orientation)
+    upright = _upright(rgb, orientation)
     return np.ascontiguousarray(upright), plain and upright is rgb
 
 
-def _is_transparent(image: Image.Image) -> bool:
+def _has_alpha(image: Image.Image) -> bool:
     return "A" in image.mode or "a" in image.mode or "transparency" in image.info
 
 
@@ -257,7 +235,7 @@ def _is_sixteen_bit(image: Image.Image, data: bytes) -> bool:
     return image.mode.startswith("I;16") or max(bits if isinstance(bits, tuple) else (bits,)) == 16
 
 
-def _sixteen_bit(data: bytes) -> np.ndarray:
+def _read_sixteen_bit(data: bytes) -> np.ndarray:
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16:
         raise ValueError("its 16-bit values cannot be read")
@@ -265,17 +243,17 @@ def _sixteen_bit(data: bytes) -> np.ndarray:
     if eight.ndim == 2:
         return np.repeat(eight[:, :, None], 3, axis=2)
     if eight.shape[2] == 4:
-        return _on_white(cv2.cvtColor(eight, cv2.COLOR_BGRA2RGBA))
+        return _over_white(cv2.cvtColor(eight, cv2.COLOR_BGRA2RGBA))
     return cv2.cvtColor(eight, cv2.COLOR_BGR2RGB)
 
 
-def _on_white(rgba: np.ndarray) -> np.ndarray:
+def _over_white(rgba: np.ndarray) -> np.ndarray:
     values: np.ndarray = rgba.astype(np.uint32)
     colour, alpha = values[:, :, :3], values[:, :, 3:]
     return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
-def _turn(rgb: np.ndarray, orientation: int) -> np.ndarray:
+def _upright(rgb: np.ndarray, orientation: int) -> np.ndarray:
     """Undo an EXIF orientation, 1 (upright) to 8; the same array where nothing is to do."""
     match orientation:
         case 2:

@@ -1,8 +1,13 @@
-"""One line now and then that says how far a long job is."""
+"""How far a long job is: a bar in a terminal, a log line now and then elsewhere."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+logger = logging.getLogger(__name__)
 
 Sink = Callable[[str], None]
 
@@ -13,30 +18,57 @@ def to_terminal(line: str) -> None:
 
 
 class Progress:
-    """Counts things and says every few seconds how many are done, how fast, and how long the rest takes.
+    """Counts what is done and shows how many, how fast, and how long the rest takes.
 
-    The pauses grow to a twentieth of the time passed, so that a job of a day does not fill its log.
+    In a terminal it is a bar (tqdm's). Elsewhere it is a line of the log after some seconds; the pauses grow to a
+    twentieth of the time passed, so that a job of a day does not fill its log.
     """
 
-    def __init__(self, total: int, what: str, sink: Sink | None, first: float = 2.0) -> None:
+    def __init__(self, total: int, what: str, sink: Sink | None = None, first: float = 2.0) -> None:
         """Args:
         total: how many there are.
-        what: what is counted, e.g. ``"pictures"``.
-        sink: is given each line; None is silent.
+        what: what is counted, e.g. ``"images"``.
+        sink: is given each line in place of bar and log.
         first: seconds before the first line.
         """
-        self.total, self.what, self.sink, self.first = total, what, sink, first
+        self.total, self.what, self.first = total, what, first
         self.done = 0
         self.started = time.monotonic()
         self.due = self.started + first
+        self._say = sink or logger.info
+        self._bar: Any = None if sink or not sys.stderr.isatty() else self._new_bar()
+
+    def _new_bar(self) -> Any:
+        from tqdm import tqdm
+
+        return tqdm(total=self.total, desc=self.what, unit="", unit_scale=True, leave=False, dynamic_ncols=True)
 
     def add(self, count: int = 1) -> None:
-        """Count some more as done; say so when a line is due."""
+        """Count some more as done; show it when that is due."""
         self.done += count
+        if self._bar is not None:
+            self._bar.update(count)
+            if self.done >= self.total:
+                self.close()
+            return
         now = time.monotonic()
-        if self.sink is not None and now >= self.due and self.done < self.total:
-            self.sink(self.line(now - self.started))
+        if now >= self.due and self.done < self.total:
+            self._say(self.line(now - self.started))
             self.due = now + max(self.first, 0.05 * (now - self.started))
+
+    def close(self) -> None:
+        """Remove the bar. A progress that reaches its total closes itself."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     @property
     def seconds(self) -> float:
@@ -44,14 +76,18 @@ class Progress:
         return time.monotonic() - self.started
 
     def line(self, seconds: float) -> str:
-        """E.g. ``1,200 of 24,000 pictures, 5,021/s, 0:05 left``."""
+        """E.g. ``1,200 of 24,000 images, 5,021/s, 0:05 left``; below ten a second with a digit more."""
         rate = self.done / max(seconds, 1e-9)
         left = (self.total - self.done) / max(rate, 1e-9)
-        return f"{self.done:,} of {self.total:,} {self.what}, {rate:,.0f}/s, {clock(left)} left"
+        speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+        return f"{self.done:,} of {self.total:,} {self.what}, {speed}/s, {format_duration(left)} left"
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds as ``m:ss`` or ``h:mm:ss``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+clock = format_duration

@@ -1,4 +1,4 @@
-"""SimSwap's generator, the paper's §3.2 and figure 2: an encoder, nine ID blocks that inject the identity, a decoder."""
+"""SimSwap's generator (paper, §3.2 and figure 2): an encoder, nine ID blocks that inject the identity, a decoder."""
 
 from __future__ import annotations
 

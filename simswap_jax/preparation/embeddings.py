@@ -8,8 +8,8 @@ import numpy as np
 
 from simswap_jax.data.embeddings import embedded, embedder, read_vectors, write_vectors
 from simswap_jax.io.images import decode_plain, read_bytes
-from simswap_jax.io.progress import Progress, Sink
-from simswap_jax.preparation.manifest import Seen
+from simswap_jax.io.progress import Progress
+from simswap_jax.preparation.manifest import PhotoRecord
 from simswap_jax.weights.identity_folder import Identity
 
 BLOCK = 4096  # faces
@@ -22,7 +22,7 @@ class FaceVectors:
     def __init__(self, blocks: Sequence[np.ndarray]) -> None:
         self._blocks = blocks
 
-    def some(self, start: int, end: int) -> np.ndarray:
+    def slice(self, start: int, end: int) -> np.ndarray:
         """Those from ``start`` up to ``end``: float32 [n, 2, D]."""
         parts = []
         while start < end:
@@ -34,26 +34,25 @@ class FaceVectors:
 
     def mean(self, start: int, end: int) -> np.ndarray:
         """Of each face the direction between its vector and its mirror's: float32 [n, D], of length one."""
-        together = self.some(start, end).sum(axis=1)
+        together = self.slice(start, end).sum(axis=1)
         return together / np.maximum(np.linalg.norm(together, axis=1, keepdims=True), 1e-12)
 
 
 def face_vectors(
-    faces: Sequence[Seen], folder: Path, identity: Identity, size: int, batch_size: int, blocks: Path, say: Sink | None
+    faces: Sequence[PhotoRecord], folder: Path, identity: Identity, size: int, batch_size: int, blocks: Path
 ) -> FaceVectors:
     """The vectors of faces, read where they are known and computed where not.
 
     Args:
       faces: in the order of the vectors.
-      folder: where the faces lie, by `Seen.file`; or of several folders the one that has it.
+      folder: where the faces lie, by `PhotoRecord.file`.
       identity: the network.
       size: side of the faces.
       batch_size: faces at a time.
       blocks: folder of the blocks; those of other faces or networks are removed.
-      say: is given lines of progress.
     """
     embed = embedder(identity.network, METHOD)
-    counter = Progress(len(faces), "faces embedded", say)
+    progress = Progress(len(faces), "faces embedded")
     files, found = [], []
     for start in range(0, len(faces), BLOCK):
         some = faces[start : start + BLOCK]
@@ -67,24 +66,24 @@ def face_vectors(
                 lambda row, some=some: _picture(folder, some[row].file),  # type: ignore[misc]
                 len(some),
                 batch_size,
-                counter.add,
+                progress.add,
             )
             write_vectors(file, computed)
             vectors = read_vectors(file, len(some))
             assert vectors is not None
         else:
-            counter.add(len(some))
+            progress.add(len(some))
         found.append(vectors)
     for file in set(blocks.glob("*")) - set(files):
         file.unlink()
     return FaceVectors(found)
 
 
-def _key(faces: Sequence[Seen], sha256: str, size: int) -> str:
+def _key(faces: Sequence[PhotoRecord], sha256: str, size: int) -> str:
     """16 hex digits for everything that a block depends on."""
     digest = hashlib.sha256(f"{sha256} {size} {METHOD}\n".encode())
-    for one in faces:
-        digest.update(f"{one.file} {one.stamp}\n".encode())
+    for record in faces:
+        digest.update(f"{record.file} {record.stamp}\n".encode())
     return digest.hexdigest()[:16]
 
 

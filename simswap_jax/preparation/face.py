@@ -14,8 +14,8 @@ MARGIN = 8  # of them at each side, which may lie outside the photo
 HASH_SIDE = 16  # a hash has its square of bits
 
 
-class Refused(Exception):
-    """A photo without a face to keep: a reason of ``settings.REASONS`` and what was seen."""
+class Rejected(Exception):
+    """A photo without a face to keep: a reason of ``settings.REASONS`` and what was measured."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -49,26 +49,26 @@ def aligned_face(detector: FaceDetector, photo: np.ndarray, settings: Settings) 
     """The largest face of a photo, uint8 RGB [H, W, 3], aligned.
 
     Raises:
-      Refused: the photo or its face is not what the settings ask for.
+      Rejected: the photo or its face is not what the settings ask for.
     """
     height, width = photo.shape[:2]
     if min(height, width) < settings.least_picture:
-        raise Refused("small picture", f"{width}x{height} pixels")
+        raise Rejected("small picture", f"{width}x{height} pixels")
     face = largest(detector.detect(photo), settings)
     try:
         alignment = align(face.landmarks, settings.template, settings.size)
     except ValueError as error:
-        raise Refused("doubtful face", str(error)) from None
+        raise Rejected("doubtful face", str(error)) from None
     if alignment.density > settings.most_enlarged:
-        raise Refused("small face", f"enlarged {alignment.density:.2f} times")
+        raise Rejected("small face", f"enlarged {alignment.density:.2f} times")
     if ((face.landmarks < -0.5) | (face.landmarks > (width - 0.5, height - 0.5))).any():
-        raise Refused("cut off", f"landmarks outside {width}x{height} pixels")
+        raise Rejected("cut off", f"landmarks outside {width}x{height} pixels")
     if alignment.residual > settings.most_turned:
-        raise Refused("turned away", f"{alignment.residual:.3f} of the side off the template")
+        raise Rejected("turned away", f"{alignment.residual:.3f} of the side off the template")
     picture = crop(photo, alignment)
     fine = sharpness(picture)
     if fine < settings.least_sharpness:
-        raise Refused("blurred", f"sharpness {fine:.4f}")
+        raise Rejected("blurred", f"sharpness {fine:.4f}")
     hashes = picture_hash(picture), picture_hash(photo)
     return AlignedFace(picture, alignment.landmarks, face.score, alignment.density, fine, *hashes)
 
@@ -77,17 +77,17 @@ def largest(faces: list[Face], settings: Settings) -> Face:
     """The largest of the faces that the detector is sure of.
 
     Raises:
-      Refused: there is none, or a second one is about as large.
+      Rejected: there is none, or a second one is about as large.
     """
     if not faces:
-        raise Refused("no face", "none found")
+        raise Rejected("no face", "none found")
     by_area = sorted(faces, key=lambda face: -face.area)
     sure = [face for face in by_area if face.score >= settings.least_score]
     if not sure:
-        raise Refused("doubtful face", f"confidence {max(face.score for face in faces):.2f}")
+        raise Rejected("doubtful face", f"confidence {max(face.score for face in faces):.2f}")
     first, *others = sure
     if others and others[0].area > settings.rival * first.area:
-        raise Refused("several faces", f"the second is {others[0].area / first.area:.2f} as large")
+        raise Rejected("several faces", f"the second is {others[0].area / first.area:.2f} as large")
     return first
 
 

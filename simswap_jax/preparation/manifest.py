@@ -1,26 +1,29 @@
 """What became of each photo, a line each: written as it happens, read again after a kill, sorted at the end."""
 
+import contextlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from simswap_jax.errors import UserError
-from simswap_jax.weights.files import replacing
+from simswap_jax.io import jsonl
+from simswap_jax.io.atomic import replacing_file
+
+FORMER_NAME = "journal.jsonl"  # of the file in the former version
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What became of one photo. Where it was refused, ``reason`` and ``detail`` say why and the numbers are empty.
+class PhotoRecord:
+    """What became of one photo. Where it was rejected, ``reason`` and ``detail`` say why and the measures are empty.
 
     Attributes:
       file: of the face, ``person/picture.jpg``.
       photo: the path of the photo.
       stamp: its bytes and time of change; another stamp, another photo.
-      landmarks: ten numbers, x and y in the face's pixels.
+      landmarks: ten coordinates, x and y in the face's pixels.
       hash, photo_hash: 64 hex digits each.
     """
 
@@ -41,80 +44,68 @@ class Seen:
         """Whose face it is said to be."""
         return self.file.split("/")[0]
 
-    def line(self) -> str:
-        """As JSON on one line, without what is empty."""
-        return json.dumps({name: value for name, value in asdict(self).items() if value}, ensure_ascii=True) + "\n"
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, without what is empty."""
+        return {name: value for name, value in asdict(self).items() if value}
 
-
-class Journal:
-    """A file of lines: the head says with which settings, the others are `Seen`.
-
-    A line that was being written when the process was killed is dropped when it is opened again.
-    """
-
-    def __init__(self, path: Path, head: dict[str, Any]) -> None:
-        """Open or begin a journal.
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "PhotoRecord":
+        """Undo `to_dict`.
 
         Raises:
-          UserError: it was begun with another head.
+          TypeError: these are the fields of something else.
         """
-        self.path, self.head = path, json.dumps(head, sort_keys=True) + "\n"
-        self.seen: dict[str, Seen] = {}
-        whole = self._read()
-        self._stream = path.open("r+b" if whole else "wb")
-        self._stream.truncate(whole)
-        self._stream.seek(whole)
-        if not whole:
-            self._stream.write(self.head.encode())
+        return cls(**{**fields, "landmarks": tuple(fields.get("landmarks", ()))})
 
-    def _read(self) -> int:
-        """Read what is there; returns how many bytes of it are whole lines."""
-        try:
-            lines = self.path.read_bytes().splitlines(keepends=True)
-        except FileNotFoundError:
-            return 0
-        if not lines or not lines[0].endswith(b"\n"):
-            return 0
-        if lines[0] != self.head.encode():
+
+class Manifest:
+    """A file of JSON lines: the head says with which options, the others are `PhotoRecord`s.
+
+    What a kill cut short is dropped when it is opened again.
+
+    Attributes:
+      path: the file.
+      head: the options.
+      records: by the face's file.
+    """
+
+    def __init__(self, path: Path, head: Mapping[str, Any]) -> None:
+        """Open a manifest or start one.
+
+        Raises:
+          UserError: it was started with another head.
+        """
+        former = path.with_name(FORMER_NAME)
+        if former.exists() and not path.exists():
+            former.rename(path)
+        self.path, self.head = path, json.loads(json.dumps(head))
+        self.records: dict[str, PhotoRecord] = {}
+        lines = jsonl.recover(path)
+        if not lines:
+            jsonl.append(path, [self.head])
+        elif lines[0] != self.head:
             raise UserError(
-                f"{self.path.parent} was begun otherwise ({_difference(lines[0], self.head)}); "
-                "go on with the same options, or choose another output folder."
+                f"{path.parent} was prepared with other options ({_difference(lines[0], self.head)}); "
+                "resume with the same options, or choose another output folder.",
+                "prepared-with-other-options",
             )
-        whole = len(lines[0])
-        for line in lines[1:]:
-            try:
-                fields = json.loads(line)
-                one = Seen(**{**fields, "landmarks": tuple(fields.get("landmarks", ()))})
-            except (ValueError, TypeError):
-                break
-            if not line.endswith(b"\n"):
-                break
-            self.seen[one.file] = one
-            whole += len(line)
-        return whole
+        with contextlib.suppress(TypeError):  # damaged: this photo and those after it are done again
+            for fields in lines[1:]:
+                record = PhotoRecord.from_dict(fields)
+                self.records[record.file] = record
 
-    def add(self, entries: Iterable[Seen]) -> None:
+    def add(self, records: Iterable[PhotoRecord]) -> None:
         """Note what became of some photos."""
-        for one in entries:
-            self.seen[one.file] = one
-            self._stream.write(one.line().encode())
-        self._stream.flush()
+        records = list(records)
+        jsonl.append(self.path, [record.to_dict() for record in records])
+        self.records.update((record.file, record) for record in records)
 
     def sort(self, files: Sequence[str]) -> None:
         """Leave the lines of these faces only, in their order."""
-        self._stream.flush()
-        self.seen = {file: self.seen[file] for file in files}
-        with replacing(self.path) as temporary, temporary.open("wb") as stream:
-            stream.write(self.head.encode())
-            stream.writelines(one.line().encode() for one in self.seen.values())
-
-    def __enter__(self) -> "Journal":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stream.close()
+        self.records = {file: self.records[file] for file in files}
+        with replacing_file(self.path) as temporary:
+            jsonl.append(temporary, [self.head])
+            jsonl.append(temporary, (record.to_dict() for record in self.records.values()))
 
 
 def stamp(path: Path) -> str:
@@ -126,13 +117,10 @@ def stamp(path: Path) -> str:
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
-def _difference(line: bytes, head: str) -> str:
-    """The first field in which two heads differ, in words."""
-    try:
-        former, now = json.loads(line), json.loads(head)
-    except ValueError:
-        return "its journal is damaged"
+def _difference(former: Any, now: Mapping[str, Any]) -> str:
+    """The first option in which two heads differ, in words."""
     for name in now:
-        if former.get(name) != now[name]:
-            return f"{name.replace('_', ' ')} was {former.get(name)} and is now {now[name]}"
-    return "its journal is of another version"
+        if not isinstance(former, dict) or former.get(name) != now[name]:
+            was = former.get(name) if isinstance(former, dict) else None
+            return f"{name.replace('_', ' ')} was {was} and is now {now[name]}"
+    return "it is of another version"

@@ -16,8 +16,8 @@ REASONS: dict[str, str] = {
     "no face": "the detector finds none",
     "doubtful face": "the detector is not sure that it is a face",
     "small face": "the crop would be an enlargement",
-    "several faces": "a second face is about as large, so nobody knows whose photo it is",
-    "turned away": "the landmarks fit no pose of the template",
+    "several faces": "a second face is about as large, so it is unclear who is meant",
+    "turned away": "the face is turned too far: its landmarks fit no pose of the template",
     "cut off": "eyes, nose or mouth lie outside the photo",
     "blurred": "the face has no fine detail",
     "duplicate": "the same shot of this person is there already, larger or by an earlier name",
@@ -39,7 +39,7 @@ class Settings:
       most_enlarged: pixels of the crop per pixel of the photo, along a line.
       most_turned: root mean square distance of the landmarks from the template, in units of the crop's side.
       least_sharpness: variance of the Laplacian over that of the grey values, at 112 pixels.
-      rival: area of the second largest face over the largest from which nobody knows who is meant.
+      rival: area of the second largest face over the largest from which it is unclear who is meant.
       keep_duplicates: leave the same shot in, e.g. for the frames of a video.
       wrong_below: cosine to the person's other photos under which a face is somebody else's.
     """
@@ -58,15 +58,21 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.template not in TEMPLATES:
-            raise UserError(f"there is no template '{self.template}'; choose one of {', '.join(TEMPLATES)}.")
+            raise UserError(
+                f"there is no template '{self.template}'; choose one of {', '.join(TEMPLATES)}.", "no-template"
+            )
         if self.format not in FORMATS:
-            raise UserError(f"faces are not written as '{self.format}'; choose one of {', '.join(FORMATS)}.")
+            raise UserError(
+                f"faces are not written as '{self.format}'; choose one of {', '.join(FORMATS)}.", "no-face-format"
+            )
         if not 16 <= self.size <= 4096:
-            raise UserError(f"the size of the faces is {self.size}; it goes from 16 to 4096 pixels.")
+            raise UserError(f"the size of the faces is {self.size}; it goes from 16 to 4096 pixels.", "setting-range")
         for name, least, most in LIMITS:
             value = getattr(self, name)
             if not (math.isfinite(value) and least <= value <= most):
-                raise UserError(f"{name.replace('_', ' ')} is {value}; it goes from {least} to {most}.")
+                raise UserError(
+                    f"{name.replace('_', ' ')} is {value}; it goes from {least} to {most}.", "setting-range"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Field → value, for JSON."""

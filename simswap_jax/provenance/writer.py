@@ -1,14 +1,13 @@
 """Picture files in and out: results are written whole or not at all, marked, and never over their own inputs."""
 
-import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
 from simswap_jax.errors import UserError
+from simswap_jax.io.atomic import replacing_file
 from simswap_jax.io.image_depth import as_its_photo, deep_png
 from simswap_jax.io.images import SUFFIXES
 from simswap_jax.provenance import c2pa as c2pa_manifest
@@ -21,33 +20,6 @@ from simswap_jax.provenance.watermark import embed as embed_invisible_mark
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 MARKS = LABEL, METADATA, MANIFEST, INVISIBLE = "a visible label", "XMP metadata", "a C2PA manifest", "an invisible mark"
 _JPEG_XMP_LIMIT = 65_000  # one APP1 segment
-
-
-@contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends, and vanishes when it fails.
-
-    Raises:
-      UserError: the folder cannot be made or written, or the disk is full.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"{path} cannot be written ({reason}); choose another place or make room.") from error
-    finally:
-        with suppress(OSError):  # not there: it took its place, or was never begun
-            temporary.unlink()
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file (UTF-8), whole or not at all."""
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def write_picture(
@@ -92,7 +64,7 @@ def write_picture(
         options["exif"] = photo.exif
     if photo is not None and photo.profile:
         options["icc_profile"] = photo.profile
-    with whole_file(path) as temporary:
+    with replacing_file(path) as temporary:
         if picture.dtype == np.uint16 and picture.ndim == 3:
             exif, profile = (photo.exif, photo.profile) if photo is not None else (b"", b"")
             temporary.write_bytes(deep_png(picture, xmp, exif or b"", profile or b""))

@@ -16,10 +16,11 @@ from typing import Any
 import jax
 import ml_collections
 
-from simswap_jax.data import loader, records, split
-from simswap_jax.data.dataset import People
+from simswap_jax.data import loader, records
+from simswap_jax.data.dataset import People, held_out
 from simswap_jax.errors import UserError
 from simswap_jax.io import contact_sheet
+from simswap_jax.io.atomic import write_bytes, write_json
 from simswap_jax.io.images import encode_png
 from simswap_jax.training import chips, distributed, flops, runner
 from simswap_jax.training import config as experiment
@@ -183,9 +184,8 @@ def training_people(config: ml_collections.ConfigDict, root: Path, cache: Path) 
     Raises:
       UserError: fewer than two are left, or the pictures cannot be read.
     """
-    progress = logger.info if distributed.is_primary() else logger.debug
-    everybody = distributed.primary_first(lambda: records.build(root, cache, progress=progress)).remember(MEMORY)
-    kept_out = set(split.held_out(everybody.names, config.data.held_out))
+    everybody = distributed.primary_first(lambda: records.build(root, cache)).remember(MEMORY)
+    kept_out = set(held_out(everybody.names, config.data.held_out))
     people = everybody.select([name for name in everybody.names if name not in kept_out])
     if len(people.names) < 2:
         raise UserError(
@@ -262,9 +262,7 @@ def check_workdir_config(workdir: Path, config: ml_collections.ConfigDict) -> No
                     "workdir-of-another-experiment",
                 )
         workdir.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
-        fresh.replace(path)
+        write_json(path, wanted)
     except OSError as error:
         raise UserError(
             f"the workdir {workdir} cannot be written: {error.strerror or error}; use another --workdir.",
@@ -321,8 +319,7 @@ def write_samples(method: Method, run: runner.Runner, state: TrainState, batch: 
         columns = method.sample(whole, batch, frozen)
         if columns:
             rows = [list(row) for row in zip(*columns.values(), strict=True)]
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(encode_png(contact_sheet.contact_sheet(rows, list(columns), title=SAMPLES)))
+            write_bytes(path, encode_png(contact_sheet.contact_sheet(rows, list(columns), title=SAMPLES)))
 
     distributed.broadcast_from_primary(write)
 

@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from simswap_jax.io import jsonl
+from simswap_jax.io.atomic import write_text
 from simswap_jax.io.progress import clock
 from simswap_jax.training.update import SKIPPED
 
@@ -21,14 +23,7 @@ FILE = "metrics.jsonl"
 
 def read_lines(workdir: Path) -> list[dict[str, Any]]:
     """The rows of ``metrics.jsonl``; a last line cut short by a kill is left out."""
-    path = workdir / FILE
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    return jsonl.read(workdir / FILE)
 
 
 class Writers:
@@ -42,9 +37,7 @@ class Writers:
     def __init__(self, workdir: Path, step: int) -> None:
         kept = [row for row in read_lines(workdir) if row["step"] <= step]
         self._path = workdir / FILE
-        fresh = self._path.with_suffix(".new")
-        fresh.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        fresh.replace(self._path)
+        write_text(self._path, "".join(json.dumps(row) + "\n" for row in kept))
         self._tensorboard: Any = None
         with suppress(ImportError):  # clu's writers need TensorFlow and TensorBoard
             from clu.metric_writers import SummaryWriter
@@ -53,8 +46,7 @@ class Writers:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Append one row."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        jsonl.append(self._path, [{"step": step, **values}])
         if self._tensorboard is not None:
             self._tensorboard.write_scalars(step, dict(values))
             self._tensorboard.flush()

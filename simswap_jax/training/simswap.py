@@ -151,23 +151,15 @@ class SimSwap:
     def batches(self, people: People, cache: Path, start: loader.State | None = None) -> loader.Batches:
         """Pairs of the training people, as the experiment pairs them."""
         data = self.config.data
-        pairing = pairs.Pairing(
-            people.person,
-            self.config.seed,
-            self.config.batch_size,
-            data.pairing,
-            data.same_fraction,
-            data.flip,
-            jax.process_index(),
-            jax.process_count(),
+        options = pairs.PairingOptions(
+            self.config.seed, self.config.batch_size, data.pairing, data.same_fraction, data.flip
         )
+        pairing = pairs.Pairing(people.person, options, host_index=jax.process_index(), host_count=jax.process_count())
         known = None
         if data.precompute_embeddings:
             known = embeddings.identity_vectors(
                 people,
-                self.identity.network,
-                self.identity.variables,
-                self.identity.sha256,
+                self.identity,
                 cache,
                 size=data.size,  # as the results are seen
             )

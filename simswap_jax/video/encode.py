@@ -2,7 +2,6 @@
 
 import heapq
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from simswap_jax.errors import UserError
+from simswap_jax.io.atomic import write_text
 from simswap_jax.video.decode import Film, av_package, reading
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -98,9 +98,7 @@ class Segment:
         if len(self._rows) != len(self._times):
             raise UserError("the video encoder lost frames; try again, or with another --crf.")
         rows = [(*row, *time) for row, time in zip(self._rows, self._times)]
-        temporary = self._list.with_suffix(".part")
-        temporary.write_text(json.dumps(rows), encoding="utf-8")
-        os.replace(temporary, self._list)
+        write_text(self._list, json.dumps(rows))
 
     def close(self) -> None:
         """Give up, if it was not finished."""

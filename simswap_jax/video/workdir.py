@@ -11,10 +11,10 @@ import jax
 import numpy as np
 
 from simswap_jax.errors import UserError
-from simswap_jax.io.lock import LOCK, alone
+from simswap_jax.io.atomic import write_text
+from simswap_jax.io.lock import LOCK, exclusive_lock
 from simswap_jax.video.encode import segment_files
 from simswap_jax.weights import registry
-from simswap_jax.weights.files import replacing
 
 SEGMENT = 120  # frames; what a kill loses
 
@@ -41,7 +41,7 @@ class Parts:
         """
         name = self.folder / "job.json"
         said = json.dumps(job, sort_keys=True)
-        with alone(self.folder, f"making {self.output}"):
+        with exclusive_lock(self.folder, f"making {self.output}"):
             try:
                 self._begin(name, said)
                 yield
@@ -56,8 +56,7 @@ class Parts:
         try:
             if not name.is_file() or name.read_text(encoding="utf-8") != said:
                 self.discard()
-                with replacing(name) as path:
-                    path.write_text(said, encoding="utf-8")
+                write_text(name, said)
         except OSError as error:
             reason = error.strerror or str(error)
             raise UserError(

@@ -5,11 +5,7 @@ running anything of the file, and ``.safetensors``. Writes ``.safetensors``, and
 """
 
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from simswap_jax.errors import UserError, missing_extra
+from simswap_jax.io.atomic import replacing_file
+from simswap_jax.io.hashing import file_sha256
 from simswap_jax.weights import torch_files
 from simswap_jax.weights.pickle_reader import Inert, PickleRefused, TensorRef
 
@@ -56,12 +54,6 @@ class _Part:
     path: str
     tensors: dict[str, TensorRef]
     module: str = ""
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read(path: str | Path, part: str | None = None) -> WeightFile:
@@ -302,71 +294,6 @@ def _listed(parts: list[_Part]) -> str:
     return ", ".join(names) + (f" and {len(parts) - 8} more" if len(parts) > 8 else "") if names else "none"
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, renamed to it when the block ends well and removed when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-
-
-@contextmanager
-def replacing_folder(folder: Path, marker: str) -> Iterator[Path]:
-    """An empty folder beside `folder`, put in its place when the block ends well and removed when it does not.
-
-    What stood there goes only when the new one stands; a folder that is not empty and has no file `marker` stays.
-
-    Raises:
-      UserError: something else stands at that place, or it cannot be written.
-    """
-    if folder.exists() and not (folder / marker).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} holds something that is no model; choose another place.", "folder-not-replaceable")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            yield fresh
-            fresh.chmod(0o777 & ~_umask())
-            _put_in_place(fresh, folder)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be written ({error.strerror or error}); choose another place.", "place-not-writable"
-        ) from error
-
-
-def _put_in_place(fresh: Path, folder: Path) -> None:
-    """Renames `fresh` to `folder`; the old one goes only when the new one stands."""
-    if not folder.exists():
-        fresh.rename(folder)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-    try:
-        folder.rename(old / "model")
-        try:
-            fresh.rename(folder)
-        except OSError:
-            (old / "model").rename(folder)
-            raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def save(state_dict: Mapping[str, np.ndarray], path: str | Path, metadata: Mapping[str, str] | None = None) -> Path:
     """Writes named arrays as a weight file, in their order, atomically.
 
@@ -384,7 +311,7 @@ def save(state_dict: Mapping[str, np.ndarray], path: str | Path, metadata: Mappi
             from safetensors.numpy import save_file
 
             arrays = {name: np.ascontiguousarray(a).reshape(np.shape(a)) for name, a in state_dict.items()}
-            with replacing(path) as temporary:
+            with replacing_file(path) as temporary:
                 save_file(arrays, str(temporary), {"format": "pt", **(metadata or {})})
         elif path.suffix in (".pth", ".pt", ".tar", ".ckpt"):
             _save_torch(state_dict, path)
@@ -413,5 +340,5 @@ def _save_torch(state_dict: Mapping[str, np.ndarray], path: Path) -> None:
             return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
         return torch.from_numpy(array)
 
-    with replacing(path) as temporary:
+    with replacing_file(path) as temporary:
         torch.save(OrderedDict((name, tensor(array)) for name, array in state_dict.items()), temporary)

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from simswap_jax.errors import UserError
+from simswap_jax.io.atomic import replacing_folder
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.weights import files, model_folder, registry, torch_weights
 
@@ -44,7 +45,7 @@ def write(folder: Path, config: IdentityConfig, variables: Any, card: dict[str, 
     Raises:
       UserError: something else stands at that place, or it cannot be written.
     """
-    with files.replacing_folder(folder, CONFIG) as fresh:
+    with replacing_folder(folder, CONFIG) as fresh:
         files.save(traverse_util.flatten_dict(jax.device_get(variables), sep="/"), fresh / WEIGHTS)
         described = {"format": 1, "identity": config.to_dict(), "card": card}
         (fresh / CONFIG).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")

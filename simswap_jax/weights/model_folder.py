@@ -24,6 +24,8 @@ import numpy as np
 from flax import traverse_util
 
 from simswap_jax.errors import UserError
+from simswap_jax.io.atomic import replacing_folder
+from simswap_jax.io.hashing import file_sha256
 from simswap_jax.models import families
 from simswap_jax.models.families import FamilyConfig, SwapNetwork
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
@@ -108,17 +110,17 @@ def write(folder: str | Path, model: ModelFolder, include_identity: bool, dtype:
             f"the identity network for {folder} is to be included but was not loaded; load it first.",
             "identity-not-loaded",
         )
-    with files.replacing_folder(folder, CONFIG) as fresh:
+    with replacing_folder(folder, CONFIG) as fresh:
         _fill(fresh, model, include_identity, dtype)
     return folder
 
 
 def _fill(place: Path, model: ModelFolder, include_identity: bool, dtype: str) -> None:
     files.save(_flat(model.variables, dtype), place / GENERATOR)
-    sums = {GENERATOR: files.file_sha256(place / GENERATOR)}
+    sums = {GENERATOR: file_sha256(place / GENERATOR)}
     if include_identity:
         files.save(_flat(model.identity_variables or {}, dtype), place / IDENTITY)
-        sums[IDENTITY] = files.file_sha256(place / IDENTITY)
+        sums[IDENTITY] = file_sha256(place / IDENTITY)
     described = {
         "format": FORMAT,
         "generator": families.config_to_dict(model.generator),

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from simswap_jax.errors import UserError, missing_extra
+from simswap_jax.io.atomic import replacing_file
 from simswap_jax.models import GeneratorConfig, families
 from simswap_jax.models.compact import as_compact
 from simswap_jax.models.families import FamilyConfig
@@ -30,7 +31,6 @@ from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.models.identity.mobilefacenet import STRIDES
 from simswap_jax.models.normalization import IMAGENET_MEAN, IMAGENET_STD, denormalize, normalize
 from simswap_jax.weights import torch_weights
-from simswap_jax.weights.files import replacing
 from simswap_jax.weights.onnx_graph import Dimension, Graph
 
 
@@ -179,10 +179,10 @@ def _write(model: Any, path: Path, hashed: bool) -> Path:
         raise UserError(f"{path.name} does not end in .onnx; give a name that does.", "onnx-ending")
     content = model.SerializeToString()
     try:
-        with replacing(path) as temporary:
+        with replacing_file(path) as temporary:
             temporary.write_bytes(content)
         if hashed:
-            with replacing(path.with_suffix(".hash")) as temporary:
+            with replacing_file(path.with_suffix(".hash")) as temporary:
                 temporary.write_text(f"{zlib.crc32(content):08x}", encoding="ascii")
     except OSError as error:
         raise UserError(

@@ -17,7 +17,8 @@ from http.client import HTTPException
 from pathlib import Path
 
 from simswap_jax.errors import UserError
-from simswap_jax.weights.files import file_sha256, replacing
+from simswap_jax.io.atomic import replacing_file
+from simswap_jax.io.hashing import file_sha256
 
 __all__ = ["Entry", "catalogue", "file_sha256", "find", "find_by_sha256", "folders", "locate"]
 
@@ -158,7 +159,7 @@ def _fetch(entry: Entry, purpose: str) -> Path:
     print(f"fetching {entry.name} ({purpose}; {entry.licence}) from {entry.origin}", file=sys.stderr)
     digest = hashlib.sha256()
     try:
-        with replacing(place) as temporary:
+        with replacing_file(place) as temporary:
             with urllib.request.urlopen(entry.url, timeout=SECONDS) as response, temporary.open("wb") as file:
                 while piece := response.read(1 << 20):
                     digest.update(piece)

@@ -9,10 +9,11 @@ import pytest
 
 from simswap_jax.data.dataset import People
 from simswap_jax.data.loader import pair_batches, picture_batches, prefetch
-from simswap_jax.data.pairs import Pairing
+from simswap_jax.data.pairs import Pairing, PairingOptions
 from simswap_jax.data.records import build
 from simswap_jax.errors import UserError
 from simswap_jax.io.images import encode_png
+from tests.support.errors import raises_user_error
 
 SIZE = 16
 COUNTS = [2, 3, 1, 4]
@@ -27,11 +28,12 @@ def people(tmp_path_factory):
         for number in range(count):
             picture = generator.integers(0, 256, (SIZE, SIZE, 3), np.uint8)
             (root / f"p{person}" / f"{number}.png").write_bytes(encode_png(picture))
-    return build(root, tmp_path_factory.mktemp("records"), progress=None)
+    return build(root, tmp_path_factory.mktemp("records"))
 
 
 def pairing_of(people, **options):
-    return Pairing(people.person, **{"seed": 5, "batch_size": 6, **options})
+    hosts = {name: options.pop(name) for name in ("host_index", "host_count") if name in options}
+    return Pairing(people.person, PairingOptions(**{"seed": 5, "batch_size": 6, **options}), **hosts)
 
 
 def take(iterator, count):
@@ -120,10 +122,10 @@ def test_a_restored_position_goes_on_at_the_next_batch(people, threads):
 def test_the_position_of_another_run_is_refused(people, changes, name):
     state = pair_batches(people, pairing_of(people), SIZE, SIZE).get_state()
     other = pair_batches(people, pairing_of(people, **changes), SIZE, SIZE)
-    with pytest.raises(UserError, match=f"belongs to another run: its {name} was .* and is now .*; restore"):
+    with raises_user_error("position-of-another-run", name):
         other.set_state(state)
     fewer = people.select(["p0", "p1"])
-    with pytest.raises(UserError, match="its list of pictures was"):
+    with raises_user_error("position-of-another-run", "list of pictures"):
         pair_batches(fewer, pairing_of(fewer), SIZE, SIZE).set_state(state)
 
 
@@ -133,7 +135,7 @@ def test_what_does_not_belong_together_is_refused(people):
         pair_batches(fewer, pairing_of(people), SIZE, SIZE)
     with pytest.raises(ValueError, match=r"the data set needs \(10, 2, D\)"):
         pair_batches(people, pairing_of(people), SIZE, SIZE, vectors=np.zeros((10, 7), np.float32))
-    with pytest.raises(UserError, match="cannot be shared evenly over 2 hosts"):
+    with raises_user_error("batch-indivisible", 2):
         picture_batches(people, 7, SIZE, 0, host_count=2)
 
 
@@ -141,10 +143,10 @@ def test_what_does_not_belong_together_is_refused(people):
 def test_a_broken_record_names_its_file(threads):
     records = [{"picture": encode_png(np.zeros((16, 16, 3), np.uint8))}, {"picture": b"broken"}]
     people = People(records, ["a", "b"], np.arange(2), ["a/good.png", "b/bad.png"], np.arange(2), "x")
-    batches = pair_batches(people, Pairing(people.person, 0, 4), 8, 8, threads=threads)
-    with pytest.raises(UserError, match=r"b/bad\.png is not a picture"):
+    batches = pair_batches(people, Pairing(people.person, PairingOptions(0, 4)), 8, 8, threads=threads)
+    with raises_user_error("broken-picture", "b/bad.png"):
         take(batches, 4)
-    with prefetch(batches) as ahead, pytest.raises(UserError, match=r"b/bad\.png is not a picture"):
+    with prefetch(batches) as ahead, raises_user_error("broken-picture", "b/bad.png"):
         take(ahead, 4)
 
 
@@ -183,7 +185,7 @@ def test_picture_batches_flip_shard_and_resume(people):
     fresh = picture_batches(people, 6, SIZE, seed=1)
     fresh.set_state(state)
     assert_equal(take(fresh, 13), whole[7:])
-    with pytest.raises(UserError, match="its seed was 1"):
+    with raises_user_error("position-of-another-run", "seed", 1):
         picture_batches(people, 6, SIZE, seed=2).set_state(state)
 
 
@@ -237,12 +239,12 @@ def test_prefetch_ends_and_fails_as_what_it_wraps(depth):
 
     def fail(number):
         if number == 2:
-            raise UserError("number 2 is broken; remove it.")
+            raise UserError("number 2 is broken; remove it.", "broken")
         return number
 
     with prefetch(Counting(), fail, depth=depth) as ahead:
         assert take(ahead, 2) == [0, 1]
-        with pytest.raises(UserError, match="number 2 is broken"):
+        with raises_user_error("broken", 2):
             next(ahead)
         assert ahead.get_state() == {"next": 2}
 

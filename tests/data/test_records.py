@@ -1,5 +1,6 @@
 import errno
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -14,12 +15,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from simswap_jax.data import records as identities
-from simswap_jax.data.dataset import People
+from simswap_jax.data import records
+from simswap_jax.data.dataset import People, held_out
 from simswap_jax.data.records import build, open_people, records_folder
-from simswap_jax.data.split import held_out
-from simswap_jax.errors import UserError
 from simswap_jax.io.images import encode_png, read_picture
+from tests.support.errors import raises_user_error
 
 SIZE = 24
 
@@ -72,9 +72,9 @@ def test_any_tfds_reader_reads_the_records(root, tmp_path):
 
 def test_unchanged_folders_are_opened_and_changed_ones_built_anew(root, tmp_path, monkeypatch):
     first = build(root, tmp_path / "records")
-    write = identities._write
+    write = records._write
     built = []
-    monkeypatch.setattr(identities, "_write", lambda *args: built.append(1) or write(*args))
+    monkeypatch.setattr(records, "_write", lambda *args: built.append(1) or write(*args))
     assert build(root, tmp_path / "records").fingerprint == first.fingerprint
     assert not built
 
@@ -97,7 +97,7 @@ def test_unchanged_folders_are_opened_and_changed_ones_built_anew(root, tmp_path
     assert not [name for name in contents(tmp_path / "records") if "building" in name]
 
 
-def test_broken_pictures_are_reported_and_left_out(root, tmp_path):
+def test_broken_pictures_are_reported_and_left_out(root, tmp_path, caplog):
     (root / "p0" / "1.png").write_text("I am a text.")
     (root / "p0" / "tiny.png").write_bytes(encode_png(np.zeros((1, 1, 3), np.uint8)))
     (root / "p0" / "dangling.png").symlink_to(root / "nothing")
@@ -105,8 +105,9 @@ def test_broken_pictures_are_reported_and_left_out(root, tmp_path):
     (root / "p2" / "1.png").write_bytes(whole[:-100])
     (root / "p1" / "0.png").write_bytes(b"")
     (root / "p3").mkdir()
-    lines = []
-    people = build(root, tmp_path / "records", progress=lines.append)
+    caplog.set_level(logging.INFO, "simswap_jax")
+    people = build(root, tmp_path / "records")
+    lines = [record.message for record in caplog.records]
     assert people.files == ["p0/0.png", "p0/2.png", "p2/0.png"]
     assert people.names == ["p0", "p2"]
     assert people.person.tolist() == [0, 0, 1]
@@ -127,16 +128,16 @@ def test_broken_pictures_are_reported_and_left_out(root, tmp_path):
 
 def test_one_person_or_nobody(tmp_path):
     make_people(tmp_path / "one", [2])
-    with pytest.raises(UserError, match=r"Only one person in .*one has readable pictures \(p0\).*add another folder"):
+    with raises_user_error("one-person", tmp_path / "one", "p0"):
         build(tmp_path / "one", tmp_path / "records")
     assert len(build(tmp_path / "one", tmp_path / "records", min_people=1)) == 2
 
     (tmp_path / "none" / "a").mkdir(parents=True)
     (tmp_path / "none" / "a" / "1.jpg").write_text("no picture")
-    with pytest.raises(UserError, match=r"No picture of .*none can be used: 1 were tried.*a/1.jpg, is not a picture"):
+    with raises_user_error("no-usable-pictures", tmp_path / "none", "1 were", "a/1.jpg"):
         build(tmp_path / "none", tmp_path / "other")
     assert contents(tmp_path / "other") == []
-    with pytest.raises(UserError, match="There is no folder"):
+    with raises_user_error("no-folder", tmp_path / "missing"):
         build(tmp_path / "missing", tmp_path / "other")
 
 
@@ -150,17 +151,18 @@ def test_names_in_any_script(tmp_path):
     assert people.picture(2).shape == (SIZE, SIZE, 3)
 
 
-def test_progress_is_told(root, tmp_path, monkeypatch):
-    lines = []
-    monkeypatch.setattr(identities, "Progress", lambda *args: _Eager(*args))
-    build(root, tmp_path / "records", progress=lines.append)
+def test_progress_is_told(root, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "simswap_jax")
+    monkeypatch.setattr(records, "Progress", lambda *args: _Eager(*args))
+    build(root, tmp_path / "records")
+    lines = [record.message for record in caplog.records]
     assert lines[0].startswith("1 of 6 pictures read, ")
     assert "/s, 0:0" in lines[0]
     assert lines[0].endswith("left")
     assert lines[-1].startswith("6 pictures of 3 people in 0:00")
 
 
-class _Eager(identities.Progress):
+class _Eager(records.Progress):
     def __init__(self, *args):
         super().__init__(*args, first=0.0)
 
@@ -171,19 +173,19 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(root, tmp_path, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr(tfds.core.SequentialWriter, "add_examples", full)
-        with pytest.raises(UserError, match=r"no room for the data set in .*records.*free some or choose another"):
+        with raises_user_error("no-room-for-data", tmp_path / "records"):
             build(root, tmp_path / "records")
         assert contents(tmp_path / "records") == []
     with monkeypatch.context() as patch:
-        patch.setattr(identities.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1000}))
-        with pytest.raises(UserError, match=r"the records need about 0 MiB and 0 MiB are free"):
+        patch.setattr(records.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1000}))
+        with raises_user_error("no-room-for-data", "0 MiB"):
             build(root, tmp_path / "records")
         assert contents(tmp_path / "records") == []
     people = build(root, tmp_path / "records")
     with monkeypatch.context() as patch:  # a rebuild that fails keeps what was there
         patch.setattr(tfds.core.SequentialWriter, "add_examples", full)
         (root / "p0" / "0.png").unlink()
-        with pytest.raises(UserError):
+        with raises_user_error("no-room-for-data"):
             build(root, tmp_path / "records")
     assert len(open_people(tmp_path / "records")) == len(people) == 6
 
@@ -200,9 +202,9 @@ def test_a_truly_full_disk(tmp_path):
         pytest.skip("mounting a small file system needs more rights")
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(identities, "_need_room", lambda *args: None)
-            with pytest.raises(UserError, match="no room"):
-                build(tmp_path / "photos", small / "records", progress=None)
+            patch.setattr(records, "_need_room", lambda *args: None)
+            with raises_user_error("no-room-for-data"):
+                build(tmp_path / "photos", small / "records")
         assert contents(small / "records") == []
     finally:
         subprocess.run(["umount", small], check=True)
@@ -210,7 +212,7 @@ def test_a_truly_full_disk(tmp_path):
 
 def test_a_folder_that_cannot_be_written(root, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match=r"cannot be written to .*records .*choose another folder"):
+    with raises_user_error("data-not-writable", tmp_path / "file" / "records"):
         build(root, tmp_path / "file" / "records")
 
 
@@ -218,14 +220,14 @@ def test_a_killed_build_is_not_taken_for_whole(tmp_path):
     make_people(tmp_path / "photos", [20, 20])
     program = textwrap.dedent("""
         import sys, time
-        from simswap_jax.data import identities
-        plain = identities.plain_bytes
+        from simswap_jax.data import records
+        plain = records.plain_bytes
         def slow(data, name):
             time.sleep(0.05)
             return plain(data, name)
-        identities.plain_bytes = slow
+        records.plain_bytes = slow
         print("ready", flush=True)
-        identities.build(sys.argv[1], sys.argv[2], progress=None, threads=1)
+        records.build(sys.argv[1], sys.argv[2], threads=1)
     """)
     arguments = [sys.executable, "-c", program, str(tmp_path / "photos"), str(tmp_path / "records")]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:
@@ -235,31 +237,31 @@ def test_a_killed_build_is_not_taken_for_whole(tmp_path):
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
     assert any("building" in name for name in contents(tmp_path / "records"))
-    with pytest.raises(UserError, match="There is no data set in"):
+    with raises_user_error("no-data-set"):
         open_people(tmp_path / "records")
     assert len(build(tmp_path / "photos", tmp_path / "records")) == 40
     assert not [name for name in contents(tmp_path / "records") if "building" in name]
 
 
 def test_damaged_records_are_told(root, tmp_path):
-    with pytest.raises(UserError, match=r"There is no data set in .*; build it"):
+    with raises_user_error("no-data-set"):
         open_people(tmp_path)
     build(root, tmp_path)
     place = records_folder(tmp_path)
     index = json.loads((place / "people.json").read_text())
     index["people"]["p0"].append("more.png")
     (place / "people.json").write_text(json.dumps(index))
-    with pytest.raises(UserError, match=r"damaged \(records are missing\); remove"):
+    with raises_user_error("data-set-damaged", "records are missing"):
         open_people(tmp_path)
     (place / "people.json").write_text("{")
-    with pytest.raises(UserError, match="damaged"):
+    with raises_user_error("data-set-damaged"):
         open_people(tmp_path)
 
 
 def test_a_record_that_cannot_be_decoded_names_its_file():
     records = [{"picture": b"broken"}]
     people = People(records, ["someone"], np.zeros(1), ["someone/1.png"], np.arange(1), "x")
-    with pytest.raises(UserError, match=r"someone/1\.png is not a picture"):
+    with raises_user_error("broken-picture", "someone/1.png"):
         people.picture(0)
 
 
@@ -274,9 +276,9 @@ def test_select_keeps_records_and_renumbers(root, tmp_path):
     assert again.person.tolist() == [0, 0]
     np.testing.assert_array_equal(again.picture(1), picture(2, 1))
     assert len({people.fingerprint, some.fingerprint, again.fingerprint, people.select(["p2"]).fingerprint}) == 4
-    with pytest.raises(UserError, match="nobody called 'q'"):
+    with raises_user_error("no-such-person", "q"):
         people.select(["p0", "q"])
-    with pytest.raises(UserError, match="holds no people"):
+    with raises_user_error("nobody-selected"):
         people.select([])
 
 
@@ -306,10 +308,10 @@ def test_neither_tensorflow_nor_the_network_is_touched(root, tmp_path):
         def refuse(*args, **kwargs):
             raise SystemExit("the network was used")
         socket.socket.connect = socket.getaddrinfo = refuse
-        from simswap_jax.data import identities, loader, pairs
+        from simswap_jax.data import loader, pairs, records
         for _ in range(2):
-            people = identities.build(sys.argv[1], sys.argv[2])
-        batch = next(loader.pair_batches(people, pairs.Pairing(people.person, 0, 4), 8, 8))
+            people = records.build(sys.argv[1], sys.argv[2])
+        batch = next(loader.pair_batches(people, pairs.Pairing(people.person, pairs.PairingOptions(0, 4)), 8, 8))
         assert batch["target"].shape == (4, 8, 8, 3)
         assert "tensorflow" not in sys.modules and "torch" not in sys.modules
         print("well")

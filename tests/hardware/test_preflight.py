@@ -13,13 +13,16 @@ import pytest
 from jax.interpreters import partial_eval
 
 from simswap_jax.cli import main as cli
+from simswap_jax.cli import preflight as command
 from simswap_jax.contrib.small_models.recipe import tiny_config
-from simswap_jax.errors import UserError
-from simswap_jax.hardware import preflight
+from simswap_jax.hardware import devices, preflight
+from simswap_jax.hardware.preflight import PreflightRequest
+from simswap_jax.hardware.report import table
 from simswap_jax.hardware.roofline import Collective, bound
 from simswap_jax.training import chips, flops, loop, simswap
 from simswap_jax.training.config import default_config
 from simswap_jax.training.metrics import Progress
+from tests.support.errors import raises_user_error
 from tests.support.small_method import small_config, small_method
 
 needs_libtpu = pytest.mark.skipif(
@@ -74,10 +77,10 @@ def test_the_largest_batch_fills_the_memory(report):
 
 
 def test_the_table_calls_the_estimate_a_bound(report):
-    table = preflight.table(report)
-    assert "UPPER BOUND" in table
-    assert "on paper, 512 chips" in table
-    assert table.endswith("yes")
+    lines = table(report)
+    assert "UPPER BOUND" in lines
+    assert "on paper, 512 chips" in lines
+    assert lines.endswith("yes")
 
 
 def test_flops_of_layers_are_two_for_a_product():
@@ -161,7 +164,7 @@ def test_a_step_costs_what_its_passes_cost(method):
 
 def test_mfu_is_said_where_the_peak_is_published(method, monkeypatch):
     assert loop.image_share(method, 1) == 0.0  # nobody publishes this CPU's
-    monkeypatch.setattr(loop.hardware, "chip_of", lambda kind: chips.chips()["h200"])
+    monkeypatch.setattr(loop.chips, "chip_of", lambda kind: chips.chips()["h200"])
     share = loop.image_share(method, 8)
     assert share == pytest.approx(flops.per_image(method) / (8 * 989.4e12))
 
@@ -181,33 +184,33 @@ def test_mfu_is_said_where_the_peak_is_published(method, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "code"),
     [
-        ({"method": "identity"}, "knows the step of 'simswap'"),
-        ({"parallel": "pmap"}, "the step of 'jit'"),
-        ({"fsdp": 3}, "does not divide 4 chips"),
-        ({"accumulate": 3}, "does not divide by config.accumulate"),
+        ({"method": "identity"}, "preflight-method"),
+        ({"parallel": "pmap"}, "preflight-parallel"),
+        ({"fsdp": 3}, "fsdp-indivisible"),
+        ({"accumulate": 3}, "accumulate-indivisible"),
     ],
 )
-def test_what_cannot_be_compiled_gets_a_sentence(changes, said):
+def test_what_cannot_be_compiled_gets_a_sentence(changes, code):
     config = small_experiment()
     config.update(changes)
-    with pytest.raises(UserError, match=said):
-        preflight.preflight(config, slice_of("v5e:2x2", 4))
+    with raises_user_error(code, 3 if 3 in changes.values() else next(iter(changes.values()))):
+        preflight.preflight(PreflightRequest(config, slice_of("v5e:2x2", 4)))
 
 
 def test_without_libtpu_a_sentence_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "libtpu", None)
-    with pytest.raises(UserError, match=r"simswap-jax\[preflight\]"):
-        preflight.tpu_devices(chips.read("v5e:2x2"))
+    with raises_user_error("extra-missing", "simswap-jax[preflight]"):
+        devices.tpu_devices(chips.read("v5e:2x2"))
 
 
 def test_an_identity_network_needs_no_weights():
     config = small_experiment()
     network = preflight.identity_network(config)
     assert network.name == "arcface101 in place of arcface_checkpoint.tar, which is not here"
-    assert preflight.count(network.variables["params"]) > 50e6
-    with pytest.raises(UserError, match="is no identity network"):
+    assert preflight.count_parameters(network.variables["params"]) > 50e6
+    with raises_user_error("no-identity-shape", "arcface19"):
         preflight.identity_network(config, "arcface19")
 
 
@@ -217,11 +220,11 @@ def test_the_status_says_whether_it_fits(report, monkeypatch, capsys):
     words = ["preflight", "--config", "ml_collections_configs/simswap_224.py", "--hardware", "v5e:4x4", "--bfloat16"]
     seen = []
 
-    def answered(config, where, identity):
-        seen.append((config, where))
+    def answered(request):
+        seen.append((request.config, request.where))
         return report
 
-    monkeypatch.setattr(preflight, "preflight", answered)
+    monkeypatch.setattr(command, "preflight", answered)
     assert cli.main([*words, "--json", "--batch-per-chip", "8", "--config.losses.gradient_penalty=0.5"]) == 0
     assert json.loads(capsys.readouterr().out)["fits"]
     config, where = seen[0]
@@ -229,10 +232,10 @@ def test_the_status_says_whether_it_fits(report, monkeypatch, capsys):
     assert {config[part].dtype for part in ("generator", "discriminator", "identity")} == {"bfloat16"}
     assert config.losses.gradient_penalty == 0.5
 
-    def full(config, where, identity):
-        raise preflight.DoesNotFit("it needs more.")
+    def full(request):
+        raise preflight.DoesNotFit("it needs more.", "does-not-fit")
 
-    monkeypatch.setattr(preflight, "preflight", full)
+    monkeypatch.setattr(command, "preflight", full)
     assert cli.main(words) == 1
     assert "NO" in capsys.readouterr().out
     assert cli.main([*words, "--batch-per-chip", "0"]) == 2
@@ -241,7 +244,7 @@ def test_the_status_says_whether_it_fits(report, monkeypatch, capsys):
 @pytest.mark.slow
 @needs_libtpu
 def test_the_real_step_compiles_for_a_tpu_slice():
-    made = preflight.preflight(small_experiment(), slice_of("v5e:2x2", 2), "mobilefacenet")
+    made = preflight.preflight(PreflightRequest(small_experiment(), slice_of("v5e:2x2", 2), "mobilefacenet"))
     assert made.fits
     assert made.program.flops > 0
     assert made.program.cycles > 0
@@ -253,7 +256,7 @@ def test_the_real_step_compiles_for_a_tpu_slice():
 
 @pytest.mark.slow
 def test_the_real_step_compiles_for_a_gpu():
-    made = preflight.preflight(small_experiment(), slice_of("h200:1", 2), "mobilefacenet")
+    made = preflight.preflight(PreflightRequest(small_experiment(), slice_of("h200:1", 2), "mobilefacenet"))
     assert made.fits
     assert made.program.collectives == ()
     # The compiler counts what the formula counts, and the norms and losses beside it, which at this width weigh much.

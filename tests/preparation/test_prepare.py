@@ -3,7 +3,9 @@
 import csv
 import itertools
 import json
+import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,14 +23,17 @@ from simswap_jax.cli import main as cli
 from simswap_jax.data import embeddings as vectors_module
 from simswap_jax.data.records import open_people
 from simswap_jax.errors import UserError
+from simswap_jax.io import jsonl
 from simswap_jax.io.images import read_picture
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.preparation import prepare as module
-from simswap_jax.preparation.prepare import Order, prepare
+from simswap_jax.preparation.manifest import Manifest, PhotoRecord
+from simswap_jax.preparation.prepare import PrepareRequest, prepare
 from simswap_jax.preparation.settings import REASONS, Settings
 from simswap_jax.preparation.sources import dataset, datasets
 from simswap_jax.weights import identity_folder
 from tests.conftest import TEST_DATA
+from tests.support.errors import raises_user_error
 from tests.support.raw_photos import write_tree
 from tests.support.small_model import lively
 
@@ -80,10 +85,6 @@ def contents(folder):
     return found
 
 
-def silent(_line):
-    pass
-
-
 @pytest.fixture(scope="session")
 def prepared(raw, tmp_path_factory):
     """The odd folder prepared with MobileFaceNet, in two processes."""
@@ -93,8 +94,7 @@ def prepared(raw, tmp_path_factory):
         if not (data / name).is_file():
             pytest.skip(f"{name} is not in the test data (set SIMSWAP_JAX_TEST_DATA)")
     output = tmp_path_factory.mktemp("prepared") / "out"
-    said = []
-    order = Order(
+    request = PrepareRequest(
         photos=root,
         output=output,
         settings=ODD,
@@ -104,18 +104,18 @@ def prepared(raw, tmp_path_factory):
         processes=2,
         batch_size=8,
     )
-    assert prepare(order, said.append)
-    return order, said
+    assert prepare(request)
+    return request
 
 
 def test_every_refusal_has_its_reason(raw, prepared):
     _, expected = raw
-    order, _ = prepared
-    reasons = {row["photo"]: row["reason"] for row in rows(order.output / "left_out.csv")}
+    request = prepared
+    reasons = {row["photo"]: row["reason"] for row in rows(request.output / "left_out.csv")}
     assert reasons == {file: reason for file, reason in expected.items() if reason}
     assert set(reasons.values()) == set(REASONS)  # each was tried
-    assert all(row["detail"] for row in rows(order.output / "left_out.csv"))
-    page = (order.output / "report.html").read_text()
+    assert all(row["detail"] for row in rows(request.output / "left_out.csv"))
+    page = (request.output / "report.html").read_text()
     for reason in REASONS:
         count = sum(1 for one in reasons.values() if one == reason)
         assert f"<td>{reason}</td><td>{count}</td>" in page
@@ -124,7 +124,7 @@ def test_every_refusal_has_its_reason(raw, prepared):
 
 def test_faces_lie_where_they_are_wanted(raw, prepared):
     _, expected = raw
-    output = prepared[0].output
+    output = prepared.output
     kept = sorted(file.rsplit(".", 1)[0] for file, reason in expected.items() if not reason)
     faces = sorted(path.relative_to(output / "faces").as_posix() for path in (output / "faces").rglob("*.jpg"))
     assert [file.removesuffix(".jpg") for file in faces] == kept
@@ -135,34 +135,32 @@ def test_faces_lie_where_they_are_wanted(raw, prepared):
     assert open_people(output / "records").files == faces
 
 
-def test_a_second_run_does_nothing(prepared):
-    order, _ = prepared
+def test_a_second_run_does_nothing(prepared, caplog):
+    request = prepared
 
     def states():
-        paths = [path for path in order.output.rglob("*") if path.name != ".lock"]
+        paths = [path for path in request.output.rglob("*") if path.name != ".lock"]
         return {path: (path.stat().st_ino, path.stat().st_size, path.stat().st_mtime_ns) for path in paths}
 
     before = states()
-    said = []
-    assert not prepare(order, said.append)
-    assert said == [f"{order.output} is prepared already; nothing to do."]
+    caplog.set_level(logging.INFO, "simswap_jax")
+    assert not prepare(request)
+    assert caplog.messages == [f"{request.output} is prepared already; nothing to do."]
     assert states() == before
 
 
 def test_training_finds_the_vectors_and_needs_no_sources(prepared, tmp_path, monkeypatch):
-    order, _ = prepared
-    identity = identity_folder.read(order.identity, "a test")
-    records = order.output / "records"
-    people = module.build(order.output / "faces", records, progress=None)  # as training opens it
-    fresh = vectors_module.identity_vectors(
-        people, identity.network, identity.variables, identity.sha256, tmp_path, size=112, batch_size=8
-    )
+    request = prepared
+    identity = identity_folder.read(request.identity, "a test")
+    records = request.output / "records"
+    people = module.build(request.output / "faces", records)  # as training opens it
+    fresh = vectors_module.identity_vectors(people, identity, tmp_path, size=112, batch_size=8)
     monkeypatch.setattr(vectors_module, "embedded", None)  # from here on nothing can be computed
-    found = vectors_module.identity_vectors(people, identity.network, identity.variables, identity.sha256, records)
+    found = vectors_module.identity_vectors(people, identity, records)
     assert found.shape == (len(people), 2, 128)
     np.testing.assert_allclose(found, fresh, atol=1e-5)
     some = people.select(people.names[1:])
-    chosen = vectors_module.identity_vectors(some, identity.network, identity.variables, identity.sha256, records)
+    chosen = vectors_module.identity_vectors(some, identity, records)
     np.testing.assert_array_equal(chosen, found[people.person > 0])
 
 
@@ -172,8 +170,8 @@ def test_crops_are_those_of_celeba_192(outside, tmp_path, detector):
     whose = {path.name: known[path.name[4:]]["file"] for path in photos.iterdir() if path.name[4:] in known}
     names = tmp_path / "names.csv"
     names.write_text("file,person\n" + "".join(f"{name},{Path(file).parent}\n" for name, file in whose.items()))
-    order = Order(photos, tmp_path / "out", names, AS_CELEBA_192, detector)
-    prepare(order, silent)
+    request = PrepareRequest(photos, tmp_path / "out", names, AS_CELEBA_192, detector)
+    prepare(request)
     found = rows(tmp_path / "out" / "landmarks.csv")
     assert len(found) == len(whose) == 8
     for row in found:
@@ -189,28 +187,28 @@ class Killed(BaseException):
     """As if the process had been killed here."""
 
 
-QUICK, MORE = ["cut_out", "put_in_place", "build", "page"], ["embedded", "write_vectors", "_write"]
+QUICK, MORE = ["cut_out", "move_faces", "build", "report_page"], ["embedded", "write_vectors", "write_text"]
 KILLS = [*QUICK, *(pytest.param(where, marks=pytest.mark.slow) for where in MORE)]
 
 
 @pytest.fixture(scope="session")
 def uninterrupted(raw, small_identity, tmp_path_factory):
-    """The odd folder prepared at once, and the order."""
-    order = small_order(raw[0], small_identity, tmp_path_factory.mktemp("whole") / "out")
-    prepare(order, silent)
-    return order, contents(order.output)
+    """The odd folder prepared at once, and the request."""
+    request = small_request(raw[0], small_identity, tmp_path_factory.mktemp("whole") / "out")
+    prepare(request)
+    return request, contents(request.output)
 
 
-def small_order(root, identity, output):
+def small_request(root, identity, output):
     detector = str(TEST_DATA / "face_detection_yunet.onnx")
     settings = replace(ODD, size=64, wrong_below=-1.0, keep_duplicates=True)
-    return Order(root, output, None, settings, detector, str(identity), vectors=True)
+    return PrepareRequest(root, output, None, settings, detector, str(identity), vectors=True)
 
 
 @pytest.mark.parametrize("where", KILLS)
 def test_killed_anywhere_and_resumed_ends_in_the_same_bytes(uninterrupted, tmp_path, monkeypatch, where):
-    order, expected = uninterrupted
-    order = replace(order, output=tmp_path / "out")
+    request, expected = uninterrupted
+    request = replace(request, output=tmp_path / "out")
     place = sys.modules["simswap_jax.preparation.embeddings"] if where == "embedded" else module
     with monkeypatch.context() as patched:
         real = getattr(place, where)
@@ -226,85 +224,107 @@ def test_killed_anywhere_and_resumed_ends_in_the_same_bytes(uninterrupted, tmp_p
         else:
 
             def dies(*arguments, **options):
-                if where == "put_in_place":
+                if where == "move_faces":
                     real(*arguments, **options)
                 raise Killed
 
             patched.setattr(place, where, dies)
         with pytest.raises(Killed):
-            prepare(order, silent)
-    journal = order.output / "journal.jsonl"
+            prepare(request)
+    manifest = request.output / "manifest.jsonl"
     if where == "cut_out":  # as if the last line had been cut off in the middle
-        journal.write_bytes(journal.read_bytes()[:-20])
-    assert prepare(order, silent)
-    ours = contents(order.output)
+        manifest.write_bytes(manifest.read_bytes()[:-20])
+    assert prepare(request)
+    ours = contents(request.output)
     assert [name for name in sorted({*ours, *expected}) if ours.get(name) != expected.get(name)] == []
-    assert not prepare(order, silent)
+    assert not prepare(request)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lines", [1, 5, 14])
 def test_a_real_kill_and_a_resume_end_in_the_same_bytes(raw, small_identity, uninterrupted, tmp_path, lines):
-    order, expected = uninterrupted
-    order = small_order(raw[0], small_identity, tmp_path / "out")
+    request, expected = uninterrupted
+    request = small_request(raw[0], small_identity, tmp_path / "out")
     program = (
         "import sys; from pathlib import Path; from dataclasses import replace\n"
         f"sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
-        "from tests.preparation.test_prepare import small_order, silent, prepare\n"
+        "from tests.preparation.test_prepare import small_request, prepare\n"
         "if __name__ == '__main__':\n"
-        "    order = small_order(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))\n"
-        "    prepare(replace(order, processes=2), silent)\n"
+        "    request = small_request(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))\n"
+        "    prepare(replace(request, processes=2))\n"
     )
     script = tmp_path / "run.py"
     script.write_text(program)
-    words = [sys.executable, script, raw[0], small_identity, order.output]
+    words = [sys.executable, script, raw[0], small_identity, request.output]
     process = subprocess.Popen(words, start_new_session=True, stderr=subprocess.DEVNULL)
-    journal = order.output / "journal.jsonl"
+    manifest = request.output / "manifest.jsonl"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
-        if journal.exists() and journal.read_bytes().count(b"\n") > lines:
+        if manifest.exists() and manifest.read_bytes().count(b"\n") > lines:
             break
         time.sleep(0.002)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert not (order.output / "prepared.json").exists()
+    assert not (request.output / "prepared.json").exists()
     subprocess.run(words, check=True)
-    ours = contents(order.output)
+    ours = contents(request.output)
     assert [name for name in sorted({*ours, *expected}) if ours.get(name) != expected.get(name)] == []
 
 
-def test_a_changed_folder_is_done_where_it_changed(raw, small_identity, tmp_path):
+def test_a_changed_folder_is_done_where_it_changed(raw, small_identity, tmp_path, caplog):
     root = tmp_path / "raw"
     for person in ("ana", "eve"):
         shutil.copytree(raw[0] / person, root / person)
-    order = small_order(root, small_identity, tmp_path / "out")
-    prepare(order, silent)
+    request = small_request(root, small_identity, tmp_path / "out")
+    prepare(request)
     shutil.copy(raw[0] / "gus" / "alone.png", root / "eve" / "new.png")
     (root / "ana" / "own.png").unlink()
-    said = []
-    assert prepare(order, said.append)
-    assert any("7 of 8 photos are done already" in line for line in said)
-    assert (order.output / "faces" / "eve" / "new.jpg").is_file()
-    assert not (order.output / "faces" / "ana" / "own.jpg").exists()
-    assert "ana/own.jpg" not in open_people(order.output / "records").files
-    whole = replace(order, output=tmp_path / "fresh")
-    prepare(whole, silent)
-    ours, fresh = contents(order.output), contents(whole.output)
+    caplog.set_level(logging.INFO, "simswap_jax")
+    assert prepare(request)
+    assert "7 of 8 photos are done already" in caplog.messages
+    assert (request.output / "faces" / "eve" / "new.jpg").is_file()
+    assert not (request.output / "faces" / "ana" / "own.jpg").exists()
+    assert "ana/own.jpg" not in open_people(request.output / "records").files
+    whole = replace(request, output=tmp_path / "fresh")
+    prepare(whole)
+    ours, fresh = contents(request.output), contents(whole.output)
     assert [name for name in sorted({*ours, *fresh}) if ours.get(name) != fresh.get(name)] == []
 
 
+def test_a_manifest_of_the_former_version_is_taken_up(uninterrupted, tmp_path, caplog):
+    request, expected = uninterrupted
+    shutil.copytree(request.output, tmp_path / "out")
+    (tmp_path / "out" / "manifest.jsonl").rename(tmp_path / "out" / "journal.jsonl")
+    (tmp_path / "out" / "prepared.json").unlink()  # as if it had been stopped
+    caplog.set_level(logging.INFO, "simswap_jax")
+    assert prepare(replace(request, output=tmp_path / "out"))
+    assert any("photos are done already" in line for line in caplog.messages)
+    assert sorted(contents(tmp_path / "out")) == sorted(expected)
+
+
+def test_lines_of_another_kind_in_the_manifest_are_passed_over(tmp_path):
+    manifest = Manifest(tmp_path / "manifest.jsonl", {"size": 64})
+    record = PhotoRecord("a/b.jpg", "a/b.png", "1-2", landmarks=(1.0, 2.0), score=0.5)
+    manifest.add([record])
+    jsonl.append(manifest.path, [{"file": "c", "colour": "red"}])
+    again = Manifest(tmp_path / "manifest.jsonl", {"size": 64})
+    assert again.records == {"a/b.jpg": record}
+    with raises_user_error("prepared-with-other-options", "size was 64 and is now 65"):
+        Manifest(tmp_path / "manifest.jsonl", {"size": 65})
+
+
 MISTAKES = {
-    "no folder": ({"photos": "none"}, "There is no folder"),
-    "a flat folder without names": ({"photos": "flat"}, "holds pictures but no folders"),
-    "no list": ({"names": "none.csv"}, "cannot be read"),
-    "a list without names": ({"names": "bad.csv"}, "should say file,person"),
-    "a list that leaves the folder": ({"names": "out.csv"}, "inside the folder"),
-    "the output among the photos": ({"output": "flat/out", "names": "good.csv"}, "lies among the photos"),
-    "vectors without a network": ({"vectors": True, "names": "good.csv"}, "need a network"),
-    "no detector": ({"detector": "none.onnx", "names": "good.csv"}, "is missing"),
-    "no detector in the file": ({"detector": "text.onnx", "names": "good.csv"}, "is not YuNet"),
-    "no face anywhere": ({"names": "good.csv"}, "has a face to keep"),
-    "an output that is a file": ({"output": "good.csv", "names": "good.csv"}, "cannot be written"),
+    "no folder": ({"photos": "none"}, "no-folder", "none"),
+    "a flat folder without names": ({"photos": "flat"}, "no-person-folders", "flat"),
+    "no list": ({"names": "none.csv"}, "bad-list-of-names", "none.csv"),
+    "a list without names": ({"names": "bad.csv"}, "bad-list-of-names", "line 1 of bad.csv"),
+    "a list that leaves the folder": ({"names": "out.csv"}, "bad-list-of-names", "../a.png"),
+    "the output among the photos": ({"output": "flat/out", "names": "good.csv"}, "output-among-photos", "flat/out"),
+    "vectors without a network": ({"vectors": True, "names": "good.csv"}, "vectors-need-identity", "--identity"),
+    "no detector": ({"detector": "none.onnx", "names": "good.csv"}, None, "none.onnx"),
+    "no detector in the file": ({"detector": "text.onnx", "names": "good.csv"}, "not-a-detector", "is not YuNet"),
+    "no face anywhere": ({"names": "good.csv"}, "no-face-kept", "left_out.csv"),
+    "an output that is a file": ({"output": "good.csv", "names": "good.csv"}, "cannot-write", "good.csv"),
 }
 
 
@@ -317,30 +337,31 @@ def test_mistakes_get_a_sentence(tmp_path, monkeypatch, detector, mistake):
     Path("bad.csv").write_text("a.png\n")
     Path("out.csv").write_text("../a.png,ana\n")
     Path("text.onnx").write_text("no network")
-    changes, words = MISTAKES[mistake]
-    order = Order(Path("flat"), Path("out"), detector=detector)
+    changes, code, named = MISTAKES[mistake]
+    request = PrepareRequest(Path("flat"), Path("out"), detector=detector)
     paths = {"photos", "names", "output"}
     changes = {name: Path(value) if name in paths else value for name, value in changes.items()}
     if mistake == "no detector in the file":
         changes["detector"] = str(tmp_path / "text.onnx")
-    with pytest.raises(UserError, match=words):
-        prepare(replace(order, **changes), silent)
+    with pytest.raises(UserError, match=re.escape(named)) as caught:
+        prepare(replace(request, **changes))
+    assert code in (None, caught.value.code)  # None: of another room
 
 
 def test_other_settings_are_refused_and_a_second_process_too(uninterrupted):
-    order, expected = uninterrupted
-    with pytest.raises(UserError, match=r"was begun otherwise \(size was 64 and is now 96\)"):
-        prepare(replace(order, settings=replace(order.settings, size=96)), silent)
-    with module.alone(order.output, "preparing it"), pytest.raises(UserError, match="another process is preparing"):
-        prepare(order, silent)
-    assert not prepare(order, silent)
-    ours = contents(order.output)
+    request, expected = uninterrupted
+    with raises_user_error("prepared-with-other-options", "size was 64 and is now 96"):
+        prepare(replace(request, settings=replace(request.settings, size=96)))
+    with module.exclusive_lock(request.output, "preparing it"), raises_user_error("locked", "preparing"):
+        prepare(request)
+    assert not prepare(request)
+    ours = contents(request.output)
     assert [name for name in sorted({*ours, *expected}) if ours.get(name) != expected.get(name)] == []
 
 
 @pytest.mark.parametrize("name", ["size", "least_score", "wrong_below", "least_picture"])
 def test_settings_outside_their_range_get_a_sentence(name):
-    with pytest.raises(UserError, match="goes from"):
+    with raises_user_error("setting-range", 10**6):
         Settings(**{name: 10**6})
 
 
@@ -363,14 +384,14 @@ def test_the_command_of_a_public_data_set_prepares_its_layout(name, tmp_path, mo
         names.parent.mkdir(parents=True)
         names.write_text("000001.png p1\n")
     monkeypatch.chdir(tmp_path)
-    orders = []
-    monkeypatch.setattr("simswap_jax.cli.prepare.prepare", lambda order, say: orders.append(order))
+    requests = []
+    monkeypatch.setattr("simswap_jax.cli.prepare.prepare", requests.append)
     assert cli.main(words[1:]) == 0
-    (order,) = orders
+    (request,) = requests
     for field, value in known.settings.items():
-        assert getattr(order.settings, field) == value
-    assert prepare(replace(order, detector=detector, identity="", vectors=False, processes=1), silent)
-    assert len(open_people(order.output / "records")) == 1
+        assert getattr(request.settings, field) == value
+    assert prepare(replace(request, detector=detector, identity="", vectors=False, processes=1))
+    assert len(open_people(request.output / "records")) == 1
 
 
 def test_what_is_known_of_a_data_set_is_said(capsys):

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from simswap_jax.errors import UserError
+from simswap_jax.io.atomic import replacing_file
 from simswap_jax.io.images import read_picture
 from simswap_jax.provenance import c2pa, writer
 from simswap_jax.provenance.label_xmp import Marks, draw_label, read_marks
@@ -74,7 +75,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch)
 
 def test_an_interrupt_leaves_nothing(tmp_path):
     def write():
-        with writer.whole_file(tmp_path / "x.txt") as temporary:
+        with replacing_file(tmp_path / "x.txt") as temporary:
             temporary.write_text("half")
             raise KeyboardInterrupt
 

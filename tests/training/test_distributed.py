@@ -132,7 +132,7 @@ def test_a_workdir_that_a_process_does_not_see_is_one_sentence(tmp_path):
 
 
 def test_another_number_of_processes_resumes_at_the_same_batch(words, tmp_path):
-    people = records.build(tmp_path / "people", tmp_path / "records", progress=None)
+    people = records.build(tmp_path / "people", tmp_path / "records")
 
     def batches(index, count):
         return loader.picture_batches(people, 8, 16, 0, host_index=index, host_count=count, threads=0)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import cv2
+import filelock
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,7 +17,6 @@ from simswap_jax import FaceSwapper
 from simswap_jax.cli import main as cli
 from simswap_jax.errors import UserError
 from simswap_jax.inference import swapper as module
-from simswap_jax.io import lock as alone
 from simswap_jax.provenance import c2pa, writer
 from simswap_jax.provenance.label_xmp import Marks
 from simswap_jax.provenance.watermark import FRAME_SURE, THRESHOLD, detect_frames, embed
@@ -250,10 +250,10 @@ def test_two_processes_do_not_make_the_same_film(tmp_path):
 
 
 def test_a_disk_without_locks_is_one_sentence(tmp_path, monkeypatch):
-    def refused(*_):
+    def refused(*_, **__):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(alone.fcntl, "flock", refused)
+    monkeypatch.setattr(filelock.FileLock, "acquire", refused)
     with (
         pytest.raises(UserError, match=r"cannot be locked \(No locks available\)"),
         workdir.Parts(tmp_path / "b.mp4").open({}),

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from simswap_jax.io.hashing import file_sha256
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.weights import files, identity_folder
 from tests.support.errors import raises_user_error
@@ -29,7 +30,7 @@ def test_what_is_written_is_read(folder):
     found = identity_folder.read(folder, "tests")
     assert found.network.config == CONFIG
     assert found.ours
-    assert found.sha256 == files.file_sha256(folder / "identity.safetensors")
+    assert found.sha256 == file_sha256(folder / "identity.safetensors")
     jax.tree.map(np.testing.assert_array_equal, found.variables, variables())
 
 

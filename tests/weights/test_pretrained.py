@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from simswap_jax.contrib.rendered import dataset, identity_judge
-from simswap_jax.data import split
+from simswap_jax.data.dataset import held_out
 from simswap_jax.evaluation.metrics import identity as measures
 from simswap_jax.inference import swapper
 from simswap_jax.inference.swapper import PRETRAINED, FaceSwapper, resized
@@ -31,7 +31,7 @@ def test_the_model_is_small_and_keeps_what_is_not_ours_out():
 def test_it_swaps_people_it_never_saw(outside, monkeypatch):
     root = outside("celeba_192")
     monkeypatch.setenv("SIMSWAP_JAX_WEIGHTS", str(outside("mobilefacenet_casia.ckpt").parent))
-    people = [root / name for name in split.held_out(sorted(path.name for path in root.iterdir()), 0.12)]
+    people = [root / name for name in held_out(sorted(path.name for path in root.iterdir()), 0.12)]
     model = FaceSwapper.from_pretrained(None)
     faces = np.stack([resized(read_picture(sorted(person.glob("*.jpg"))[0]), model.face_size) for person in people])
     vectors = model.identity_vectors(list(faces))

@@ -5,7 +5,6 @@ can be drawn: the source's person with the target's attributes.
 """
 
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from simswap_jax.contrib.rendered.face_parameters import (
 )
 from simswap_jax.contrib.rendered.renderer import BATCH, render
 from simswap_jax.errors import UserError
+from simswap_jax.io.atomic import replacing_folder
 
 __all__ = [
     "ATTRIBUTES",
@@ -140,20 +140,16 @@ def write_people(
         raise ValueError(
             f"write_people() got {len(people)} people and {len(set(names))} different names; give one each."
         )
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UserError(f"{root} exists and is not an empty folder; remove it or choose another.")
     person: np.ndarray = np.repeat(np.arange(len(people), dtype=np.int32), pictures_per_person)
     digits = max(3, len(str(pictures_per_person - 1)))
     files = [f"{name}/{index:0{digits}d}.png" for name in names for index in range(pictures_per_person)]
     labels = Labels(list(names), np.asarray(people, np.float32), files, person, sample_attributes(seed, len(files)))
-    partial = root.with_name(f".{root.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
+    with replacing_folder(root, what="folder of rendered people", sync=False) as fresh:
         for name in names:
-            (partial / name).mkdir(parents=True)
-        _write_pictures(partial, labels, size, progress)
+            (fresh / name).mkdir(parents=True)
+        _write_pictures(fresh, labels, size, progress)
         np.savez(
-            partial / LABELS,
+            fresh / LABELS,
             names=np.array(labels.names),
             people=labels.people,
             files=np.array(labels.files),
@@ -162,15 +158,6 @@ def write_people(
             person_numbers=np.array(PERSON),
             attribute_numbers=np.array(ATTRIBUTES),
         )
-        partial.replace(root)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise UserError(
-            f"{root} cannot be written ({error.strerror or error}); free space there or choose another folder."
-        ) from None
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return labels
 
 

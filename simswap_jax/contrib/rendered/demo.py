@@ -19,15 +19,16 @@ from simswap_jax.contrib.rendered import dataset, identity_judge, scoring
 from simswap_jax.contrib.rendered.pose_judge import PoseRegressor
 from simswap_jax.contrib.small_models.augmentation import use_augmentation
 from simswap_jax.contrib.small_models.muon import use_muon
-from simswap_jax.data import split
+from simswap_jax.data.dataset import held_out
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.metrics import identity as identity_measures
 from simswap_jax.inference.swapper import FaceSwapper, resized
 from simswap_jax.io import contact_sheet
+from simswap_jax.io.atomic import write_text
 from simswap_jax.io.html_report import Figure, Table, curves_of, html_report, text_table
 from simswap_jax.io.images import read_picture
 from simswap_jax.provenance.label_xmp import draw_label
-from simswap_jax.provenance.writer import write_sheet, write_text
+from simswap_jax.provenance.writer import write_sheet
 from simswap_jax.training import identity
 from simswap_jax.training.config import PERTURBATION, PROTOTYPES, default_config, use_generator
 from simswap_jax.training.loop import Trained, train
@@ -149,7 +150,7 @@ def train_in_two(config: ml_collections.ConfigDict, first: Path, second: Path) -
 def judge(model: Path, people: Path) -> tuple[dict[str, Any], np.ndarray]:
     """Swap held-out people and measure; returns the numbers and the contact sheet (uint8 [H, W, 3])."""
     labels = dataset.read_labels(people)
-    names = split.held_out(labels.names, HELD_OUT)
+    names = held_out(labels.names, HELD_OUT)
     drawn = scoring.pairs(labels, names, PAIRS)
     pictures = {
         row: read_picture(people / labels.files[row]) for row in {*drawn.source.tolist(), *drawn.target.tolist()}
@@ -256,8 +257,8 @@ def differences(config: ml_collections.ConfigDict) -> Table:
         [
             "targets of one person's pairs",
             "as they are",
-            f"recoloured, {config.augmentation_options.swap:.0%} of them after the generator has drawn another's face on "
-            "them; the picture as it was is the answer",
+            f"recoloured, {config.augmentation_options.swap:.0%} of them after the generator has drawn another's face "
+            "on them; the picture as it was is the answer",
         ],
         [
             "weights: identity, reconstruction, adversarial, feature matching",

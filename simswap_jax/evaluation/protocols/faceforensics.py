@@ -25,9 +25,10 @@ from simswap_jax.faces.alignment import Alignment, crop
 from simswap_jax.faces.detection import FaceDetector
 from simswap_jax.inference.photo import find_faces
 from simswap_jax.inference.swapper import DETECTOR, FaceSwapper
+from simswap_jax.io.atomic import replacing_file, write_text
 from simswap_jax.io.images import encode_png, read_picture
 from simswap_jax.io.progress import Progress, to_terminal
-from simswap_jax.provenance.writer import list_pictures, whole_file, write_text
+from simswap_jax.provenance.writer import list_pictures
 from simswap_jax.weights import registry
 
 QUALITIES = ("raw", "c0", "c23", "c40")
@@ -210,7 +211,7 @@ def cut_video(
             say(f"left out: frame {index} of {video.name}, in which no face can be used")
             continue
         name = f"{index:04d}.png"
-        with whole_file(folder / name) as temporary:
+        with replacing_file(folder / name) as temporary:
             temporary.write_bytes(encode_png(face.crop(frame)))
         places[f"{folder.name}/{name}"] = face.alignment.matrix.reshape(-1).tolist()
     if not places:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from simswap_jax.errors import UserError
-from simswap_jax.provenance.writer import write_text
+from simswap_jax.io.atomic import write_text
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ import numpy as np
 from simswap_jax.evaluation.protocols import pairs
 from simswap_jax.evaluation.report.tables import markdown_page
 from simswap_jax.inference.swapper import resized
+from simswap_jax.io.atomic import write_text
 from simswap_jax.io.contact_sheet import contact_sheet
 from simswap_jax.io.html_report import Curve, Figure, Scatter, Table, html_report, text_table
 from simswap_jax.provenance.label_xmp import draw_label
 from simswap_jax.provenance.watermark import embed
-from simswap_jax.provenance.writer import write_sheet, write_text
+from simswap_jax.provenance.writer import write_sheet
 
 TITLE = "Swaps, judged"
 SIDE = 96  # pixels that a tile needs for its label to be read

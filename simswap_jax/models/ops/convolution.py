@@ -1,6 +1,7 @@
 """Convolutions: :func:`convolve` and :func:`depthwise`, each in the form that suits the platform.
 
-Under them lies a convolution F(x, kernel) and its two gradients, I to x and W to the kernel, each with the others as its gradients.
+Under them lies a convolution F(x, kernel) and its two gradients, I to x and W to the kernel, each with the others as
+its gradients.
 
 <F(x, k), g> = <x, I(g, k)> = <k, W(x, g)>: however often it is differentiated, only these three are computed. By itself
 JAX turns results round (``rev``) where it differentiates I and W, as the gradient penalty does. XLA's CPU back end is

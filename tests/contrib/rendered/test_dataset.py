@@ -22,8 +22,9 @@ from simswap_jax.contrib.rendered.dataset import (
     write_people,
 )
 from simswap_jax.contrib.rendered.face_parameters import HOW_OFTEN
+from simswap_jax.data.folder import list_people
 from simswap_jax.errors import UserError
-from simswap_jax.io.images import list_people, read_picture
+from simswap_jax.io.images import read_picture
 
 SIZE = 64
 NEUTRAL = {
@@ -223,7 +224,7 @@ def test_written_people_are_what_was_drawn(tmp_path):
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(UserError, match="not an empty folder"):
+    with pytest.raises(UserError, match="holds something"):
         write_people(tmp_path, sample_people(0, 1), ["a"], 1, 0, SIZE)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

@@ -110,7 +110,7 @@ def test_a_copy_withstands_what_the_network_does_not(config, known, tmp_path):
 
 
 def _people(config):
-    return records.build(Path(config.data.root), Path(config.data.cache), progress=None)
+    return records.build(Path(config.data.root), Path(config.data.cache))
 
 
 def test_a_run_that_is_stopped_resumes_to_the_bit(config, tmp_path):

@@ -1,0 +1,193 @@
+"""Files and folders that are there whole or not at all: written beside their place, synced, renamed into it."""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from simswap_jax.errors import UserError
+
+NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}  # what file systems without fsync answer
+
+
+class CannotWrite(UserError, OSError):
+    """A place that cannot be written, as one sentence; it is an `OSError` too, for callers who know a better sentence.
+
+    Attributes:
+      errno, strerror: of the error behind it.
+    """
+
+    def __init__(self, path: str | os.PathLike, error: OSError) -> None:
+        reason = error.strerror or str(error)
+        super().__init__(f"{path} cannot be written ({reason}); choose another place or make room.", "cannot-write")
+        self.errno, self.strerror = error.errno, reason
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@contextlib.contextmanager
+def explain_write_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Turn an `OSError` of the block into a `CannotWrite` that names ``path``."""
+    try:
+        yield
+    except CannotWrite:
+        raise
+    except OSError as error:
+        raise CannotWrite(path, error) from error
+
+
+@contextlib.contextmanager
+def replacing_file(
+    path: str | os.PathLike, *, sync: bool = True, temporary_folder: Path | None = None
+) -> Iterator[Path]:
+    """A temporary name that becomes ``path`` when the block ends well, and is removed when it does not.
+
+    Args:
+      path: the file; folders above it are made.
+      sync: wait until the disk has it. False for thousands of small files, each of which can be made again.
+      temporary_folder: where the temporary file lies, on the same disk; None: beside ``path``, hidden.
+
+    Raises:
+      CannotWrite: the folder cannot be made or written, or the disk is full.
+    """
+    path = Path(path)
+    with explain_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = temporary_folder or path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            if sync:
+                _sync(temporary)
+            temporary.replace(path)
+            if sync:
+                _sync_folder(path.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Write a file, whole or not at all. Raises `CannotWrite`."""
+    with replacing_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write a text file (UTF-8; file names that are no text keep their bytes), whole or not at all.
+
+    Raises:
+      CannotWrite: it cannot be written.
+    """
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def write_json(path: str | os.PathLike, value: Any, **options: Any) -> None:
+    """Write a value as a JSON file, whole or not at all.
+
+    Args:
+      path: the file.
+      value: anything that JSON knows.
+      options: of ``json.dumps``; one space of indent where nothing is said.
+
+    Raises:
+      CannotWrite: it cannot be written.
+    """
+    write_text(path, json.dumps(value, **{"indent": 1, **options}) + "\n")
+
+
+@contextlib.contextmanager
+def replacing_folder(
+    folder: str | os.PathLike, marker: str = "", what: str = "model", *, sync: bool = True
+) -> Iterator[Path]:
+    """An empty folder beside ``folder``, put in its place when the block ends well and removed when it does not.
+
+    What stood there goes only when the new one stands.
+
+    Args:
+      folder: its place.
+      marker: a file by which a folder that may be replaced is known; a folder that holds others stays. Empty: only an
+        empty folder is replaced.
+      what: what the folder holds, for the sentence.
+      sync: as in `replacing_file`.
+
+    Raises:
+      UserError: something else stands at that place.
+      CannotWrite: it cannot be written.
+    """
+    folder = Path(folder)
+    ours = bool(marker) and (folder / marker).is_file()
+    if folder.exists() and not ours and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} holds something that is no {what}; choose another place.", "folder-in-use")
+    with explain_write_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            yield fresh
+            fresh.chmod(0o777 & ~_umask())
+            if sync:
+                _sync_tree(fresh)
+            _put_in_place(fresh, folder)
+            if sync:
+                _sync_folder(folder.parent)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _put_in_place(fresh: Path, folder: Path) -> None:
+    """Rename ``fresh`` to ``folder``; the old one goes only when the new one stands."""
+    if not folder.exists():
+        fresh.rename(folder)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    try:
+        folder.rename(old / "former")
+        try:
+            fresh.rename(folder)
+        except OSError:
+            (old / "former").rename(folder)
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync_tree(folder: Path) -> None:
+    """Wait until the disk has every file of a folder, and the folders themselves."""
+    for place, _, files in os.walk(folder):
+        for name in files:
+            _sync(Path(place) / name)
+        _sync_folder(Path(place))
+
+
+def _sync_folder(folder: Path) -> None:
+    if sys.platform != "win32":  # there folders cannot be opened, and renames are journaled
+        _sync(folder, os.O_RDONLY)
+
+
+def _sync(path: Path, flags: int = os.O_RDWR) -> None:
+    """Wait until the disk has a file; nothing where its file system has no such wait."""
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

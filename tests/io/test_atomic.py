@@ -1,0 +1,129 @@
+import errno
+import json
+import os
+import stat
+
+import pytest
+
+from simswap_jax.io import atomic
+from simswap_jax.io.atomic import CannotWrite, replacing_file, replacing_folder, write_bytes, write_json, write_text
+from tests.support.errors import raises_user_error
+
+
+def test_a_file_takes_its_place_whole(tmp_path):
+    path = tmp_path / "deep" / "er" / "model.onnx"
+    write_bytes(path, b"old")
+    with replacing_file(path) as temporary:
+        assert temporary.parent == path.parent
+        assert temporary.suffix == ".onnx"
+        assert temporary.name.startswith(".")
+        temporary.write_bytes(b"new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def fail(path, error):
+    path.write_text("half")
+    raise error
+
+
+def test_a_failure_leaves_what_was_there(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    for error in (RuntimeError, KeyboardInterrupt):
+        with pytest.raises(error), replacing_file(path) as temporary:
+            fail(temporary, error)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+def test_permissions_are_those_of_a_plain_file(tmp_path):
+    (tmp_path / "plain").write_bytes(b"")
+    write_bytes(tmp_path / "ours", b"")
+    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+
+def test_text_and_json(tmp_path):
+    write_text(tmp_path / "a", "Zoë \udcff\n")  # a file name that is no text
+    assert (tmp_path / "a").read_bytes() == "Zoë ".encode() + b"\xff\n"
+    write_json(tmp_path / "b", {"a": [1]})
+    assert (tmp_path / "b").read_text() == json.dumps({"a": [1]}, indent=1) + "\n"
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence_and_an_os_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with raises_user_error("cannot-write", tmp_path / "file" / "a") as caught:
+        write_text(tmp_path / "file" / "a", "")
+    assert isinstance(caught.value, OSError)
+    assert caught.value.errno in (errno.ENOTDIR, errno.EEXIST)
+
+
+def test_a_full_disk_is_seen_before_the_file_takes_its_place(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    with raises_user_error("cannot-write", "No space left") as caught:
+        write_text(tmp_path / "a", "text")
+    assert caught.value.errno == errno.ENOSPC
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_without_sync_is_written_all_the_same(tmp_path, monkeypatch):
+    def unknown(handle):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(atomic.os, "fsync", unknown)
+    write_text(tmp_path / "a", "text")
+    assert (tmp_path / "a").read_text() == "text"
+
+
+def test_the_temporary_file_may_lie_elsewhere(tmp_path):
+    with replacing_file(tmp_path / "a" / "b.txt", temporary_folder=tmp_path / "t") as temporary:
+        assert temporary.parent == tmp_path / "t"
+        temporary.write_text("b")
+    assert (tmp_path / "a" / "b.txt").read_text() == "b"
+    assert not list((tmp_path / "t").iterdir())
+
+
+def test_a_folder_takes_its_place_whole(tmp_path):
+    place = tmp_path / "model"
+    for content in ("old", "new"):
+        with replacing_folder(place, "config.json") as fresh:
+            (fresh / "config.json").write_text(content)
+        assert (place / "config.json").read_text() == content
+    with pytest.raises(RuntimeError), replacing_folder(place, "config.json") as fresh:
+        fail(fresh / "config.json", RuntimeError)
+    assert (place / "config.json").read_text() == "new"
+    assert list(tmp_path.iterdir()) == [place]
+
+
+def test_a_folder_with_something_else_in_it_stays(tmp_path):
+    place = tmp_path / "photos"
+    place.mkdir()
+    (place / "a.jpg").write_text("")
+    for marker in ("config.json", ""):
+        with raises_user_error("folder-in-use", place), replacing_folder(place, marker):
+            pass
+    assert [file.name for file in place.iterdir()] == ["a.jpg"]
+    (tmp_path / "empty").mkdir()
+    with replacing_folder(tmp_path / "empty") as fresh:
+        (fresh / "b").write_text("")
+    assert (tmp_path / "empty" / "b").is_file()
+
+
+def test_a_folder_on_a_full_disk_leaves_the_old_one(tmp_path, monkeypatch):
+    place = tmp_path / "model"
+    with replacing_folder(place, "c") as fresh:
+        (fresh / "c").write_text("old")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic, "_put_in_place", full)
+    with pytest.raises(CannotWrite), replacing_folder(place, "c") as fresh:
+        (fresh / "c").write_text("new")
+    assert (place / "c").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [place]
