@@ -12,7 +12,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "demo": ("simswap_jax.contrib.rendered.demo:main", "render people, train, swap, judge: the whole job in minutes"),
     "prepare": ("simswap_jax.cli.prepare:main", "photos of people → aligned faces and records to train on"),
     "train": ("simswap_jax.cli.train:main", "train from an experiment file, or go on where it stopped"),
-    "swap": ("simswap_jax.cli.swap:main", "re-draw target faces with the identity of a source"),
+    "swap": ("simswap_jax.cli.swap:main", "swap faces in photos and videos"),
     "evaluate": ("simswap_jax.evaluation.evaluate:main", "judge swaps of held-out people"),
     "sweep": ("simswap_jax.evaluation.sweep:main", "the paper's ablation: many trainings, one table and figure"),
     "import": ("simswap_jax.cli.weights:import_main", "PyTorch weights → model folder"),
@@ -21,7 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "compile the step for hardware that is not here: does it fit, how fast",
     ),
     "export": ("simswap_jax.cli.weights:export_main", "model folder → PyTorch or ONNX"),
-    "app": ("simswap_jax.app.server:main", "a page in the browser: upload, choose a face, swap, compare, download"),
+    "app": ("simswap_jax.cli.app:main", "a page in the browser: upload, choose a face, swap, compare, download"),
     "doctor": ("simswap_jax.cli.doctor:main", "which weight files are here; which marks a picture carries"),
 }
 
