@@ -17,7 +17,7 @@ from simswap_jax.provenance.options import MarkOptions
 from simswap_jax.provenance.writer import write_picture, write_result
 
 MADE_OF = Provenance(inputs=(("source", "ab" * 32), ("target", "cd" * 32)))
-WHAT = ["picture", "visible label", "XMP metadata", "C2PA manifest", "invisible mark", "so"]
+WHAT = ["picture", "visible label", "XMP metadata", "C2PA manifest", "invisible watermark", "so"]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_marked(tmp_path, face, doctor, monkeypatch):
         "compositeWithTrainedAlgorithmicMedia; of source abababababab, target cdcdcdcdcdcd" in rows["XMP metadata"][1]
     )
     assert rows["C2PA manifest"][0] == "none"
-    assert rows["invisible mark"][0] == "found"
+    assert rows["invisible watermark"][0] == "found"
     assert rows["so"] == ("swapped by simswap-jax", "without C2PA manifest")
 
 
@@ -97,7 +97,7 @@ def test_stripped_and_encoded_again(tmp_path, face, doctor):
     Image.open(tmp_path / "x.png").save(tmp_path / "y.jpg", quality=60)
     rows = doctor(tmp_path / "y.jpg")
     assert rows["XMP metadata"][0] == "none"
-    assert rows["invisible mark"][0] == "found"
+    assert rows["invisible watermark"][0] == "found"
     assert rows["so"] == ("swapped by simswap-jax", "without XMP metadata and C2PA manifest")
 
 
@@ -108,8 +108,8 @@ def test_truncated(tmp_path, face, doctor, suffix, share):
     write_result(path, face, MADE_OF, MarkOptions(c2pa=False))
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     rows = doctor(path)
-    assert rows["invisible mark"][0] == "not looked for"
-    assert "cannot be read" in rows["invisible mark"][1]
+    assert rows["invisible watermark"][0] == "not looked for"
+    assert "cannot be read" in rows["invisible watermark"][1]
 
 
 def test_marked_by_another_program(tmp_path, face, doctor):
