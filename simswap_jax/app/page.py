@@ -1,22 +1,23 @@
 """The page itself, in gradio: what stands where, and which click does what. The work is done by `studio`."""
 
-import argparse
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
 from simswap_jax.app.examples import draw_examples
 from simswap_jax.app.gate import COOKIE, EXPIRED, FILE
 from simswap_jax.app.sessions import Session, Sessions
-from simswap_jax.app.studio import FORMATS, Manner, Marks, Studio, Target, output_suffix, read, shown, still_of
-from simswap_jax.cli.swap import marks_sentence
+from simswap_jax.app.studio import FORMATS, Studio, Target, output_suffix, read, shown, still_of
 from simswap_jax.errors import UserError
+from simswap_jax.inference.options import MarkOptions, SwapOptions
 from simswap_jax.provenance import c2pa
 from simswap_jax.provenance.certificates import EXTRA
+from simswap_jax.provenance.options import marks_sentence
 from simswap_jax.provenance.writer import write_picture
 
 TERMS = """\
@@ -35,12 +36,13 @@ SECONDS = 20  # that a sentence about a mistake stays, unless it is closed
 NOT_PLAYED = "This browser cannot play it; download it."
 KEEPS = {"mouth": "its mouth", "hair": "its hairline", "front": "glasses and what else is in front"}
 BLENDINGS = {"feather": "soft edge", "poisson": "by gradients"}
-# What a box drops, as `swap`'s flags are named.
+PICTURES = ["image", ".heic", ".heif", ".avif", ".tif", ".tiff"]
+# What a box drops: a field of `MarkOptions`.
 DROPS = {
-    "no_visible_label": "Drop the visible label",
-    "no_metadata": "Drop the XMP metadata",
-    "no_c2pa_manifest": "Drop the C2PA manifest",
-    "no_invisible_mark": "Drop the invisible mark",
+    "label": "Drop the visible label",
+    "xmp": "Drop the XMP metadata",
+    "c2pa": "Drop the C2PA manifest",
+    "watermark": "Drop the invisible watermark",
 }
 
 
@@ -51,6 +53,16 @@ class Tab:
     sources: tuple[Path, ...] = ()
     target: Target | None = None
     example: bool = False
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the button's click asks for: how to swap, the marks, the file format, and whether consent was given."""
+
+    swap: SwapOptions
+    marks: MarkOptions
+    wanted: str
+    agreed: bool
 
 
 @dataclass(frozen=True)
@@ -66,31 +78,31 @@ class Answers:
         """Whose request this is (gradio's)."""
         session = self.sessions.find(request.cookies.get(COOKIE))
         if session is None:
-            raise UserError(EXPIRED)
+            raise UserError(EXPIRED, "session-expired")
         return session
 
     def own(self, request: Any, files: Sequence[str]) -> tuple[Path, ...]:
         """Paths that this browser may name. The gate has looked at them already; this does not rely on it."""
         session = self.session(request)
         if not all(self.sessions.readable(session, file) for file in files):
-            raise UserError("A file is not yours, or not there any more; add it again.")
+            raise UserError("A file is not yours, or not there any more; add it again.", "file-not-yours")
         return tuple(Path(file) for file in files)
 
     def sources(self, files: Sequence[str] | None, tab: Tab, request: Any) -> tuple[Tab, str]:
         """Pictures of the source were added or taken away."""
         if not files:
-            return (tab if tab.example else replace(tab, sources=())), said_of_sources(tab if tab.example else Tab())
+            return (tab if tab.example else replace(tab, sources=())), describe_sources(tab if tab.example else Tab())
         tab = replace(tab, sources=self.own(request, files), example=False)
         try:
             _, odd = self.studio.identity(tab.sources)
         except UserError as error:
-            raise UserError(f"Source: {error}") from error
-        return tab, said_of_sources(tab, odd)
+            raise UserError(f"Source: {error}", error.code) from error
+        return tab, describe_sources(tab, odd)
 
     def source_example(self, number: int, tab: Tab) -> tuple[Tab, str, None]:
         """An example face was clicked to be the source; uploads make way."""
         tab = replace(tab, sources=(self.source_examples[number],), example=True)
-        return tab, said_of_sources(tab), None
+        return tab, describe_sources(tab), None
 
     def target(self, path: Path | None, tab: Tab, request: Any) -> tuple[Tab, str | None, str]:
         """Another target photo, or none: its faces are found and shown."""
@@ -99,47 +111,38 @@ class Answers:
         try:
             tab = replace(tab, target=self.studio.look(path))
         except UserError as error:
-            raise UserError(f"Target: {error}") from error
-        return tab, self._show(tab.target, request), said_of_faces(tab.target, self.studio)
+            raise UserError(f"Target: {error}", error.code) from error
+        return tab, self._show(tab.target, request), describe_faces(tab.target, self.studio)
 
     def click(self, place: Sequence[float], tab: Tab, request: Any) -> tuple[Tab, str | None, str]:
         """A click on the shown photo: the face there is chosen, or not any more."""
         if tab.target is None:
             return tab, None, ""
         tab = replace(tab, target=tab.target.clicked(*place))
-        return tab, self._show(tab.target, request), said_of_faces(tab.target, self.studio)
+        return tab, self._show(tab.target, request), describe_faces(tab.target, self.studio)
 
     def swap(
-        self,
-        tab: Tab,
-        manner: Manner,
-        dropped: Sequence[str],
-        wanted: str,
-        agreed: bool,
-        say: Callable[[float, str], None],
-        request: Any,
+        self, tab: Tab, order: Order, say: Callable[[float, str], None], request: Any
     ) -> tuple[tuple[str, str], str, str, str]:
         """Swap; returns the two pictures to compare, the file to download, what to say of its marks, and a player."""
         session = self.session(request)
         if tab.target is None:
-            raise UserError("There is no target photo yet; add one, or click on an example.")
-        if not agreed:
-            raise UserError(NO_CONSENT)
+            raise UserError("There is no target photo yet; add one, or click on an example.", "target-missing")
+        if not order.agreed:
+            raise UserError(NO_CONSENT, "no-consent")
         if not tab.target.path.is_file() or not all(path.is_file() for path in tab.sources):
-            raise UserError("These pictures are not here any more; add them again.")
-        output = session.place(f"swapped{output_suffix(tab.target.path, wanted)}")
-        marks = Marks(*(text not in dropped for text in DROPS.values()))
+            raise UserError("These pictures are not here any more; add them again.", "upload-gone")
+        output = session.place(f"swapped{output_suffix(tab.target.path, order.wanted)}")
         with self.sessions.working(session):
-            carried = self.studio.swap(tab.sources, tab.target, output, marks, manner, say)
+            carried = self.studio.swap(tab.sources, tab.target, output, order.swap, order.marks, say)
             before = session.place("before.jpg")
             write_picture(before, read(tab.target.still), quality=92)
             after = output
             if tab.target.frame is not None:
                 after = session.place("after.jpg")
                 write_picture(after, still_of(output, tab.target.frame), quality=92)
-        flags = argparse.Namespace(**{name: text in dropped for name, text in DROPS.items()})
         plays = player(output) if tab.target.frame is not None else ""
-        return (str(before), str(after)), str(output), marks_sentence(flags, [carried]), plays
+        return (str(before), str(after)), str(output), marks_sentence(order.marks, [carried]), plays
 
     def _show(self, target: Target | None, request: Any) -> str | None:
         if target is None:
@@ -149,7 +152,7 @@ class Answers:
         return str(path)
 
 
-def said_of_sources(tab: Tab, odd: Sequence[Path] = ()) -> str:
+def describe_sources(tab: Tab, odd: Sequence[Path] = ()) -> str:
     """Who gives the identity, in words."""
     if tab.example:
         return "Source: an example face."
@@ -163,7 +166,7 @@ def said_of_sources(tab: Tab, odd: Sequence[Path] = ()) -> str:
     return f"{said} Left out, somebody else: {names}." if odd else said
 
 
-def said_of_faces(target: Target | None, studio: Studio) -> str:
+def describe_faces(target: Target | None, studio: Studio) -> str:
     """What was found in a photo and is chosen, in words."""
     if target is None:
         return ""
@@ -176,9 +179,9 @@ def said_of_faces(target: Target | None, studio: Studio) -> str:
     return f"{found}, {chosen}. Click on a face to choose it or not."
 
 
-def player(film: Path) -> str:
-    """HTML that plays a film of this browser's folder."""
-    address = quote(f"{FILE}{film}", safe="/=_-.")
+def player(video: Path) -> str:
+    """HTML that plays a video of this browser's folder."""
+    address = quote(f"{FILE}{video}", safe="/=_-.")
     return f'<video controls preload="auto" style="width: 100%" src="{address}">{NOT_PLAYED}</video>'
 
 
@@ -193,46 +196,131 @@ def build(studio: Studio, sessions: Sessions, megabytes: int) -> Any:
     import gradio as gr
 
     answers = Answers(studio, sessions, *draw_examples(sessions.examples, studio.whole_photos))
-    pictures = ["image", ".heic", ".heif", ".avif", ".tif", ".tiff"]
+    with gr.Blocks(title="SimSwap in JAX", analytics_enabled=False) as page:
+        parts = lay_out(answers, megabytes)
+        connect(parts, handlers(answers))
+    page.queue(max_size=32, default_concurrency_limit=4)
+    return page
 
-    def told(handler: Callable[..., Any]) -> Callable[..., Any]:
-        """The handler, its UserError shown on the page as a sentence and nothing else ever."""
 
-        @wraps(handler)
-        def telling(*arguments: Any, **named: Any) -> Any:
-            try:
-                return handler(*arguments, **named)
-            except UserError as error:
-                raise gr.Error(capital(str(error)), duration=SECONDS, print_exception=False) from error
-            except Exception as error:
-                logging.getLogger(__name__).exception("an event of the page failed")
-                raise gr.Error(UNEXPECTED, duration=SECONDS, print_exception=False) from error
+def lay_out(answers: Answers, megabytes: int) -> SimpleNamespace:
+    """What stands where; gradio's elements by name."""
+    import gradio as gr
 
-        return telling
+    parts = SimpleNamespace(tab=gr.State(Tab()))
+    gr.Markdown("# Face swap\nTransfer the identity of another person onto a face.")
+    gr.Markdown(TERMS, elem_id="terms")
+    with gr.Row():
+        with gr.Column():
+            lay_out_source(parts, answers, megabytes)
+        with gr.Column():
+            lay_out_target(parts, answers, megabytes)
+    parts.faces = gr.Image(
+        label="Click on the faces to swap (of a video: a frame)",
+        type="filepath",
+        interactive=False,
+        buttons=[],
+        elem_id="faces",
+    )
+    parts.faces_text = gr.Markdown(elem_id="faces-said")
+    lay_out_options(parts, answers.studio.whole_photos)
+    parts.agreed = gr.Checkbox(label=AGREE, elem_id="agreed")
+    parts.button = gr.Button("Swap", variant="primary", elem_id="swap")
+    parts.compared = gr.ImageSlider(
+        label="Before and after: move the line", type="filepath", interactive=False, buttons=[], elem_id="compared"
+    )
+    parts.video = gr.HTML(visible=False, elem_id="film")
+    parts.marks_text = gr.Markdown(elem_id="said")
+    parts.download = gr.DownloadButton("Download the result", interactive=False, elem_id="download")
+    return parts
 
-    @told
+
+def lay_out_source(parts: SimpleNamespace, answers: Answers, megabytes: int) -> None:
+    """Whose face appears."""
+    import gradio as gr
+
+    gr.Markdown("### 1. Source: whose face appears")
+    parts.source_files = gr.File(
+        label=f"Pictures of one person (up to {megabytes} MB)",
+        file_count="multiple",
+        file_types=PICTURES,
+        type="filepath",
+        height=140,
+        elem_id="source",
+    )
+    gr.Markdown("Or an example face:")
+    parts.source_gallery = gallery(gr, answers.source_examples, "source-examples")
+    parts.source_text = gr.Markdown(elem_id="source-said")
+
+
+def lay_out_target(parts: SimpleNamespace, answers: Answers, megabytes: int) -> None:
+    """What is to be changed."""
+    import gradio as gr
+
+    photos = answers.studio.whole_photos
+    gr.Markdown("### 2. Target: what is to be changed")
+    parts.target_file = gr.File(
+        label=f"A photo or video (up to {megabytes} MB)" if photos else "A square, aligned face",
+        file_types=[*PICTURES, *(["video"] if photos else [])],
+        type="filepath",
+        height=140,
+        elem_id="target",
+    )
+    gr.Markdown("Or an example:")
+    parts.target_gallery = gallery(gr, answers.target_examples, "target-examples")
+
+
+def lay_out_options(parts: SimpleNamespace, photos: bool) -> None:
+    """How it is changed and marked; ``photos``: the model takes whole photos."""
+    import gradio as gr
+
+    gr.Markdown("### 3. How")
+    with gr.Row():
+        with gr.Column():
+            parts.strength = gr.Slider(0, 1, 1, step=0.05, label="Strength (0: own identity, 1: the source's)")
+            parts.match_colour = gr.Checkbox(
+                label="Give the new face the colours of the one it replaces", visible=photos
+            )
+            parts.kept = gr.CheckboxGroup(
+                list(KEEPS.values()), label="Keep of the target", visible=photos, elem_id="kept"
+            )
+            parts.blending = gr.Radio(
+                list(BLENDINGS.values()),
+                value=BLENDINGS["feather"],
+                label="How the face goes into the photo",
+                visible=photos,
+            )
+        with gr.Column():
+            parts.wanted = gr.Radio(list(FORMATS), value=FORMATS[0], label="File format")
+            parts.dropped = gr.CheckboxGroup(
+                list(DROPS.values()),
+                label="Marks that say the result is synthetic; all are there unless dropped"
+                + ("" if c2pa.available() else f". No C2PA manifest here: it needs more packages; {EXTRA}"),
+                elem_id="dropped",
+            )
+
+
+def handlers(answers: Answers) -> SimpleNamespace:
+    """What gradio calls at an event, by the event's name."""
+    import gradio as gr
+
     def sources_changed(files: list[str] | None, tab: Tab, request: gr.Request) -> Any:
         return answers.sources(files, tab, request)
 
-    @told
     def source_example(tab: Tab, event: gr.SelectData) -> Any:
         return answers.source_example(event.index, tab)
 
-    @told
     def target_changed(file: str | None, tab: Tab, request: gr.Request) -> Any:
         path = answers.own(request, [file])[0] if file else None
         return answers.target(path, tab, request)
 
-    @told
     def target_example(tab: Tab, event: gr.SelectData, request: gr.Request) -> Any:
         return *answers.target(answers.target_examples[event.index], tab, request), None
 
-    @told
     def photo_clicked(tab: Tab, event: gr.SelectData, request: gr.Request) -> Any:
         return answers.click(event.index, tab, request)
 
-    @told
-    def swap_clicked(
+    def swap_clicked(  # gradio gives each element's value as an argument
         tab: Tab,
         strength: float,
         match_colour: bool,
@@ -244,109 +332,66 @@ def build(studio: Studio, sessions: Sessions, megabytes: int) -> Any:
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  # gradio looks for it there
     ) -> Any:
-        def say(share: float, what: str) -> None:
-            progress(share, desc=what)
-
-        manner = Manner(
-            strength,
-            match_colour,
-            tuple(name for name, text in KEEPS.items() if text in kept),
-            next(name for name, text in BLENDINGS.items() if text == blending),
+        swap = SwapOptions(
+            strength=strength,
+            match_colour=match_colour,
+            keep=tuple(name for name, text in KEEPS.items() if text in kept),
+            blend=next(name for name, text in BLENDINGS.items() if text == blending),
         )
-        two, file, sentence, plays = answers.swap(tab, manner, dropped, wanted, agreed, say, request)
+        wanted_marks: dict[str, Any] = {name: text not in dropped for name, text in DROPS.items()}
+        order = Order(swap, MarkOptions(**wanted_marks), wanted, agreed)
+        two, file, sentence, plays = answers.swap(tab, order, lambda share, what: progress(share, desc=what), request)
         return two, gr.DownloadButton(value=file, interactive=True), sentence, gr.HTML(plays, visible=bool(plays))
 
-    with gr.Blocks(title="SimSwap in JAX", analytics_enabled=False) as page:
-        tab = gr.State(Tab())
-        gr.Markdown("# Face swap\nRe-draw a face with the identity of another person.")
-        gr.Markdown(TERMS, elem_id="terms")
-        with gr.Row():
-            with gr.Column():
-                gr.Markdown("### 1. Source: whose face appears")
-                source_files = gr.File(
-                    label=f"Pictures of one person (up to {megabytes} MB)",
-                    file_count="multiple",
-                    file_types=pictures,
-                    type="filepath",
-                    height=140,
-                    elem_id="source",
-                )
-                gr.Markdown("Or an example face:")
-                source_gallery = gallery(gr, answers.source_examples, "source-examples")
-                source_said = gr.Markdown(elem_id="source-said")
-            with gr.Column():
-                gr.Markdown("### 2. Target: what is to be changed")
-                target_file = gr.File(
-                    label=f"A photo or video (up to {megabytes} MB)"
-                    if studio.whole_photos
-                    else "A square, aligned face",
-                    file_types=[*pictures, *(["video"] if studio.whole_photos else [])],
-                    type="filepath",
-                    height=140,
-                    elem_id="target",
-                )
-                gr.Markdown("Or an example:")
-                target_gallery = gallery(gr, answers.target_examples, "target-examples")
-        faces = gr.Image(
-            label="Click on the faces to swap (of a video: a frame)",
-            type="filepath",
-            interactive=False,
-            buttons=[],
-            elem_id="faces",
-        )
-        faces_said = gr.Markdown(elem_id="faces-said")
-        gr.Markdown("### 3. How")
-        with gr.Row():
-            with gr.Column():
-                strength = gr.Slider(0, 1, 1, step=0.05, label="Strength (0: own identity, 1: the source's)")
-                match_colour = gr.Checkbox(
-                    label="Give the new face the colours of the one it replaces", visible=studio.whole_photos
-                )
-                kept = gr.CheckboxGroup(
-                    list(KEEPS.values()), label="Keep of the target", visible=studio.whole_photos, elem_id="kept"
-                )
-                blending = gr.Radio(
-                    list(BLENDINGS.values()),
-                    value=BLENDINGS["feather"],
-                    label="How the face goes into the photo",
-                    visible=studio.whole_photos,
-                )
-            with gr.Column():
-                wanted = gr.Radio(list(FORMATS), value=FORMATS[0], label="File format")
-                dropped = gr.CheckboxGroup(
-                    list(DROPS.values()),
-                    label="Marks that say the result is synthetic; all are there unless dropped"
-                    + ("" if c2pa.available() else f". No C2PA manifest here: it needs more packages; {EXTRA}"),
-                    elem_id="dropped",
-                )
-        agreed = gr.Checkbox(label=AGREE, elem_id="agreed")
-        button = gr.Button("Swap", variant="primary", elem_id="swap")
-        compared = gr.ImageSlider(
-            label="Before and after: move the line", type="filepath", interactive=False, buttons=[], elem_id="compared"
-        )
-        film = gr.HTML(visible=False, elem_id="film")
-        said = gr.Markdown(elem_id="said")
-        download = gr.DownloadButton("Download the result", interactive=False, elem_id="download")
+    return SimpleNamespace(
+        sources_changed=explained(sources_changed),
+        source_example=explained(source_example),
+        target_changed=explained(target_changed),
+        target_example=explained(target_example),
+        photo_clicked=explained(photo_clicked),
+        swap_clicked=explained(swap_clicked),
+    )
 
-        # Each answer writes back the whole tab that it read, so no two may be under way: source and target are often
-        # added at the same moment. They are short; swapping has a queue of its own.
-        in_turn: dict[str, Any] = {"concurrency_id": "tab", "concurrency_limit": 1}
-        shown_target = [tab, faces, faces_said]
-        source_files.change(sources_changed, [source_files, tab], [tab, source_said], **in_turn)
-        source_gallery.select(source_example, [tab], [tab, source_said, source_files], **in_turn)
-        target_file.upload(target_changed, [target_file, tab], shown_target, **in_turn)
-        target_file.clear(target_changed, [target_file, tab], shown_target, **in_turn)
-        target_gallery.select(target_example, [tab], [*shown_target, target_file], **in_turn)
-        faces.select(photo_clicked, [tab], shown_target, show_progress="hidden", **in_turn)
-        button.click(
-            swap_clicked,
-            [tab, strength, match_colour, kept, blending, dropped, wanted, agreed],
-            [compared, download, said, film],
-            show_progress_on=[compared],
-            concurrency_limit=1,
-        )
-    page.queue(max_size=32, default_concurrency_limit=4)
-    return page
+
+def explained(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """The handler, its UserError shown on the page as a sentence and nothing else ever."""
+    import gradio as gr
+
+    @wraps(handler)
+    def explaining(*arguments: Any, **named: Any) -> Any:
+        try:
+            return handler(*arguments, **named)
+        except UserError as error:
+            raise gr.Error(capital(str(error)), duration=SECONDS, print_exception=False) from error
+        except Exception as error:
+            logging.getLogger(__name__).exception("an event of the page failed")
+            raise gr.Error(UNEXPECTED, duration=SECONDS, print_exception=False) from error
+
+    return explaining
+
+
+def connect(parts: SimpleNamespace, on: SimpleNamespace) -> None:
+    """Which event of which element calls what, with which values, and where the answer goes."""
+    # Each answer writes back the whole tab that it read, so no two may be under way: source and target are often
+    # added at the same moment. They are short; swapping has a queue of its own.
+    in_turn: dict[str, Any] = {"concurrency_id": "tab", "concurrency_limit": 1}
+    tab = parts.tab
+    source = [tab, parts.source_text]
+    target = [tab, parts.faces, parts.faces_text]
+    parts.source_files.change(on.sources_changed, [parts.source_files, tab], source, **in_turn)
+    parts.source_gallery.select(on.source_example, [tab], [*source, parts.source_files], **in_turn)
+    parts.target_file.upload(on.target_changed, [parts.target_file, tab], target, **in_turn)
+    parts.target_file.clear(on.target_changed, [parts.target_file, tab], target, **in_turn)
+    parts.target_gallery.select(on.target_example, [tab], [*target, parts.target_file], **in_turn)
+    parts.faces.select(on.photo_clicked, [tab], target, show_progress="hidden", **in_turn)
+    options = [parts.strength, parts.match_colour, parts.kept, parts.blending, parts.dropped, parts.wanted]
+    parts.button.click(
+        on.swap_clicked,
+        [tab, *options, parts.agreed],
+        [parts.compared, parts.download, parts.marks_text, parts.video],
+        show_progress_on=[parts.compared],
+        concurrency_limit=1,
+    )
 
 
 def gallery(gr: Any, files: Sequence[Path], name: str) -> Any:

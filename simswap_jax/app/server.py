@@ -1,6 +1,5 @@
-"""`simswap-jax app`: the page, served on this computer."""
+"""The page, served on this computer."""
 
-import argparse
 import asyncio
 import importlib.util
 import ipaddress
@@ -9,71 +8,74 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from simswap_jax.app.gate import Gate
 from simswap_jax.app.sessions import Sessions
 from simswap_jax.app.studio import Studio
-from simswap_jax.errors import UserError
+from simswap_jax.errors import UserError, missing_extra
 from simswap_jax.inference.swapper import FaceSwapper
 
-EXTRA = "pip install 'simswap-jax[app]'"
 HOST, PORT = "127.0.0.1", 7860
 MEGABYTES = 200  # of one upload
 SWEEP = 60.0  # seconds between looks for files that were not used for long
 
-EXAMPLES = """\
-simswap-jax app --model models/people          then open http://127.0.0.1:7860
-simswap-jax app --model models/people --port 0     (any free port; it is printed)
-
-The page can be used by everybody on this computer and by nobody else, unless --host says otherwise. Swap only faces of
-people who agreed to it.
-"""
+_log = logging.getLogger(__name__)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run ``simswap-jax app`` until it is interrupted; returns 0."""
-    options = parser().parse_args(list(arguments))
-    if not 0 <= options.port <= 65_535:
-        raise UserError(f"--port is {options.port}; it goes from 0 (any free one) to 65535.")
-    if options.max_upload < 1:
-        raise UserError(f"--max-upload is {options.max_upload}; it must be at least 1 (MB).")
+@dataclass(frozen=True)
+class ServerOptions:
+    """Where the page is served.
+
+    Attributes:
+      model: a model folder; None: the one that ships.
+      host: the address to listen on; others than this computer's can be reached by others.
+      port: to listen on; 0: any free one.
+      megabytes: the most that is taken in one upload.
+
+    Raises:
+      UserError: a number out of its range.
+    """
+
+    model: Path | None = None
+    host: str = HOST
+    port: int = PORT
+    megabytes: int = MEGABYTES
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65_535:
+            raise UserError(f"--port is {self.port}; it goes from 0 (any free one) to 65535.", "port-range")
+        if self.megabytes < 1:
+            raise UserError(f"--max-upload is {self.megabytes}; it must be at least 1 (MB).", "upload-range")
+
+    def names(self) -> frozenset[str] | None:
+        """The names by which the page may be called; None: any, where others can reach it."""
+        return frozenset(["127.0.0.1", "localhost", "::1", self.host]) if is_loopback(self.host) else None
+
+
+def serve_page(options: ServerOptions) -> None:
+    """Serve the page until it is interrupted; its files are then removed.
+
+    Raises:
+      UserError: the extra is missing, the address cannot be listened on, or the model cannot be read.
+    """
     if importlib.util.find_spec("gradio") is None:
-        raise UserError(f"the page needs the package gradio; {EXTRA}.")
+        raise missing_extra("gradio", "app", "the page")
     listening = listen(options.host, options.port)
     with listening, tempfile.TemporaryDirectory(prefix="simswap_jax_app_", ignore_cleanup_errors=True) as folder:
         studio = Studio(load(options.model))
         sessions = Sessions(Path(folder).resolve())
-        hosts = frozenset(["127.0.0.1", "localhost", "::1", options.host]) if is_loopback(options.host) else None
-        application = Gate(
-            gradio_application(studio, sessions, options.max_upload), sessions, options.max_upload * 2**20, hosts
-        )
+        page = gradio_application(studio, sessions, options.megabytes)
+        application = Gate(page, sessions, options.megabytes * 2**20, options.names())
         say_where(options.host, listening.getsockname()[1])
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the files go then, too
         with suppress(KeyboardInterrupt):  # how it is meant to end
             asyncio.run(serve(application, sessions, listening))
         sessions.close()
-    print("The page is closed and its files are removed.")
-    return 0
-
-
-def parser() -> argparse.ArgumentParser:
-    """The verb's arguments."""
-    parse = argparse.ArgumentParser(
-        "simswap-jax app",
-        description="A page in the browser: choose a source and a photo, click on a face, swap, compare, download.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parse.add_argument
-    add("--model", type=Path, metavar="FOLDER", help="model folder (default: the one that ships)")
-    add("--host", default=HOST, help=f"address to listen on (default {HOST}: this computer only)")
-    add("--port", type=int, default=PORT, help=f"port to listen on (default {PORT}; 0: any free one)")
-    add("--max-upload", type=int, default=MEGABYTES, metavar="MB", help=f"largest upload (default {MEGABYTES})")
-    return parse
+    _log.info("The page is closed and its files are removed.")
 
 
 def load(model: Path | None) -> FaceSwapper:
@@ -85,7 +87,8 @@ def load(model: Path | None) -> FaceSwapper:
     except UserError as error:
         raise UserError(
             "no model ships with this installation; give --model FOLDER, a model folder that `simswap-jax train` or "
-            "`simswap-jax import` left."
+            "`simswap-jax import` left.",
+            "model-missing",
         ) from error
 
 
@@ -97,7 +100,8 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise UserError(
             f"the page cannot listen on {host}, port {port} ({error.strerror or error}); choose another --port "
-            "or --host."
+            "or --host.",
+            "cannot-listen",
         ) from error
 
 
@@ -134,14 +138,13 @@ def gradio_application(studio: Studio, sessions: Sessions, megabytes: int) -> An
 
 
 def say_where(host: str, port: int) -> None:
-    """Print the address, and a warning where others can reach it."""
+    """Say the address, and warn where others can reach it."""
     named = f"[{host}]" if ":" in host else host
-    print(f"Open http://{named}:{port} in a browser; Ctrl-C ends the page.", flush=True)
+    _log.info("Open http://%s:%d in a browser; Ctrl-C ends the page.", named, port)
     if not is_loopback(host):
-        print(
+        _log.warning(
             "Everybody who can reach this computer can use the page: there is no password and no encryption. Put a "
-            "web server before it that has both.",
-            flush=True,
+            "web server before it that has both."
         )
 
 

@@ -44,7 +44,8 @@ class Session:
         """
         if self.size() > QUOTA:
             raise UserError(
-                f"your files take more than {QUOTA // 1_000_000} MB here; come back in an hour, or use smaller ones."
+                f"your files take more than {QUOTA // 1_000_000} MB here; come back in an hour, or use smaller ones.",
+                "quota-exceeded",
             )
         folder = self.folder / secrets.token_urlsafe(9)
         folder.mkdir()

@@ -1,5 +1,6 @@
-"""What the page does, without the page: find the faces of a photo or film, take a click, swap, write it marked."""
+"""What the page does, without the page: find the faces of a photo or video, take a click, swap, write it marked."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -10,20 +11,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from simswap_jax.cli.swap_video import is_film
 from simswap_jax.errors import UserError
-from simswap_jax.inference.photo import BLENDS, FoundFace, put_back
-from simswap_jax.inference.swapper import LEAST_ALIKE, FaceSwapper, check_face
+from simswap_jax.inference.arrays import check_face
+from simswap_jax.inference.options import FaceSelection, MarkOptions, Source, SwapOptions
+from simswap_jax.inference.photo import FoundFace
+from simswap_jax.inference.swapper import LEAST_ALIKE, FaceSwapper
 from simswap_jax.io.images import encode_png, read_picture
 from simswap_jax.provenance import writer
-from simswap_jax.provenance.label_xmp import marks_of_files
-from simswap_jax.video.decode import open_film
-from simswap_jax.video.pipeline import FilmMarks, swap_film
+from simswap_jax.provenance.label_xmp import provenance_of
+from simswap_jax.video.decode import is_video, open_video
+from simswap_jax.video.pipeline import swap_video
 
 LARGEST = 40_000_000  # pixels of a photo
 SHOWN = 1024  # pixels of the longer side of what is shown to be clicked on
 FORMATS = ("as the photo", "PNG", "JPEG", "WebP")
-FIRST_FRAMES = 250  # of a film among which one with a face is looked for, every
+FIRST_FRAMES = 250  # of a video among which one with a face is looked for, every
 EVERY = 10  # frames
 CHOSEN, OTHER = (60, 200, 90), (235, 235, 235)  # colours of the frames around faces
 
@@ -32,15 +34,15 @@ Say = Callable[[float, str], None]  # how far (0 to 1), and what is done now
 
 @dataclass(frozen=True)
 class Target:
-    """A photo, or a frame of a film, whose faces are found.
+    """A photo, or a frame of a video, whose faces are found.
 
     Attributes:
       path: its file.
       size: width and height in pixels.
       faces: found in it; empty where the whole picture is one aligned face.
       chosen: indices of the faces that are to be swapped.
-      still: the picture that is shown: the photo, or a frame of the film in a file of its own.
-      frame: of a film, which frame that is; None for a photo.
+      still: the picture that is shown: the photo, or a frame of the video in a file of its own.
+      frame: of a video, which frame that is; None for a photo.
     """
 
     path: Path
@@ -65,65 +67,47 @@ class Target:
         return replace(self, chosen=self.chosen ^ {face})
 
 
-@dataclass(frozen=True)
-class Manner:
-    """How faces are drawn and put back; the fields are those of `FaceSwapper.swap`."""
-
-    strength: float = 1.0
-    match_colour: bool = False
-    keep: tuple[str, ...] = ()
-    blend: str = BLENDS[0]
-
-
-@dataclass(frozen=True)
-class Marks:
-    """Which marks a result is to carry."""
-
-    visible_label: bool = True
-    metadata: bool = True
-    c2pa: bool = True
-    invisible_mark: bool = True
-
-
 class Studio:
     """A model at work for the page. Its methods may be called from several threads; they take turns."""
 
     def __init__(self, swapper: FaceSwapper) -> None:
         self._swapper = swapper
         self._turn = threading.Lock()
-        self.whole_photos = swapper.model.alignment != "rendered"
+        self.whole_photos = swapper.photos.takes_photos
 
     def look(self, path: Path) -> Target:
-        """Find the faces of a photo, or of one of a film's first frames; the largest is chosen.
+        """Find the faces of a photo, or of one of a video's first frames; the largest is chosen.
 
         Raises:
           UserError: it is neither, too large, or shows no face that can be swapped.
         """
-        if is_film(path):
-            return self._look_at_film(path)
+        if is_video(path):
+            return self._look_at_video(path)
         picture = read(path)
         height, width = picture.shape[:2]
         if not self.whole_photos:
             check_face(picture, "target")
             return Target(path, (width, height), (), frozenset(), path)
         with self._turn:
-            faces = self._swapper.find_faces(picture)
+            faces = self._swapper.photos.find_faces(picture)
         return Target(path, (width, height), tuple(faces), largest(faces), path)
 
-    def _look_at_film(self, path: Path) -> Target:
-        self._swapper.check_takes_photos()
+    def _look_at_video(self, path: Path) -> Target:
+        self._swapper.photos.check_takes_photos()
         with calling_by_name(path):
-            film = open_film(path)
-            with closing(film.frames()) as frames:
+            video = open_video(path)
+            with closing(video.frames()) as frames:
                 for frame in islice(frames, 0, FIRST_FRAMES, EVERY):
-                    picture = film.upright(frame.image)
+                    picture = video.upright(frame.image)
                     with suppress(UserError), self._turn:  # no face in this one
-                        faces = self._swapper.find_faces(picture)
+                        faces = self._swapper.photos.find_faces(picture)
                         still = path.with_name("frame.png")
                         still.write_bytes(encode_png(picture))
                         height, width = picture.shape[:2]
                         return Target(path, (width, height), tuple(faces), largest(faces), still, frame.index)
-        raise UserError(f"no face was found at the beginning of {path.name}; cut it so that it begins with one.")
+        raise UserError(
+            f"no face was found at the beginning of {path.name}; cut it so that it begins with one.", "no-face"
+        )
 
     def identity(self, sources: Sequence[Path]) -> tuple[np.ndarray, list[Path]]:
         """The identity vector [D] of one person, out of their pictures, and those that show somebody else: left out."""
@@ -133,7 +117,8 @@ class Studio:
                 check_face(picture, "source")
         with self._turn:
             faces = [
-                self._swapper.largest_face(picture, "source") if self.whole_photos else picture for picture in pictures
+                self._swapper.photos.largest_face(picture, "source") if self.whole_photos else picture
+                for picture in pictures
             ]
             vector, cosines = self._swapper.one_identity(faces)
         return vector, [path for path, cosine in zip(sources, cosines) if cosine < LEAST_ALIKE]
@@ -143,87 +128,77 @@ class Studio:
         sources: Sequence[Path],
         target: Target,
         output: Path,
-        marks: Marks,
-        manner: Manner,
+        swap: SwapOptions,
+        marks: MarkOptions,
         say: Say = lambda share, what: None,
     ) -> tuple[str, ...]:
-        """Write the photo with the chosen faces re-drawn; returns the marks that it carries.
+        """Write the photo or video with the chosen faces re-drawn; returns the marks that it carries.
+
+        Args:
+          sources: pictures of one person.
+          target: a photo, or a frame of a video; who is chosen in it is followed through the video.
+          output: the file to write.
+          swap: how; its ``faces`` are those chosen in the target.
+          marks: which marks it gets.
+          say: is told how far it is.
 
         Raises:
           UserError: no source, nobody chosen, or what `look` and `identity` say.
         """
         if not sources:
-            raise UserError("There is no source yet; add a picture of the person whose face is to appear.")
+            raise UserError(
+                "There is no source yet; add a picture of the person whose face is to appear.", "source-missing"
+            )
         if self.whole_photos and not target.chosen:
-            raise UserError("No face is chosen; click on one in the photo.")
+            raise UserError("No face is chosen; click on one in the photo.", "nobody-chosen")
         say(0.05, "Reading the source")
-        vector, _ = self.identity(sources)
+        source = Source(self.identity(sources)[0], tuple(sources))
         if target.frame is not None:
-            return self._swap_film(sources, target, vector, output, marks, manner, say)
+            return self._swap_video(source, target, output, swap, marks, say)
         photo = read(target.path)
         say(0.3, "Drawing (the first time takes longer)")
         with self._turn:
-            if self.whole_photos:
-                chosen = sorted(target.chosen)
-                crops = [target.faces[i].crop(photo) for i in chosen]
-                drawn = self._swapper.swap_faces(crops, vector, strength=manner.strength)
-                result = put_back(
-                    photo,
-                    target.faces,
-                    dict(zip(chosen, drawn)),
-                    manner.match_colour,
-                    keep=manner.keep,
-                    blend=manner.blend,
-                    parse=self._swapper.parser(required="front" in manner.keep),
-                )
-            else:
-                result = self._swapper.swap_aligned(photo, vector, strength=manner.strength)
+            result = self._redraw(photo, source.vector, target, swap)
         say(0.85, "Marking and writing")
-        return writer.write_result(
-            output,
-            result,
-            marks_of_files(sources, [target.path]),
-            visible_label=marks.visible_label,
-            metadata=marks.metadata,
-            c2pa=marks.c2pa,
-            invisible_mark=marks.invisible_mark,
-            parent=target.path,
-        )
+        made_of = provenance_of(source.files, [target.path])
+        return writer.write_result(output, result, made_of, marks, parent=target.path)
 
-    def _swap_film(
-        self,
-        sources: Sequence[Path],
-        target: Target,
-        vector: np.ndarray,
-        output: Path,
-        marks: Marks,
-        manner: Manner,
-        say: Say,
+    def _redraw(self, photo: np.ndarray, vector: np.ndarray | None, target: Target, swap: SwapOptions) -> np.ndarray:
+        assert vector is not None  # `identity` gave it
+        if not self.whole_photos:
+            return self._swapper.swap_aligned(photo, vector, strength=swap.strength)
+        chosen = dict.fromkeys(sorted(target.chosen), vector)
+        return self._swapper.photos.redraw(photo, target.faces, chosen, swap)
+
+    def _swap_video(
+        self, source: Source, target: Target, output: Path, swap: SwapOptions, marks: MarkOptions, say: Say
     ) -> tuple[str, ...]:
-        """Everybody who is chosen in the shown frame is followed through the film."""
+        """Everybody who is chosen in the shown frame is followed through the video."""
         still = read(target.still)
         people = self._swapper.identity_vectors([target.faces[i].crop(still) for i in sorted(target.chosen)])
-        with calling_by_name(target.path):
-            result = swap_film(
-                self._swapper,
-                target.path,
-                output,
-                None,
-                [(person, vector) for person in people],
-                marks=marks_of_files(sources, [target.path]),
-                strength=manner.strength,
-                match_colour=manner.match_colour,
-                keep=manner.keep,
-                blend=manner.blend,
-                film_marks=FilmMarks(marks.visible_label, marks.metadata, marks.c2pa, marks.invisible_mark),
-                sink=lambda line: say(0.5, line),
-            )
-        return result.carried
+        chosen = FaceSelection("named", tuple((person, source.vector) for person in people))
+        everybody = Source(None, source.files)
+        with calling_by_name(target.path), progress_lines(lambda line: say(0.5, line)):
+            return swap_video(self._swapper, target.path, output, everybody, replace(swap, faces=chosen), marks).carried
 
 
-def still_of(film: Path, number: int) -> np.ndarray:
-    """A frame of a film, uint8 RGB [H, W, 3]."""
-    opened = open_film(film)
+@contextmanager
+def progress_lines(tell: Callable[[str], None]) -> Iterator[None]:
+    """Give the package's log lines of this thread to a function within the block."""
+    thread, package = threading.get_ident(), logging.getLogger("simswap_jax")
+    handler = logging.Handler(logging.INFO)
+    handler.addFilter(lambda record: record.thread == thread)
+    handler.emit = lambda record: tell(record.getMessage())  # type: ignore[method-assign]
+    package.addHandler(handler)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+
+
+def still_of(video: Path, number: int) -> np.ndarray:
+    """A frame of a video, uint8 RGB [H, W, 3]."""
+    opened = open_video(video)
     with closing(opened.frames()) as frames:
         return opened.upright(next(islice(frames, number, None)).image)
 
@@ -239,7 +214,7 @@ def calling_by_name(path: Path) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError(str(error).replace(str(path), path.name)) from error
+        raise UserError(str(error).replace(str(path), path.name), error.code) from error
 
 
 def read(path: Path) -> np.ndarray:
@@ -247,7 +222,9 @@ def read(path: Path) -> np.ndarray:
     with calling_by_name(path):
         picture = read_picture(path)
     if picture.shape[0] * picture.shape[1] > LARGEST:
-        raise UserError(f"{path.name} has more than {LARGEST // 1_000_000} megapixels; send a smaller one.")
+        raise UserError(
+            f"{path.name} has more than {LARGEST // 1_000_000} megapixels; send a smaller one.", "picture-too-large"
+        )
     return picture
 
 
@@ -271,9 +248,9 @@ def shown(target: Target) -> np.ndarray:
 def output_suffix(target: Path, wanted: str) -> str:
     """The ending of a result's file: of the format that was asked for, or the photo's own where we can write that.
 
-    Films become .mp4, which browsers play.
+    Videos become .mp4, which browsers play.
     """
-    if is_film(target):
+    if is_video(target):
         return ".mp4"
     if wanted in FORMATS[1:]:
         return {"PNG": ".png", "JPEG": ".jpg", "WebP": ".webp"}[wanted]

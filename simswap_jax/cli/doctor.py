@@ -10,12 +10,12 @@ from pathlib import Path
 
 from simswap_jax.cli.summary import Row, table
 from simswap_jax.errors import UserError
-from simswap_jax.video.decode import SUFFIXES, open_film
+from simswap_jax.video.decode import is_video, open_video
 from simswap_jax.weights import registry
 from simswap_jax.weights.registry import Entry
 
 EXTRAS = {"torch": "torch", "onnx": "onnx", "onnxruntime": "onnx", "tensorflow": "tensorboard"}
-FRAMES = 100  # of a video, from its beginning, in which the invisible mark is looked for
+FRAMES = 100  # of a video, from its beginning, in which the invisible watermark is looked for
 
 EXAMPLES = """\
 what is here:    simswap-jax doctor
@@ -129,7 +129,7 @@ def examine(path: Path) -> list[Row]:
         _manifest(path),
         _invisible(path),
     ]
-    picture = Row("video", *_film(path)) if path.suffix.lower() in SUFFIXES else Row("picture", *_picture(path))
+    picture = Row("video", *_video(path)) if is_video(path) else Row("picture", *_picture(path))
     return [*map(_printable, [picture, *rows]), Row("so", *_verdict([picture, *rows]))]
 
 
@@ -145,45 +145,46 @@ def _picture(path: Path) -> tuple[str, str]:
     return what, ""
 
 
-def _film(path: Path) -> tuple[str, str]:
+def _video(path: Path) -> tuple[str, str]:
     """Size and length, and what is wrong with the file."""
     try:
-        film = open_film(path)
+        video = open_video(path)
     except UserError as error:
         return "not readable", str(error)
-    height, width = film.shape[:2]
-    return f"{width}×{height}", f"about {film.length} frames, {float(film.rate):.4g} a second"
+    height, width = video.shape[:2]
+    return f"{width}×{height}", f"about {video.length} frames, {float(video.rate):.4g} a second"
 
 
 def _metadata(path: Path) -> Row:
-    from simswap_jax.provenance.label_xmp import TOOL, read_marks
-    from simswap_jax.video.metadata import read_film_marks
+    from simswap_jax.provenance.label_xmp import TOOL, read_provenance
+    from simswap_jax.video.metadata import read_video_provenance
 
     try:
-        marks = read_film_marks(path) if path.suffix.lower() in SUFFIXES else read_marks(path)
+        made_of = read_video_provenance(path) if is_video(path) else read_provenance(path)
     except Exception as error:  # as above
         return Row("XMP metadata", "not readable", _sentence(error))
-    if marks is None:
+    if made_of is None:
         return Row("XMP metadata", "none", "no IPTC digital source type: never there, or lost in re-encoding")
-    tool = f"{marks.tool} {marks.version}".strip() or "a program that does not say its name"
-    whose = "found" if marks.tool == TOOL else "found, another program's"
-    return Row("XMP metadata", whose, f"{tool}: {_last(marks.source_type)}{_inputs(marks.inputs)}")
+    tool = f"{made_of.tool} {made_of.version}".strip() or "a program that does not say its name"
+    whose = "found" if made_of.tool == TOOL else "found, another program's"
+    return Row("XMP metadata", whose, f"{tool}: {_last(made_of.source_type)}{_inputs(made_of.inputs)}")
 
 
 def _manifest(path: Path) -> Row:
     from simswap_jax.provenance import c2pa
+    from simswap_jax.provenance.certificates import EXTRA
     from simswap_jax.provenance.label_xmp import TOOL
     from simswap_jax.video import metadata
 
     what = "C2PA manifest"
-    film = path.suffix.lower() in SUFFIXES
-    if not (metadata.has_manifest(path) if film else c2pa.has_manifest(path)):
+    video = is_video(path)
+    if not (metadata.has_manifest(path) if video else c2pa.has_manifest(path)):
         return Row(what, "none", "never there, or lost in re-encoding")
     if not c2pa.can_read():
-        return Row(what, "there, not read", f"reading needs the package c2pa-python; {c2pa.EXTRA}")
+        return Row(what, "there, not read", f"reading needs the package c2pa-python; {EXTRA}")
     try:
         kind = metadata.mime_type(path) or "video/mp4"
-        manifest = c2pa.read_film(path, kind) if film else c2pa.read(path)
+        manifest = c2pa.read_video(path, kind) if video else c2pa.read(path)
     except Exception as error:  # a native library on a broken file
         return Row(what, "there, broken", _sentence(error))
     if manifest is None:
@@ -203,11 +204,11 @@ def _invisible(path: Path) -> Row:
     from simswap_jax.io.images import read_picture
     from simswap_jax.provenance.watermark import SMALLEST, THRESHOLD, detect, detect_frames
 
-    what, things = "invisible mark", "pictures"
+    what, things = "invisible watermark", "pictures"
     try:
-        if path.suffix.lower() in SUFFIXES:
-            film, things = open_film(path), f"videos ({FRAMES} frames together)"
-            shape, z = film.shape, detect_frames(film.upright(frame.image) for frame in islice(film.frames(), FRAMES))
+        if is_video(path):
+            video, things = open_video(path), f"videos ({FRAMES} frames together)"
+            shape, z = video.shape, detect_frames(video.upright(frame.image) for frame in islice(video.frames(), FRAMES))
         else:
             picture = read_picture(path)
             shape, z = picture.shape, detect(picture)

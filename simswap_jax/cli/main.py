@@ -23,7 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "estimate memory and speed on TPUs/GPUs before you rent them",
     ),
     "export": ("simswap_jax.cli.export:main", "convert a model folder to PyTorch or ONNX"),
-    "app": ("simswap_jax.app.server:main", "open the web page: upload, choose a face, swap, compare, download"),
+    "app": ("simswap_jax.cli.app:main", "open the web page: upload, choose a face, swap, compare, download"),
     "doctor": ("simswap_jax.cli.doctor:main", "list the weight files found, or the provenance marks of a file"),
 }
 

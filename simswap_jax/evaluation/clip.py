@@ -59,7 +59,7 @@ def measured(
         targets = [resized(frame, size) for frame in frames]
         vector = swapper.identity(picture, aligned=picture.shape[0] == picture.shape[1])
     else:
-        found = swapper.find_faces(frames[0])
+        found = swapper.photos.find_faces(frames[0])
         largest = max(found, key=lambda face: face.face.area)
         targets = [resized(largest.crop(frame), size) for frame in frames]
         vector = swapper.identity(picture)

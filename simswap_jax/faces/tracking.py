@@ -1,6 +1,6 @@
 """Which faces of following frames are one and the same, and where they are without the detector's trembling.
 
-A track is a run of sightings of one face. It ends where the film is cut, where the face is not seen for `GAP`
+A track is a run of sightings of one face. It ends where the video is cut, where the face is not seen for `GAP`
 frames, and where two faces come so near to each other that either could be meant: what follows is a new track, and who
 it is must be found out anew. So a track never turns into somebody else.
 """
@@ -41,7 +41,7 @@ class _Live:
 
 
 class Tracker:
-    """Numbers the faces of a film, frame by frame; a function of what it was given, so that it can be replayed."""
+    """Numbers the faces of a video, frame by frame; a function of what it was given, so that it can be replayed."""
 
     def __init__(self) -> None:
         self._live: list[_Live] = []

@@ -1,23 +1,36 @@
-"""Faces of a whole photo: which are there, which are meant, and back into their places."""
+"""Whole photos: find the faces, select those that are meant, re-draw them and paste them back."""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simswap_jax.errors import UserError
-from simswap_jax.faces.alignment import Alignment, align, crop
+from simswap_jax.faces.alignment import TEMPLATES, Alignment, align, crop
 from simswap_jax.faces.blending import match_colour, paste, paste_gradients, place, share
-from simswap_jax.faces.detection import Detector, Face
+from simswap_jax.faces.detection import Detector, Face, FaceDetector
 from simswap_jax.faces.masks import below_brows, mouth_area, soft_mask
+from simswap_jax.faces.scrfd import ScrfdDetector
+from simswap_jax.inference.arrays import check_photo
+from simswap_jax.inference.options import DEFAULT_SWAP, SwapOptions
+from simswap_jax.inference.parsing import WEIGHTS as PARSING
+from simswap_jax.inference.parsing import FaceParser, parser_here
+from simswap_jax.inference.selection import PhotoCandidate, needs_vectors, select_faces
+from simswap_jax.weights import registry
 
+if TYPE_CHECKING:
+    from simswap_jax.inference.swapper import FaceSwapper
+
+DETECTOR = "face_detection_yunet.onnx"  # of configs/weights.yaml
 SMALLEST = 12.0  # pixels, of the shorter side of a face's box
 # Of landmarks from their template, in units of the crop's side; a profile on a frontal template has more.
 FARTHEST = 0.08
-THRESHOLD = 0.3  # cosine: with MobileFaceNet one person has 0.59 ± 0.14, two people 0.03 ± 0.11
-CHOICES = ("largest", "best", "all")
-KEEP = ("mouth", "hair", "front")  # of the target: the mouth, the forehead's hairline, what is in front of the face
-BLENDS = ("feather", "poisson")
 
 # A photo, a face's alignment in it and what is kept → which part of the crop is face, float32 [size, size]; None where
 # it cannot be told.
@@ -36,6 +49,129 @@ class FoundFace:
         return crop(photo, self.alignment)
 
 
+class PhotoSwapper:
+    """Swaps faces in whole photos: a `FaceSwapper` for aligned crops, with a face detector and face parsing.
+
+    Attributes:
+      swapper: the model.
+      detector_file: what finds faces: YuNet or an SCRFD with landmarks, in ONNX; a path, or a name to look for. It is
+        looked for when the first photo comes.
+    """
+
+    def __init__(self, swapper: FaceSwapper, detector_file: str | Path = DETECTOR) -> None:
+        self.swapper = swapper
+        self.detector_file = detector_file
+
+    @property
+    def takes_photos(self) -> bool:
+        """Whether the model's alignment template can be found in photos; other models take aligned crops only."""
+        return self.swapper.model.alignment in TEMPLATES
+
+    def check_takes_photos(self) -> None:
+        """A UserError where the model takes aligned crops only."""
+        if not self.takes_photos:
+            raise UserError(
+                f"this model was trained on {self.swapper.model.alignment} faces and knows no photos; use one of "
+                "aligned photos, or give aligned crops and say so (aligned=True, --aligned).",
+                "model-takes-crops-only",
+            )
+
+    @cached_property
+    def _detector(self) -> Detector:
+        return self.new_detector()
+
+    def new_detector(self) -> Detector:
+        """A face detector for one more thread; each must have its own.
+
+        Raises:
+          UserError: its file is missing or is none.
+        """
+        path = registry.find(self.detector_file, "finding faces in photos")
+        try:
+            return FaceDetector(path)
+        except ValueError as error:
+            with suppress(ValueError):
+                return ScrfdDetector(path)
+            raise UserError(str(error), "detector-unusable") from error
+
+    def parser(self, required: bool = False) -> FaceParser | None:
+        """Face parsing where its weights are here.
+
+        Raises:
+          UserError: it is required and they are missing; or they are damaged.
+        """
+        if required and self._parser is None:
+            registry.find(PARSING, "keeping what is in front of a face")
+        return self._parser
+
+    @cached_property
+    def _parser(self) -> FaceParser | None:
+        return parser_here()
+
+    def find_faces(self, photo: np.ndarray, role: str = "target") -> list[FoundFace]:
+        """The faces of a photo that this model can re-draw, the most confident first.
+
+        Args:
+          photo: uint8 RGB [H, W, 3].
+          role: what the photo is called in an error.
+
+        Raises:
+          UserError: there is none, the detector's file is missing, or the model takes aligned crops only.
+        """
+        check_photo(photo, role)
+        self.check_takes_photos()
+        return find_faces(self._detector, photo, self.swapper.model.alignment, self.swapper.face_size)
+
+    def largest_face(self, photo: np.ndarray, role: str = "target") -> np.ndarray:
+        """The largest face of a photo, aligned as the model wants it: uint8 RGB [face_size, face_size, 3]."""
+        return max(self.find_faces(photo, role), key=lambda found: found.face.area).crop(photo)
+
+    def swap(self, photo: np.ndarray, source: np.ndarray | None, options: SwapOptions = DEFAULT_SWAP) -> np.ndarray:
+        """Re-draw faces in a photo.
+
+        Args:
+          photo: uint8 RGB [H, W, 3], upright.
+          source: the source's identity vector [D]; None where the named people bring theirs.
+          options: which faces, and how.
+
+        Returns:
+          uint8 RGB [H, W, 3]. It carries no mark: `provenance.writer.write_result` adds them.
+
+        Raises:
+          UserError: no face that can be re-drawn, a named person who is not there, or a source that does not fit.
+        """
+        found = self.find_faces(photo)
+        vectors: Sequence[np.ndarray | None] = [None] * len(found)
+        if needs_vectors(options):
+            vectors = list(self.swapper.identity_vectors([one.crop(photo) for one in found], options.batch_size))
+        candidates = [PhotoCandidate((one.face,), vector) for one, vector in zip(found, vectors)]
+        return self.redraw(photo, found, select_faces(candidates, source, options, self.swapper.identity_size), options)
+
+    def redraw(
+        self,
+        photo: np.ndarray,
+        found: Sequence[FoundFace],
+        chosen: Mapping[int, np.ndarray],
+        options: SwapOptions = DEFAULT_SWAP,
+    ) -> np.ndarray:
+        """The photo with some of its faces re-drawn.
+
+        Args:
+          photo: uint8 RGB [H, W, 3]; not changed.
+          found: all its faces, as from `find_faces`.
+          chosen: index of a face → the identity vector [D] that it gets.
+          options: how.
+
+        Returns:
+          uint8 RGB [H, W, 3].
+        """
+        parse = self.parser(required=options.needs_parsing)
+        crops = [found[i].crop(photo) for i in chosen]
+        vectors = np.stack(list(chosen.values()))
+        results = self.swapper.swap_faces(crops, vectors, options.batch_size, options.strength)
+        return put_back(photo, found, dict(zip(chosen, results)), options, parse)
+
+
 def find_faces(detector: Detector, photo: np.ndarray, template: str, size: int) -> list[FoundFace]:
     """The faces of a photo that can be re-drawn, the most confident first.
 
@@ -46,14 +182,14 @@ def find_faces(detector: Detector, photo: np.ndarray, template: str, size: int) 
       size: side of the crops.
 
     Raises:
-      UserError: there is none; it says why those that were seen are left out.
+      UserError: there is none; it says why those that were detected are left out.
     """
     found, reasons = [], []
     for face in detector.detect(photo):
         try:
             alignment = align(face.landmarks, template, size)
         except ValueError as error:
-            raise UserError(str(error)) from error
+            raise UserError(str(error), "face-not-alignable") from error
         reason = unusable(face, alignment)
         if reason:
             reasons.append(reason)
@@ -63,9 +199,11 @@ def find_faces(detector: Detector, photo: np.ndarray, template: str, size: int) 
         return found
     height, width = photo.shape[:2]
     if not reasons:
-        raise UserError(f"no face was found in this photo of {width}×{height} pixels; give one that shows a face.")
+        raise UserError(
+            f"no face was found in this photo of {width}×{height} pixels; give one that shows a face.", "no-face"
+        )
     counted = "the only face" if len(reasons) == 1 else f"the best of {len(reasons)} faces"
-    raise UserError(f"{counted} in this photo {reasons[0]}; give a photo that shows one better.")
+    raise UserError(f"{counted} in this photo {reasons[0]}; give a photo that shows one better.", "no-usable-face")
 
 
 def unusable(face: Face, alignment: Alignment) -> str:
@@ -78,51 +216,6 @@ def unusable(face: Face, alignment: Alignment) -> str:
     return ""
 
 
-def choose(found: Sequence[FoundFace], which: str) -> list[int]:
-    """Which of the faces are meant: indices of the ``"largest"``, the ``"best"`` (most confident) or ``"all"``."""
-    if which == "all":
-        return list(range(len(found)))
-    if which == "largest":
-        return [max(range(len(found)), key=lambda i: found[i].face.area)]
-    if which == "best":
-        return [max(range(len(found)), key=lambda i: found[i].face.score)]
-    raise UserError(f"'{which}' says not which faces to swap; choose {', '.join(CHOICES)}, or name a person.")
-
-
-def match(cosines: np.ndarray, threshold: float) -> list[int]:
-    """Which face belongs to which person, one to one, the most alike first.
-
-    Args:
-      cosines: float [people, faces], between identity vectors.
-      threshold: the least cosine of a person and their face.
-
-    Returns:
-      For each person the index of a face.
-
-    Raises:
-      UserError: somebody is not there; it says how near the nearest face came.
-    """
-    if not -1.0 <= threshold <= 1.0:
-        raise UserError(f"the threshold is {threshold}; it is a cosine, from −1 to 1 (different people are near 0).")
-    left: np.ndarray = np.array(cosines, np.float64)
-    faces: dict[int, int] = {}
-    for _ in range(min(left.shape)):
-        person, face = divmod(int(np.argmax(left)), left.shape[1])
-        if left[person, face] < threshold:
-            break
-        faces[person] = face
-        left[person, :] = left[:, face] = -np.inf
-    for person in range(len(cosines)):
-        if person not in faces:
-            who = "the person" if len(cosines) == 1 else f"person {person + 1} of {len(cosines)}"
-            raise UserError(
-                f"{who} is not in this photo (the nearest of {cosines.shape[1]} faces has a cosine of "
-                f"{cosines[person].max():.2f}, wanted are {threshold:.2f}); give another picture of them or "
-                "lower the threshold."
-            )
-    return [faces[person] for person in range(len(cosines))]
-
-
 def face_mask(
     photo: np.ndarray, alignment: Alignment, keep: Sequence[str] = (), parse: Parse | None = None
 ) -> np.ndarray:
@@ -131,7 +224,7 @@ def face_mask(
     Args:
       photo: uint8 RGB [H, W, 3].
       alignment: of the face in it.
-      keep: some of `KEEP`, which stay as they are in the photo; "front" needs ``parse``.
+      keep: some of ``options.KEEP``, which stay as they are in the photo; "front" needs ``parse``.
       parse: face parsing; without it, or where it finds no face, an ellipse from the landmarks.
     """
     landmarks, size = alignment.landmarks, alignment.size
@@ -148,35 +241,29 @@ def put_back(
     photo: np.ndarray,
     found: Sequence[FoundFace],
     results: Mapping[int, np.ndarray],
-    colours: bool = False,
-    *,
-    keep: Sequence[str] = (),
-    blend: str = BLENDS[0],
+    options: SwapOptions = DEFAULT_SWAP,
     parse: Parse | None = None,
 ) -> np.ndarray:
-    """The photo with some of its faces re-drawn.
+    """The photo with re-drawn crops pasted into it.
 
     Args:
       photo: uint8 RGB [H, W, 3]; not changed.
       found: all faces: also those that are not re-drawn keep what is theirs where faces overlap.
       results: index of a face → its crop, re-drawn: uint8 RGB [size, size, 3].
-      colours: give the results the colours of the faces they replace.
-      keep, parse: as in `face_mask`.
-      blend: "feather", or "poisson" to carry gradients over instead of colours.
+      options: what is kept of the target, whether colours are matched, and how results are blended.
+      parse: as in `face_mask`.
 
     Returns:
       uint8 RGB [H, W, 3].
     """
-    if unknown := set(keep) - set(KEEP):
-        raise UserError(f"'{min(unknown)}' cannot be kept; choose from {', '.join(KEEP)}.")
-    if blend not in BLENDS:
-        raise UserError(f"'{blend}' is no way to blend; choose {' or '.join(BLENDS)}.")
-    if "front" in keep and parse is None:
-        raise UserError("keeping what is in front of a face needs face parsing; its weights are not here.")
-    masks = [face_mask(photo, one.alignment, keep, parse) for one in found]
+    if options.needs_parsing and parse is None:
+        raise UserError(
+            "keeping what is in front of a face needs face parsing; its weights are not here.", "parsing-missing"
+        )
+    masks = [face_mask(photo, one.alignment, options.keep, parse) for one in found]
     places = share([place(photo.shape, one.alignment, mask) for one, mask in zip(found, masks)])
     picture = photo.copy()
     for i, result in results.items():
-        drawn = match_colour(result, found[i].crop(photo), masks[i]) if colours else result
-        (paste_gradients if blend == "poisson" else paste)(picture, drawn, found[i].alignment, places[i])
+        drawn = match_colour(result, found[i].crop(photo), masks[i]) if options.match_colour else result
+        (paste_gradients if options.blend == "poisson" else paste)(picture, drawn, found[i].alignment, places[i])
     return picture

@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from simswap_jax.data.outliers import cosine_to_others
 from simswap_jax.errors import UserError
-from simswap_jax.faces.detection import Detector, FaceDetector
-from simswap_jax.faces.scrfd import ScrfdDetector
-from simswap_jax.inference import photo as whole_photos
-from simswap_jax.inference.parsing import WEIGHTS as PARSING
-from simswap_jax.inference.parsing import FaceParser, parser_here
-from simswap_jax.inference.photo import THRESHOLD, FoundFace
+from simswap_jax.inference.arrays import batches, check_face, check_vectors, normalised, pad, resized
+from simswap_jax.inference.options import BATCH_SIZE, DEFAULT_SWAP, Faces, FaceSelection, SwapOptions, check_strength
+from simswap_jax.inference.photo import DETECTOR, PhotoSwapper
 from simswap_jax.models.families import SwapNetwork
 from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.models.normalization import denormalize, normalize
-from simswap_jax.weights import model_folder, registry
+from simswap_jax.weights import model_folder
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
-DEFAULT_FOLDERS = ("faces", "rendered")  # the first that is there
-BATCH_SIZE = 16
+DEFAULT_MODEL = "faces"
 LEAST_ALIKE = 0.25  # cosine of a source photo to the mean of the others, MobileFaceNet: docs/experiments/prepare.md
-DETECTOR = "face_detection_yunet.onnx"  # of configs/weights.yaml
-
-# Whom to swap: "largest", "best" or "all"; a person by an identity vector [D] of theirs; or several people, each with
-# the source they get: (a vector of theirs, the source's). Pairs, because NumPy arrays cannot be the keys of a dict.
-Faces = str | np.ndarray | Sequence[tuple[np.ndarray, np.ndarray]]
 
 
 class FaceSwapper:
@@ -43,13 +33,14 @@ class FaceSwapper:
     Attributes:
       model: the model folder as read.
       face_size: side of the crops that the generator sees, in pixels; other sizes are resized to it and back.
-      identity_size: numbers in an identity vector.
+      identity_size: dimensions of an identity vector.
+      photos: the same for whole photos, with a face detector.
     """
 
     def __init__(self, model: model_folder.ModelFolder, detector: str | Path = DETECTOR) -> None:
         """Make a model ready; ``detector`` is the file that finds faces, looked for when the first photo comes."""
         self.model = model
-        self.detector_file = detector
+        self.photos = PhotoSwapper(self, detector)
         self.face_size = model.face_size
         self.identity_size = model.network.identity_size or 0
         # The variables are arguments, never closed over: they would be baked into every program.
@@ -63,27 +54,32 @@ class FaceSwapper:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path | None = None, *, face_size: int | None = None, alignment: str | None = None
+        cls,
+        folder: str | Path | None = None,
+        *,
+        face_size: int | None = None,
+        alignment: str | None = None,
+        detector: str | Path = DETECTOR,
     ) -> FaceSwapper:
         """Load a model folder.
 
         Args:
-          folder: what `simswap-jax train` leaves; if None, the package's ``pretrained/faces``, else its
-            ``pretrained/rendered``.
+          folder: what `simswap-jax train` leaves; if None, the package's ``pretrained/faces``.
           face_size, alignment: side in pixels and template of the crops that it is to be used on, where they are
             known; a model that was trained on others is refused.
+          detector: the file that finds faces, looked for when the first photo comes.
 
         Raises:
           UserError: there is no such folder, it is damaged, made for other crops, or its identity network is missing.
         """
         if folder is None:
-            here = [PRETRAINED / name for name in DEFAULT_FOLDERS if (PRETRAINED / name / "config.json").is_file()]
-            if not here:
+            folder = PRETRAINED / DEFAULT_MODEL
+            if not (folder / "config.json").is_file():
                 raise UserError(
-                    "no model ships with this installation; name a model folder that `simswap-jax train` left."
+                    "no model ships with this installation; name a model folder that `simswap-jax train` left.",
+                    "model-missing",
                 )
-            folder = here[0]
-        return cls(model_folder.read(Path(folder), face_size=face_size, alignment=alignment))
+        return cls(model_folder.read(Path(folder), face_size=face_size, alignment=alignment), detector)
 
     def identity(self, photos: np.ndarray | Sequence[np.ndarray], aligned: bool = False) -> np.ndarray:
         """The identity vector of one person, v_S of the paper.
@@ -100,8 +96,8 @@ class FaceSwapper:
         """
         pictures = [photos] if isinstance(photos, np.ndarray) and photos.ndim == 3 else list(photos)
         if not pictures:
-            raise UserError("an identity needs at least one picture; give one.")
-        crops = pictures if aligned else [self.largest_face(picture, "source") for picture in pictures]
+            raise UserError("an identity needs at least one picture; give one.", "no-picture")
+        crops = pictures if aligned else [self.photos.largest_face(picture, "source") for picture in pictures]
         return normalised(self.identity_vectors(crops).mean(axis=0))
 
     def one_identity(self, faces: Sequence[np.ndarray], least: float = LEAST_ALIKE) -> tuple[np.ndarray, np.ndarray]:
@@ -119,63 +115,14 @@ class FaceSwapper:
         belong = ~(cosines < least)
         return normalised(vectors[belong if belong.any() else slice(None)].mean(axis=0)), cosines
 
-    @cached_property
-    def _detector(self) -> Detector:
-        return self.new_detector()
-
-    def new_detector(self) -> Detector:
-        """A face detector for one more thread; each must have its own.
-
-        Raises:
-          UserError: its file is missing or is none.
-        """
-        path = registry.find(self.detector_file, "finding faces in photos")
-        try:
-            return FaceDetector(path)
-        except ValueError as error:
-            with suppress(ValueError):
-                return ScrfdDetector(path)
-            raise UserError(str(error)) from error
-
-    def find_faces(self, photo: np.ndarray, role: str = "target") -> list[FoundFace]:
-        """The faces of a photo that this model can re-draw, the most confident first.
-
-        Args:
-          photo: uint8 RGB [H, W, 3].
-          role: what the photo is called in an error.
-
-        Raises:
-          UserError: there is none, the detector's file is missing, or the model was trained on rendered faces.
-        """
-        check_photo(photo, role)
-        self.check_takes_photos()
-        return whole_photos.find_faces(self._detector, photo, self.model.alignment, self.face_size)
-
-    def check_takes_photos(self) -> None:
-        """A UserError where the model was trained on rendered faces."""
-        if self.model.alignment == "rendered":
-            raise UserError(
-                "this model was trained on rendered faces and knows no photos; use one of aligned photos, or give "
-                "aligned crops and say so (aligned=True, --aligned)."
-            )
-
-    def largest_face(self, photo: np.ndarray, role: str = "target") -> np.ndarray:
-        """The largest face of a photo, aligned as the model wants it: uint8 RGB [face_size, face_size, 3]."""
-        found = self.find_faces(photo, role)
-        return found[whole_photos.choose(found, "largest")[0]].crop(photo)
-
     def swap(
         self,
         photo: np.ndarray,
         vector: np.ndarray | None,
-        faces: Faces = "largest",
+        faces: Faces | None = None,
         *,
-        threshold: float = THRESHOLD,
-        strength: float = 1.0,
-        match_colour: bool = False,
-        keep: Sequence[str] = (),
-        blend: str = whole_photos.BLENDS[0],
-        batch_size: int = BATCH_SIZE,
+        options: SwapOptions = DEFAULT_SWAP,
+        **changes: Any,
     ) -> np.ndarray:
         """Re-draw faces in a photo.
 
@@ -183,57 +130,20 @@ class FaceSwapper:
           photo: uint8 RGB [H, W, 3], upright.
           vector: the source's identity vector [D]; None where ``faces`` is pairs, which hold their sources.
           faces: ``"largest"``, ``"best"`` (the detector's most confident) or ``"all"``; or an identity vector [D] of
-            the one person to be swapped; or pairs (such a vector, the source's vector), every person once.
-          threshold: the least cosine by which a face is a named person.
-          strength: as in `swap_aligned`.
-          match_colour: give the results the mean and spread of the colours that they replace.
-          keep: what stays of the target: ``"mouth"``, ``"hair"`` (the forehead's hairline), ``"front"`` (glasses; needs
-            the weights of face parsing, with which hair and hands in front of a face stay anyway).
-          blend: ``"feather"``, or ``"poisson"`` to carry over gradients instead of colours.
-          batch_size: as in `swap_aligned`.
+            the one person to be swapped; or pairs (such a vector, the source's vector), every person once. None: as
+            ``options`` say, which is the largest unless told otherwise.
+          options: how.
+          changes: single fields of ``options``, e.g. ``strength=0.5``.
 
         Returns:
-          uint8 RGB [H, W, 3]. It carries no mark: ``images.write_result`` draws it.
+          uint8 RGB [H, W, 3]. It carries no mark: `provenance.writer.write_result` adds them.
 
         Raises:
           UserError: no face that can be re-drawn, a named person who is not there, or arguments that do not fit.
         """
-        found = self.find_faces(photo)
-        crops = [one.crop(photo) for one in found]
-        if isinstance(faces, str):
-            chosen = whole_photos.choose(found, faces)
-        else:
-            named = [faces] if isinstance(faces, np.ndarray) else [reference for reference, _ in faces]
-            if not named:
-                raise UserError("nobody is named to be swapped; give at least one pair (person, source).")
-            references = np.concatenate([self._checked_vectors(reference, 1) for reference in named])
-            chosen = whole_photos.match(references @ self.identity_vectors(crops, batch_size).T, threshold)
-        if isinstance(faces, (str, np.ndarray)):
-            if vector is None:
-                raise UserError("there is no source; give its identity vector.")
-            wanted = self._checked_vectors(vector, len(chosen))
-        elif vector is not None:
-            raise UserError("the sources stand in the pairs (person, source); give None as the vector.")
-        else:
-            wanted = np.concatenate([self._checked_vectors(source, 1) for _, source in faces])
-        results = self.swap_faces([crops[i] for i in chosen], wanted, batch_size, strength)
-        parse = self.parser(required="front" in keep)
-        drawn = dict(zip(chosen, results))
-        return whole_photos.put_back(photo, found, drawn, match_colour, keep=keep, blend=blend, parse=parse)
-
-    def parser(self, required: bool = False) -> FaceParser | None:
-        """Face parsing where its weights are here.
-
-        Raises:
-          UserError: it is required and they are missing; or they are damaged.
-        """
-        if required and self._parser is None:
-            registry.find(PARSING, "keeping what is in front of a face")
-        return self._parser
-
-    @cached_property
-    def _parser(self) -> FaceParser | None:
-        return parser_here()
+        if faces is not None:
+            changes["faces"] = FaceSelection.of(faces)
+        return self.photos.swap(photo, vector, replace(options, **changes))
 
     def identity_vectors(self, pictures: Sequence[np.ndarray], batch_size: int = BATCH_SIZE) -> np.ndarray:
         """One identity vector for each of several aligned face crops, which may differ in size and in person.
@@ -291,9 +201,8 @@ class FaceSwapper:
         """``swap_aligned`` for crops that may differ in size: uint8 RGB squares in, squares of the same sizes out."""
         for target in targets:
             check_face(target, "target")
-        if not 0.0 <= strength <= 1.0:
-            raise UserError(f"strength is {strength}; it goes from 0 (the target's own identity) to 1 (the source's).")
-        wanted = self._checked_vectors(vectors, len(targets))
+        check_strength(strength)
+        wanted = check_vectors(vectors, len(targets), self.identity_size)
         if strength < 1.0 and targets:
             own = self.identity_vectors(targets, batch_size)
             wanted = normalised((1.0 - strength) * own + strength * wanted)
@@ -303,27 +212,6 @@ class FaceSwapper:
             drawn = self._redraw(self._generator_variables, pad(faces, count), pad(wanted[chunk], count))
             results += [resized(face, targets[i].shape[0]) for i, face in zip(chunk, np.asarray(drawn))]
         return results
-
-    def _checked_vectors(self, vectors: np.ndarray, count: int) -> np.ndarray:
-        """Vectors as L2-normalised float32 [count, D], or a sentence."""
-        vectors = np.asarray(vectors)
-        if not np.issubdtype(vectors.dtype, np.floating) or vectors.ndim not in (1, 2):
-            raise UserError(
-                f"identity vectors must be float [B, D] or [D], not {vectors.dtype} {list(vectors.shape)}; "
-                "take what identity() gives."
-            )
-        if vectors.shape[-1] != self.identity_size:
-            raise UserError(
-                f"the identity vectors have {vectors.shape[-1]} numbers and this model takes {self.identity_size}; "
-                "make them with the same model's identity()."
-            )
-        if vectors.ndim == 2 and vectors.shape[0] != count:
-            raise UserError(
-                f"there are {count} targets and {vectors.shape[0]} identity vectors; give one for each, or one for all."
-            )
-        if not np.isfinite(vectors).all() or not (np.linalg.norm(vectors, axis=-1) > 0).all():
-            raise UserError("an identity vector is zero or not finite; make it again with identity().")
-        return normalised(np.broadcast_to(vectors.astype(np.float32), (count, self.identity_size)))
 
 
 def redraw(network: SwapNetwork, variables: Any, targets: jax.Array, vectors: jax.Array) -> jax.Array:
@@ -336,54 +224,3 @@ def redraw(network: SwapNetwork, variables: Any, targets: jax.Array, vectors: ja
 def embed(network: IdentityNetwork, method: str, variables: Any, pictures: jax.Array) -> jax.Array:
     """Identity vectors of 8-bit pictures: uint8 [B, H, W, 3] → float32 [B, D], L2-normalised. Pure; to be jitted."""
     return network.embed(variables, pictures.astype(jnp.float32) / 255.0, method)
-
-
-def batches(count: int, batch_size: int) -> list[tuple[list[int], int]]:
-    """Indices 0 … count − 1 in chunks, each with the size it is padded to: a power of two, or ``batch_size``.
-
-    So at most log2(batch_size) + 1 programs are ever compiled, and a single face does not pay for a full batch.
-
-    Raises:
-      UserError: a batch size under one.
-    """
-    if batch_size < 1:
-        raise UserError(f"the batch size is {batch_size}; it must be at least 1.")
-    starts = range(0, count, batch_size)
-    chunks = [list(range(start, min(start + batch_size, count))) for start in starts]
-    return [(chunk, min(batch_size, 1 << (len(chunk) - 1).bit_length())) for chunk in chunks]
-
-
-def pad(array: np.ndarray, count: int) -> np.ndarray:
-    """Repeat the last row of ``array`` [n, …] until there are ``count``."""
-    return np.concatenate([array, np.repeat(array[-1:], count - len(array), axis=0)]) if len(array) < count else array
-
-
-def normalised(vectors: np.ndarray) -> np.ndarray:
-    """Vectors [..., D] scaled to length one, float32; a zero vector stays zero."""
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return (vectors / np.maximum(length, 1e-12)).astype(np.float32)
-
-
-def resized(picture: np.ndarray, size: int) -> np.ndarray:
-    """A square uint8 picture at another side length: area-averaged going down, bicubic going up, itself if equal."""
-    side = picture.shape[0]
-    if side == size:
-        return picture
-    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if size < side else cv2.INTER_CUBIC)
-
-
-def check_photo(picture: np.ndarray, role: str) -> None:
-    """A UserError unless ``picture`` is uint8 RGB [H, W, 3] with at least one pixel."""
-    if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        found = f"{picture.dtype} {list(picture.shape)}" if isinstance(picture, np.ndarray) else type(picture).__name__
-        raise UserError(f"a {role} must be a uint8 RGB picture [H, W, 3], not {found}; convert it first.")
-    if not picture.size:
-        raise UserError(f"the {role} has no pixels; give another picture.")
-
-
-def check_face(picture: np.ndarray, role: str) -> None:
-    """A UserError unless ``picture`` is a uint8 RGB square [H, H, 3]."""
-    check_photo(picture, role)
-    height, width = picture.shape[:2]
-    if height != width:
-        raise UserError(f"an aligned {role} must be square, not {width}×{height}; crop it around the face first.")

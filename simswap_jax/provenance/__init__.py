@@ -1,1 +1,1 @@
-"""Marks of results: visible label, XMP, C2PA, invisible watermark."""
+"""Results say that they are synthetic: visible label, XMP metadata, C2PA manifest, invisible watermark."""

@@ -14,9 +14,9 @@ from typing import Any
 
 from PIL import Image
 
-from simswap_jax.errors import UserError
-from simswap_jax.provenance.certificates import AUTHORITY, EXTRA, Credentials, certificate_folder
-from simswap_jax.provenance.label_xmp import Marks
+from simswap_jax.errors import UserError, missing_extra
+from simswap_jax.provenance.certificates import AUTHORITY, Credentials, certificate_folder
+from simswap_jax.provenance.label_xmp import Provenance
 
 INPUTS = "org.simswap-jax.inputs"  # our assertion: role and SHA-256 of every input, and the other marks in the file
 _MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
@@ -55,13 +55,17 @@ def can_read() -> bool:
 
 
 def sign(
-    path: Path, marks: Marks, credentials: Credentials, others: Sequence[str] = (), parent: str | Path | None = None
+    path: Path,
+    provenance: Provenance,
+    credentials: Credentials,
+    others: Sequence[str] = (),
+    parent: str | Path | None = None,
 ) -> None:
     """Put a manifest into a picture file, in its place.
 
     Args:
       path: a PNG, JPEG or WebP that was written and will not be changed any more: the manifest binds its bytes.
-      marks: what the manifest says of the tool and the inputs.
+      provenance: what the manifest says of the tool and the inputs.
       credentials: what signs it.
       others: names of the other marks that the file carries.
       parent: the picture that was edited: its own C2PA history, if it has one, is kept as an ingredient.
@@ -76,23 +80,23 @@ def sign(
     signed = io.BytesIO()
     try:
         with c2pa.Context(_settings(c2pa)) as context:
-            builder = c2pa.Builder(_definition(marks, _MIME[kind], others, bool(history)), context=context)
+            builder = c2pa.Builder(_definition(provenance, _MIME[kind], others, bool(history)), context=context)
             if history:
                 builder.set_intent(c2pa.C2paBuilderIntent.EDIT)
                 builder.add_ingredient({"relationship": "parentOf"}, _MIME[_kind(history)], io.BytesIO(history))
             builder.sign(_signer(c2pa, credentials), _MIME[kind], io.BytesIO(content), signed)
     except c2pa.C2paError as error:
         if history:  # one that the library cannot take in; the result still gets a manifest of its own
-            return sign(path, marks, credentials, others)
+            return sign(path, provenance, credentials, others)
         raise _refused(error) from error
     path.write_bytes(signed.getvalue())
 
 
-def sign_film(
+def sign_video(
     path: Path,
     output: Path,
     mime: str,
-    marks: Marks,
+    provenance: Provenance,
     credentials: Credentials,
     others: Sequence[str] = (),
     parent: tuple[Path, str] | None = None,
@@ -103,13 +107,13 @@ def sign_film(
       path: an MP4 or MOV.
       output: where the signed one goes.
       mime: what C2PA calls its kind.
-      marks, credentials, others: as for `sign`.
+      provenance, credentials, others: as for `sign`.
       parent: the video that was edited, and its kind, where it brings a C2PA history along.
     """
     c2pa = _c2pa()
     try:
         with c2pa.Context(_settings(c2pa)) as context:
-            builder = c2pa.Builder(_definition(marks, mime, others, parent is not None), context=context)
+            builder = c2pa.Builder(_definition(provenance, mime, others, parent is not None), context=context)
             if parent is not None:
                 builder.set_intent(c2pa.C2paBuilderIntent.EDIT)
                 with parent[0].open("rb") as original:
@@ -118,30 +122,30 @@ def sign_film(
                 builder.sign(_signer(c2pa, credentials), mime, unsigned, signed)
     except c2pa.C2paError as error:
         if parent is not None:  # as above
-            return sign_film(path, output, mime, marks, credentials, others)
+            return sign_video(path, output, mime, provenance, credentials, others)
         raise _refused(error) from error
 
 
-def read_film(path: Path, mime: str) -> Manifest:
+def read_video(path: Path, mime: str) -> Manifest:
     """As `read`, for a video file that is known to hold a manifest."""
     c2pa = _c2pa()
     try:
         with c2pa.Context(_settings(c2pa)) as context, path.open("rb") as file:
             return _manifest(json.loads(c2pa.Reader(mime, file, context=context).json()))
     except c2pa.C2paError as error:
-        raise UserError(f"the C2PA manifest of {path} is broken ({error}).") from error
+        raise _broken(path, error) from error
 
 
-def _definition(marks: Marks, mime: str, others: Sequence[str], edited: bool) -> str:
+def _definition(provenance: Provenance, mime: str, others: Sequence[str], edited: bool) -> str:
     """What a manifest says, as the library takes it."""
-    agent = {"name": marks.tool, "version": marks.version}
+    agent = {"name": provenance.tool, "version": provenance.version}
     action: dict[str, Any] = {
         "action": "c2pa.edited" if edited else "c2pa.created",
-        "digitalSourceType": marks.source_type,
+        "digitalSourceType": provenance.source_type,
         "softwareAgent": agent,
         "description": "face swapped",
     }
-    inputs = [{"role": role, "sha256": digest} for role, digest in marks.inputs]
+    inputs = [{"role": role, "sha256": digest} for role, digest in provenance.inputs]
     manifest = {
         "claim_generator_info": [agent],
         "format": mime,
@@ -160,8 +164,13 @@ def _signer(c2pa: Any, credentials: Credentials) -> Any:
 
 def _refused(error: Exception) -> UserError:
     return UserError(
-        f"the C2PA manifest cannot be signed ({error}); check the certificate, or drop it with --no-c2pa-manifest."
+        f"the C2PA manifest cannot be signed ({error}); check the certificate, or drop it with --no-c2pa-manifest.",
+        "c2pa-signing",
     )
+
+
+def _broken(path: str | Path, error: Exception) -> UserError:
+    return UserError(f"the C2PA manifest of {path} is broken ({error}).", "c2pa-broken")
 
 
 def has_manifest(path: str | Path) -> bool:
@@ -181,13 +190,15 @@ def read(path: str | Path) -> Manifest | None:
     c2pa = _c2pa()
     kind = _kind(content)
     if kind not in _MIME:
-        raise UserError(f"{path} holds a C2PA manifest in a {kind or 'kind of file'} that is not read here.")
+        raise UserError(
+            f"{path} holds a C2PA manifest in a {kind or 'kind of file'} that is not read here.", "c2pa-format"
+        )
     try:
         with c2pa.Context(_settings(c2pa)) as context:
             reader = c2pa.Reader(_MIME[kind], io.BytesIO(content), context=context)
             return _manifest(json.loads(reader.json()))
     except c2pa.C2paError as error:
-        raise UserError(f"the C2PA manifest of {path} is broken ({error}).") from error
+        raise _broken(path, error) from error
 
 
 def _manifest(store: dict[str, Any]) -> Manifest:
@@ -248,5 +259,5 @@ def _c2pa() -> Any:
     try:
         import c2pa
     except (ImportError, OSError, RuntimeError) as error:
-        raise UserError(f"C2PA manifests need the package c2pa-python ({error}); {EXTRA}.") from error
+        raise missing_extra("c2pa-python", "provenance", f"a C2PA manifest ({error})") from error
     return c2pa

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simswap_jax.errors import UserError
+from simswap_jax.errors import UserError, missing_extra
 
 EXTRA = "pip install 'simswap-jax[provenance]'"
 AUTHORITY = "authority.pem"  # file names in the folder
@@ -56,15 +56,16 @@ def local_credentials() -> Credentials:
     """
     folder = certificate_folder()
     try:
-        if (folder / _CHAIN).exists() and _runs_out(folder / _CHAIN):
+        if (folder / _CHAIN).exists() and _expires(folder / _CHAIN):
             shutil.rmtree(folder)
         if not (folder / _CHAIN).exists():
-            _make(folder)
+            _create(folder)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(
             f"the certificate for C2PA manifests cannot be kept in {folder} ({reason}); name another folder in "
-            "SIMSWAP_JAX_CONFIG, or drop the manifest with --no-c2pa-manifest."
+            "SIMSWAP_JAX_CONFIG, or drop the manifest with --no-c2pa-manifest.",
+            "certificate-folder",
         ) from error
     return read_credentials(folder / _CHAIN, folder / _KEY)
 
@@ -79,24 +80,34 @@ def read_credentials(chain: Path, key: Path) -> Credentials:
     Raises:
       UserError: a file is missing or is not that, the two do not belong together, or C2PA does not know such keys.
     """
-    _need_cryptography()
+    _require_cryptography()
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
         chain_text, key_text = chain.read_bytes(), key.read_bytes()
     except OSError as error:
-        raise UserError(f"{error.filename} cannot be read ({error.strerror}); check the certificate's path.") from error
+        raise UserError(
+            f"{error.filename} cannot be read ({error.strerror}); check the certificate's path.",
+            "certificate-unreadable",
+        ) from error
     try:
         certificates = x509.load_pem_x509_certificates(chain_text)
     except ValueError as error:
-        raise UserError(f"{chain} holds no certificate in PEM; give the signer's, then those above it.") from error
+        raise UserError(
+            f"{chain} holds no certificate in PEM; give the signer's, then those above it.", "certificate-invalid"
+        ) from error
     try:
         private = load_pem_private_key(key_text, password=None)
     except (ValueError, TypeError) as error:
-        raise UserError(f"{key} holds no private key in PEM without a password; give the certificate's.") from error
+        raise UserError(
+            f"{key} holds no private key in PEM without a password; give the certificate's.", "key-invalid"
+        ) from error
     if private.public_key() != certificates[0].public_key():
-        raise UserError(f"{key} is not the key of the first certificate in {chain}; give the two that belong together.")
+        raise UserError(
+            f"{key} is not the key of the first certificate in {chain}; give the two that belong together.",
+            "key-mismatch",
+        )
     return Credentials(chain_text, key_text, _algorithm(private, key))
 
 
@@ -111,20 +122,23 @@ def _algorithm(private: Any, path: Path) -> str:
     curves = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
     name = private.curve.name if isinstance(private, ec.EllipticCurvePrivateKey) else ""
     if name not in curves:
-        raise UserError(f"{path} is a kind of key that C2PA does not know; use P-256, P-384, P-521, Ed25519 or RSA.")
+        raise UserError(
+            f"{path} is a kind of key that C2PA does not know; use P-256, P-384, P-521, Ed25519 or RSA.",
+            "key-unsupported",
+        )
     return curves[name]
 
 
-def _need_cryptography() -> None:
+def _require_cryptography() -> None:
     try:
         import cryptography  # noqa: F401
     except ImportError as error:
-        raise UserError(f"certificates need the package cryptography; {EXTRA}.") from error
+        raise missing_extra("cryptography", "provenance", "a certificate") from error
 
 
-def _runs_out(chain: Path) -> bool:
+def _expires(chain: Path) -> bool:
     """Whether a certificate ends within a day; one that cannot be read does not, and is reported where it is used."""
-    _need_cryptography()
+    _require_cryptography()
     from cryptography import x509
 
     try:
@@ -134,9 +148,9 @@ def _runs_out(chain: Path) -> bool:
     return end < datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
 
 
-def _make(folder: Path) -> None:
+def _create(folder: Path) -> None:
     """Make authority, signer and key, and put them in place together; who comes second takes what is there."""
-    _need_cryptography()
+    _require_cryptography()
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 

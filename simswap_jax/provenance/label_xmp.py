@@ -36,8 +36,8 @@ _NAMESPACES = {
 
 
 @dataclass(frozen=True)
-class Marks:
-    """What the metadata of a result says.
+class Provenance:
+    """What a result is made of and by: what its metadata says.
 
     Attributes:
       inputs: (role, SHA-256 in hex) of every file that went in; roles are ``"source"``, ``"target"`` and ``"model"``.
@@ -52,25 +52,25 @@ class Marks:
     source_type: str = SOURCE_TYPE
 
 
-def marks_of_files(sources: Iterable[str | Path] = (), targets: Iterable[str | Path] = ()) -> Marks:
-    """The marks of a result made from these picture files."""
+def provenance_of(sources: Iterable[str | Path] = (), targets: Iterable[str | Path] = ()) -> Provenance:
+    """The provenance of a result made from these files: the SHA-256 of each."""
     files = [("source", path) for path in sources] + [("target", path) for path in targets]
-    return Marks(inputs=tuple((role, file_sha256(path)) for role, path in files))
+    return Provenance(inputs=tuple((role, file_sha256(path)) for role, path in files))
 
 
-def xmp_packet(marks: Marks) -> bytes:
-    """The XMP packet (UTF-8) that carries ``marks``: IPTC Extension, XMP basic, XMP media management (ingredients)."""
+def xmp_packet(provenance: Provenance) -> bytes:
+    """The XMP packet (UTF-8) of a provenance: IPTC Extension, XMP basic, XMP media management (ingredients)."""
     spaces = "".join(f' xmlns:{prefix}="{uri}"' for prefix, uri in _NAMESPACES.items() if prefix != "rdf")
     ingredients = "".join(
         f'<rdf:li rdf:parseType="Resource"><stRef:documentID>sha256:{escape(digest)}</stRef:documentID>'
         f"<simswap:role>{escape(role)}</simswap:role></rdf:li>"
-        for role, digest in marks.inputs
+        for role, digest in provenance.inputs
     )
     body = (
-        f"<Iptc4xmpExt:DigitalSourceType>{escape(marks.source_type)}</Iptc4xmpExt:DigitalSourceType>"
-        f"<Iptc4xmpExt:AISystemUsed>{escape(marks.tool)}</Iptc4xmpExt:AISystemUsed>"
-        f"<Iptc4xmpExt:AISystemVersionUsed>{escape(marks.version)}</Iptc4xmpExt:AISystemVersionUsed>"
-        f"<xmp:CreatorTool>{escape(marks.tool)} {escape(marks.version)}</xmp:CreatorTool>"
+        f"<Iptc4xmpExt:DigitalSourceType>{escape(provenance.source_type)}</Iptc4xmpExt:DigitalSourceType>"
+        f"<Iptc4xmpExt:AISystemUsed>{escape(provenance.tool)}</Iptc4xmpExt:AISystemUsed>"
+        f"<Iptc4xmpExt:AISystemVersionUsed>{escape(provenance.version)}</Iptc4xmpExt:AISystemVersionUsed>"
+        f"<xmp:CreatorTool>{escape(provenance.tool)} {escape(provenance.version)}</xmp:CreatorTool>"
         f"<xmpMM:Ingredients><rdf:Bag>{ingredients}</rdf:Bag></xmpMM:Ingredients>"
     )
     packet = (
@@ -82,14 +82,14 @@ def xmp_packet(marks: Marks) -> bytes:
     return packet.encode("utf-8")
 
 
-def read_marks(path: str | Path) -> Marks | None:
+def read_provenance(path: str | Path) -> Provenance | None:
     """What the metadata of a picture file says of its making.
 
     Args:
       path: a PNG, JPEG or WebP.
 
     Returns:
-      The marks, or None where the file carries no digital source type (never marked, or lost in re-encoding).
+      The provenance, or None where the file carries no digital source type (never marked, or lost in re-encoding).
 
     Raises:
       UserError: the file is not a readable picture.
@@ -98,12 +98,14 @@ def read_marks(path: str | Path) -> Marks | None:
         with Image.open(path) as image:
             packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as a picture ({error}); give a PNG, JPEG or WebP.") from error
+        raise UserError(
+            f"{path} cannot be read as a picture ({error}); give a PNG, JPEG or WebP.", "picture-unreadable"
+        ) from error
     return parse_packet(packet) if packet else None
 
 
-def parse_packet(packet: bytes | str) -> Marks | None:
-    """The marks in an XMP packet; None where it carries no digital source type, or is none."""
+def parse_packet(packet: bytes | str) -> Provenance | None:
+    """The provenance in an XMP packet; None where it carries no digital source type, or is none."""
     text = packet.decode("utf-8", "replace") if isinstance(packet, bytes) else packet
     text = re.sub(r"<\?xpacket.*?\?>", "", text).strip("\x00 \n\r\t\ufeff")
     if "<!" in text:  # a DOCTYPE could define entities that expand without end; XMP has none
@@ -124,7 +126,7 @@ def parse_packet(packet: bytes | str) -> Marks | None:
         for item in ingredients
     )
     tool = _value(root, "Iptc4xmpExt", "AISystemUsed") or ""
-    return Marks(inputs, tool, _value(root, "Iptc4xmpExt", "AISystemVersionUsed") or "", source_type)
+    return Provenance(inputs, tool, _value(root, "Iptc4xmpExt", "AISystemVersionUsed") or "", source_type)
 
 
 def _value(root: ElementTree.Element, prefix: str, name: str) -> str | None:

@@ -1,10 +1,10 @@
-"""A mark in the pixels themselves, which outlives the loss of all metadata.
+"""An invisible watermark in the pixels, which outlives the loss of all metadata.
 
-A spread-spectrum mark: a fixed pattern of ±1, one for each frequency of a band, is added to the picture, more where the
+It is spread-spectrum: a fixed pattern of ±1, one for each frequency of a band, is added to the picture, more where the
 picture is busy (eyes forgive more there), and found by correlation.
 
 Frequencies are counted in half waves across the *whole* picture, so resizing keeps them; JPEG spares them because they
-are low next to the picture's own sharpness. Cropping and turning move them: the mark is then lost. It carries no
+are low next to the picture's own sharpness. Cropping and turning move them: the watermark is then lost. It carries no
 message but "this program drew it"; the pattern is public, so it can be taken out on purpose.
 
 How sure a finding is: under a pattern that is independent of the picture, the statistic z = Σ sₖ xₖ / √(Σ xₖ²) is a
@@ -20,11 +20,11 @@ import cv2
 import numpy as np
 
 THRESHOLD = 6.0  # of z; false findings ≤ 6.1e-8 a picture
-SMALLEST = 112  # pixels of the shorter side from which the mark is put in
-_KEY = 20_260_802  # the seed of the pattern; another key is another mark
-SURE = 40.0  # z that is aimed for when marking, so that much can be lost
+SMALLEST = 112  # pixels of the shorter side from which the watermark is put in
+_KEY = 20_260_802  # the seed of the pattern; another key is another watermark
+SURE = 40.0  # z that is aimed for when embedding, so that much can be lost
 FRAME_SURE = 80.0  # and in a frame of a video: what is new in each frame is what video codecs save on
-_STRONGEST = 41.5  # dB PSNR that marking does not go under (rounding to whole levels costs 0.1 more)
+_STRONGEST = 41.5  # dB PSNR that embedding does not go under (rounding to whole levels costs 0.1 more)
 _SPREAD = 1.5  # pixels of the grid that count as "around" a place
 _FLAT = 2.0  # levels of contrast that every place is taken to have
 _NEIGHBOURS = 9  # coefficients, along each axis, that a coefficient's size is compared with
@@ -35,7 +35,7 @@ _COLOUR = [weight / (0.299**2 + 0.587**2 + 0.114**2) for weight in (0.299, 0.587
 
 @dataclass(frozen=True)
 class Band:
-    """Frequencies that carry the mark in pictures of some size.
+    """Frequencies that carry the watermark in pictures of some size.
 
     Attributes:
       side: pixels of the square grid that the picture is shrunk to.
@@ -53,13 +53,13 @@ class Band:
 BANDS = (Band(256, 48, 192, 448), Band(128, 24, 96, 224), Band(96, 20, 72, 160), Band(64, 16, 48, SMALLEST))
 
 
-def carries_mark(shape: tuple[int, ...]) -> bool:
-    """Whether a picture of this shape, [H, W, …], has room for the mark."""
+def has_room(shape: tuple[int, ...]) -> bool:
+    """Whether a picture of this shape, [H, W, …], has room for the watermark."""
     return min(shape[:2]) >= SMALLEST
 
 
 def embed(picture: np.ndarray, sure: float = SURE) -> np.ndarray:
-    """A copy of a picture that carries the mark.
+    """A copy of a picture that carries the watermark.
 
     Args:
       picture: uint8 RGB [H, W, 3].
@@ -67,7 +67,7 @@ def embed(picture: np.ndarray, sure: float = SURE) -> np.ndarray:
 
     Returns:
       uint8 RGB [H, W, 3], at least 41 dB PSNR from the input. Pictures whose shorter side is under ``SMALLEST``
-      pixels have no room for a mark that lasts, and come back as they are.
+      pixels have no room for a watermark that lasts, and come back as they are.
     """
     height, width = picture.shape[:2]
     band = next((band for band in BANDS if min(height, width) >= band.smallest), None)
@@ -77,8 +77,8 @@ def embed(picture: np.ndarray, sure: float = SURE) -> np.ndarray:
     _, contrast = _local(small)
     pattern = np.sqrt(contrast) * cv2.idct(_signs(band))
     # The three colours' mean square is that of the brightness times |_COLOUR|² / 3.
-    size = float(np.sqrt(np.mean(pattern**2) * np.mean(np.square(_COLOUR))))
-    strongest = 255 * 10 ** (-_STRONGEST / 20) / size
+    amplitude = float(np.sqrt(np.mean(pattern**2) * np.mean(np.square(_COLOUR))))
+    strongest = 255 * 10 ** (-_STRONGEST / 20) / amplitude
     strength = strongest
     for _ in range(2):  # z is nearly proportional to the strength; once more for what "nearly" leaves
         strength = min(strongest, strength * sure / max(_z(small + strength * pattern, band), 1.0))
@@ -86,14 +86,14 @@ def embed(picture: np.ndarray, sure: float = SURE) -> np.ndarray:
     marked = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, _ROWS):
         rows = slice(top, top + _ROWS)
-        three = cv2.merge([change[rows] * colour for colour in _COLOUR])
+        colours = cv2.merge([change[rows] * colour for colour in _COLOUR])
         # Rounds, and stops at 0 and 255.
-        cv2.add(np.ascontiguousarray(picture[rows]), three, dst=marked[rows], dtype=cv2.CV_8U)
+        cv2.add(np.ascontiguousarray(picture[rows]), colours, dst=marked[rows], dtype=cv2.CV_8U)
     return marked
 
 
 def detect(picture: np.ndarray) -> float:
-    """How surely the mark is in a picture: the largest z over the bands; above ``THRESHOLD`` it is.
+    """How surely the watermark is in a picture: the largest z over the bands; above ``THRESHOLD`` it is.
 
     Args:
       picture: uint8 RGB [H, W, 3].
@@ -104,7 +104,7 @@ def detect(picture: np.ndarray) -> float:
 
 
 def detect_frames(pictures: Iterable[np.ndarray]) -> float:
-    """The same over the frames of a clip together: one mark in all of them, so what they say adds up.
+    """The same over the frames of a clip together: one watermark in all of them, so what they say adds up.
 
     Args:
       pictures: uint8 RGB [H, W, 3] each, all of one size. An empty clip gives 0.

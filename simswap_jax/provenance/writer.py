@@ -1,7 +1,8 @@
-"""Picture files in and out: results are written whole or not at all, marked, and never over their own inputs."""
+"""Results on disk: written whole or not at all, marked, and never over their own inputs."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, PngImagePlugin
@@ -10,15 +11,14 @@ from simswap_jax.errors import UserError
 from simswap_jax.io.atomic import replacing_file
 from simswap_jax.io.image_depth import as_its_photo, deep_png
 from simswap_jax.io.images import SUFFIXES
-from simswap_jax.provenance import c2pa as c2pa_manifest
-from simswap_jax.provenance.certificates import Credentials, local_credentials
+from simswap_jax.provenance import c2pa
+from simswap_jax.provenance.certificates import local_credentials
 from simswap_jax.provenance.image_metadata import PhotoMetadata, read_photo_metadata
-from simswap_jax.provenance.label_xmp import Marks, draw_label, xmp_packet
-from simswap_jax.provenance.watermark import carries_mark
-from simswap_jax.provenance.watermark import embed as embed_invisible_mark
+from simswap_jax.provenance.label_xmp import Provenance, draw_label, xmp_packet
+from simswap_jax.provenance.options import ALL_MARKS, MANIFEST, MARKS, MarkOptions
+from simswap_jax.provenance.watermark import embed, has_room
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-MARKS = LABEL, METADATA, MANIFEST, INVISIBLE = "a visible label", "XMP metadata", "a C2PA manifest", "an invisible mark"
 _JPEG_XMP_LIMIT = 65_000  # one APP1 segment
 
 
@@ -43,48 +43,52 @@ def write_picture(
     Raises:
       UserError: another ending, too much metadata for a JPEG, or a place that cannot be written.
     """
-    path = Path(path)
+    path, photo = Path(path), photo or PhotoMetadata()
     kind = picture_format(path)
     if picture.dtype not in (np.uint8, np.uint16) or (picture.ndim != 2 and picture.shape[2:] not in ((3,), (4,))):
-        raise UserError(f"a picture to write must be uint8 [H, W, 3], not {picture.dtype} {list(picture.shape)}.")
-    options: dict[str, object] = {}
-    if kind == "JPEG":
-        options = {"quality": quality, "subsampling": 0}
-    elif kind == "WEBP":
-        options = {"quality": quality}
-    if xmp is not None and kind == "PNG":
-        information = PngImagePlugin.PngInfo()
-        information.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8"))
-        options["pnginfo"] = information
-    elif xmp is not None:
-        if kind == "JPEG" and len(xmp) > _JPEG_XMP_LIMIT:
-            raise UserError(f"{path} is made of too many inputs for a JPEG's metadata; name a .png instead.")
-        options["xmp"] = xmp
-    if photo is not None and photo.exif:
-        options["exif"] = photo.exif
-    if photo is not None and photo.profile:
-        options["icc_profile"] = photo.profile
+        raise UserError(
+            f"a picture to write must be uint8 [H, W, 3], not {picture.dtype} {list(picture.shape)}.", "picture-type"
+        )
+    if kind == "JPEG" and xmp is not None and len(xmp) > _JPEG_XMP_LIMIT:
+        raise UserError(
+            f"{path} is made of too many inputs for a JPEG's metadata; name a .png instead.", "metadata-too-long"
+        )
     with replacing_file(path) as temporary:
         if picture.dtype == np.uint16 and picture.ndim == 3:
-            exif, profile = (photo.exif, photo.profile) if photo is not None else (b"", b"")
-            temporary.write_bytes(deep_png(picture, xmp, exif or b"", profile or b""))
+            temporary.write_bytes(deep_png(picture, xmp, photo.exif, photo.profile))
         else:
+            options = _save_options(kind, quality, xmp, photo)
             Image.fromarray(np.ascontiguousarray(picture)).save(temporary, format=kind, **options)
         if finish is not None:
             finish(temporary)
 
 
+def _save_options(kind: str, quality: int, xmp: bytes | None, photo: PhotoMetadata) -> dict[str, Any]:
+    """What Pillow is told for a format."""
+    options: dict[str, Any] = {}
+    if kind in ("JPEG", "WEBP"):
+        options["quality"] = quality
+    if kind == "JPEG":
+        options["subsampling"] = 0
+    if xmp is not None and kind == "PNG":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8"))
+    elif xmp is not None:
+        options["xmp"] = xmp
+    if photo.exif:
+        options["exif"] = photo.exif
+    if photo.profile:
+        options["icc_profile"] = photo.profile
+    return options
+
+
 def write_result(
     path: str | Path,
     picture: np.ndarray,
-    marks: Marks,
+    provenance: Provenance,
+    marks: MarkOptions = ALL_MARKS,
     *,
-    visible_label: bool = True,
-    metadata: bool = True,
-    c2pa: bool = True,
-    invisible_mark: bool = True,
     labelled: bool = False,
-    credentials: Credentials | None = None,
     parent: str | Path | None = None,
     quality: int = 95,
 ) -> tuple[str, ...]:
@@ -93,37 +97,41 @@ def write_result(
     Args:
       path: where; its ending chooses the format.
       picture: uint8 RGB [H, W, 3], unmarked.
-      marks: what the metadata says.
-      visible_label: False drops the label that people see.
-      metadata: False drops the XMP packet that machines read.
-      c2pa: False drops the signed C2PA manifest, which is also left out where the extra ``provenance`` is missing.
-      invisible_mark: False drops the mark in the pixels, which pictures under 112 pixels have no room for.
+      provenance: what the metadata says.
+      marks: which marks it gets.
       labelled: the picture carries its visible labels already.
-      credentials: what signs the manifest; this machine's own certificate if None.
       parent: the file of the photo that was edited. Its EXIF and colour profile are kept, and its alpha, 16 bits and
         grey where the format can; its C2PA history, if it has one, stays on as the manifest's ingredient.
       quality: of JPEG and WebP, 1 to 100.
 
     Returns:
       those of ``MARKS`` that the file carries.
-    """
-    if invisible_mark:
-        picture = embed_invisible_mark(picture)
-    if visible_label and not labelled:
-        picture = draw_label(picture)
-    signs = c2pa and c2pa_manifest.available()
-    wanted = (visible_label, metadata, signs, invisible_mark and carries_mark(picture.shape))
-    carried = tuple(name for name, here in zip(MARKS, wanted) if here)
 
-    def finish(temporary: Path) -> None:
+    Raises:
+      UserError: as `write_picture`, or the manifest cannot be signed.
+    """
+    if marks.watermark:
+        picture = embed(picture)
+    if marks.label and not labelled:
+        picture = draw_label(picture)
+    signs = marks.c2pa and c2pa.available()
+    carried = carried_marks(marks, picture.shape, signs)
+
+    def sign(temporary: Path) -> None:
         others = [name for name in carried if name != MANIFEST]
-        c2pa_manifest.sign(temporary, marks, credentials or local_credentials(), others, parent)
+        c2pa.sign(temporary, provenance, marks.credentials or local_credentials(), others, parent)
 
     photo = None if parent is None else read_photo_metadata(parent)
     if parent is not None and not labelled:
         picture = as_its_photo(picture, parent, picture_format(path))
-    write_picture(path, picture, xmp_packet(marks) if metadata else None, quality, finish if signs else None, photo)
+    write_picture(path, picture, xmp_packet(provenance) if marks.xmp else None, quality, sign if signs else None, photo)
     return carried
+
+
+def carried_marks(marks: MarkOptions, shape: tuple[int, ...], signed: bool) -> tuple[str, ...]:
+    """Those of ``MARKS`` that a result of a shape, [H, W, …], carries; ``signed``: whether it gets a manifest."""
+    wanted = (marks.label, marks.xmp, signed, marks.watermark and has_room(shape))
+    return tuple(name for name, here in zip(MARKS, wanted) if here)
 
 
 def write_sheet(path: str | Path, sheet: np.ndarray) -> tuple[str, ...]:
@@ -135,17 +143,20 @@ def write_sheet(path: str | Path, sheet: np.ndarray) -> tuple[str, ...]:
       those of ``MARKS`` that the file carries.
     """
     try:
-        credentials = local_credentials() if c2pa_manifest.available() else None
+        credentials = local_credentials() if c2pa.available() else None
     except UserError:
         credentials = None
-    return write_result(path, sheet, Marks(), labelled=True, c2pa=credentials is not None, credentials=credentials)
+    marks = MarkOptions(c2pa=credentials is not None, credentials=credentials)
+    return write_result(path, sheet, Provenance(), marks, labelled=True)
 
 
 def picture_format(path: str | Path) -> str:
     """Pillow's name of the format that a file's ending stands for, or a UserError with the endings there are."""
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
-        raise UserError(f"{path} does not say which picture to write; end it in {', '.join(FORMATS)}.")
+        raise UserError(
+            f"{path} does not say which picture to write; end it in {', '.join(FORMATS)}.", "picture-format"
+        )
     return FORMATS[suffix]
 
 
@@ -157,10 +168,13 @@ def list_pictures(folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}; check the path.")
+        raise UserError(f"there is no folder {folder}; check the path.", "folder-missing")
     found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
     if not found:
-        raise UserError(f"there is no picture in {folder}; it should hold files ending in {', '.join(FORMATS)}.")
+        raise UserError(
+            f"there is no picture in {folder}; it should hold files ending in {', '.join(FORMATS)}.",
+            "folder-without-pictures",
+        )
     return sorted(found)
 
 
@@ -171,7 +185,9 @@ def refuse_overwriting(outputs: Iterable[str | Path], inputs: Iterable[str | Pat
     files = {_file_number(path) for path in paths} - {None}
     for output in map(Path, outputs):
         if output.resolve() in taken or _file_number(output) in files:
-            raise UserError(f"the output {output} is also an input and would be lost; name another output.")
+            raise UserError(
+                f"the output {output} is also an input and would be lost; name another output.", "output-is-input"
+            )
 
 
 def _file_number(path: Path) -> tuple[int, int] | None:

@@ -170,8 +170,8 @@ def compilations() -> int:
 def watch_compilations() -> None:
     """Count compilations from now on; once a process."""
 
-    def note(event: str, seconds: float, **_: Any) -> None:
-        del seconds
+    def note(event: str, duration_secs: float, **_: Any) -> None:
+        del duration_secs
         if event == "/jax/core/compile/backend_compile_duration":
             _compilations.count = compilations() + 1
 

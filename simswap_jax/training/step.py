@@ -180,7 +180,8 @@ def gradient_penalty(
         return output.logits
 
     inputs = zip(discriminator.pyramid(target), discriminator.pyramid(result), strict=True)
-    return sum(
+    each = [
         losses.gradient_penalty(functools.partial(logits, scale), real, fake, alpha)
         for scale, (real, fake) in enumerate(inputs)
-    )
+    ]
+    return functools.reduce(jnp.add, each)

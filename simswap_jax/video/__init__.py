@@ -1,1 +1,1 @@
-"""Faces of a video swapped."""
+"""Faces of a video swapped: decode, detect, assign, swap, encode."""

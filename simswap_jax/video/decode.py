@@ -12,18 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from simswap_jax.errors import UserError
+from simswap_jax.errors import UserError, missing_extra
 
 SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".wmv", ".flv", ".3gp"}
 MOST_PIXELS = 8192 * 8192  # of a frame
-EXTRA = "pip install 'simswap-jax[video]'"
 _BT709, _BT601, _UNKNOWN = 1, 5, 2  # FFmpeg's numbers of the ways colours are written
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _ISO = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"moof", b"uuid", b"sidx", b"pnot"}
 
 
 @dataclass(frozen=True)
-class Film:
+class Video:
     """A video file that was opened once and looked at.
 
     Attributes:
@@ -64,11 +63,15 @@ class Film:
             stream.thread_type = "AUTO"
             for packet in container.demux(stream):
                 if packet.is_corrupt:
-                    raise UserError(f"{self.path} is broken at frame {index} or is cut off there; give a whole file.")
+                    raise UserError(
+                        f"{self.path} is broken at frame {index} or is cut off there; give a whole file.",
+                        "video-broken",
+                    )
                 for frame in packet.decode():
                     if (frame.width, frame.height) != (self.width, self.height):
                         raise UserError(
-                            f"{self.path} changes its size at frame {index}; convert it with another program first."
+                            f"{self.path} changes its size at frame {index}; convert it with another program first.",
+                            "video-size-changes",
                         )
                     # Some files carry no times, or one twice: then the usual pause, so that all frames stay.
                     pts = frame.pts if frame.pts is not None else (0 if index == 0 else int(last) + usual)
@@ -76,7 +79,9 @@ class Film:
                     yield Frame(index, pts, frame.duration or usual, frame)
                     index, last = index + 1, pts
         if not index:
-            raise UserError(f"{self.path} has no frame that can be decoded; give another video.")
+            raise UserError(
+                f"{self.path} has no frame that can be decoded; give another video.", "video-without-frames"
+            )
 
     def upright(self, frame: Any) -> np.ndarray:
         """A decoded frame as people see it: uint8 RGB [H, W, 3]."""
@@ -84,7 +89,7 @@ class Film:
         return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), self.rotation))
 
     def stored(self, picture: np.ndarray, like: Any, pixels: str) -> Any:
-        """An upright picture as a frame of this film again, with the colours written as in ``like``."""
+        """An upright picture as a frame of this video again, with the colours written as in ``like``."""
         import av
 
         turned = np.ascontiguousarray(np.rot90(picture, -self.rotation))
@@ -110,7 +115,7 @@ class Frame:
     Attributes:
       index: from 0.
       pts: when it is shown and
-      duration: for how long, in units of the film's time base.
+      duration: for how long, in units of the video's time base.
       image: PyAV's frame.
     """
 
@@ -120,7 +125,12 @@ class Frame:
     image: Any
 
 
-def open_film(path: str | Path) -> Film:
+def is_video(path: Path) -> bool:
+    """Whether a file's ending says that it is a video."""
+    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+
+
+def open_video(path: str | Path) -> Video:
     """Open a video file, look at its first frame, and close it.
 
     Raises:
@@ -128,22 +138,25 @@ def open_film(path: str | Path) -> Film:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"there is no video {path}; check the path.")
+        raise UserError(f"there is no video {path}; check the path.", "video-missing")
     if not path.stat().st_size:
-        raise UserError(f"{path} is empty; give a video.")
+        raise UserError(f"{path} is empty; give a video.", "video-empty")
     check_whole(path)
     with reading(path) as container:
-        stream = picture_stream(container, path)
+        stream = find_picture_stream(container, path)
         width, height = int(stream.codec_context.width or 0), int(stream.codec_context.height or 0)
         if width * height > MOST_PIXELS:
-            raise UserError(f"the frames of {path} are too large ({width}×{height}); 64 million pixels are the most.")
+            raise UserError(
+                f"the frames of {path} are too large ({width}×{height}); 64 million pixels are the most.",
+                "video-too-large",
+            )
         first = next((frame for frame in container.decode(stream)), None)
         if first is None:
-            raise UserError(f"{path} has no frame that can be decoded; give another video.")
+            raise UserError(f"{path} has no frame that can be decoded; give another video.", "video-without-frames")
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate or Fraction(25)
         rate = rate if Fraction(1, 100) <= rate <= 1000 else Fraction(25)
         seconds = (stream.duration or 0) * stream.time_base or Fraction(container.duration or 0, 1_000_000)
-        return Film(
+        return Video(
             path=path,
             stream=stream.index,
             width=first.width,
@@ -167,13 +180,17 @@ def reading(path: Path) -> Iterator[Any]:
     except OSError as error:
         if error.errno in _FULL:  # of what is written meanwhile, not of what is read
             raise
-        raise UserError(f"{path} cannot be read as a video ({error.strerror}); give a whole one.") from error
+        raise UserError(
+            f"{path} cannot be read as a video ({error.strerror}); give a whole one.", "video-unreadable"
+        ) from error
     except (av.FFmpegError, ValueError, ArithmeticError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UserError(f"{path} cannot be read as a video ({reason}); give a whole one, such as an .mp4.") from error
+        raise UserError(
+            f"{path} cannot be read as a video ({reason}); give a whole one, such as an .mp4.", "video-unreadable"
+        ) from error
 
 
-def picture_stream(container: Any, path: Path) -> Any:
+def find_picture_stream(container: Any, path: Path) -> Any:
     """The first stream of moving pictures; covers of music do not count."""
     import av
 
@@ -182,7 +199,7 @@ def picture_stream(container: Any, path: Path) -> Any:
         if stream.codec_context is not None and not stream.disposition & cover:
             return stream
     what = "sound only" if container.streams.audio else "no pictures"
-    raise UserError(f"{path} has {what}; give a video.")
+    raise UserError(f"{path} has {what}; give a video.", "video-without-pictures")
 
 
 def check_whole(path: Path) -> None:
@@ -193,7 +210,9 @@ def check_whole(path: Path) -> None:
             return  # another kind of file
         if box.start + box.size > size:
             missing = box.start + box.size - size
-            raise UserError(f"{path} is cut off: its last {missing:,} bytes are missing; give the whole file.")
+            raise UserError(
+                f"{path} is cut off: its last {missing:,} bytes are missing; give the whole file.", "video-cut-off"
+            )
 
 
 @dataclass(frozen=True)
@@ -230,7 +249,7 @@ def av_package() -> Any:
     try:
         import av
     except ImportError as error:
-        raise UserError(f"videos need the package av; {EXTRA}.") from error
+        raise missing_extra("av", "video", "a video") from error
     # No messages at all: any other level takes Python's lock for errors, and a decoder's thread that waits for it while
     # Python waits for the decoder hangs for ever.
     av.logging.set_level(None)

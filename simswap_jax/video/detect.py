@@ -1,9 +1,10 @@
-"""The first pass over a film: where its faces are, frame by frame, which of them are one face, and how they look."""
+"""The first pass over a video: where its faces are, frame by frame, which of them are one face, and whose they are."""
 
 import json
+import logging
 import threading
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,25 +16,28 @@ import numpy as np
 from simswap_jax.faces.alignment import align, crop
 from simswap_jax.faces.detection import Face
 from simswap_jax.faces.tracking import Tracker
+from simswap_jax.inference.arrays import normalised
 from simswap_jax.inference.photo import unusable
 from simswap_jax.inference.swapper import FaceSwapper
-from simswap_jax.io.progress import Progress, Sink
-from simswap_jax.video.decode import Film, Frame
+from simswap_jax.io.progress import Progress
+from simswap_jax.video.decode import Frame, Video
 from simswap_jax.video.stages import Stages, ordered, threaded
 
-CHUNK = 64  # frames that are noted together; what a kill loses of this pass
+CHUNK = 64  # frames that are stored together; what a kill loses of this pass
 CUT = 25.0  # grey levels by which thumbnails differ, on average, where one scene ends and another begins
 _THUMBNAIL = (32, 18)
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
 class Track:
-    """One face through a film.
+    """One face through a video: a `selection.Candidate`.
 
     Attributes:
       number: of the track.
-      frames: in which it was seen, rising.
-      faces: as it was found there.
+      frames: in which it was detected, rising.
+      faces: as it was detected there.
       vectors: identity vectors [D] of some of them, L2-normalised; empty where nobody asked for them.
     """
 
@@ -45,22 +49,60 @@ class Track:
     @property
     def vector(self) -> np.ndarray | None:
         """Their mean, scaled to length one."""
-        if not self.vectors:
-            return None
-        mean = np.mean(self.vectors, axis=0)
-        return (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
+        return normalised(np.mean(self.vectors, axis=0)) if self.vectors else None
 
 
 @dataclass
-class Look:
+class Detections:
     """What the first pass found: the time of every frame in seconds, and the tracks by number."""
 
     times: list[float] = field(default_factory=list)
     tracks: dict[int, Track] = field(default_factory=dict)
 
+    def add(self, time: float, numbers: list[int], faces: list[Face]) -> None:
+        """Take in the next frame: its faces and the track of each."""
+        for number, face in zip(numbers, faces):
+            track = self.tracks.setdefault(number, Track(number))
+            track.frames.append(len(self.times))
+            track.faces.append(face)
+        self.times.append(time)
+
+
+def track_faces(
+    video: Video, swapper: FaceSwapper, embed: bool, store: Path, stages: Stages, workers: int
+) -> Detections:
+    """Detect and track the faces of a video; what is in ``store`` from a pass that was stopped is not done again.
+
+    Args:
+      video: to be looked through.
+      swapper: whose detector, template and identity network are used.
+      embed: whether identity vectors are wanted.
+      store: a file of JSON lines, added to.
+      stages: counts ``find faces`` and ``identity``.
+      workers: threads that detect.
+    """
+    first_pass = _FirstPass(swapper, embed, store, stages)
+    found = first_pass.found
+    if first_pass.resume():
+        return found
+    done, previous = len(found.times), None
+    progress = Progress(max(video.length - done, 1), "frames searched", _log.info)
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        closing(_detect(video, swapper, done, stages, pool, 2 * workers)) as frames,
+    ):
+        for one in frames:
+            cut = previous is not None and float(np.abs(one.thumbnail - previous).mean()) > CUT
+            previous = one.thumbnail
+            if one.frame.index >= done:
+                first_pass.add(one, float(one.frame.pts * video.time_base), cut)
+                progress.add()
+    first_pass.save(end=True)
+    return found
+
 
 @dataclass(frozen=True)
-class _Seen:
+class _DetectedFrame:
     """A frame in which faces were looked for."""
 
     frame: Frame
@@ -69,70 +111,90 @@ class _Seen:
     faces: list[Face]
 
 
-def look(
-    film: Film, swapper: FaceSwapper, embed: bool, store: Path, stages: Stages, workers: int, sink: Sink | None = None
-) -> Look:
-    """Find and follow the faces of a film; what is in ``store`` from a pass that was stopped is not done again.
-
-    Args:
-      film: to be looked at.
-      swapper: whose detector, template and identity network are used.
-      embed: whether identity vectors are wanted.
-      store: a file of JSON lines, added to.
-      stages: counts ``find`` and ``identity``.
-      workers: threads that look for faces.
-      sink: is given progress.
-    """
-    found, tracker, counts = Look(), Tracker(), _Schedule()
-    finished = False
-    for row in _stored(store):
-        finished = finished or bool(row.get("end"))
-        _replay(row, found, tracker, counts)
-    if finished:
-        return found
-    progress = Progress(max(film.length - len(found.times), 1), "frames looked at", sink)
-    done, previous = len(found.times), None
+def _detect(
+    video: Video, swapper: FaceSwapper, done: int, stages: Stages, pool: Executor, ahead: int
+) -> Generator[_DetectedFrame, None, None]:
+    """Frames from number ``done`` on with their faces, and the one before: whether the first is a cut."""
     detectors = threading.local()
 
-    def find(frame: Frame) -> _Seen:
+    def detect(frame: Frame) -> _DetectedFrame:
         with stages.clock("find faces"):
             if not hasattr(detectors, "own"):
-                detectors.own = swapper.new_detector()
-            picture = film.upright(frame.image)
+                detectors.own = swapper.photos.new_detector()
+            picture = video.upright(frame.image)
             grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
             small = cv2.resize(grey, _THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32)
-            return _Seen(frame, picture, small, detectors.own.detect(picture) if frame.index >= done else [])
+            faces = detectors.own.detect(picture) if frame.index >= done else []
+            return _DetectedFrame(frame, picture, small, faces)
 
-    # The frame before the first new one is needed to see whether that is a cut.
-    frames = (frame for frame in stages.timed("decode", film.frames()) if frame.index >= done - 1)
-    with ThreadPoolExecutor(workers) as pool, closing(ordered(find, threaded(frames, 2), pool, 2 * workers)) as seen:
-        chunk: list[dict[str, Any]] = []
-        wanted: list[tuple[int, np.ndarray]] = []
-        for one in seen:
-            cut = previous is not None and float(np.abs(one.thumbnail - previous).mean()) > CUT
-            previous = one.thumbnail
-            if one.frame.index < done:
-                continue
-            time = float(one.frame.pts * film.time_base)
-            row = {"time": time, "cut": cut, "faces": [*map(_noted, one.faces)], "embedded": []}
-            chunk.append(row)
-            for number, face in zip(_take(row, one.faces, found, tracker), one.faces):
-                if embed and counts.due(number):
-                    alignment = align(face.landmarks, swapper.model.alignment, swapper.face_size)
-                    if not unusable(face, alignment):
-                        wanted.append((number, crop(one.picture, alignment)))
-                        row["embedded"].append(number)
-                        counts.embedded(number)
-            if len(chunk) == CHUNK:
-                _note(store, chunk, wanted, found, swapper, stages)
-                chunk, wanted = [], []
-            progress.add()
-        _note(store, chunk, wanted, found, swapper, stages, end=True)
-    return found
+    frames = (frame for frame in stages.timed("decode", video.frames()) if frame.index >= done - 1)
+    return ordered(detect, threaded(frames, 2), pool, ahead)
+
+
+class _FirstPass:
+    """What the pass has found, and the chunk that is not stored yet."""
+
+    def __init__(self, swapper: FaceSwapper, embed: bool, store: Path, stages: Stages) -> None:
+        self.found = Detections()
+        self._swapper, self._embed, self._store, self._stages = swapper, embed, store, stages
+        self._tracker, self._schedule = Tracker(), _Schedule()
+        self._rows: list[dict[str, Any]] = []
+        self._crops: list[tuple[int, np.ndarray]] = []  # (track, aligned face) of which vectors are made
+
+    def resume(self) -> bool:
+        """Take in the stored chunks of an earlier pass; whether it was finished."""
+        finished = False
+        for chunk in _read_chunks(self._store):
+            finished = finished or bool(chunk.get("end"))
+            for row in chunk["frames"]:
+                for number in self._track(row, [*map(_decoded, row["faces"])]):
+                    self._schedule.due(number)
+                    if number in row["embedded"]:
+                        self._schedule.embedded(number)
+            for number, vector in chunk["vectors"]:
+                self.found.tracks[number].vectors.append(np.array(vector, np.float32))
+        return finished
+
+    def add(self, one: _DetectedFrame, time: float, cut: bool) -> None:
+        """Take in the next frame."""
+        row: dict[str, Any] = {"time": time, "cut": cut, "faces": [*map(_encoded, one.faces)], "embedded": []}
+        self._rows.append(row)
+        for number, face in zip(self._track(row, one.faces), one.faces):
+            if self._embed and self._schedule.due(number):
+                self._take_crop(row["embedded"], number, face, one.picture)
+        if len(self._rows) == CHUNK:
+            self.save()
+
+    def save(self, end: bool = False) -> None:
+        """Make the vectors of the chunk and add it to the store."""
+        with self._stages.clock("identity"):
+            crops = [face for _, face in self._crops]
+            vectors: Iterable[np.ndarray] = self._swapper.identity_vectors(crops) if crops else []
+        pairs = [(number, vector) for (number, _), vector in zip(self._crops, vectors)]
+        for number, vector in pairs:
+            self.found.tracks[number].vectors.append(vector)
+        chunk = {"frames": self._rows, "vectors": [(number, vector.tolist()) for number, vector in pairs], "end": end}
+        with self._store.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(chunk) + "\n")
+        self._rows, self._crops = [], []
+
+    def _track(self, row: dict[str, Any], faces: list[Face]) -> list[int]:
+        """The track of each face of the next frame."""
+        numbers = self._tracker.update(row["time"], faces, row["cut"])
+        self.found.add(row["time"], numbers, faces)
+        return numbers
+
+    def _take_crop(self, embedded: list[int], number: int, face: Face, picture: np.ndarray) -> None:
+        """A face of which an identity vector is to be made, where it can be used."""
+        alignment = align(face.landmarks, self._swapper.model.alignment, self._swapper.face_size)
+        if not unusable(face, alignment):
+            self._crops.append((number, crop(picture, alignment)))
+            embedded.append(number)
+            self._schedule.embedded(number)
 
 
 class _Schedule:
-    """Which sightings of a track get an identity vector: the first usable one, the fourth after it, then fewer."""
+    """Which detections of a track get an identity vector: the first usable one, the fourth after it, then fewer."""
 
     def __init__(self) -> None:
         self._seen: dict[int, int] = {}
@@ -140,81 +202,38 @@ class _Schedule:
         self._next: dict[int, int] = {}
 
     def due(self, number: int) -> bool:
-        """Count a sighting, and say whether it is one."""
+        """Count a detection, and say whether it is one."""
         self._seen[number] = self._seen.get(number, 0) + 1
         return self._seen[number] >= self._next.get(number, 0)
 
     def embedded(self, number: int) -> None:
-        """A vector was made of the sighting counted last."""
+        """A vector was made of the detection counted last."""
         made = self._made[number] = self._made.get(number, 0) + 1
         self._next[number] = self._seen[number] + min(4 * made, 24)
 
 
-def _take(row: dict[str, Any], faces: list[Face], found: Look, tracker: Tracker) -> list[int]:
-    """Add a frame to what was found; the track of each of its faces."""
-    numbers = tracker.update(row["time"], faces, row["cut"])
-    for number, face in zip(numbers, faces):
-        track = found.tracks.setdefault(number, Track(number))
-        track.frames.append(len(found.times))
-        track.faces.append(face)
-    found.times.append(row["time"])
-    return numbers
-
-
-def _replay(row: dict[str, Any], found: Look, tracker: Tracker, counts: _Schedule) -> None:
-    """Take a chunk in again as it was noted."""
-    for frame in row["frames"]:
-        for number in _take(frame, [*map(_face, frame["faces"])], found, tracker):
-            counts.due(number)
-            if number in frame["embedded"]:
-                counts.embedded(number)
-    for number, vector in row["vectors"]:
-        found.tracks[number].vectors.append(np.array(vector, np.float32))
-
-
-def _note(
-    store: Path,
-    chunk: list[dict[str, Any]],
-    wanted: list[tuple[int, np.ndarray]],
-    found: Look,
-    swapper: FaceSwapper,
-    stages: Stages,
-    end: bool = False,
-) -> None:
-    """Make the vectors of a chunk and add it to the store."""
-    with stages.clock("identity"):
-        vectors: Iterable[np.ndarray] = swapper.identity_vectors([face for _, face in wanted]) if wanted else []
-    pairs = [(number, vector) for (number, _), vector in zip(wanted, vectors)]
-    for number, vector in pairs:
-        found.tracks[number].vectors.append(vector)
-    row = {"frames": chunk, "vectors": [(number, vector.tolist()) for number, vector in pairs], "end": end}
-    with store.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
-
-
-def _stored(store: Path) -> Iterator[dict[str, Any]]:
+def _read_chunks(store: Path) -> Iterator[dict[str, Any]]:
     """The chunks of an earlier pass; a line that a kill broke off is cut away."""
     if not store.is_file():
         return
     good = 0
-    lines = store.read_bytes().splitlines(keepends=True)
-    for line in lines:
+    for line in store.read_bytes().splitlines(keepends=True):
         try:
-            row = json.loads(line)
+            chunk = json.loads(line)
         except ValueError:
             break
         if not line.endswith(b"\n"):
             break
         good += len(line)
-        yield row
+        yield chunk
     with store.open("r+b") as file:
         file.truncate(good)
 
 
-def _noted(face: Face) -> list[Any]:
+def _encoded(face: Face) -> list[Any]:
     return [[float(value) for value in face.box], face.landmarks.tolist(), face.score]
 
 
-def _face(noted: list[Any]) -> Face:
-    left, top, width, height = noted[0]
-    return Face((left, top, width, height), np.array(noted[1], np.float64), noted[2])
+def _decoded(stored: list[Any]) -> Face:
+    left, top, width, height = stored[0]
+    return Face((left, top, width, height), np.array(stored[1], np.float64), stored[2])

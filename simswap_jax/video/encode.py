@@ -1,25 +1,25 @@
-"""Video files written: segments of encoded frames, and the whole film out of them with everything else copied."""
+"""Video files written: segments of encoded frames, and the whole video out of them with everything else copied."""
 
 import heapq
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from simswap_jax.errors import UserError
+from simswap_jax.inference.options import EncodingOptions
 from simswap_jax.io.atomic import write_text
-from simswap_jax.video.decode import Film, av_package, reading
+from simswap_jax.video.decode import Video, av_package, reading
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-CRF = 18  # x264's: 0 is lossless, 51 the worst
 _PRESET = "veryfast"
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How frames are encoded, so that every segment and the whole film agree."""
+    """How frames are encoded, so that every segment and the whole video agree."""
 
     width: int
     height: int
@@ -48,16 +48,16 @@ class Encoding:
         context.flags |= av.codec.context.Flags.global_header
 
 
-def encoding_of(film: Film, crf: int) -> Encoding:
-    """The encoding that fits a film."""
-    with reading(film.path) as container:
-        stream = container.streams[film.stream]
+def encoding_for(video: Video, options: EncodingOptions) -> Encoding:
+    """The encoding that fits a video."""
+    with reading(video.path) as container:
+        stream = container.streams[video.stream]
         first = next(container.decode(stream))
         return Encoding(
-            width=film.width,
-            height=film.height,
-            rate=film.rate.limit_denominator(60000),
-            crf=crf,
+            width=video.width,
+            height=video.height,
+            rate=video.rate.limit_denominator(60000),
+            crf=options.crf,
             aspect=Fraction(stream.sample_aspect_ratio or 1) or Fraction(1),
             colours=(
                 int(first.color_range),
@@ -96,7 +96,7 @@ class Segment:
         self._take(self._context.encode(None))
         self._file.close()
         if len(self._rows) != len(self._times):
-            raise UserError("the video encoder lost frames; try again, or with another --crf.")
+            raise UserError("the video encoder lost frames; try again, or with another --crf.", "encoder-lost-frames")
         rows = [(*row, *time) for row, time in zip(self._rows, self._times)]
         write_text(self._list, json.dumps(rows))
 
@@ -116,37 +116,37 @@ def segment_files(folder: Path, number: int) -> tuple[Path, Path]:
 
 
 def assemble(
-    film: Film,
+    video: Video,
     segments: Sequence[tuple[Path, Path]],
     encoding: Encoding,
     output: Path,
-    form: str,
+    container: str,
     tags: dict[str, str] | None = None,
 ) -> None:
-    """The whole film: pictures from the segments; sound, subtitles, chapters and titles as they are in the source.
+    """The whole video: pictures from the segments; sound, subtitles, chapters and titles as they are in the original.
 
     Args:
-      film: the source.
+      video: the original.
       segments: list and data of each, in order.
       encoding: as they were made.
       output: where, under its temporary name.
-      form: FFmpeg's name of the container.
+      container: FFmpeg's name of it.
       tags: more metadata of the container.
     """
     av = av_package()
     options = {}
-    if form in ("mp4", "mov"):
+    if container in ("mp4", "mov"):
         # When the pictures begin is kept in units of the movie, a millisecond unless told otherwise.
-        scale = min(film.time_base.denominator, 2**31 - 1)
+        scale = min(video.time_base.denominator, 2**31 - 1)
         options = {"movflags": "+faststart+use_metadata_tags", "movie_timescale": str(scale)}
-    with reading(film.path) as source, av.open(str(output), "w", format=form, options=options) as out:
-        pictures = begin(film, source, out, encoding, tags)
-        others = [stream for stream in copied_streams(source) if stream.index in pictures.copies]
+    with reading(video.path) as source, av.open(str(output), "w", format=container, options=options) as out:
+        streams = open_streams(video, source, out, encoding, tags)
+        others = [stream for stream in copied_streams(source) if stream.index in streams.copies]
 
         def encoded() -> Iterator[tuple[float, Any]]:
             for packet in read_segments(segments):
-                packet.stream, packet.time_base = pictures.stream, film.time_base
-                yield float(packet.pts * film.time_base), packet
+                packet.stream, packet.time_base = streams.pictures, video.time_base
+                yield float(packet.pts * video.time_base), packet
 
         def copied() -> Iterator[tuple[float, Any]]:
             last = 0.0
@@ -154,7 +154,7 @@ def assemble(
                 if packet.size == 0 and packet.dts is None:
                     continue  # the end of a stream
                 last = last if packet.dts is None else float(packet.dts * packet.time_base)
-                packet.stream = pictures.copies[packet.stream.index]
+                packet.stream = streams.copies[packet.stream.index]
                 yield last, packet
 
         for _, packet in heapq.merge(encoded(), copied(), key=lambda pair: pair[0]):
@@ -163,21 +163,23 @@ def assemble(
 
 @dataclass(frozen=True)
 class Streams:
-    """The streams of a film that is being written: its pictures, and the copy of each stream of the source by index."""
+    """The streams of a video that is being written: pictures, and the copy of each other stream by its old index."""
 
-    stream: Any
+    pictures: Any
     copies: dict[int, Any]
 
 
-def begin(film: Film, source: Any, out: Any, encoding: Encoding, tags: dict[str, str] | None = None) -> Streams:
+def open_streams(
+    video: Video, source: Any, out: Any, encoding: Encoding, tags: dict[str, str] | None = None
+) -> Streams:
     """Lay out the streams of the result and write its header."""
-    original = source.streams[film.stream]
+    original = source.streams[video.stream]
     pictures = out.add_stream("libx264", rate=encoding.rate)
     encoding.apply(pictures.codec_context)
     pictures.codec_context.open()
-    pictures.time_base = film.time_base
-    if film.rotation:
-        pictures.set_display_rotation(90 * film.rotation if film.rotation < 3 else -90)
+    pictures.time_base = video.time_base
+    if video.rotation:
+        pictures.set_display_rotation(90 * video.rotation if video.rotation < 3 else -90)
     copies = {stream.index: out.add_stream_from_template(stream, opaque=True) for stream in copied_streams(source)}
     for stream, copy in [(original, pictures), *((source.streams[index], copy) for index, copy in copies.items())]:
         copy.metadata.update({key: value for key, value in stream.metadata.items() if key in ("language", "title")})
@@ -193,20 +195,20 @@ def copied_streams(source: Any) -> list[Any]:
     return [stream for stream in source.streams if stream.type in ("audio", "subtitle")]
 
 
-def check_container(film: Film, encoding: Encoding, output: Path) -> str:
+def check_container(video: Video, encoding: Encoding, output: Path) -> str:
     """FFmpeg's name of the container that the output's ending stands for.
 
     Raises:
-      UserError: another ending, or one that cannot hold the sound or the subtitles of this film as they are.
+      UserError: another ending, or one that cannot hold the sound or the subtitles of this video as they are.
     """
     import io
 
     av = av_package()
-    form = video_format(output)
-    with reading(film.path) as source:
+    container = container_of(output)
+    with reading(video.path) as source:
         try:
-            with av.open(io.BytesIO(), "w", format=form) as trial:
-                begin(film, source, trial, encoding)
+            with av.open(io.BytesIO(), "w", format=container) as trial:
+                open_streams(video, source, trial, encoding)
         except (av.FFmpegError, ValueError) as error:
             names = sorted(
                 {
@@ -215,16 +217,17 @@ def check_container(film: Film, encoding: Encoding, output: Path) -> str:
                 }
             )
             raise UserError(
-                f"a {output.suffix} cannot hold the sound or subtitles of {film.path} as they are "
-                f"({', '.join(names) or error}); name an .mkv as the output."
+                f"a {output.suffix} cannot hold the sound or subtitles of {video.path} as they are "
+                f"({', '.join(names) or error}); name an .mkv as the output.",
+                "container-cannot-hold",
             ) from error
-    return form
+    return container
 
 
-def video_format(output: Path) -> str:
+def container_of(output: Path) -> str:
     """FFmpeg's name of the container that a file's ending stands for, or a UserError with the endings there are."""
     if output.suffix.lower() not in FORMATS:
-        raise UserError(f"{output} does not say which video to write; end it in {', '.join(FORMATS)}.")
+        raise UserError(f"{output} does not say which video to write; end it in {', '.join(FORMATS)}.", "video-format")
     return FORMATS[output.suffix.lower()]
 
 
@@ -239,8 +242,3 @@ def read_segments(segments: Sequence[tuple[Path, Path]]) -> Iterator[Any]:
                 packet.duration = duration
                 packet.is_keyframe = bool(key)
                 yield packet
-
-
-def described(encoding: Encoding) -> dict[str, Any]:
-    """An encoding for JSON."""
-    return {name: str(value) for name, value in asdict(encoding).items()}

@@ -1,8 +1,8 @@
-"""Metadata of films: XMP in the container, and where a C2PA manifest stands."""
+"""Metadata of video files: XMP in the container, and where a C2PA manifest stands."""
 
 from pathlib import Path
 
-from simswap_jax.provenance.label_xmp import Marks, parse_packet
+from simswap_jax.provenance.label_xmp import Provenance, parse_packet
 from simswap_jax.video.decode import boxes, reading
 
 _XMP = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # the UUID of Adobe's box
@@ -17,7 +17,7 @@ def append_xmp(path: Path, packet: bytes) -> None:
         file.write((24 + len(packet)).to_bytes(4, "big") + b"uuid" + _XMP + packet)
 
 
-def read_film_marks(path: str | Path) -> Marks | None:
+def read_video_provenance(path: str | Path) -> Provenance | None:
     """What the metadata of a video file says of its making; None where there is no digital source type.
 
     Raises:
@@ -28,9 +28,9 @@ def read_film_marks(path: str | Path) -> Marks | None:
         for box in boxes(path):
             file.seek(box.content)
             if box.kind == b"uuid" and file.read(16) == _XMP:
-                marks = parse_packet(file.read(min(box.size, _MOST)))
-                if marks is not None:
-                    return marks
+                found = parse_packet(file.read(min(box.size, _MOST)))
+                if found is not None:
+                    return found
     with reading(path) as container:
         packet = container.metadata.get(TAG)
     return None if packet is None else parse_packet(packet)

@@ -1,4 +1,4 @@
-"""What a film leaves beside its output while it is being made, so that a run that was stopped can go on."""
+"""What a video leaves beside its output while it is being made, so that an interrupted run can resume."""
 
 import contextlib
 import hashlib
@@ -16,34 +16,38 @@ from simswap_jax.io.lock import LOCK, exclusive_lock
 from simswap_jax.video.encode import segment_files
 from simswap_jax.weights import registry
 
-SEGMENT = 120  # frames; what a kill loses
 
+class VideoWorkdir:
+    """A hidden folder beside the output: the job it belongs to, the first pass, and the segments that are done.
 
-class Parts:
-    """A hidden folder beside the output: the job it belongs to, the first pass, and the segments that are done."""
+    Attributes:
+      output: the video that is being made.
+      folder: the hidden folder.
+      detections: the first pass, JSON lines.
+      whole: the video put together, and
+      signed: with its manifest.
+    """
 
     def __init__(self, output: Path) -> None:
         self.output = output
         self.folder = output.with_name(f".{output.name}.parts")
-        self.look = self.folder / "faces.jsonl"
+        self.detections = self.folder / "faces.jsonl"
         self.whole = self.folder / f"whole{output.suffix}"
         self.signed = self.folder / f"signed{output.suffix}"
 
     @contextlib.contextmanager
     def open(self, job: dict[str, Any]) -> Iterator[None]:
-        """Make the folder, or go on with it where it belongs to the same job; nobody else may meanwhile.
+        """Make the folder, or resume with it where it belongs to the same job; nobody else may meanwhile.
 
         Args:
           job: everything that the result depends on, for JSON.
 
         Raises:
-          UserError: the folder cannot be made, or another process is making the same film.
+          UserError: the folder cannot be made, or another process is making the same video.
         """
-        name = self.folder / "job.json"
-        said = json.dumps(job, sort_keys=True)
         with exclusive_lock(self.folder, f"making {self.output}"):
             try:
-                self._begin(name, said)
+                self._begin(json.dumps(job, sort_keys=True))
                 yield
             finally:
                 if not self._contents():
@@ -51,32 +55,52 @@ class Parts:
                         (self.folder / LOCK).unlink()
                         self.folder.rmdir()
 
-    def _begin(self, name: Path, said: str) -> None:
-        """Keep what is there if it is the same job's, else begin anew."""
+    @contextlib.contextmanager
+    def cleared(self) -> Iterator[None]:
+        """Empty the folder when the block is done or the video cannot be made; keep it when the run is interrupted.
+
+        Raises:
+          UserError: the output cannot be written.
+        """
         try:
-            if not name.is_file() or name.read_text(encoding="utf-8") != said:
-                self.discard()
-                write_text(name, said)
+            yield
+        except UserError:
+            self.clear()
+            raise
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise UserError(
-                f"{self.folder} cannot be written ({reason}); choose another place or make room."
-            ) from error
+            self.clear()
+            raise _not_writable(self.output, error) from error
+        self.clear()
 
-    def segments(self) -> int:
-        """How many segments are done, from the first on without a gap."""
-        number = 0
-        while all(path.is_file() for path in segment_files(self.folder, number)):
-            number += 1
-        return number
+    def _begin(self, job: str) -> None:
+        """Keep what is there if it is the same job's, else begin anew."""
+        name = self.folder / "job.json"
+        try:
+            if not name.is_file() or name.read_text(encoding="utf-8") != job:
+                self.clear()
+                write_text(name, job)
+        except OSError as error:
+            raise _not_writable(self.folder, error) from error
 
-    def discard(self) -> None:
+    def segments(self) -> list[tuple[Path, Path]]:
+        """List and data of the segments that are done, from the first on without a gap."""
+        done: list[tuple[Path, Path]] = []
+        while all(path.is_file() for path in segment_files(self.folder, len(done))):
+            done.append(segment_files(self.folder, len(done)))
+        return done
+
+    def clear(self) -> None:
         """Remove all that is in it; the folder itself goes when it is closed."""
         for path in self._contents():
             path.unlink(missing_ok=True)
 
     def _contents(self) -> list[Path]:
         return [path for path in self.folder.glob("*") if path.name != LOCK]
+
+
+def _not_writable(path: Path, error: OSError) -> UserError:
+    reason = error.strerror or str(error)
+    return UserError(f"{path} cannot be written ({reason}); choose another place or make room.", "cannot-write")
 
 
 def digest_of(tree: Any) -> str:
@@ -89,6 +113,15 @@ def digest_of(tree: Any) -> str:
     return digest.hexdigest()
 
 
+def digested(value: Any) -> Any:
+    """A value for JSON, with a hash in place of every array in it."""
+    if isinstance(value, dict):
+        return {key: digested(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [digested(each) for each in value]
+    return digest_of(value) if isinstance(value, np.ndarray) else value
+
+
 def digest_of_file(name: str | Path) -> str | None:
     """SHA-256 of a weight file, by its path or by a name to look for in the folders; None where it is in neither."""
     path: Path | None = Path(name).expanduser()
@@ -98,6 +131,6 @@ def digest_of_file(name: str | Path) -> str | None:
 
 
 def stamp_of(path: Path) -> list[str | int]:
-    """Where a file lies, its size and when it was changed: tells a changed film without reading it."""
+    """Where a file lies, its size and when it was changed: tells a changed video without reading it."""
     stat = path.stat()
     return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]

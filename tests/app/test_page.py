@@ -19,9 +19,9 @@ from PIL import Image
 
 from simswap_jax.app.examples import example_faces
 from simswap_jax.io.images import encode_png
-from simswap_jax.provenance.label_xmp import read_marks
-from simswap_jax.video.decode import open_film
-from simswap_jax.video.metadata import read_film_marks
+from simswap_jax.provenance.label_xmp import read_provenance
+from simswap_jax.video.decode import open_video
+from simswap_jax.video.metadata import read_video_provenance
 from simswap_jax.weights import model_folder
 from tests.support.small_model import write_small_model
 
@@ -137,8 +137,7 @@ def test_a_swap_from_beginning_to_end(server, visit, tmp_path):
     assert page.locator("#compared img").count() == 2
     path = saved(page, tmp_path)
     assert path.name == "swapped.png"
-    marks = read_marks(path)
-    assert [role for role, _ in marks.inputs] == ["source", "target"]
+    assert [role for role, _ in read_provenance(path).inputs] == ["source", "target"]
     page.get_by_label("Drop the visible label").check()
     page.get_by_label("JPEG").check()
     page.get_by_label("its mouth").check()
@@ -193,14 +192,14 @@ def test_source_and_target_added_at_once(visit, drawn):
     page.wait_for_selector("#said:has-text('Marked as synthetic by a visible label')")
 
 
-def test_a_film(visit, drawn, tmp_path):
+def test_a_video(visit, drawn, tmp_path):
     pytest.importorskip("av", reason="the extra 'video' is not installed")
     from tests.support.clips import write_clip
 
     with Image.open(drawn / "target.png") as face:
         frames = [np.asarray(face)[i : 312 + i, i : 312 + i] for i in range(8)]
-    write_clip(tmp_path / "film.mp4", frames)
-    (tmp_path / "broken.mp4").write_bytes((tmp_path / "film.mp4").read_bytes()[:3000])
+    write_clip(tmp_path / "video.mp4", frames)
+    (tmp_path / "broken.mp4").write_bytes((tmp_path / "video.mp4").read_bytes()[:3000])
     page = visit()
     page.locator("#source-examples button").nth(1).click()
     page.wait_for_selector("#source-said:has-text('an example face')")
@@ -208,7 +207,7 @@ def test_a_film(visit, drawn, tmp_path):
     sentence(page, "Target: broken.mp4 is cut off")
     page.locator("#target button[aria-label='Clear']").click()
     page.wait_for_selector("#target input[type=file]", state="attached")
-    page.set_input_files("#target input[type=file]", tmp_path / "film.mp4")
+    page.set_input_files("#target input[type=file]", tmp_path / "video.mp4")
     page.wait_for_selector("#faces-said:has-text('1 face found')")
     page.check("#agreed input")
     page.click("#swap")
@@ -216,8 +215,8 @@ def test_a_film(visit, drawn, tmp_path):
     page.wait_for_selector("#film video", state="attached")
     path = saved(page, tmp_path)
     assert path.name == "swapped.mp4"
-    assert read_film_marks(path) is not None
-    assert len(list(open_film(path).frames())) == 8
+    assert read_video_provenance(path) is not None
+    assert len(list(open_video(path).frames())) == 8
 
 
 def test_two_users_and_the_disk(server, visit, drawn, tmp_path):

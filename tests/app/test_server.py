@@ -4,37 +4,40 @@ from pathlib import Path
 
 import pytest
 
-from simswap_jax.app import server as command
+from simswap_jax.app import server
 from simswap_jax.app.examples import draw_examples
-from simswap_jax.cli import main as cli
+from simswap_jax.app.server import ServerOptions, is_loopback, say_where
+from simswap_jax.cli import app as verb
+from simswap_jax.errors import UserError
 from simswap_jax.inference import swapper
 
 
 @pytest.mark.parametrize(
-    "words, said",
+    "words, code, named",
     [
-        ([], "give --model FOLDER"),
-        (["--model", "nowhere"], "nowhere"),
-        (["--port", "70000"], "it goes from 0"),
-        (["--max-upload", "0"], "at least 1"),
-        (["--host", "256.1.1.1"], "cannot listen on 256.1.1.1"),
+        ([], "model-missing", "--model"),
+        (["--model", "nowhere"], "", "nowhere"),
+        (["--port", "70000"], "port-range", "70000"),
+        (["--max-upload", "0"], "upload-range", "0"),
+        (["--host", "256.1.1.1"], "cannot-listen", "256.1.1.1"),
     ],
 )
-def test_the_command_says_what_is_missing(words, said, capsys, monkeypatch, tmp_path):
+def test_the_command_says_what_is_missing(words, code, named, monkeypatch, tmp_path):
     monkeypatch.setattr(swapper, "PRETRAINED", tmp_path)
-    assert cli.main(["app", *(["--port", "0"] if "--port" not in words else []), *words]) == 2
-    printed = capsys.readouterr()
-    assert said in printed.err
-    assert len(printed.err.strip().splitlines()) == 1
+    with pytest.raises(UserError, match=named) as caught:
+        verb.main([*(["--port", "0"] if "--port" not in words else []), *words])
+    assert code in ("", caught.value.code)
+    assert "\n" not in str(caught.value)
 
 
-def test_other_computers_can_use_it_only_if_asked(capsys):
-    command.say_where("127.0.0.1", 1)
-    assert "Everybody" not in capsys.readouterr().out
-    command.say_where("0.0.0.0", 1)
-    assert "no password" in capsys.readouterr().out
-    assert command.parser().parse_args([]).host == "127.0.0.1"
-    assert [command.is_loopback(host) for host in ("localhost", "::1", "127.0.0.2", "0.0.0.0", "box")] == [
+def test_other_computers_can_use_it_only_if_asked(caplog):
+    say_where("127.0.0.1", 1)
+    assert "Everybody" not in caplog.text
+    say_where("0.0.0.0", 1)
+    assert "no password" in caplog.text
+    assert verb.parser().parse_args([]).host == ServerOptions().host == server.HOST == "127.0.0.1"
+    assert ServerOptions(host="0.0.0.0").names() is None
+    assert [is_loopback(host) for host in ("localhost", "::1", "127.0.0.2", "0.0.0.0", "box")] == [
         True, True, True, False, False,
     ]  # fmt: skip
 

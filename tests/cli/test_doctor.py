@@ -12,11 +12,12 @@ from simswap_jax.contrib.rendered.face_parameters import sample_attributes, samp
 from simswap_jax.contrib.rendered.renderer import render
 from simswap_jax.provenance import c2pa
 from simswap_jax.provenance.certificates import local_credentials
-from simswap_jax.provenance.label_xmp import Marks, xmp_packet
+from simswap_jax.provenance.label_xmp import Provenance, xmp_packet
+from simswap_jax.provenance.options import MarkOptions
 from simswap_jax.provenance.writer import write_picture, write_result
 
-MARKS = Marks(inputs=(("source", "ab" * 32), ("target", "cd" * 32)))
-WHAT = ["picture", "visible label", "XMP metadata", "C2PA manifest", "invisible mark", "so"]
+MADE_OF = Provenance(inputs=(("source", "ab" * 32), ("target", "cd" * 32)))
+WHAT = ["picture", "visible label", "XMP metadata", "C2PA manifest", "invisible watermark", "so"]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def doctor(capsys):
 
 def test_marked(tmp_path, face, doctor, monkeypatch):
     monkeypatch.setattr(c2pa, "available", lambda: False)
-    write_result(tmp_path / "x.png", face, MARKS)
+    write_result(tmp_path / "x.png", face, MADE_OF)
     rows = doctor(tmp_path / "x.png")
     assert rows["picture"] == ("PNG 240×240", "")
     assert rows["visible label"][0] == "not looked for"
@@ -48,7 +49,7 @@ def test_marked(tmp_path, face, doctor, monkeypatch):
         "compositeWithTrainedAlgorithmicMedia; of source abababababab, target cdcdcdcdcdcd" in rows["XMP metadata"][1]
     )
     assert rows["C2PA manifest"][0] == "none"
-    assert rows["invisible mark"][0] == "found"
+    assert rows["invisible watermark"][0] == "found"
     assert rows["so"] == ("swapped by simswap-jax", "without C2PA manifest")
 
 
@@ -56,7 +57,7 @@ def test_marked(tmp_path, face, doctor, monkeypatch):
 def test_signed_changed_and_cut(tmp_path, face, doctor, monkeypatch):
     monkeypatch.setenv("SIMSWAP_JAX_CONFIG", str(tmp_path / "config"))
     path = tmp_path / "x.jpg"
-    write_result(path, face, MARKS)
+    write_result(path, face, MADE_OF)
     rows = doctor(path)
     assert rows["C2PA manifest"][0] == "found"
     assert rows["C2PA manifest"][1].endswith("unchanged, signed by this machine")
@@ -92,11 +93,11 @@ def test_unmarked(tmp_path, face, doctor):
 
 
 def test_stripped_and_encoded_again(tmp_path, face, doctor):
-    write_result(tmp_path / "x.png", face, MARKS, c2pa=False)
+    write_result(tmp_path / "x.png", face, MADE_OF, MarkOptions(c2pa=False))
     Image.open(tmp_path / "x.png").save(tmp_path / "y.jpg", quality=60)
     rows = doctor(tmp_path / "y.jpg")
     assert rows["XMP metadata"][0] == "none"
-    assert rows["invisible mark"][0] == "found"
+    assert rows["invisible watermark"][0] == "found"
     assert rows["so"] == ("swapped by simswap-jax", "without XMP metadata and C2PA manifest")
 
 
@@ -104,15 +105,15 @@ def test_stripped_and_encoded_again(tmp_path, face, doctor):
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.9])
 def test_truncated(tmp_path, face, doctor, suffix, share):
     path = tmp_path / f"x.{suffix}"
-    write_result(path, face, MARKS, c2pa=False)
+    write_result(path, face, MADE_OF, MarkOptions(c2pa=False))
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     rows = doctor(path)
-    assert rows["invisible mark"][0] == "not looked for"
-    assert "cannot be read" in rows["invisible mark"][1]
+    assert rows["invisible watermark"][0] == "not looked for"
+    assert "cannot be read" in rows["invisible watermark"][1]
 
 
 def test_marked_by_another_program(tmp_path, face, doctor):
-    foreign = Marks(tool="Other\x1b[31m\nTool", version="3")
+    foreign = Provenance(tool="Other\x1b[31m\nTool", version="3")
     write_picture(tmp_path / "x.jpg", face, xmp_packet(foreign).replace(b"\x1b", "\N{RIGHT-TO-LEFT OVERRIDE}".encode()))
     rows = doctor(tmp_path / "x.jpg")
     assert rows["XMP metadata"][0] == "found, another program's"
@@ -124,7 +125,7 @@ def test_marked_by_another_program(tmp_path, face, doctor):
 def test_signed_by_another_program(tmp_path, face, doctor, monkeypatch):
     monkeypatch.setenv("SIMSWAP_JAX_CONFIG", str(tmp_path / "another machine"))
     write_picture(tmp_path / "x.webp", face)
-    c2pa.sign(tmp_path / "x.webp", Marks(tool="Camera", version="3"), local_credentials())
+    c2pa.sign(tmp_path / "x.webp", Provenance(tool="Camera", version="3"), local_credentials())
     monkeypatch.setenv("SIMSWAP_JAX_CONFIG", str(tmp_path / "config"))
     rows = doctor(tmp_path / "x.webp")
     assert rows["C2PA manifest"][0] == "found, another program's"
@@ -136,7 +137,7 @@ def test_signed_by_another_program(tmp_path, face, doctor, monkeypatch):
 def test_a_damaged_file_gets_its_table(tmp_path, face, doctor, suffix, monkeypatch):
     monkeypatch.setenv("SIMSWAP_JAX_CONFIG", str(tmp_path / "config"))
     path = tmp_path / f"x.{suffix}"
-    write_result(path, face, MARKS)
+    write_result(path, face, MADE_OF)
     content, random = path.read_bytes(), np.random.default_rng(0)
     for _ in range(8):
         damaged = bytearray(content)

@@ -23,7 +23,7 @@ from simswap_jax.evaluation.protocols import pairs as protocol
 from simswap_jax.evaluation.work import FOLDER
 from simswap_jax.io.images import read_picture
 from simswap_jax.models.identity import IdentityNetwork
-from simswap_jax.provenance.label_xmp import SOURCE_TYPE, read_marks
+from simswap_jax.provenance.label_xmp import SOURCE_TYPE, read_provenance
 from simswap_jax.weights import identity_folder, model_folder
 from tests.support.small_model import faces, write_small_model
 
@@ -113,7 +113,7 @@ def test_the_whole_verb(model, people, tmp_path, capsys):
     page = (out / "index.html").read_text()
     assert page.count("<svg") == 4
     assert "://" not in page.replace("http://www.w3.org", "")
-    assert read_marks(out / "sheet.png").source_type == SOURCE_TYPE
+    assert read_provenance(out / "sheet.png").source_type == SOURCE_TYPE
 
     # The same pairs again, from the file: the same bytes.
     assert evaluate(*words, "--protocol", out / "pairs.json", "--output", tmp_path / "again") == 0

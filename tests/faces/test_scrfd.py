@@ -81,8 +81,8 @@ def test_a_swapper_takes_either_detector(network, tmp_path, outside):
     from tests.support.small_model import write_small_model
 
     model = model_folder.read(write_small_model(tmp_path / "model"))
-    assert isinstance(FaceSwapper(model, network)._detector, ScrfdDetector)
-    assert not isinstance(FaceSwapper(model, outside("face_detection_yunet.onnx"))._detector, ScrfdDetector)
+    assert isinstance(FaceSwapper(model, network).photos._detector, ScrfdDetector)
+    assert not isinstance(FaceSwapper(model, outside("face_detection_yunet.onnx")).photos._detector, ScrfdDetector)
     (tmp_path / "text.onnx").write_text("no network")
     with pytest.raises(UserError, match="is not YuNet"):
-        _ = FaceSwapper(model, tmp_path / "text.onnx")._detector
+        _ = FaceSwapper(model, tmp_path / "text.onnx").photos._detector

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from simswap_jax import FaceSwapper
-from simswap_jax.errors import UserError
+from simswap_jax.inference import arrays
 from simswap_jax.inference import swapper as module
 from simswap_jax.models import Generator
 from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.weights import model_folder
+from tests.support.errors import raises_user_error
 from tests.support.small_model import FACE_SIZE, faces, write_small_model
 
 
@@ -79,10 +80,10 @@ def test_batches_change_nothing_and_compile_little(folder):
 
 
 def test_padding_sizes():
-    assert module.batches(5, 4) == [([0, 1, 2, 3], 4), ([4], 1)]
-    assert module.batches(3, 12) == [([0, 1, 2], 4)]
-    assert module.batches(11, 12) == [(list(range(11)), 12)]
-    assert module.batches(0, 4) == []
+    assert arrays.batches(5, 4) == [([0, 1, 2, 3], 4), ([4], 1)]
+    assert arrays.batches(3, 12) == [([0, 1, 2], 4)]
+    assert arrays.batches(11, 12) == [(list(range(11)), 12)]
+    assert arrays.batches(0, 4) == []
 
 
 def test_identity_is_the_networks_own_and_averages(folder, swapper):
@@ -138,36 +139,36 @@ def test_weights_are_arguments_of_the_program(swapper):
 
 GOOD = np.ones(16, np.float32)
 MISTAKES = {
-    "float picture": (faces(1) / 255.0, GOOD, {}, "uint8 RGB"),
-    "grey": (faces(1)[..., :1], GOOD, {}, "uint8 RGB"),
-    "not square": (faces(1)[:, :20], GOOD, {}, "square"),
-    "short vector": (faces(1), GOOD[:8], {}, "8 numbers and this model takes 16"),
-    "too few vectors": (faces(3), np.ones((2, 16), np.float32), {}, "3 targets and 2 identity vectors"),
-    "integer vector": (faces(1), np.ones(16, int), {}, "must be float"),
-    "zero vector": (faces(1), np.zeros(16, np.float32), {}, "zero or not finite"),
-    "nan vector": (faces(1), GOOD * np.nan, {}, "zero or not finite"),
-    "strength": (faces(1), GOOD, {"strength": 1.5}, "strength is 1.5"),
-    "batch": (faces(1), GOOD, {"batch_size": 0}, "batch size is 0"),
+    "float picture": (faces(1) / 255.0, GOOD, {}, "picture-not-uint8-rgb"),
+    "grey": (faces(1)[..., :1], GOOD, {}, "picture-not-uint8-rgb"),
+    "not square": (faces(1)[:, :20], GOOD, {}, "face-not-square"),
+    "short vector": (faces(1), GOOD[:8], {}, "vector-size"),
+    "too few vectors": (faces(3), np.ones((2, 16), np.float32), {}, "vector-count"),
+    "integer vector": (faces(1), np.ones(16, int), {}, "vector-type"),
+    "zero vector": (faces(1), np.zeros(16, np.float32), {}, "vector-not-finite"),
+    "nan vector": (faces(1), GOOD * np.nan, {}, "vector-not-finite"),
+    "strength": (faces(1), GOOD, {"strength": 1.5}, "strength-range"),
+    "batch": (faces(1), GOOD, {"batch_size": 0}, "batch-size-range"),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes_get_a_sentence(swapper, mistake):
-    targets, vectors, options, words = MISTAKES[mistake]
-    with pytest.raises(UserError, match=words):
+    targets, vectors, options, code = MISTAKES[mistake]
+    with raises_user_error(code):
         swapper.swap_aligned(targets, vectors, **options)
 
 
 def test_identity_needs_a_picture_and_a_model_of_photos(swapper):
-    with pytest.raises(UserError, match="aligned=True"):
+    with raises_user_error("model-takes-crops-only", "aligned=True"):
         swapper.identity(faces(1)[0])  # a model of rendered faces
-    with pytest.raises(UserError, match="at least one"):
+    with raises_user_error("no-picture"):
         swapper.identity([], aligned=True)
 
 
 def test_the_folder_that_ships_is_found_or_asked_for(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "PRETRAINED", tmp_path)
-    with pytest.raises(UserError, match="no model ships"):
+    with raises_user_error("model-missing"):
         FaceSwapper.from_pretrained()
-    write_small_model(tmp_path / "rendered")
+    write_small_model(tmp_path / "faces")
     assert FaceSwapper.from_pretrained().face_size == FACE_SIZE

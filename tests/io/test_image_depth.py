@@ -8,12 +8,14 @@ from PIL import Image, ImageCms
 from simswap_jax.io.image_depth import deep_png
 from simswap_jax.io.images import read_picture, read_values
 from simswap_jax.provenance import writer
-from simswap_jax.provenance.label_xmp import Marks, read_marks
+from simswap_jax.provenance.label_xmp import Provenance, read_provenance
+from simswap_jax.provenance.options import WATERMARK, MarkOptions
 from simswap_jax.provenance.watermark import THRESHOLD, detect
 from tests.support.small_model import faces
 
 SIDE = 160
-MARKS = Marks((("source", "ab" * 32),))
+UNSIGNED = MarkOptions(c2pa=False)
+MADE_OF = Provenance((("source", "ab" * 32),))
 
 
 def written(path, values):
@@ -55,8 +57,8 @@ def test_what_is_not_swapped_keeps_its_very_values(tmp_path, deep, channels):
     photo = written(tmp_path / "photo.png", values)
     np.testing.assert_array_equal(read_values(photo), values)
     result = swapped(photo)
-    off = {"visible_label": False, "invisible_mark": False, "c2pa": False}
-    writer.write_result(tmp_path / "x.png", result, MARKS, parent=photo, **off)
+    only_xmp = MarkOptions(label=False, watermark=False, c2pa=False)
+    writer.write_result(tmp_path / "x.png", result, MADE_OF, only_xmp, parent=photo)
     after = read_values(tmp_path / "x.png")
     assert (after.dtype, after.shape) == (values.dtype, values.shape)
     outside = np.ones((SIDE, SIDE), bool)
@@ -66,7 +68,7 @@ def test_what_is_not_swapped_keeps_its_very_values(tmp_path, deep, channels):
     if channels == 1:
         wanted = (wanted @ (0.299, 0.587, 0.114))[:, None]
     assert np.abs(read_picture(tmp_path / "x.png")[~outside] - wanted).max() <= 1
-    assert read_marks(tmp_path / "x.png") == MARKS
+    assert read_provenance(tmp_path / "x.png") == MADE_OF
 
 
 @pytest.mark.parametrize("deep", [False, True])
@@ -74,8 +76,8 @@ def test_what_is_not_swapped_keeps_its_very_values(tmp_path, deep, channels):
 def test_marks_are_there_all_the_same(tmp_path, deep, channels):
     values = photo_values(deep, channels)
     photo = written(tmp_path / "photo.png", values)
-    carried = writer.write_result(tmp_path / "x.png", swapped(photo), MARKS, c2pa=False, parent=photo)
-    assert writer.INVISIBLE in carried
+    carried = writer.write_result(tmp_path / "x.png", swapped(photo), MADE_OF, UNSIGNED, parent=photo)
+    assert WATERMARK in carried
     after = read_picture(tmp_path / "x.png")
     assert detect(after) > THRESHOLD
     plain = read_picture(photo)
@@ -92,10 +94,10 @@ def test_other_formats_keep_what_they_can(tmp_path, suffix, modes):
         for deep in (False, True):
             photo = written(tmp_path / f"{channels}{deep}.png", photo_values(deep, channels))
             path = tmp_path / f"x{channels}{deep}.{suffix}"
-            writer.write_result(path, swapped(photo), MARKS, c2pa=False, parent=photo)
+            writer.write_result(path, swapped(photo), MADE_OF, UNSIGNED, parent=photo)
             with Image.open(path) as image:
                 assert image.mode == mode
-            assert read_marks(path) == MARKS
+            assert read_provenance(path) == MADE_OF
 
 
 def test_exif_and_profile_stay_in_sixteen_bits(tmp_path):
@@ -104,7 +106,7 @@ def test_exif_and_profile_stay_in_sixteen_bits(tmp_path):
     exif = Image.Exif()
     exif[0x010F] = "a camera"
     photo.write_bytes(deep_png(photo_values(True, 3), None, exif.tobytes(), profile))
-    writer.write_result(tmp_path / "x.png", swapped(photo), MARKS, c2pa=False, parent=photo)
+    writer.write_result(tmp_path / "x.png", swapped(photo), MADE_OF, UNSIGNED, parent=photo)
     with Image.open(tmp_path / "x.png") as image:
         image.load()
         assert image.info["icc_profile"] == profile

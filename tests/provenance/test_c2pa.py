@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simswap_jax.errors import UserError
 from simswap_jax.provenance import c2pa as c2pa_manifest
 from simswap_jax.provenance import certificates, writer
-from simswap_jax.provenance.label_xmp import SOURCE_TYPE, Marks, read_marks
+from simswap_jax.provenance.label_xmp import SOURCE_TYPE, Provenance, read_provenance
+from simswap_jax.provenance.options import LABEL, MANIFEST, MARKS, METADATA, NO_MARKS, WATERMARK, MarkOptions
+from tests.support.errors import raises_user_error
 from tests.support.small_model import faces
 
-MARKS = Marks(inputs=(("source", "ab" * 32), ("target", "cd" * 32)))
+MADE_OF = Provenance(inputs=(("source", "ab" * 32), ("target", "cd" * 32)))
 needs_extra = pytest.mark.skipif(not c2pa_manifest.available(), reason="the extra 'provenance' is not installed")
 
 
@@ -25,22 +26,22 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write(path, **options):
-    return writer.write_result(path, faces(1, 128)[0], MARKS, **options)
+def write(path, parent=None, **marks):
+    return writer.write_result(path, faces(1, 128)[0], MADE_OF, MarkOptions(**marks), parent=parent)
 
 
 @needs_extra
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
 def test_a_manifest_is_read_back_and_trusted_here(place, suffix):
     path = place / f"x.{suffix}"
-    assert write(path) == writer.MARKS
+    assert write(path) == MARKS
     manifest = c2pa_manifest.read(path)
     assert manifest.state == "trusted"
     assert manifest.problems == ()
     assert manifest.tool.startswith("simswap-jax ")
     assert manifest.actions == (("c2pa.created", SOURCE_TYPE),)
-    assert manifest.inputs == MARKS.inputs
-    assert read_marks(path) == MARKS  # the XMP packet is still there
+    assert manifest.inputs == MADE_OF.inputs
+    assert read_provenance(path) == MADE_OF  # the XMP packet is still there
     assert [file.name for file in place.iterdir() if file.name != "config"] == [path.name]
 
 
@@ -49,14 +50,14 @@ def test_the_library_alone_reads_it_and_it_says_what_else_is_there(place):
     """By the library's own reader under its own settings, as another program would."""
     import c2pa
 
-    write(place / "x.jpg", metadata=False)
+    write(place / "x.jpg", xmp=False)
     with c2pa.Reader(str(place / "x.jpg")) as reader:
         store = json.loads(reader.json())
     active = store["manifests"][store["active_manifest"]]
     assert store["validation_state"] == "Valid"  # nobody else trusts a local authority
     assert {item["code"] for item in store["validation_status"]} == {"signingCredential.untrusted"}
     inputs = next(item["data"] for item in active["assertions"] if item["label"] == c2pa_manifest.INPUTS)
-    assert inputs["other_marks"] == ["a visible label", "an invisible mark"]
+    assert inputs["other_marks"] == ["a visible label", "an invisible watermark"]
     assert "thumbnail" not in active
 
 
@@ -120,13 +121,13 @@ def test_your_own_certificate_signs_and_mistakes_get_sentences(place, monkeypatc
     assert not (place / "other").exists()
     certificates.local_credentials()
     other = certificates.certificate_folder()
-    with pytest.raises(UserError, match="is not the key of"):
+    with raises_user_error("key-mismatch", other / "signer.key"):
         certificates.read_credentials(mine / "signer.pem", other / "signer.key")
-    with pytest.raises(UserError, match="no certificate in PEM"):
+    with raises_user_error("certificate-invalid"):
         certificates.read_credentials(mine / "signer.key", mine / "signer.key")
-    with pytest.raises(UserError, match="no private key in PEM"):
+    with raises_user_error("key-invalid"):
         certificates.read_credentials(mine / "signer.pem", mine / "signer.pem")
-    with pytest.raises(UserError, match="cannot be read"):
+    with raises_user_error("certificate-unreadable", mine / "none.pem"):
         certificates.read_credentials(mine / "none.pem", mine / "signer.key")
 
 
@@ -134,23 +135,22 @@ def test_your_own_certificate_signs_and_mistakes_get_sentences(place, monkeypatc
 def test_a_folder_that_cannot_be_written_gets_a_sentence_and_nothing_is_left(place, monkeypatch):
     (place / "file").write_text("")
     monkeypatch.setenv("SIMSWAP_JAX_CONFIG", str(place / "file"))
-    with pytest.raises(UserError, match="--no-c2pa-manifest"):
+    with raises_user_error("certificate-folder", "--no-c2pa-manifest"):
         write(place / "x.png")
     assert not (place / "x.png").exists()
 
 
 def test_without_the_extra_the_other_marks_are_there(place, monkeypatch):
     monkeypatch.setattr(c2pa_manifest, "available", lambda: False)
-    assert write(place / "x.png") == ("a visible label", "XMP metadata", "an invisible mark")
+    assert write(place / "x.png") == ("a visible label", "XMP metadata", "an invisible watermark")
     assert not c2pa_manifest.has_manifest(place / "x.png")
     assert c2pa_manifest.read(place / "x.png") is None
 
 
 def test_each_mark_is_dropped_by_its_own_flag(place, monkeypatch):
     monkeypatch.setattr(c2pa_manifest, "available", lambda: False)
-    flags = {"visible_label": writer.LABEL, "metadata": writer.METADATA, "invisible_mark": writer.INVISIBLE}
+    flags = {"label": LABEL, "xmp": METADATA, "watermark": WATERMARK}
     for flag, name in flags.items():
-        assert set(writer.MARKS) - set(write(place / "x.png", **{flag: False})) == {name, writer.MANIFEST}
-    everything = dict.fromkeys([*flags, "c2pa"], False)
-    assert write(place / "x.png", **everything) == ()
+        assert set(MARKS) - set(write(place / "x.png", **{flag: False})) == {name, MANIFEST}
+    assert writer.write_result(place / "x.png", faces(1, 128)[0], MADE_OF, NO_MARKS) == ()
     np.testing.assert_array_equal(np.asarray(Image.open(place / "x.png")), faces(1, 128)[0])

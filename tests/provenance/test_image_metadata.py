@@ -13,11 +13,13 @@ from PIL import ExifTags, Image, ImageCms
 from simswap_jax.cli import main as cli
 from simswap_jax.provenance import c2pa
 from simswap_jax.provenance.image_metadata import PhotoMetadata, read_photo_metadata
-from simswap_jax.provenance.label_xmp import SOURCE_TYPE, Marks, read_marks
+from simswap_jax.provenance.label_xmp import SOURCE_TYPE, Provenance, read_provenance
+from simswap_jax.provenance.options import MarkOptions
 from simswap_jax.provenance.writer import write_result
 from tests.support.small_model import FACE_SIZE, faces, write_small_model
 
-MARKS = Marks(inputs=(("source", "ab" * 32), ("target", "cd" * 32)))
+UNSIGNED = MarkOptions(c2pa=False)
+MADE_OF = Provenance(inputs=(("source", "ab" * 32), ("target", "cd" * 32)))
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 needs_extra = pytest.mark.skipif(not c2pa.available(), reason="the extra 'provenance' is not installed")
 
@@ -50,7 +52,7 @@ def photo(path, **options):
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
 def test_it_is_kept_in_every_format(tmp_path, kind, suffix):
     source = photo(tmp_path / f"photo.{kind}")
-    write_result(tmp_path / f"x.{suffix}", faces(1, 128)[0], MARKS, parent=source, c2pa=False)
+    write_result(tmp_path / f"x.{suffix}", faces(1, 128)[0], MADE_OF, UNSIGNED, parent=source)
     with Image.open(tmp_path / f"x.{suffix}") as result:
         found = result.getexif()
         assert found[ExifTags.Base.Artist] == "Anna"
@@ -62,7 +64,7 @@ def test_it_is_kept_in_every_format(tmp_path, kind, suffix):
         assert [float(value) for value in found.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitude]] == [48, 8, 15]
         assert result.info["icc_profile"] == PROFILE
         assert result.size == (128, 128)
-    assert read_marks(tmp_path / f"x.{suffix}") == MARKS
+    assert read_provenance(tmp_path / f"x.{suffix}") == MADE_OF
 
 
 def with_thumbnail():
@@ -84,7 +86,7 @@ def test_the_thumbnail_of_the_old_face_is_left_behind(tmp_path):
     with Image.open(source) as image:
         assert image.getexif().get_ifd(ExifTags.IFD.IFD1)  # it is there
     assert source.read_bytes().count(b"\xff\xd8\xff") == 2
-    write_result(tmp_path / "x.jpg", faces(1, 128)[0], MARKS, parent=source, c2pa=False)
+    write_result(tmp_path / "x.jpg", faces(1, 128)[0], MADE_OF, UNSIGNED, parent=source)
     assert (tmp_path / "x.jpg").read_bytes().count(b"\xff\xd8\xff") == 1
 
 
@@ -98,7 +100,7 @@ def test_a_profile_that_does_not_fit_is_left_out(tmp_path):
 
 def test_what_does_not_fit_into_a_jpeg_is_left_out(tmp_path):
     note = photo(tmp_path / "photo.png", exif=exif(note=bytes(70_000)).tobytes())
-    write_result(tmp_path / "x.jpg", faces(1, 128)[0], MARKS, parent=note, c2pa=False)
+    write_result(tmp_path / "x.jpg", faces(1, 128)[0], MADE_OF, UNSIGNED, parent=note)
     with Image.open(tmp_path / "x.jpg") as result:
         assert result.getexif()[ExifTags.Base.Artist] == "Anna"
         assert ExifTags.Base.MakerNote not in result.getexif().get_ifd(ExifTags.IFD.Exif)
@@ -107,8 +109,8 @@ def test_what_does_not_fit_into_a_jpeg_is_left_out(tmp_path):
 @pytest.mark.parametrize("broken", [b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0" + bytes(200)])
 def test_broken_exif_is_left_out(tmp_path, broken):
     source = photo(tmp_path / "photo.jpg", exif=broken)
-    write_result(tmp_path / "x.jpg", faces(1, 128)[0], MARKS, parent=source, c2pa=False)
-    assert read_marks(tmp_path / "x.jpg") == MARKS
+    write_result(tmp_path / "x.jpg", faces(1, 128)[0], MADE_OF, UNSIGNED, parent=source)
+    assert read_provenance(tmp_path / "x.jpg") == MADE_OF
     (tmp_path / "none.jpg").write_text("hello")
     assert read_photo_metadata(tmp_path / "none.jpg") == PhotoMetadata()
 
@@ -117,7 +119,7 @@ def test_broken_exif_is_left_out(tmp_path, broken):
 def test_the_command_line_keeps_all_three(tmp_path):
     model = write_small_model(tmp_path / "model")
     write_result(
-        tmp_path / "target.jpg", faces(1, 128)[0], replace(MARKS, tool="camera"), parent=photo(tmp_path / "p.jpg")
+        tmp_path / "target.jpg", faces(1, 128)[0], replace(MADE_OF, tool="camera"), parent=photo(tmp_path / "p.jpg")
     )
     Image.fromarray(faces(1)[0]).save(tmp_path / "source.png")
     words = ["--model", str(model), "--source", str(tmp_path / "source.png"), "--target", str(tmp_path / "target.jpg")]
@@ -129,7 +131,7 @@ def test_the_command_line_keeps_all_three(tmp_path):
     manifest = c2pa.read(tmp_path / "x.png")
     assert manifest.actions == (("c2pa.opened", ""), ("c2pa.edited", SOURCE_TYPE))
     assert manifest.state == "trusted"
-    assert read_marks(tmp_path / "x.png") is None  # dropped; the manifest says what remains:
+    assert read_provenance(tmp_path / "x.png") is None  # dropped; the manifest says what remains:
     assert b"a visible label" in (tmp_path / "x.png").read_bytes()
     sheet = ["swap", "--aligned", "--grid", *words, "--output", str(tmp_path / "sheet.png")]
     assert cli.main(sheet) == 0
@@ -144,13 +146,15 @@ def test_exiftool_reads_it_all(tmp_path, suffix):
         pytest.skip("exiftool is not installed (Debian: libimage-exiftool-perl)")
     path = tmp_path / f"x.{suffix}"
     # exiftool 12.57 takes EXIF behind a manifest in a PNG for something that it has read already, and leaves it out.
-    write_result(path, faces(1, 128)[0], MARKS, parent=photo(tmp_path / "photo.jpg"), c2pa=suffix != "png")
+    write_result(
+        path, faces(1, 128)[0], MADE_OF, MarkOptions(c2pa=suffix != "png"), parent=photo(tmp_path / "photo.jpg")
+    )
     said = subprocess.run(["exiftool", "-json", "-G1", "-struct", path], capture_output=True, text=True, check=True)
     found = json.loads(said.stdout)[0]
     assert found["XMP-iptcExt:DigitalSourceType"] == SOURCE_TYPE
     assert found["XMP-xmp:CreatorTool"].startswith("simswap-jax ")
     assert [each["DocumentID"] for each in found["XMP-xmpMM:Ingredients"]] == [
-        f"sha256:{digest}" for _, digest in MARKS.inputs
+        f"sha256:{digest}" for _, digest in MADE_OF.inputs
     ]
     assert found["IFD0:Artist"] == "Anna"
     assert found["IFD0:Orientation"] == "Horizontal (normal)"

@@ -8,27 +8,27 @@ import pytest
 from PIL import Image
 
 from simswap_jax import __version__
-from simswap_jax.errors import UserError
 from simswap_jax.provenance import label_xmp
-from simswap_jax.provenance.label_xmp import Marks, draw_label, marks_of_files, read_marks, xmp_packet
+from simswap_jax.provenance.label_xmp import Provenance, draw_label, provenance_of, read_provenance, xmp_packet
 from simswap_jax.provenance.writer import write_picture
+from tests.support.errors import raises_user_error
 from tests.support.small_model import faces
 
-MARKS = Marks(inputs=(("source", "ab" * 32), ("source", "cd" * 32), ("target", "ef" * 32)))
+MADE_OF = Provenance(inputs=(("source", "ab" * 32), ("source", "cd" * 32), ("target", "ef" * 32)))
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "webp"])
 def test_marks_survive_the_file(tmp_path, suffix):
     path = tmp_path / f"x.{suffix}"
-    write_picture(path, faces(1)[0], xmp_packet(MARKS))
-    assert read_marks(path) == MARKS
+    write_picture(path, faces(1)[0], xmp_packet(MADE_OF))
+    assert read_provenance(path) == MADE_OF
     raw = path.read_bytes()  # uncompressed, where any tool looks for it
     assert b"http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia" in raw
     assert f"simswap-jax {__version__}".encode() in raw
 
 
 def test_the_packet_uses_the_standards_own_names():
-    root = ElementTree.fromstring(xmp_packet(MARKS).decode().split("?>", 1)[1].rsplit("<?", 1)[0])
+    root = ElementTree.fromstring(xmp_packet(MADE_OF).decode().split("?>", 1)[1].rsplit("<?", 1)[0])
     description = root.find(".//{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description")
     found = {child.tag: child.text for child in description}
     assert found["{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"].endswith("AlgorithmicMedia")
@@ -39,10 +39,10 @@ def test_the_packet_uses_the_standards_own_names():
 def test_names_of_inputs_are_their_contents_not_their_paths(tmp_path):
     path = tmp_path / "secret name.bin"
     path.write_bytes(b"hello")
-    marks = marks_of_files([path], [path])
+    made_of = provenance_of([path], [path])
     digest = hashlib.sha256(b"hello").hexdigest()
-    assert marks.inputs == (("source", digest), ("target", digest))
-    assert b"secret" not in xmp_packet(marks)
+    assert made_of.inputs == (("source", digest), ("target", digest))
+    assert b"secret" not in xmp_packet(made_of)
 
 
 def test_an_editors_rewriting_as_attributes_is_read(tmp_path):
@@ -52,7 +52,7 @@ def test_an_editors_rewriting_as_attributes_is_read(tmp_path):
         f'e:DigitalSourceType="{label_xmp.SOURCE_TYPE}"/></rdf:RDF></x:xmpmeta>'
     )
     write_picture(tmp_path / "x.png", faces(1)[0], packet.encode())
-    assert read_marks(tmp_path / "x.png") == Marks((), "", "", label_xmp.SOURCE_TYPE)
+    assert read_provenance(tmp_path / "x.png") == Provenance((), "", "", label_xmp.SOURCE_TYPE)
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def test_an_editors_rewriting_as_attributes_is_read(tmp_path):
 )
 def test_what_carries_no_marks_has_none(tmp_path, packet):
     write_picture(tmp_path / "x.png", faces(1)[0], packet)
-    assert read_marks(tmp_path / "x.png") is None
+    assert read_provenance(tmp_path / "x.png") is None
 
 
 def test_what_is_no_picture_gets_a_sentence(tmp_path):
     (tmp_path / "x.png").write_text("hello")
-    with pytest.raises(UserError, match=r"x\.png cannot be read as a picture"):
-        read_marks(tmp_path / "x.png")
+    with raises_user_error("picture-unreadable", "x.png"):
+        read_provenance(tmp_path / "x.png")
 
 
 @pytest.mark.parametrize("size", [48, 64, 112, 224, 512])

@@ -1,4 +1,4 @@
-"""The mark in the pixels: hard to see, found again after JPEG and shrinking, not found where it is not.
+"""The invisible watermark: hard to see, found again after JPEG and shrinking, not found where it is not.
 
 docs/experiments/watermark.md holds the counts on 200 and 1,000 photographs; here are a few rendered faces and noise.
 """

@@ -1,4 +1,4 @@
-"""A film of real faces, 1080p: two photos side by side under a pan, with a tone. Slow; kills, memory, trembling."""
+"""A video of real faces, 1080p: two photos side by side under a pan, with a tone. Slow; kills, memory, trembling."""
 
 import json
 import os
@@ -16,7 +16,7 @@ import pytest
 from simswap_jax.faces.detection import FaceDetector
 from simswap_jax.faces.tracking import Tracker, size_of, steadied
 from simswap_jax.io.images import read_picture
-from simswap_jax.video.decode import open_film
+from simswap_jax.video.decode import open_video
 from simswap_jax.weights import model_folder
 from tests.support.clips import read_clip, write_clip
 from tests.support.small_model import write_small_model
@@ -28,15 +28,16 @@ DRIVER = """
 import json, resource, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from simswap_jax import FaceSwapper
-from simswap_jax.swapping import film_parts, video
-from simswap_jax.swapping.provenance import Marks
+from simswap_jax.inference.options import FaceSelection, MarkOptions, Source, SwapOptions
+from simswap_jax.video import pipeline, swap
 folder, source, output = sys.argv[1:4]
-film_parts.SEGMENT = video.SEGMENT = 20
+swap.SEGMENT, pipeline.WORKERS = 20, 2
 swapper = FaceSwapper.from_pretrained(folder)
 swapper._redraw = lambda variables, targets, vectors: targets
 vector = swapper.identity_vectors([__import__("numpy").zeros((32, 32, 3), "uint8") + 99])[0]
-marks = video.FilmMarks(visible_label=False, c2pa=False, invisible_mark=False)
-result = video.swap_film(swapper, source, output, vector, "all", marks=Marks(), film_marks=marks, workers=2)
+marks = MarkOptions(label=False, c2pa=False, watermark=False)
+everybody = SwapOptions(faces=FaceSelection("all"))
+result = pipeline.swap_video(swapper, source, output, Source(vector), everybody, marks)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(json.dumps({"frames": result.frames, "faces": result.faces, "peak": peak}))
 """
@@ -80,14 +81,14 @@ def finish(process):
 
 
 def pictures_of(path):
-    """The decoded frames of a film one after another, and the times of all."""
-    film = open_film(path)
-    for frame in film.frames():
-        yield frame.pts * film.time_base, film.upright(frame.image)
+    """The decoded frames of a video one after another, and the times of all."""
+    video = open_video(path)
+    for frame in video.frames():
+        yield frame.pts * video.time_base, video.upright(frame.image)
 
 
 @pytest.mark.slow
-def test_a_1080p_film_keeps_everything_and_takes_no_more_memory_when_longer(outside, folder, tmp_path):
+def test_a_1080p_video_keeps_everything_and_takes_no_more_memory_when_longer(outside, folder, tmp_path):
     short = write_clip(tmp_path / "short.mp4", pan(outside, 60))
     done = finish(start(outside, folder, short, tmp_path / "a.mp4"))
     long = write_clip(tmp_path / "long.mp4", pan(outside, 240))
@@ -112,7 +113,7 @@ def read_sound(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_run_goes_on_to_the_same_film(outside, folder, tmp_path, how):
+def test_a_killed_run_resumes_to_the_same_video(outside, folder, tmp_path, how):
     source = write_clip(tmp_path / "source.mp4", pan(outside, 90, size=(640, 360)))
     finish(start(outside, folder, source, tmp_path / "whole.mp4"))
     parts = tmp_path / ".b.mp4.parts"

@@ -7,7 +7,6 @@ import numpy as np
 from simswap_jax.contrib.rendered import dataset, identity_judge
 from simswap_jax.data.dataset import held_out
 from simswap_jax.evaluation.metrics import identity as measures
-from simswap_jax.inference import swapper
 from simswap_jax.inference.swapper import PRETRAINED, FaceSwapper, resized
 from simswap_jax.io.images import read_picture
 from simswap_jax.weights import model_folder
@@ -43,9 +42,8 @@ def test_it_swaps_people_it_never_saw(outside, monkeypatch):
     assert np.mean(np.abs(again.astype(np.float32) - faces)) < 16
 
 
-def test_the_rendered_model_comes_whole_and_swaps_drawn_people(monkeypatch):
-    monkeypatch.setattr(swapper, "DEFAULT_FOLDERS", ("rendered",))
-    model = FaceSwapper.from_pretrained(None)
+def test_the_rendered_model_comes_whole_and_swaps_drawn_people():
+    model = FaceSwapper.from_pretrained(PRETRAINED / "rendered")
     assert (model.face_size, model.model.alignment) == (64, "rendered")
     people = dataset.sample_people(97, 24)
     sources, targets = (dataset.render(people, dataset.sample_attributes(seed, 24), 64) for seed in (98, 99))

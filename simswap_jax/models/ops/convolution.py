@@ -55,8 +55,9 @@ def depthwise(x: Array, kernel: Array, stride: int, padding: int) -> Array:
 
     def grouped(x: Array, kernel: Array) -> Array:
         names, pads = ("NHWC", "HWIO", "NHWC"), ((padding, padding),) * 2
-        groups = {"dimension_numbers": names, "feature_group_count": x.shape[-1]}
-        return lax.conv_general_dilated(x, kernel, (stride, stride), pads, **groups)
+        return lax.conv_general_dilated(
+            x, kernel, (stride, stride), pads, dimension_numbers=names, feature_group_count=x.shape[-1]
+        )
 
     def shifted(x: Array, kernel: Array) -> Array:
         return cpu.shifted_depthwise(x, kernel, stride, padding)

@@ -8,7 +8,7 @@ import pytest
 
 from simswap_jax.contrib.rendered import demo
 from simswap_jax.io.images import read_picture
-from simswap_jax.provenance.label_xmp import read_marks
+from simswap_jax.provenance.label_xmp import read_provenance
 from simswap_jax.provenance.watermark import THRESHOLD, detect
 
 METRICS = {
@@ -38,7 +38,7 @@ def test_a_demo_leaves_numbers_a_page_and_a_marked_sheet(tmp_path, capsys):
         (tmp_path / name / "metrics.jsonl").write_text("")
     demo.report(tmp_path, METRICS, sheet)
     assert json.loads((tmp_path / "metrics.json").read_text()) == METRICS
-    assert read_marks(tmp_path / "sheet.png") is not None
+    assert read_provenance(tmp_path / "sheet.png") is not None
     assert detect(read_picture(tmp_path / "sheet.png")) > THRESHOLD
     page = (tmp_path / "index.html").read_text()
     assert "each re-drawn with another" in page

@@ -1,0 +1,38 @@
+"""`simswap-jax app`: a page in the browser that swaps faces."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from simswap_jax.app.server import HOST, MEGABYTES, PORT, ServerOptions, serve_page
+
+EXAMPLES = """\
+simswap-jax app                                    then open http://127.0.0.1:7860
+simswap-jax app --model models/people --port 0     (any free port; it is printed)
+
+The page can be used by everybody on this computer and by nobody else, unless --host says otherwise. Only swap faces of
+people who consented.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``simswap-jax app`` until it is interrupted; returns 0."""
+    given = parser().parse_args(list(arguments))
+    serve_page(ServerOptions(given.model, given.host, given.port, given.max_upload))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
+    parse = argparse.ArgumentParser(
+        "simswap-jax app",
+        description="A page in the browser: choose a source and a photo, click on a face, swap, compare, download.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parse.add_argument
+    add("--model", type=Path, metavar="FOLDER", help="model folder (default: the one that ships)")
+    add("--host", default=HOST, help=f"address to listen on (default {HOST}: this computer only)")
+    add("--port", type=int, default=PORT, help=f"port to listen on (default {PORT}; 0: any free one)")
+    add("--max-upload", type=int, default=MEGABYTES, metavar="MB", help=f"largest upload (default {MEGABYTES})")
+    return parse
