@@ -1,12 +1,12 @@
 """Rendered faces with known identity and attributes: the embedded data set.
 
-A person is a vector, a picture's attributes another (both are named in `face_numbers`), so the *true* answer of a swap
-can be drawn: the source's person with the target's attributes.
+A person is a vector, a picture's attributes another (both are named in `face_parameters`), so the ground truth of a
+swap can be rendered: the source's person with the target's attributes.
 """
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ LABELS = "labels.npz"
 
 
 def true_swap(source_people: np.ndarray, target_attributes: np.ndarray, size: int) -> np.ndarray:
-    """Draw the true answer of a swap: the source's person with the target's attributes: uint8 [B, size, size, 3]."""
+    """Render the ground truth of a swap: the source's person with the target's attributes: uint8 [B, size, size, 3]."""
     return render(source_people, target_attributes, size)
 
 
@@ -98,11 +98,15 @@ def read_labels(root: str | os.PathLike[str]) -> Labels:
             known = stored["person_numbers"].tolist() == list(PERSON)
             known = known and stored["attribute_numbers"].tolist() == list(ATTRIBUTES)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; render the people again (write_people).") from None
+        raise UserError(f"{path} is missing; render the people again (write_people).", "labels-missing") from None
     except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); render the people again (write_people).") from None
+        raise UserError(
+            f"{path} cannot be read ({error}); render the people again (write_people).", "labels-unreadable"
+        ) from None
     if not known:
-        raise UserError(f"{path} was written by another version of the renderer; render the people again.")
+        raise UserError(
+            f"{path} was written by another version of the renderer; render the people again.", "labels-outdated"
+        )
     return labels
 
 
@@ -119,7 +123,6 @@ def write_people(
     pictures_per_person: int,
     seed: int,
     size: int,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Labels:
     """Render pictures of people into `<root>/<person>/<picture>.png`, and `labels.npz` beside them.
 
@@ -130,7 +133,6 @@ def write_people(
         pictures_per_person: each with attributes of its own.
         seed: fixes the attributes.
         size: height and width in pixels.
-        progress: called with (pictures done, pictures in all) as it goes.
 
     Raises:
         UserError: the folder holds something, or cannot be written.
@@ -141,7 +143,7 @@ def write_people(
             f"write_people() got {len(people)} people and {len(set(names))} different names; give one each."
         )
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UserError(f"{root} exists and is not an empty folder; remove it or choose another.")
+        raise UserError(f"{root} exists and is not an empty folder; remove it or choose another.", "folder-not-empty")
     person: np.ndarray = np.repeat(np.arange(len(people), dtype=np.int32), pictures_per_person)
     digits = max(3, len(str(pictures_per_person - 1)))
     files = [f"{name}/{index:0{digits}d}.png" for name in names for index in range(pictures_per_person)]
@@ -151,7 +153,7 @@ def write_people(
         shutil.rmtree(partial, ignore_errors=True)
         for name in names:
             (partial / name).mkdir(parents=True)
-        _write_pictures(partial, labels, size, progress)
+        _write_pictures(partial, labels, size)
         np.savez(
             partial / LABELS,
             names=np.array(labels.names),
@@ -166,7 +168,8 @@ def write_people(
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise UserError(
-            f"{root} cannot be written ({error.strerror or error}); free space there or choose another folder."
+            f"{root} cannot be written ({error.strerror or error}); free space there or choose another folder.",
+            "folder-unwritable",
         ) from None
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -174,8 +177,8 @@ def write_people(
     return labels
 
 
-def _write_pictures(root: Path, labels: Labels, size: int, progress: Callable[[int, int], None] | None) -> None:
-    """Draw in this thread, encode and write in others, a few batches ahead at most."""
+def _write_pictures(root: Path, labels: Labels, size: int) -> None:
+    """Render in this thread, encode and write in others, a few batches ahead at most."""
     total = len(labels.files)
     with ThreadPoolExecutor(max_workers=2) as writers:
         waiting: list[Future[None]] = []
@@ -185,7 +188,5 @@ def _write_pictures(root: Path, labels: Labels, size: int, progress: Callable[[i
             waiting.append(writers.submit(_write_batch, root, labels.files[rows], pictures))
             if len(waiting) > 4:
                 waiting.pop(0).result()
-            if progress:
-                progress(rows.stop, total)
         for batch in waiting:
             batch.result()
