@@ -9,12 +9,12 @@ from simswap_jax.errors import UserError
 
 # verb → (module:function taking the remaining arguments, what it does)
 VERBS: dict[str, tuple[str, str]] = {
-    "demo": ("simswap_jax.contrib.rendered.demo:main", "render people, train, swap, judge: the whole job in minutes"),
+    "demo": ("simswap_jax.cli.demo:main", "render identities, train, swap, evaluate: the whole job in minutes"),
     "prepare": ("simswap_jax.cli.prepare:main", "photos of people → aligned faces and records to train on"),
     "train": ("simswap_jax.cli.train:main", "train from an experiment file, or go on where it stopped"),
     "swap": ("simswap_jax.cli.swap:main", "re-draw target faces with the identity of a source"),
-    "evaluate": ("simswap_jax.evaluation.evaluate:main", "judge swaps of held-out people"),
-    "sweep": ("simswap_jax.evaluation.sweep:main", "the paper's ablation: many trainings, one table and figure"),
+    "evaluate": ("simswap_jax.cli.evaluate:main", "measure swaps of held-out identities with independent networks"),
+    "sweep": ("simswap_jax.cli.sweep:main", "the paper's ablation: many trainings, one table and figure"),
     "import": ("simswap_jax.cli.weights:import_main", "PyTorch weights → model folder"),
     "preflight": (
         "simswap_jax.hardware.preflight:main",

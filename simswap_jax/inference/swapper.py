@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property, partial
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.models.normalization import from_convention, to_convention
 from simswap_jax.weights import model_folder, registry
 
-PRETRAINED = Path(__file__).parents[1] / "pretrained"
-DEFAULT_FOLDERS = ("faces", "rendered")  # the first that is there
+# Model folders that ship, as "package:folder in it"; the first that is there is the default.
+DEFAULT_MODELS = ("simswap_jax:pretrained/faces", "simswap_jax.contrib.rendered:pretrained/generator")
 BATCH_SIZE = 16
 LEAST_ALIKE = 0.25  # cosine of a source photo to the mean of the others, with MobileFaceNet; docs/prepare.md
 DETECTOR = "face_detection_yunet.onnx"  # of configs/weights.yaml
@@ -67,8 +68,7 @@ class FaceSwapper:
         """Load a model folder.
 
         Args:
-          folder: what `simswap-jax train` leaves; if None, the package's ``pretrained/faces``, else its
-            ``pretrained/rendered``.
+          folder: what `simswap-jax train` leaves; if None, the first of `DEFAULT_MODELS` that is there.
           face_size, alignment: side in pixels and template of the crops that it is to be used on, where they are
             known; a model that was trained on others is refused.
 
@@ -76,7 +76,7 @@ class FaceSwapper:
           UserError: there is no such folder, it is damaged, made for other crops, or its identity network is missing.
         """
         if folder is None:
-            here = [PRETRAINED / name for name in DEFAULT_FOLDERS if (PRETRAINED / name / "config.json").is_file()]
+            here = [path for path in map(shipped_folder, DEFAULT_MODELS) if (path / "config.json").is_file()]
             if not here:
                 raise UserError(
                     "no model ships with this installation; name a model folder that `simswap-jax train` left."
@@ -323,6 +323,12 @@ class FaceSwapper:
         if not np.isfinite(vectors).all() or not (np.linalg.norm(vectors, axis=-1) > 0).all():
             raise UserError("an identity vector is zero or not finite; make it again with identity().")
         return normalised(np.broadcast_to(vectors.astype(np.float32), (count, self.identity_size)))
+
+
+def shipped_folder(name: str) -> Path:
+    """Where "package:folder in it" lies."""
+    package, _, folder = name.partition(":")
+    return Path(str(resources.files(package))) / folder
 
 
 def redraw(generator: Generator, convention: str, variables: Any, targets: jax.Array, vectors: jax.Array) -> jax.Array:

@@ -166,8 +166,9 @@ def test_identity_needs_a_picture_and_a_model_of_photos(swapper):
 
 
 def test_the_folder_that_ships_is_found_or_asked_for(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "PRETRAINED", tmp_path)
+    monkeypatch.setattr(module, "DEFAULT_MODELS", ())
     with pytest.raises(UserError, match="no model ships"):
         FaceSwapper.from_pretrained()
-    write_small_model(tmp_path / "rendered")
+    write_small_model(tmp_path / "model")
+    monkeypatch.setattr(module, "DEFAULT_MODELS", ("simswap_jax:nowhere", f"simswap_jax:{tmp_path / 'model'}"))
     assert FaceSwapper.from_pretrained().face_size == FACE_SIZE

@@ -8,11 +8,11 @@ from simswap_jax.contrib.rendered import dataset, identity_judge
 from simswap_jax.data import split
 from simswap_jax.evaluation.metrics import identity as measures
 from simswap_jax.inference import swapper
-from simswap_jax.inference.swapper import PRETRAINED, FaceSwapper, resized
+from simswap_jax.inference.swapper import DEFAULT_MODELS, FaceSwapper, resized, shipped_folder
 from simswap_jax.io.images import read_picture
 from simswap_jax.weights import model_folder
 
-FACES = PRETRAINED / "faces"
+FACES, RENDERED = map(shipped_folder, DEFAULT_MODELS)
 
 
 def test_the_model_is_small_and_keeps_what_is_not_ours_out():
@@ -44,7 +44,7 @@ def test_it_swaps_people_it_never_saw(outside, monkeypatch):
 
 
 def test_the_rendered_model_comes_whole_and_swaps_drawn_people(monkeypatch):
-    monkeypatch.setattr(swapper, "DEFAULT_FOLDERS", ("rendered",))
+    monkeypatch.setattr(swapper, "DEFAULT_MODELS", DEFAULT_MODELS[1:])
     model = FaceSwapper.from_pretrained(None)
     assert (model.face_size, model.model.alignment) == (64, "rendered")
     people = dataset.sample_people(97, 24)
@@ -58,4 +58,5 @@ def test_the_rendered_model_comes_whole_and_swaps_drawn_people(monkeypatch):
 
 
 def test_what_ships_is_small():
-    assert sum(path.stat().st_size for path in PRETRAINED.rglob("*") if path.is_file()) < 32 * 2**20
+    shipped = [*FACES.rglob("*"), *RENDERED.parent.rglob("*")]
+    assert sum(path.stat().st_size for path in shipped if path.is_file()) < 32 * 2**20
