@@ -34,7 +34,7 @@ def within_all_pairs(
       per_pair: the metrics of each candidate and pair.
       groups: [K], the sources' people, for the intervals.
     """
-    found = {"identity": identity_agreement(per_pair, truth.ladder, groups)}
+    found = {"identity": identity_agreement(per_pair, truth.ladder, groups)} if truth.ladder else {}
     indices, some = range(min(PAIRS, len(groups))), groups[:PAIRS]
     if pose is not None and truth.turned is not None:
         found["pose"] = pose_agreement(truth, pose, size, indices, some)

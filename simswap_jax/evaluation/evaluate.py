@@ -36,6 +36,7 @@ from simswap_jax.io.html_report import Table
 from simswap_jax.provenance.writer import write_picture
 
 DEFAULT_SIZE = 112  # pixels, where no model says one
+UNFINISHED = ".unfinished"  # folder in the output: what is measured so far
 logger = logging.getLogger(__name__)
 
 
@@ -74,7 +75,9 @@ def evaluate(request: EvaluationRequest) -> dict[str, Any]:
         export_pairs(request.export_pairs, setup.inputs)
         return {}
     candidates = candidates_of(setup)
-    cache = ChunkCache(request.output, job_fingerprint(setup, candidates))
+    cache = ChunkCache(request.output / UNFINISHED, job_fingerprint(setup, candidates))
+    if cache.resumed:
+        logger.info("resuming the evaluation that was stopped in %s", request.output)
     measured = measure(setup, candidates, cache)
     scores = summarise(measured, [candidate.key for candidate in candidates if not candidate.shows_source])
     metrics, further_tables = metrics_of(setup, candidates, measured, scores)

@@ -101,7 +101,7 @@ def embed_gallery(
       UserError: none can be read.
     """
     pictures = [(name, file) for name, files in people.items() for file in files]
-    progress = Progress(len(pictures), "pictures embedded", to_terminal if cache else None)
+    progress = Progress(len(pictures), "pictures embedded", to_terminal)
     chunks, broken = [], []
     for start in range(0, len(pictures), PICTURES_A_CHUNK):
         files = [file for _, file in pictures[start : start + PICTURES_A_CHUNK]]

@@ -1,7 +1,6 @@
-"""What a resumable job has computed so far, on disk and valid for one fingerprint only."""
+"""What a resumable job has computed so far, in a folder of its own and for that job only."""
 
 import json
-import logging
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -12,27 +11,29 @@ import numpy as np
 
 from simswap_jax.provenance.writer import whole_file, write_text
 
-FOLDER = ".unfinished"
-logger = logging.getLogger(__name__)
+JOB = "job.json"
 
 
 class ChunkCache:
-    """Chunks of a job by name, each computed once."""
+    """The chunks of one job by name, each computed once.
 
-    def __init__(self, folder: Path, fingerprint: dict[str, Any]) -> None:
+    Attributes:
+      folder: where they lie.
+      resumed: whether the folder was this job's already.
+    """
+
+    def __init__(self, folder: Path, job: dict[str, Any]) -> None:
         """Open the cache of a job, or start an empty one.
 
         Args:
-          folder: the job's output.
-          fingerprint: everything that the chunks depend on, JSON-able.
+          folder: for nothing else.
+          job: everything that the chunks depend on, JSON-able.
         """
-        self.folder = folder / FOLDER
-        text = json.dumps(fingerprint, indent=1, sort_keys=True) + "\n"
-        stored = self.folder / "about.json"
-        if stored.is_file() and stored.read_text(encoding="utf-8") == text:
-            logger.info("resuming the job that was stopped in %s", folder)
-        else:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder = folder
+        text, stored = json.dumps(job, indent=1, sort_keys=True) + "\n", folder / JOB
+        self.resumed = stored.is_file() and stored.read_text(encoding="utf-8") == text
+        if not self.resumed:
+            shutil.rmtree(folder, ignore_errors=True)
             write_text(stored, text)
 
     def get_or_compute(self, name: str, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -50,5 +51,5 @@ class ChunkCache:
         return arrays
 
     def clear(self) -> None:
-        """The job is done: nothing has to be kept."""
+        """Remove the folder: the job is done."""
         shutil.rmtree(self.folder, ignore_errors=True)

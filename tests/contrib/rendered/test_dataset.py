@@ -22,8 +22,8 @@ from simswap_jax.contrib.rendered.dataset import (
     write_people,
 )
 from simswap_jax.contrib.rendered.face_parameters import HOW_OFTEN
-from simswap_jax.errors import UserError
 from simswap_jax.io.images import list_people, read_picture
+from tests.support.errors import raises_user_error
 
 SIZE = 64
 NEUTRAL = {
@@ -223,7 +223,7 @@ def test_written_people_are_what_was_drawn(tmp_path):
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(UserError, match="not an empty folder"):
+    with raises_user_error("folder-not-empty", tmp_path):
         write_people(tmp_path, sample_people(0, 1), ["a"], 1, 0, SIZE)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
@@ -233,16 +233,16 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(UserError, match=r"faces cannot be written \(No space left on device\)"):
+    with raises_user_error("folder-unwritable", "faces", "No space left on device"):
         write_people(tmp_path / "faces", sample_people(0, 2), ["a", "b"], 2, 0, SIZE)
     assert not list(tmp_path.iterdir())
 
 
 def test_unreadable_labels_are_named(tmp_path):
-    with pytest.raises(UserError, match=r"labels\.npz is missing"):
+    with raises_user_error("labels-missing", "labels.npz"):
         read_labels(tmp_path)
     (tmp_path / "labels.npz").write_text("not a zip")
-    with pytest.raises(UserError, match="cannot be read"):
+    with raises_user_error("labels-unreadable", "labels.npz"):
         read_labels(tmp_path)
     np.savez(
         tmp_path / "labels.npz",
@@ -254,7 +254,7 @@ def test_unreadable_labels_are_named(tmp_path):
         person_numbers=["skin", "hair", "eyes"],
         attribute_numbers=["yaw", "pitch"],
     )
-    with pytest.raises(UserError, match="another version of the renderer"):
+    with raises_user_error("labels-outdated", "labels.npz"):
         read_labels(tmp_path)
 
 

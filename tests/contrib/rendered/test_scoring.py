@@ -1,14 +1,16 @@
 """Swaps of rendered faces against their true answer, and the pose judge that ships."""
 
+import logging
+
 import cv2
 import numpy as np
 import pytest
 
-from simswap_jax.contrib.rendered import pose_judge
+from simswap_jax.contrib.rendered import cli, pose_judge
 from simswap_jax.contrib.rendered.dataset import PERSON, Labels, pose, render, sample_attributes, sample_people
 from simswap_jax.contrib.rendered.pose_judge import PoseRegressor
 from simswap_jax.contrib.rendered.scoring import PARTS, colour_shift, measures, pairs, parts, pose_r2
-from simswap_jax.errors import UserError
+from tests.support.errors import raises_user_error
 
 SIZE = 64
 
@@ -41,11 +43,11 @@ def test_pairs_are_of_different_held_out_people(labels):
     np.testing.assert_array_equal(pairs(labels, held, 30, seed=4).source, drawn.source)
     assert (pairs(labels, held, 30, seed=5).source != drawn.source).any()
     np.testing.assert_array_equal(drawn.pose(), pose(labels.attributes[drawn.target]))
-    with pytest.raises(UserError, match="swapping needs two"):
+    with raises_user_error("too-few-people"):
         pairs(labels, held[:1], 3)
 
 
-def test_the_true_answer_scores_best(labels, judge):
+def test_the_ground_truth_scores_best(labels, judge):
     drawn = pairs(labels, labels.names, 24)
     sources, targets = picture(labels, drawn.source), picture(labels, drawn.target)
     best = measures(drawn.truths(SIZE), sources, targets, drawn, judge)
@@ -107,19 +109,19 @@ def test_the_judge_reads_pose_of_people_it_has_not_seen(judge):
     assert pose_r2(judge(large), truth) > 0.85
 
 
-def test_the_command_writes_what_is_read_again(tmp_path, monkeypatch):
-    said: list[str] = []
+def test_the_command_writes_what_is_read_again(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
     output = tmp_path / "judges" / "pose.safetensors"
     monkeypatch.setattr(pose_judge, "UNSEEN_PEOPLE", 20)
-    pose_judge.main(["--output", str(output), "--people", "8", "--steps", "2"], said.append)
+    assert cli.main(["pose-judge", "--output", str(output), "--people", "8", "--steps", "2"]) == 0
     assert output.stat().st_size <= 200_000
-    assert "R²" in said[-1]
+    assert "R²" in caplog.messages[-1]
     monkeypatch.setattr(pose_judge, "WEIGHTS", output)
     faces, degrees = pose_judge.rendered(pose_judge.PEOPLE_SEED, pose_judge.ATTRIBUTE_SEED, 8, 8)
     same = pose_judge.train(faces, degrees, 2, seed=0)
     np.testing.assert_array_equal(PoseRegressor.pretrained()(faces), same(faces))
     monkeypatch.setattr(pose_judge, "WEIGHTS", tmp_path / "nothing.safetensors")
-    with pytest.raises(UserError, match="missing from the package"):
+    with raises_user_error("package-file-missing", "nothing.safetensors"):
         PoseRegressor.pretrained()
 
 
