@@ -25,6 +25,7 @@ from simswap_jax.contrib.rendered.face_parameters import (
 )
 from simswap_jax.contrib.rendered.renderer import BATCH, render
 from simswap_jax.errors import UserError
+from simswap_jax.io.progress import Progress, to_terminal
 
 __all__ = [
     "ATTRIBUTES",
@@ -180,6 +181,7 @@ def write_people(
 def _write_pictures(root: Path, labels: Labels, size: int) -> None:
     """Render in this thread, encode and write in others, a few batches ahead at most."""
     total = len(labels.files)
+    progress = Progress(total, "faces rendered", to_terminal)
     with ThreadPoolExecutor(max_workers=2) as writers:
         waiting: list[Future[None]] = []
         for start in range(0, total, BATCH):
@@ -188,5 +190,6 @@ def _write_pictures(root: Path, labels: Labels, size: int) -> None:
             waiting.append(writers.submit(_write_batch, root, labels.files[rows], pictures))
             if len(waiting) > 4:
                 waiting.pop(0).result()
+            progress.add(len(pictures))
         for batch in waiting:
             batch.result()
