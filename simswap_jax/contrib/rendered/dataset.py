@@ -37,16 +37,16 @@ __all__ = [
     "pose",
     "read_labels",
     "render",
+    "render_ground_truth",
     "sample_attributes",
     "sample_people",
-    "true_swap",
     "write_people",
 ]
 
 LABELS = "labels.npz"
 
 
-def true_swap(source_people: np.ndarray, target_attributes: np.ndarray, size: int) -> np.ndarray:
+def render_ground_truth(source_people: np.ndarray, target_attributes: np.ndarray, size: int) -> np.ndarray:
     """Render the ground truth of a swap: the source's person with the target's attributes: uint8 [B, size, size, 3]."""
     return render(source_people, target_attributes, size)
 

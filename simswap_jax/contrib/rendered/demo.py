@@ -194,7 +194,7 @@ def evaluate_held_out(model: Path, people: Path) -> tuple[dict[str, Any], np.nda
     """Swap held-out identities and measure; returns the metrics and the contact sheet (uint8 [H, W, 3])."""
     labels = dataset.read_labels(people)
     names = split.held_out(labels.names, HELD_OUT)
-    pairs = scoring.pairs(labels, names, PAIRS)
+    pairs = scoring.draw_rendered_pairs(labels, names, PAIRS)
     pictures = {
         row: read_picture(people / labels.files[row]) for row in {*pairs.source.tolist(), *pairs.target.tolist()}
     }
@@ -208,13 +208,13 @@ def evaluate_held_out(model: Path, people: Path) -> tuple[dict[str, Any], np.nda
     gallery, right = held_out_gallery(recogniser, people, labels, names, pairs)
     metrics = {
         **measure_identity(vectors, gallery, right),
-        **scoring.measures(results, sources, targets, pairs, PoseRegressor.pretrained()),
-        **scoring.parts(results, pairs),
-        **{f"{part}_of_target": share for part, share in scoring.parts(targets, pairs).items()},
+        **scoring.truth_metrics(results, sources, targets, pairs, PoseRegressor.pretrained()),
+        **scoring.attribute_transfer(results, pairs),
+        **{f"{part}_of_target": share for part, share in scoring.attribute_transfer(targets, pairs).items()},
         "pairs": len(pairs),
         "people": len(names),
     }
-    return metrics, example_sheet(sources, targets, results, pairs.truths(SIZE))
+    return metrics, example_sheet(sources, targets, results, pairs.ground_truth(SIZE))
 
 
 def held_out_gallery(

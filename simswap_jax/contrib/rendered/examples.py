@@ -10,7 +10,7 @@ from simswap_jax.contrib.rendered.renderer import render
 from simswap_jax.io.images import encode_png
 
 SEED = 11
-SHOWN = (0, 2, 5, 9, 10, 11)  # of those drawn with this seed, some that YuNet takes for faces
+SHOWN = (0, 2, 5, 9, 10, 11)  # of those sampled with this seed, some that YuNet takes for faces
 PAIRS = ((3, 5), (0, 4))  # of the shown ones, side by side as targets with two faces
 SIZE = 288
 

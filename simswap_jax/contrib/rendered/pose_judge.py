@@ -133,7 +133,7 @@ def train(pictures: np.ndarray, degrees: np.ndarray, steps: int, seed: int, batc
 
 
 def rendered(people_seed: int, attribute_seed: int, people: int, each: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures of freshly drawn people, uint8 [N, 64, 64, 3], and their pose in degrees [N, 3]."""
+    """Pictures of freshly sampled people, uint8 [N, 64, 64, 3], and their pose in degrees [N, 3]."""
     who = np.repeat(dataset.sample_people(people_seed, people), each, axis=0)
     attributes = dataset.sample_attributes(attribute_seed, len(who))
     return dataset.render(who, attributes, 64), dataset.pose(attributes)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from simswap_jax.contrib.rendered import identity_judge
-from simswap_jax.contrib.rendered.dataset import Labels, read_labels, true_swap
+from simswap_jax.contrib.rendered.dataset import Labels, read_labels, render_ground_truth
 from simswap_jax.contrib.rendered.face_parameters import ATTRIBUTES
 from simswap_jax.contrib.rendered.pose_judge import WEIGHTS, PoseRegressor
 from simswap_jax.contrib.rendered.scoring import colour_shift
@@ -43,14 +43,14 @@ class RenderedTruth:
 
     def pictures(self, indices: Sequence[int], size: int) -> np.ndarray:
         """uint8 RGB [n, size, size, 3]; a KeyError for unknown files."""
-        return true_swap(*self._parameters(indices), size)
+        return render_ground_truth(*self._parameters(indices), size)
 
     def turned(self, indices: Sequence[int], size: int, degrees: float) -> np.ndarray:
         """The same with the head turned by ``degrees`` of yaw, towards the front first: it stays drawable."""
         people, attributes = self._parameters(indices)
         yaw = attributes[:, YAW]
         attributes[:, YAW] += np.where(yaw > 0, -degrees, degrees)
-        return true_swap(people, attributes, size)
+        return render_ground_truth(people, attributes, size)
 
     def _parameters(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Person and attribute vectors of the answers, [n, P] and [n, A]."""

@@ -4,7 +4,7 @@
     ROOT/manipulated_sequences/<Method>/<c23|…>/videos/000_003.mp4        target 000 with the identity of 003
     ROOT/splits/{train,val,test}.json                                     [["000", "003"], …], meant both ways
 
-Of each video a number of frames is cut into aligned crops once, into the evaluation's folder; then these are people and
+Of each video some frames are cut into aligned crops once, into the evaluation's folder; then these are people and
 pictures like any others. A method's frame is cut at the very place where the target's was.
 """
 
@@ -35,7 +35,7 @@ from simswap_jax.weights import registry
 QUALITIES = ("raw", "c0", "c23", "c40")
 PLACES = "places.json"  # frame → where its crop was cut
 DEFAULT_TEMPLATE = "simswap"  # where no model says one
-Places = Mapping[str, Sequence[float]]  # video/frame.png → the matrix that cut it, six numbers
+Places = Mapping[str, Sequence[float]]  # video/frame.png → the matrix that cut it, six values
 logger = logging.getLogger(__name__)
 
 
@@ -212,7 +212,7 @@ def cut_video(video: Path, folder: Path, cutter: Cutter) -> dict[str, list[float
     """Crops of evenly spaced frames, ``<folder>/<frame, four digits>.png``; frames without a face are left out.
 
     Returns:
-      ``video/frame.png`` → the six numbers of the matrix that cut it; read, if this cutter's crops are there.
+      ``video/frame.png`` → the six values of the matrix that cut it; read, if this cutter's crops are there.
 
     Raises:
       UserError: there is no face in any frame.

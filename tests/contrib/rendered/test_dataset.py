@@ -16,9 +16,9 @@ from simswap_jax.contrib.rendered.dataset import (
     pose,
     read_labels,
     render,
+    render_ground_truth,
     sample_attributes,
     sample_people,
-    true_swap,
     write_people,
 )
 from simswap_jax.contrib.rendered.face_parameters import HOW_OFTEN
@@ -192,8 +192,8 @@ def test_pose_reads_the_angles():
 def test_the_ground_truth_is_the_source_with_the_targets_attributes():
     people, faces = sample_people(5, 8), sample_attributes(5, 8)
     pictures = render(people, faces, SIZE)
-    np.testing.assert_array_equal(true_swap(people, faces, SIZE), pictures)
-    swapped = true_swap(people[::-1], faces, SIZE)
+    np.testing.assert_array_equal(render_ground_truth(people, faces, SIZE), pictures)
+    swapped = render_ground_truth(people[::-1], faces, SIZE)
     difference = np.abs(swapped.astype(float) - pictures)
     # The background's upper corners stay the target's; the face becomes the source's.
     assert difference[:, :6, :6].max() <= 2

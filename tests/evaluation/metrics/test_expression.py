@@ -46,7 +46,7 @@ def test_expression_is_unknown_where_no_face_or_person_is():
     points, names, angles, _ = made_faces()
     shapes = expression.fit(points, names, angles)
     points[1] = np.nan
-    left = expression.expressions(shapes, points[:3], ["p0", "p0", "stranger"], angles[:3])
+    left = expression.expressions(shapes, points[:3], ["p0", "p0", "unknown"], angles[:3])
     np.testing.assert_array_equal(np.isfinite(left).all(axis=(1, 2)), [True, False, False])
     with pytest.raises(ValueError, match="no landmarks"):
         expression.fit(np.full((3, 5, 2), np.nan), ["a"] * 3, None)
