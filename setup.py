@@ -8,6 +8,7 @@ ONNX = ["onnx>=1.17", "onnxruntime>=1.20"]
 VIDEO = ["av>=18"]  # the first with display matrices and opaque copies of streams that we tried
 PROVENANCE = ["c2pa-python>=0.38", "cryptography>=42"]
 APP = ["gradio>=6.31"]
+MODEL_FILES = ["pretrained/**/*.json", "pretrained/**/*.safetensors", "pretrained/**/*.md"]
 DEV = [
     "pytest>=8",
     "pytest-xdist>=3.6",
@@ -35,7 +36,8 @@ setup(
     package_dir={"simswap_jax.configs": "configs"},
     package_data={
         "simswap_jax.configs": ["*.yaml", "*/*.yaml"],
-        "simswap_jax": ["py.typed", "pretrained/**/*.json", "pretrained/**/*.safetensors", "pretrained/**/*.md"],
+        "simswap_jax": ["py.typed", *MODEL_FILES],
+        "simswap_jax.contrib.rendered": MODEL_FILES,
     },
     install_requires=[
         "jax>=0.10,<0.12",

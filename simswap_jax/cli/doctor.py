@@ -208,7 +208,10 @@ def _invisible(path: Path) -> Row:
     try:
         if is_video(path):
             video, things = open_video(path), f"videos ({FRAMES} frames together)"
-            shape, z = video.shape, detect_frames(video.upright(frame.image) for frame in islice(video.frames(), FRAMES))
+            shape, z = (
+                video.shape,
+                detect_frames(video.upright(frame.image) for frame in islice(video.frames(), FRAMES)),
+            )
         else:
             picture = read_picture(path)
             shape, z = picture.shape, detect(picture)

@@ -11,12 +11,12 @@ from simswap_jax.io.logs import log_lines
 
 # command → (module:function taking the remaining arguments, what it does)
 VERBS: dict[str, tuple[str, str]] = {
-    "demo": ("simswap_jax.contrib.rendered.demo:main", "render people, train, swap and evaluate: all of it in minutes"),
+    "demo": ("simswap_jax.cli.demo:main", "render people, train, swap and evaluate: all of it in minutes"),
     "prepare": ("simswap_jax.cli.prepare:main", "turn photos of people into aligned faces and training records"),
     "train": ("simswap_jax.cli.train:main", "train from an experiment file, or resume"),
     "swap": ("simswap_jax.cli.swap:main", "swap faces in photos and videos"),
-    "evaluate": ("simswap_jax.evaluation.evaluate:main", "measure swaps of held-out identities"),
-    "sweep": ("simswap_jax.evaluation.sweep:main", "train and evaluate the paper's ablations: one table and figure"),
+    "evaluate": ("simswap_jax.cli.evaluate:main", "measure swaps of held-out identities with independent networks"),
+    "sweep": ("simswap_jax.cli.sweep:main", "train and evaluate the paper's ablations: one table and figure"),
     "import": ("simswap_jax.cli.import_weights:main", "convert PyTorch weights to a model folder"),
     "preflight": (
         "simswap_jax.cli.preflight:main",

@@ -1,1 +1,1 @@
-"""Judging swaps with networks that took no part in training."""
+"""Evaluation: swaps of held-out identities, measured with networks that took no part in training."""

@@ -1,6 +1,6 @@
 """Temporal stability on a clip: `simswap-jax evaluate --clip`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from simswap_jax.errors import UserError, missing_extra
-from simswap_jax.evaluation.candidates import ModelRow
-from simswap_jax.evaluation.judges.predictions import Judges
+from simswap_jax.evaluation.candidates import ModelCandidate
+from simswap_jax.evaluation.judges.evaluators import Evaluators
 from simswap_jax.evaluation.metrics import regions, temporal
 from simswap_jax.evaluation.metrics.intervals import Estimate, estimate
-from simswap_jax.inference.swapper import resized
+from simswap_jax.inference.swapper import FaceSwapper, resized
 from simswap_jax.io.html_report import Table
 from simswap_jax.io.images import read_picture
 from simswap_jax.provenance.writer import list_pictures
@@ -20,78 +20,81 @@ from simswap_jax.provenance.writer import list_pictures
 VIDEOS = frozenset([".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"])
 LEAST = 3  # frames
 MOST = 600
-MEASURES = {
+METRICS = {
     "flicker": ("change beyond the target's own motion, L1 × 1000", 2),
-    "identity_jitter": ("identity, 1 − cosine of neighbours", 4),
+    "identity_jitter": ("identity, 1 − cosine of neighbouring frames", 4),
     "pose_jitter": ("pose, second difference, °", 2),
     "landmark_jitter": ("landmarks, second difference, % of the crop", 3),
 }
 
 
-def measured(
-    path: Path, source: Path, models: Sequence[ModelRow], judges: Judges, size: int
+def measure_clip(
+    path: Path, source: Path, model: ModelCandidate, evaluators: Evaluators, size: int
 ) -> tuple[dict[str, Any], Table]:
-    """Swap every frame of a clip by the first model and compare with the clip itself.
+    """Swap every frame of a clip and compare its stability with that of the clip itself.
 
     Args:
       path: a video, or a folder of frames in order of their names. Square frames are taken for aligned crops; others
         are photos, in which the largest face is found. They are cut at its place in the first frame: a crop that
-        follows the face would follow the landmarks' trembling, too.
-      source: a picture of whoever is to be seen; aligned if the frames are.
-      models: at least one.
-      judges: of identity, and of pose and landmarks where they are.
-      size: side of the crops that are judged.
+        follows the face would follow the landmarks' jitter, too.
+      source: a picture of the identity; aligned if the frames are.
+      model: swaps.
+      evaluators: pose and landmarks are measured where there are networks for them.
+      size: side in pixels of the crops.
 
     Returns:
-      for the JSON: ``frames`` and measure → ``result`` and ``target``; and a table.
+      for the JSON: ``frames`` and metric → ``result`` and ``target``; and a table.
 
     Raises:
-      UserError: no model, too few frames, or no face.
+      UserError: too few frames, or no face.
     """
-    if not models:
-        raise UserError("--clip needs a model; name one with --model.")
-    swapper = models[0].swapper
-    frames = list(frames_of(path))
-    if len(frames) < LEAST:
-        raise UserError(f"{path} has {len(frames)} frames; stability needs at least {LEAST}.")
-    picture = read_picture(source)
-    if frames[0].shape[0] == frames[0].shape[1]:
-        targets = [resized(frame, size) for frame in frames]
-        vector = swapper.identity(picture, aligned=picture.shape[0] == picture.shape[1])
-    else:
-        found = swapper.photos.find_faces(frames[0])
-        largest = max(found, key=lambda face: face.face.area)
-        targets = [resized(largest.crop(frame), size) for frame in frames]
-        vector = swapper.identity(picture)
-    results = swapper.swap_faces(targets, np.broadcast_to(vector, (len(targets), len(vector))))
-    points = judges.landmarks.find(targets) if judges.landmarks and judges.landmarks.points == 5 else None
-    masks = regions.face_masks(points, len(targets), size)
-    numbers = {
-        who: of_clip(np.stack(pictures), np.stack(targets), masks, judges)
-        for who, pictures in (("result", results), ("target", targets))
+    targets, vector = clip_inputs(list(frames_of(path)), read_picture(source), model.swapper, path, size)
+    results = model.swapper.swap_faces(targets, np.broadcast_to(vector, (len(targets), len(vector))))
+    masks = regions.face_masks(evaluators.five_points(targets), len(targets), size)
+    values = {
+        "result": clip_metrics(np.stack(results), np.stack(targets), masks, evaluators),
+        "target": clip_metrics(np.stack(targets), np.stack(targets), masks, evaluators),
     }
-    told = {name: {who: vars(numbers[who][name]) for who in numbers} for name in numbers["result"]}
-    rows = [
-        [MEASURES[name][0], *(numbers[who][name].text(MEASURES[name][1]) for who in ("result", "target"))]
-        for name in numbers["result"]
-    ]
-    caption = f"Temporal stability over {len(frames)} frames by {models[0].key}, beside the clip itself (floor)."
-    return {"frames": len(frames), **told}, Table(caption, ["", "result", "target"], rows)
+    names = list(values["result"])
+    rows = [[METRICS[n][0], *(values[clip][n].text(METRICS[n][1]) for clip in values)] for n in names]
+    caption = f"Temporal stability over {len(targets)} frames by {model.key}, beside the clip itself (noise floor)."
+    content = {name: {clip: vars(values[clip][name]) for clip in values} for name in names}
+    return {"frames": len(targets), **content}, Table(caption, ["", *values], rows)
 
 
-def of_clip(clip: np.ndarray, target: np.ndarray, masks: np.ndarray, judges: Judges) -> dict[str, Estimate]:
-    """The measures of one clip, uint8 RGB [T, H, W, 3], moving as ``target`` does; intervals over runs of frames."""
-    seen = judges.look(list(clip))
+def clip_inputs(
+    frames: list[np.ndarray], source: np.ndarray, swapper: FaceSwapper, path: Path, size: int
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Aligned crops of the frames, uint8 RGB [size, size, 3], and the source's identity vector [D].
+
+    Raises:
+      UserError: too few frames, or no face.
+    """
+    if len(frames) < LEAST:
+        raise UserError(f"{path} has {len(frames)} frames; stability needs at least {LEAST}.", "too-few-frames")
+    height, width = frames[0].shape[:2]
+    if height == width:
+        aligned = source.shape[0] == source.shape[1]
+        return [resized(frame, size) for frame in frames], swapper.identity(source, aligned=aligned)
+    largest = max(swapper.photos.find_faces(frames[0]), key=lambda face: face.face.area)
+    return [resized(largest.crop(frame), size) for frame in frames], swapper.identity(source)
+
+
+def clip_metrics(
+    clip: np.ndarray, target: np.ndarray, masks: np.ndarray, evaluators: Evaluators
+) -> dict[str, Estimate]:
+    """The metrics of one clip, uint8 RGB [T, H, W, 3], moving as ``target`` does; intervals over runs of frames."""
+    predictions = evaluators.predict(list(clip))
     values = {
         "flicker": 1000.0 * temporal.warp_error(clip, target, masks),
-        "identity_jitter": temporal.identity_jitter(seen["vectors"]),
+        "identity_jitter": temporal.identity_jitter(predictions["vectors"]),
     }
-    if "angles" in seen:
-        values["pose_jitter"] = temporal.jitter(seen["angles"])
-    if "landmarks" in seen:
-        values["landmark_jitter"] = 100.0 * temporal.jitter(seen["landmarks"])
-    kept = {name: array for name, array in values.items() if np.isfinite(array).any()}
-    return {name: estimate(array, temporal.blocks(len(array))) for name, array in kept.items()}
+    if "angles" in predictions:
+        values["pose_jitter"] = temporal.jitter(predictions["angles"])
+    if "landmarks" in predictions:
+        values["landmark_jitter"] = 100.0 * temporal.jitter(predictions["landmarks"])
+    measured = {name: array for name, array in values.items() if np.isfinite(array).any()}
+    return {name: estimate(array, temporal.blocks(len(array))) for name, array in measured.items()}
 
 
 def frames_of(path: Path) -> Iterator[np.ndarray]:
@@ -107,7 +110,10 @@ def frames_of(path: Path) -> Iterator[np.ndarray]:
             return
         shape = shape or picture.shape
         if picture.shape != shape:
-            raise UserError(f"frame {number} of {path} has another size than the first; give frames of one size.")
+            raise UserError(
+                f"frame {number} of {path} has another size than the first; give frames of one size.",
+                "frames-of-several-sizes",
+            )
         yield picture
 
 
@@ -118,7 +124,7 @@ def video_frames(path: Path) -> Iterator[np.ndarray]:
       UserError: it is missing or no video, or PyAV is not installed.
     """
     if not path.is_file():
-        raise UserError(f"there is no video or folder {path}; check the path.")
+        raise UserError(f"there is no video or folder {path}; check the path.", "video-missing")
     try:
         av = import_module("av")
     except ImportError as error:
@@ -129,5 +135,6 @@ def video_frames(path: Path) -> Iterator[np.ndarray]:
                 yield frame.to_ndarray(format="rgb24")
     except (av.error.FFmpegError, IndexError) as error:
         raise UserError(
-            f"{path} is not a video that can be read ({error}); give another, or a folder of frames."
+            f"{path} is not a video that can be read ({error}); give another, or a folder of frames.",
+            "video-unreadable",
         ) from error

@@ -1,360 +1,319 @@
-"""`simswap-jax evaluate`: swap held-out people of a folder and let outside networks say what came out."""
+"""Evaluate: swap held-out identities and measure the results with independent networks."""
 
-import argparse
-import sys
+import logging
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from simswap_jax.contrib.rendered import protocol as rendered_protocol
-from simswap_jax.contrib.rendered.dataset import Labels, read_labels
-from simswap_jax.contrib.rendered.identity_judge import pretrained
-from simswap_jax.data.folder import list_people
 from simswap_jax.errors import UserError
-from simswap_jax.evaluation import agreement, clip
-from simswap_jax.evaluation.candidates import (
-    CONTROLS,
-    GIVEN,
-    MODEL,
-    SOURCE,
-    WITNESS,
-    WITNESS_TITLE,
-    GivenRow,
-    ModelRow,
-    Row,
-)
+from simswap_jax.evaluation import agreement
+from simswap_jax.evaluation.baselines import BASELINES, GENUINE, GENUINE_TITLE, SOURCE
+from simswap_jax.evaluation.candidates import BASELINE, Candidate, ModelCandidate
+from simswap_jax.evaluation.clip import measure_clip
+from simswap_jax.evaluation.judges.evaluators import Evaluators
 from simswap_jax.evaluation.judges.features import open_features
 from simswap_jax.evaluation.judges.landmarks import open_landmarks
-from simswap_jax.evaluation.judges.predictions import Judges
-from simswap_jax.evaluation.judges.recognition import HeadPose, open_recogniser
-from simswap_jax.evaluation.metrics import identity
-from simswap_jax.evaluation.metrics.intervals import Estimate
-from simswap_jax.evaluation.metrics.summary import placed, summarise
-from simswap_jax.evaluation.options import (
-    PROTOCOLS,
-    check,
-    check_plan,
-    check_rate,
-    chosen_people,
-    fraction_to_judge,
-    named,
-    parser,
+from simswap_jax.evaluation.judges.pose import OnnxPose
+from simswap_jax.evaluation.judges.recogniser import open_recogniser
+from simswap_jax.evaluation.metrics.summary import Measured, Scores, index_pairs, summarise
+from simswap_jax.evaluation.protocols.protocol import (
+    EvaluationProtocol,
+    GroundTruth,
+    ProtocolData,
+    find_protocol,
+    save_pairs,
 )
-from simswap_jax.evaluation.protocols import faceforensics
-from simswap_jax.evaluation.protocols import pairs as protocol
-from simswap_jax.evaluation.report import plots
-from simswap_jax.evaluation.report.page import labelled_sheet, write_page
-from simswap_jax.evaluation.report.tables import Summary, paper_table, tables
-from simswap_jax.evaluation.runner import Album, Scene, judge_everybody, judge_rows, look_at_people, pictures_of
-from simswap_jax.evaluation.work import Work
+from simswap_jax.evaluation.report.page import Report, example_sheet, write_report
+from simswap_jax.evaluation.report.plots import plots
+from simswap_jax.evaluation.report.tables import opening, paper_table, tables
+from simswap_jax.evaluation.request import EvaluationRequest, check, fingerprint
+from simswap_jax.evaluation.runner import EvalInputs, embed_gallery, predict_real, predict_results
+from simswap_jax.evaluation.work import ChunkCache
 from simswap_jax.inference.swapper import FaceSwapper
-from simswap_jax.io.html_report import Curve, Scatter, Table
-from simswap_jax.io.images import read_picture, resize_square
-from simswap_jax.io.progress import Progress, to_terminal
+from simswap_jax.io.html_report import Table
 from simswap_jax.provenance.writer import write_picture
 
-CASES, SHOWN = ("best", "median", "worst"), 4  # in the sheet, and how many of each
-MOST_BESIDE = 2  # rows to judge, up to which the cases stand side by side
-UNSWAPPED = ("target", "shift", "hue", "soft", "colour")  # rows that still show the target's person
+DEFAULT_SIZE = 112  # pixels, where no model says one
+UNFINISHED = ".unfinished"  # folder in the output: what is measured so far
+logger = logging.getLogger(__name__)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run ``simswap-jax evaluate``; returns 0."""
-    options = parser().parse_args(arguments)
-    check(options)
-    evaluate(options)
-    return 0
+@dataclass(frozen=True)
+class Setup:
+    """An evaluation ready to run.
+
+    Attributes:
+      request: what was asked.
+      protocol: which swaps.
+      models: those of the request, loaded.
+      evaluators: the metric networks, loaded.
+      data: what the protocol prepared.
+      inputs: its pairs at the evaluated size.
+    """
+
+    request: EvaluationRequest
+    protocol: EvaluationProtocol
+    models: Sequence[ModelCandidate]
+    evaluators: Evaluators
+    data: ProtocolData
+    inputs: EvalInputs
 
 
-def evaluate(options: argparse.Namespace) -> dict[str, Any]:
-    """Judge; returns what metrics.json holds."""
-    models = open_models(options)
-    size = options.size or max((row.swapper.face_size for row in models), default=112)
-    judges = open_judges(options)
-    output = options.output
+def evaluate(request: EvaluationRequest) -> dict[str, Any]:
+    """Carry out an evaluation and leave its report in ``request.output``.
 
-    ready = None
-    if options.protocol == "faceforensics":
-        ready = faceforensics.prepare(options, models[0].swapper if models else None, size, say)
-    root = ready.root if ready else options.data
-    people = {name: files for name, files in list_people(root).items() if files}
-    labels = read_labels(root) if options.protocol == "synthetic" else None
-    plan = ready.plan if ready else plan_of(options, people, models)
-    check_plan(plan, people)
-    if not any(pair.witness for pair in plan.pairs):
-        raise UserError(
-            f"everybody who is a source has one picture only in {root}, and a person is found by other pictures of "
-            "theirs; bring at least two of each."
-        )
-    check_rate(options.far, people)
-    if options.export_pairs:
-        export(options.export_pairs, plan, root, size)
+    Returns:
+      what metrics.json holds; nothing if pairs were only exported.
+
+    Raises:
+      UserError: the request cannot be carried out.
+    """
+    setup = open_setup(request)
+    if request.export_pairs:
+        export_pairs(request.export_pairs, setup.inputs)
         return {}
-    given: list[Row] = [] if ready is None else list(ready.rows)
-    if ready is None:
-        given += [GivenRow(n, folder, len(plan.pairs)) for n, folder in named(options.results, "results").items()]
-    controls = [*CONTROLS, *rendered_protocol.CONTROLS, *rendered_protocol.RUNGS] if labels else list(CONTROLS)
-    rows: list[Row] = [*models, *given, *controls]
-    check_names(rows)
+    candidates = candidates_of(setup)
+    cache = ChunkCache(request.output / UNFINISHED, job_fingerprint(setup, candidates))
+    if cache.resumed:
+        logger.info("resuming the evaluation that was stopped in %s", request.output)
+    measured = measure(setup, candidates, cache)
+    scores = summarise(measured, [candidate.key for candidate in candidates if not candidate.shows_source])
+    metrics, further_tables = metrics_of(setup, candidates, measured, scores)
+    write_report(request.output, report_of(setup, candidates, measured, scores, metrics, further_tables))
+    cache.clear()
+    return metrics
 
-    scene = Scene(plan, root, size, rendered_protocol.truths_of(labels, plan, size) if labels else None)
-    work = Work(output, about(scene, judges, rows, people), say)
-    album, broken = judge_everybody(
-        judges, people, Progress(sum(map(len, people.values())), "pictures judged", to_terminal), work
+
+def open_setup(request: EvaluationRequest) -> Setup:
+    """Load models and networks, and let the protocol prepare its data.
+
+    Raises:
+      UserError: the request cannot be carried out.
+    """
+    check(request)
+    protocol = find_protocol(request.protocol)
+    models = open_models(request)
+    if request.clip is not None and not models:
+        raise UserError("--clip needs a model; name one with --model.", "clip-without-model")
+    evaluators = open_evaluators(request, protocol)
+    size = request.size or max((model.swapper.face_size for model in models), default=DEFAULT_SIZE)
+    data = protocol.prepare(request, models, size)
+    check_data(data, request.false_accept_rate)
+    return Setup(
+        request, protocol, models, evaluators, data, EvalInputs(data.pairs, data.root, size, data.ground_truth)
     )
-    for sentence in broken:
-        say(f"left out: {sentence}")
-    pairs = placed(plan, album, options.far, bar_source=ready is None)
-    looked = sum(len(album.files.get(name, ())) for name in plan.people)
-    known = look_at_people(scene, judges, album, work, Progress(looked, "pictures looked at", to_terminal))
-    every = Progress(len(plan.pairs) * (len(rows) + 1), "results judged", to_terminal)
-    seen = judge_rows(scene, judges, rows, work, every)
-    summary, each = summarise(plan, album, pairs, known, seen, UNSWAPPED)
-    titles = {row.key: row.title for row in rows} | {WITNESS: WITNESS_TITLE}
-
-    judged = [row for row in rows if row.kind in (MODEL, GIVEN)]
-    told: dict[str, Any] = {
-        "protocol": described(options, plan, album, size, pairs.threshold),
-        "judges": judges.described(),
-        "judge_is_training_network": [
-            row.key for row in models if row.swapper.model.identity_sha256 == judges.recogniser.sha256
-        ],
-        "rows": {
-            key: {"title": titles[key], "sha256": next((row.sha256 for row in rows if row.key == key), "")}
-            | {name: spread(value) for name, value in numbers.items()}
-            for key, numbers in summary.items()
-        },
-    }
-    extra = []
-    if labels:
-        told["agreement"], table = agreements(judges, labels, plan, size, each, summary, pairs.person)
-        extra.append(table)
-    if options.clip:
-        told["clip"], table = clip.measured(options.clip, options.clip_source, models, judges, size)
-        extra.append(table)
-    write_page(
-        output,
-        plan,
-        told,
-        opening(told, summary, [row.key for row in judged]),
-        [paper_table(summary, titles), *tables(summary, titles, options.far), *extra],
-        figures(album, each, summary, titles, judged),
-        sheet(scene, judges, each, judged),
-    )
-    work.clear()
-    return told
 
 
-def open_models(options: argparse.Namespace) -> list[ModelRow]:
-    """A row for each model folder; the one that ships where neither models nor results are named."""
-    folders: dict[str, Path | None] = dict(named(options.model, "models"))
-    if not folders and not options.results:
+def open_models(request: EvaluationRequest) -> list[ModelCandidate]:
+    """The request's models; the one that ships where neither models nor results are named."""
+    folders: Mapping[str, Path | None] = request.models
+    if not folders and not request.results:
         folders = {"simswap_jax": None}
-    rows = []
-    for name, folder in folders.items():
-        swapper = FaceSwapper.from_pretrained(folder, face_size=options.size, alignment=options.alignment)
-        rows.append(ModelRow(name, swapper))
-    return rows
-
-
-def open_judges(options: argparse.Namespace) -> Judges:
-    """The networks that were named; those of rendered faces for what the synthetic protocol leaves out."""
-    rendered = options.protocol == "synthetic"
-    recogniser = open_recogniser(options.judge) if options.judge else pretrained()
-    pose = HeadPose(options.pose) if options.pose else rendered_protocol.RenderedPose() if rendered else None
-    return Judges(
-        recogniser,
-        pose,
-        open_landmarks(options.landmarks) if options.landmarks else None,
-        open_features(options.features, options.features_values) if options.features else None,
-    )
-
-
-def plan_of(
-    options: argparse.Namespace, people: Mapping[str, Sequence[Path]], models: Sequence[ModelRow]
-) -> protocol.Protocol:
-    """The pairs of a file, or pairs drawn among the held-out people."""
-    if options.protocol.endswith(".json"):
-        return protocol.load(options.protocol)
-    kept_out = [float(row.swapper.model.card.get("held_out", 0.0)) for row in models]
-    fraction = fraction_to_judge(options.held_out_fraction, min((part for part in kept_out if part), default=0.0))
-    chosen = chosen_people(people, options.data, fraction, options.held_out_seed)
-    pictures = {name: readable(people[name]) for name in chosen}
-    return protocol.draw(pictures, [name for name in chosen if pictures[name]], options.pairs, options.seed)
-
-
-def readable(files: Sequence[Path]) -> list[str]:
-    """The names of the files that are pictures indeed; the others are told of when everybody is judged."""
-    names = []
-    for file in files:
-        try:
-            read_picture(file)
-        except UserError:
-            continue
-        names.append(file.name)
-    return names
-
-
-def check_names(rows: Sequence[Row]) -> None:
-    """Refuse a model or a folder of results that is called like another row."""
-    taken = {WITNESS, SOURCE.key}
-    for row in sorted(rows, key=lambda row: row.kind in (MODEL, GIVEN)):
-        if row.key in taken:
-            raise UserError(f"there is already a row called '{row.key}'; call this one otherwise: NAME=FOLDER.")
-        if not row.key.replace("_", "").replace("-", "").replace(".", "").isalnum():
-            raise UserError(f"'{row.key}' cannot be a row's name; use letters, digits, '-', '_' and '.'.")
-        taken.add(row.key)
-
-
-def about(scene: Scene, judges: Judges, rows: Sequence[Row], people: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
-    """Everything that pieces of work depend on."""
-    return {
-        "pairs": [[pair.source, pair.target] for pair in scene.plan.pairs],
-        "people": sorted(scene.plan.people),
-        "pictures": {
-            name: [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in fs] for name, fs in people.items()
-        },
-        "size": scene.size,
-        "judges": judges.described(),
-        "rows": {row.key: row.sha256 for row in rows},
-    }
-
-
-def described(
-    options: argparse.Namespace, plan: protocol.Protocol, album: Album, size: int, threshold: float
-) -> dict[str, Any]:
-    """What was asked, for the JSON."""
-    return {
-        "name": options.protocol if options.protocol in PROTOCOLS else "pairs",
-        "seed": plan.seed,
-        "pairs": len(plan.pairs),
-        "people": len(plan.people),
-        "gallery_people": len(album.names),
-        "gallery_pictures": len(album.vectors),
-        "size": size,
-        "false_accept_rate": options.far,
-        "accept_threshold": threshold,
-    }
-
-
-def spread(value: Estimate) -> dict[str, float]:
-    """An estimate in the JSON."""
-    return {"mean": value.mean, "low": value.low, "high": value.high}
-
-
-def agreements(
-    judges: Judges,
-    labels: Labels,
-    plan: protocol.Protocol,
-    size: int,
-    each: Mapping[str, Mapping[str, np.ndarray]],
-    summary: Summary,
-    person: np.ndarray,
-) -> tuple[dict[str, Any], Table]:
-    """Rank correlations of the measures with the error against the true answer."""
-    rungs = ["target", *(rung.key for rung in rendered_protocol.RUNGS), "truth"]
-    found: dict[str, Estimate] = {"identity": agreement.of_identity(each, rungs, person)}
-    pose = agreement.of_pose(judges, labels, plan, size)
-    if pose is not None:
-        found["pose"] = pose
-    found["sharpness"] = agreement.of_sharpness(labels, plan, size)
-    rows = agreement.across_rows(summary, [key for key in summary if "truth_l1" in summary[key]])
-    table = Table(
-        "Does the measure order pictures as their error against the true answer does? Spearman's rank correlation; "
-        "1: always.",
-        ["", "within a pair, rung by rung", "over the rows of this table"],
-        [
-            [
-                "cosine to source: part of the way to the true answer",
-                found["identity"].text(),
-                _shown(rows, "cosine_source"),
-            ],
-            *([["pose error: turned to the side", pose.text(), _shown(rows, "pose_error")]] if pose else []),
-            ["Laplacian energy: blurred", found["sharpness"].text(), _shown(rows, "sharpness")],
-        ],
-    )
-    return {"within_pairs": {k: spread(v) for k, v in found.items()}, "over_rows": rows}, table
-
-
-def _shown(rows: Mapping[str, float], name: str) -> str:
-    return f"{rows[name]:.2f}" if name in rows else ""
-
-
-def opening(told: Mapping[str, Any], summary: Summary, keys: Sequence[str]) -> str:
-    """A sentence that says what the numbers mean, and one more where they mean less than they seem to."""
-    plan, judge = told["protocol"], told["judges"]["identity"]["name"]
-    key = keys[0]
-    row = summary[key]
-    sentence = (
-        f"Of {plan['pairs']} faces re-drawn with another's identity by {key}, {judge} takes "
-        f"{row['retrieval'].mean:.1%} for the source among {plan['gallery_people']} people (by chance "
-        f"{1 / plan['gallery_people']:.1%}) and finds {row['nearer_source'].mean:.1%} nearer to the source's picture "
-        "than to the target's"
-    )
-    if "pose_error" in row:
-        low = summary["shift"]["pose_error"].mean
-        sentence += f"; the pose is off by {row['pose_error'].mean:.1f}° (by {low:.1f}° if the target is merely moved)"
-    sentence += "."
-    flattered = told["judge_is_training_network"]
-    if flattered:
-        names = ", ".join(flattered)
-        sentence += f" This judge is the very network that {names} was trained to please, so the numbers flatter it."
-    return sentence
-
-
-def figures(
-    album: Album,
-    each: Mapping[str, Mapping[str, np.ndarray]],
-    summary: Summary,
-    titles: Mapping[str, str],
-    judged: Sequence[Row],
-) -> list[Curve | Scatter]:
-    """ROC, histograms and trade-offs."""
-    genuine, impostors = identity.pair_cosines(album.vectors, album.person)
-    shown = [*(row.key for row in judged[: plots.MOST_LINES - 2]), "target"]
-    lines = {titles[key]: each[key]["cosine_source"] for key in shown}
-    real = {"real pictures of one person": genuine} if len(genuine) else {}
     return [
-        plots.roc_curve({**real, **lines}, impostors),
-        plots.histogram("Cosines to the source", {**real, "real pictures of two people": impostors, **lines}),
-        plots.histogram("Cosines to the target", {titles[key]: each[key]["cosine_target"] for key in shown[:-1]}),
-        *plots.trade_offs(summary, titles, [*(row.key for row in judged), "target", "pasted"]),
+        ModelCandidate(name, FaceSwapper.from_pretrained(folder, face_size=request.size, alignment=request.alignment))
+        for name, folder in folders.items()
     ]
 
 
-def sheet(
-    scene: Scene, judges: Judges, each: Mapping[str, Mapping[str, np.ndarray]], judged: Sequence[Row]
-) -> np.ndarray:
-    """Best, median and worst pairs by the first row's cosine to the source."""
-    cosines = each[judged[0].key]["cosine_source"]
-    order = np.argsort(-cosines, kind="stable")
-    middle = max(0, len(order) // 2 - SHOWN // 2)
-    picked = [order[:SHOWN], order[middle : middle + SHOWN], order[-SHOWN:]]
-    columns = ["source", "target", *(row.title for row in judged)]
-    drawn = pictures_of(scene, judges, judged, np.concatenate(picked).tolist())
-    if len(judged) > MOST_BESIDE:
-        captions = [f"{what}: {cosines[i]:.2f}" for what, part in zip(CASES, picked) for i in part]
-        return labelled_sheet(drawn, columns, captions, 1)
-    count = len(picked[0])
-    rows = [[tile for row in drawn[line::count] for tile in row] for line in range(count)]
-    captions = [", ".join(f"{cosines[i]:.2f}" for i in line) for line in zip(*picked)]
-    return labelled_sheet(rows, [f"{what}: {column}" for what in CASES for column in columns], captions, len(CASES))
+def open_evaluators(request: EvaluationRequest, protocol: EvaluationProtocol) -> Evaluators:
+    """The networks that were named; the protocol's own for recogniser and pose where none was.
+
+    Raises:
+      UserError: a recogniser is missing, or a network cannot be opened.
+    """
+    if request.recogniser is not None:
+        recogniser = open_recogniser(request.recogniser)
+    elif protocol.recogniser is not None:
+        recogniser = protocol.recogniser()
+    else:
+        raise UserError(
+            "--judge is missing; name a recogniser that took no part in the training.", "recogniser-missing"
+        )
+    pose = OnnxPose(request.pose) if request.pose else protocol.pose() if protocol.pose else None
+    landmarks = open_landmarks(request.landmarks) if request.landmarks else None
+    features = open_features(request.features, request.feature_range) if request.features else None
+    return Evaluators(recogniser, pose, landmarks, features)
 
 
-def export(folder: Path, plan: protocol.Protocol, root: Path, size: int) -> None:
-    """Write the pairs' crops for other programs: ``sources/00000.png``, ``targets/00000.png``, …, and pairs.json."""
-    for side in ("source", "target"):
-        for number, pair in enumerate(plan.pairs):
-            picture = resize_square(read_picture(root / getattr(pair, side)), size)
-            write_picture(folder / f"{side}s" / f"{number:05d}.png", picture)
-    protocol.save(folder / "pairs.json", plan)
-    print(
-        f"{len(plan.pairs)} pairs of {size}×{size} pixels are in {folder}; name results by their numbers, 00000.png, …"
+def check_data(data: ProtocolData, false_accept_rate: float) -> None:
+    """Refuse pairs of pictures that are not in the data, and data that are too small.
+
+    Raises:
+      UserError: a pair's picture is not there, nobody has two pictures, or the rate needs more pictures.
+    """
+    here = {f"{name}/{file.name}" for name, files in data.people.items() for file in files}
+    for pair in data.pairs.pairs:
+        for name in (pair.source, pair.target, pair.genuine):
+            if name is not None and name not in here:
+                raise UserError(
+                    f"the protocol names {name}, which is no picture of the data; use the data it was drawn from.",
+                    "pair-not-in-data",
+                )
+    if not any(pair.genuine for pair in data.pairs.pairs):
+        raise UserError(
+            f"everybody who is a source has one picture only in {data.root}, and a person is retrieved by other "
+            "pictures of theirs; bring at least two of each.",
+            "single-pictures",
+        )
+    counts = [len(files) for files in data.people.values()]
+    impostors = (sum(counts) ** 2 - sum(count**2 for count in counts)) // 2
+    if impostors * false_accept_rate < 1:
+        raise UserError(
+            f"a false-accept rate of {false_accept_rate:g} needs {math.ceil(1 / false_accept_rate)} pairs of pictures "
+            f"of different people, and there are {impostors}; set a larger --far or bring more pictures.",
+            "too-few-pictures-for-rate",
+        )
+
+
+def candidates_of(setup: Setup) -> list[Candidate]:
+    """The rows of the table: models, other programs' results, baselines.
+
+    Raises:
+      UserError: results are incomplete, or two candidates have one name.
+    """
+    external = [setup.data.read_external(name, folder) for name, folder in setup.request.results.items()]
+    truth = setup.data.ground_truth
+    candidates: list[Candidate] = [*setup.models, *external, *BASELINES, *(truth.baselines if truth else ())]
+    taken = {GENUINE, SOURCE.key}
+    for candidate in sorted(candidates, key=lambda one: one.kind != BASELINE):
+        key = candidate.key
+        if key in taken:
+            raise UserError(
+                f"there is already a row called '{key}'; call this one otherwise: NAME=FOLDER.", "row-name-taken"
+            )
+        if not key.replace("_", "").replace("-", "").replace(".", "").isalnum():
+            raise UserError(
+                f"'{key}' cannot be a row's name; use letters, digits, '-', '_' and '.'.", "row-name-invalid"
+            )
+        taken.add(key)
+    return candidates
+
+
+def job_fingerprint(setup: Setup, candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """Everything that a resumed evaluation must agree in: the request, and what its paths hold."""
+    return {
+        "request": fingerprint(setup.request),
+        "pairs": [[pair.source, pair.target] for pair in setup.data.pairs.pairs],
+        "people": sorted(setup.data.pairs.people),
+        "pictures": {
+            name: [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+            for name, files in setup.data.people.items()
+        },
+        "size": setup.inputs.size,
+        "evaluators": setup.evaluators.describe(),
+        "candidates": {candidate.key: candidate.sha256 for candidate in candidates},
+    }
+
+
+def measure(setup: Setup, candidates: Sequence[Candidate], cache: ChunkCache) -> Measured:
+    """Run all networks on all pictures."""
+    data, inputs, evaluators = setup.data, setup.inputs, setup.evaluators
+    gallery, broken = embed_gallery(evaluators, data.people, cache)
+    for sentence in broken:
+        logger.warning("left out: %s", sentence)
+    index = index_pairs(data.pairs, gallery, setup.request.false_accept_rate, data.exclude_source)
+    real = predict_real(inputs, evaluators, gallery, cache)
+    return Measured(data.pairs, gallery, index, real, predict_results(inputs, evaluators, candidates, cache))
+
+
+def metrics_of(
+    setup: Setup, candidates: Sequence[Candidate], measured: Measured, scores: Scores
+) -> tuple[dict[str, Any], list[Table]]:
+    """The content of metrics.json, and the tables of what not every evaluation has."""
+    request, evaluators, inputs = setup.request, setup.evaluators, setup.inputs
+    titles, sha256 = titles_of(candidates), {candidate.key: candidate.sha256 for candidate in candidates}
+    metrics: dict[str, Any] = {
+        "protocol": protocol_of(setup, measured),
+        "judges": evaluators.describe(),
+        "judge_is_training_network": [
+            model.key for model in setup.models if model.swapper.model.identity_sha256 == evaluators.recogniser.sha256
+        ],
+        "rows": {
+            key: {"title": titles[key], "sha256": sha256.get(key, "")}
+            | {name: vars(value) for name, value in estimates.items()}
+            for key, estimates in scores.summary.items()
+        },
+    }
+    further = []
+    if setup.data.ground_truth is not None:
+        metrics["agreement"], table = agreement_of(setup, setup.data.ground_truth, measured, scores)
+        further.append(table)
+    if request.clip is not None and request.clip_source is not None:
+        metrics["clip"], table = measure_clip(
+            request.clip, request.clip_source, setup.models[0], evaluators, inputs.size
+        )
+        further.append(table)
+    return metrics, further
+
+
+def protocol_of(setup: Setup, measured: Measured) -> dict[str, Any]:
+    """What was evaluated, for the JSON."""
+    pairs = setup.inputs.pairs
+    return {
+        "name": setup.protocol.name,
+        "seed": pairs.seed,
+        "pairs": len(pairs.pairs),
+        "people": len(pairs.people),
+        "gallery_people": len(measured.gallery.names),
+        "gallery_pictures": len(measured.gallery.vectors),
+        "size": setup.inputs.size,
+        "false_accept_rate": setup.request.false_accept_rate,
+        "accept_threshold": measured.index.threshold,
+    }
+
+
+def agreement_of(setup: Setup, truth: GroundTruth, measured: Measured, scores: Scores) -> tuple[dict[str, Any], Table]:
+    """How far the metrics agree with the error against the ground truth."""
+    pose, size, groups = setup.evaluators.pose, setup.inputs.size, measured.index.person
+    within = agreement.within_all_pairs(truth, pose, size, scores.per_pair, groups)
+    return agreement.described(within, agreement.across_candidates(scores.summary))
+
+
+def titles_of(candidates: Sequence[Candidate]) -> dict[str, str]:
+    """Key → title, the genuine pair's among them."""
+    return {candidate.key: candidate.title for candidate in candidates} | {GENUINE: GENUINE_TITLE}
+
+
+def report_of(
+    setup: Setup,
+    candidates: Sequence[Candidate],
+    measured: Measured,
+    scores: Scores,
+    metrics: Mapping[str, Any],
+    further_tables: Sequence[Table],
+) -> Report:
+    """What is written: sentence, tables, plots, example swaps."""
+    titles, summary = titles_of(candidates), scores.summary
+    compared = [candidate for candidate in candidates if candidate.kind != BASELINE]
+    keys = [candidate.key for candidate in compared]
+    all_tables = [
+        paper_table(summary, titles),
+        *tables(summary, titles, setup.request.false_accept_rate),
+        *further_tables,
+    ]
+    cosines = scores.per_pair[keys[0]]["cosine_source"]
+    return Report(
+        measured.pairs,
+        metrics,
+        opening(metrics, summary, keys[0]),
+        all_tables,
+        plots(measured.gallery, scores, titles, keys),
+        example_sheet(setup.inputs, setup.evaluators, compared, cosines),
     )
 
 
-def say(sentence: str) -> None:
-    """A remark that is no result."""
-    print(f"simswap-jax: {sentence}", file=sys.stderr, flush=True)
+def export_pairs(folder: Path, inputs: EvalInputs) -> None:
+    """Write the pairs' crops for other programs: ``sources/00000.png``, ``targets/00000.png``, …, and pairs.json."""
+    for side in ("source", "target"):
+        for index, pair in enumerate(inputs.pairs.pairs):
+            write_picture(folder / f"{side}s" / f"{index:05d}.png", inputs.read(getattr(pair, side)))
+    save_pairs(folder / "pairs.json", inputs.pairs)
+    logger.info(
+        "%d pairs of %d×%d pixels are in %s; name results by their indices, 00000.png, …",
+        len(inputs.pairs.pairs),
+        inputs.size,
+        inputs.size,
+        folder,
+    )

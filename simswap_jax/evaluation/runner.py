@@ -1,28 +1,59 @@
-"""One trial: everybody as the judges see them, and every row's pictures of the protocol's pairs as they see those."""
+"""Every network on every picture: the gallery, the real pictures, and each candidate's results, chunk by chunk."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
 from simswap_jax.errors import UserError
-from simswap_jax.evaluation.candidates import SOURCE, Chunk, Row
-from simswap_jax.evaluation.judges.predictions import Judges, Sight
-from simswap_jax.evaluation.judges.recognition import embed_files
+from simswap_jax.evaluation.baselines import SOURCE
+from simswap_jax.evaluation.candidates import Candidate, PairBatch
+from simswap_jax.evaluation.judges.evaluators import Evaluators, Predictions
+from simswap_jax.evaluation.judges.recogniser import embed_files, no_readable_picture
 from simswap_jax.evaluation.metrics import reconstruction, regions
-from simswap_jax.evaluation.protocols.pairs import Protocol
-from simswap_jax.evaluation.work import Work
+from simswap_jax.evaluation.protocols.protocol import GroundTruth, PairList
+from simswap_jax.evaluation.work import ChunkCache
 from simswap_jax.io.images import read_picture, resize_square
-from simswap_jax.io.progress import Progress
+from simswap_jax.io.progress import Progress, to_terminal
 
-CHUNK = 64  # pairs in memory at once
-PIECE = 512  # pictures of the gallery between two savings
+PAIRS_A_CHUNK = 64  # in memory at once
+PICTURES_A_CHUNK = 512  # real ones, between two savings
 
 
 @dataclass(frozen=True)
-class Album:
-    """Every readable picture of everybody, judged once.
+class EvalInputs:
+    """What is evaluated.
+
+    Attributes:
+      pairs: the swaps.
+      root: where their pictures lie.
+      size: side in pixels at which everything is evaluated.
+      ground_truth: where the answers are known.
+    """
+
+    pairs: PairList
+    root: Path
+    size: int
+    ground_truth: GroundTruth | None = None
+
+    def read(self, picture: str) -> np.ndarray:
+        """A picture ``person/file``, uint8 RGB [size, size, 3]."""
+        return resize_square(read_picture(self.root / picture), self.size)
+
+    def batch(self, evaluators: Evaluators, indices: Sequence[int]) -> PairBatch:
+        """Read the pairs of these indices; landmarks only where the network finds the usual five."""
+        pairs = [self.pairs.pairs[index] for index in indices]
+        sources, targets = [self.read(pair.source) for pair in pairs], [self.read(pair.target) for pair in pairs]
+        points = evaluators.five_points(sources), evaluators.five_points(targets)
+        answers = list(self.ground_truth.pictures(indices, self.size)) if self.ground_truth else None
+        return PairBatch(indices, sources, targets, *points, answers)
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Every readable picture of everybody, embedded once.
 
     Attributes:
       names: the people, P of them.
@@ -39,167 +70,178 @@ class Album:
     vectors: np.ndarray
 
     def rows(self, pictures: Sequence[str]) -> np.ndarray:
-        """Rows of pictures called ``person/picture``; a UserError names the first that is not here."""
+        """Rows of pictures called ``person/picture``: int [K].
+
+        Raises:
+          UserError: one of them is not here.
+        """
         for name in pictures:
             if name not in self.row:
                 raise UserError(
                     f"the protocol names {name}, which is no readable picture of the data; "
-                    "use the data it was drawn from."
+                    "use the data it was drawn from.",
+                    "pair-not-in-data",
                 )
         return np.array([self.row[name] for name in pictures], int)
 
+    def pictures(self, people: Sequence[str]) -> list[str]:
+        """``person/picture`` of all readable pictures of some people."""
+        return [f"{person}/{file}" for person in people for file in self.files.get(person, ())]
+
+
+def embed_gallery(
+    evaluators: Evaluators, people: Mapping[str, Sequence[Path]], cache: ChunkCache | None = None
+) -> tuple[Gallery, list[str]]:
+    """Embed every picture of ``people``.
+
+    Returns:
+      the gallery, and a sentence for each picture that could not be read.
+
+    Raises:
+      UserError: none can be read.
+    """
+    pictures = [(name, file) for name, files in people.items() for file in files]
+    progress = Progress(len(pictures), "pictures embedded", to_terminal)
+    chunks, broken = [], []
+    for start in range(0, len(pictures), PICTURES_A_CHUNK):
+        files = [file for _, file in pictures[start : start + PICTURES_A_CHUNK]]
+        compute = partial(_embedded, evaluators, files)
+        chunk = cache.get_or_compute(f"gallery_{start:07d}", compute) if cache else compute()
+        chunks.append(chunk["vectors"])
+        broken += chunk["broken"].tolist()
+        progress.add(len(files))
+    width = max(chunk.shape[1] for chunk in chunks)
+    vectors = np.concatenate([v if v.shape[1] == width else np.full((len(v), width), np.nan) for v in chunks])
+    readable = np.flatnonzero(np.isfinite(vectors).all(axis=1))
+    if not len(readable):
+        raise no_readable_picture(broken)
+    return gallery_of([pictures[i] for i in readable], vectors[readable]), broken
+
+
+def _embedded(evaluators: Evaluators, files: Sequence[Path]) -> dict[str, np.ndarray]:
+    vectors, sentences = embed_files(evaluators.recogniser, files)
+    return {"vectors": vectors, "broken": np.array(sentences, dtype=str)}
+
+
+def gallery_of(pictures: Sequence[tuple[str, Path]], vectors: np.ndarray) -> Gallery:
+    """N pictures, as (person, file), and their vectors [N, D] as a gallery."""
+    names = tuple(dict.fromkeys(name for name, _ in pictures))
+    index = {name: i for i, name in enumerate(names)}
+    files: dict[str, list[str]] = {name: [] for name in names}
+    for name, file in pictures:
+        files[name].append(file.name)
+    row = {f"{name}/{file.name}": i for i, (name, file) in enumerate(pictures)}
+    person = np.array([index[name] for name, _ in pictures])
+    return Gallery(names, {name: tuple(theirs) for name, theirs in files.items()}, row, person, vectors)
+
+
+def predict_real(
+    inputs: EvalInputs, evaluators: Evaluators, gallery: Gallery, cache: ChunkCache
+) -> dict[str, np.ndarray]:
+    """Pose, landmarks and features of the real pictures of the protocol's people.
+
+    Returns:
+      as `Evaluators.predict`, without identity, and ``name``: ``person/picture``.
+    """
+    names = gallery.pictures(sorted(inputs.pairs.people))
+    progress = Progress(len(names), "real pictures measured", to_terminal)
+    chunks = []
+    for start in range(0, len(names), PICTURES_A_CHUNK):
+        some = names[start : start + PICTURES_A_CHUNK]
+        chunks.append(cache.get_or_compute(f"real_{start:07d}", partial(_predicted, inputs, evaluators, some)))
+        progress.add(len(some))
+    return joined(chunks)
+
+
+def _predicted(inputs: EvalInputs, evaluators: Evaluators, names: Sequence[str]) -> dict[str, np.ndarray]:
+    return {
+        **evaluators.predict([inputs.read(name) for name in names], identity=False),
+        "name": np.array(names),
+    }
+
+
+def predict_results(
+    inputs: EvalInputs, evaluators: Evaluators, candidates: Sequence[Candidate], cache: ChunkCache
+) -> dict[str, dict[str, np.ndarray]]:
+    """Every candidate's pictures of every pair, measured: key → arrays over the pairs, as of `measure_batch`.
+
+    The candidate ``source`` is added: leakage is measured against it.
+    """
+    every: list[Candidate] = [*candidates, SOURCE]
+    chunks: dict[str, list[dict[str, np.ndarray]]] = {candidate.key: [] for candidate in every}
+    progress = Progress(len(inputs.pairs.pairs) * len(every), "results measured", to_terminal)
+    for indices in pair_chunks(len(inputs.pairs.pairs)):
+        chunk = _Chunk(inputs, evaluators, indices)
+        for candidate in every:
+            # Not named by the candidate alone: one may be called "gallery" or "real".
+            name = f"results_{candidate.key}_{indices[0]:07d}"
+            chunks[candidate.key].append(cache.get_or_compute(name, partial(chunk.measured, candidate)))
+            progress.add(len(indices))
+    return {key: joined(parts) for key, parts in chunks.items()}
+
 
 @dataclass(frozen=True)
-class Scene:
-    """What is judged.
+class _Chunk:
+    """Some of the pairs, read when the first candidate needs them."""
 
-    Attributes:
-      plan: the pairs.
-      root: where their pictures lie.
-      size: side in pixels at which everything is judged.
-      truths: numbers of pairs → the true answers at that size, where they are known.
-    """
+    inputs: EvalInputs
+    evaluators: Evaluators
+    indices: Sequence[int]
 
-    plan: Protocol
-    root: Path
-    size: int
-    truths: Callable[[Sequence[int]], list[np.ndarray]] | None = None
+    @cached_property
+    def batch(self) -> PairBatch:
+        return self.inputs.batch(self.evaluators, self.indices)
 
-
-def judge_everybody(
-    judges: Judges, people: Mapping[str, Sequence[Path]], progress: Progress | None, work: Work | None = None
-) -> tuple[Album, list[str]]:
-    """Embed every picture of ``people``; returns the album and a sentence for each picture that could not be read."""
-    pairs = [(name, file) for name, files in people.items() for file in files]
-    vectors, broken = [], []
-    for start in range(0, len(pairs), PIECE):
-        files = [file for _, file in pairs[start : start + PIECE]]
-
-        def piece(files: list[Path] = files) -> dict[str, np.ndarray]:
-            read, sentences = embed_files(judges.recogniser, files)
-            return {"vectors": read, "broken": np.array(sentences, dtype=str)}
-
-        kept = work.piece(f"gallery_{start:07d}", piece) if work else piece()
-        vectors.append(kept["vectors"])
-        broken += kept["broken"].tolist()
-        if progress is not None:
-            progress.add(len(files))
-    width = max(part.shape[1] for part in vectors)
-    everything = np.concatenate([v if v.shape[1] == width else np.full((len(v), width), np.nan) for v in vectors])
-    kept_rows = np.flatnonzero(np.isfinite(everything).all(axis=1))
-    if not len(kept_rows):
-        raise UserError("none of the pictures to judge could be read; " + (broken[0] if broken else "there are none."))
-    pairs = [pairs[i] for i in kept_rows]
-    names = tuple(dict.fromkeys(name for name, _ in pairs))
-    number = {name: i for i, name in enumerate(names)}
-    of_person: dict[str, list[str]] = {name: [] for name in names}
-    for name, file in pairs:
-        of_person[name].append(file.name)
-    row = {f"{name}/{file.name}": i for i, (name, file) in enumerate(pairs)}
-    person = np.array([number[name] for name, _ in pairs])
-    return Album(names, {k: tuple(v) for k, v in of_person.items()}, row, person, everything[kept_rows]), broken
+    def measured(self, candidate: Candidate) -> dict[str, np.ndarray]:
+        return measure_batch(self.evaluators, candidate, self.batch)
 
 
-def look_at_people(scene: Scene, judges: Judges, album: Album, work: Work, progress: Progress) -> dict[str, np.ndarray]:
-    """What pose, landmark and feature judges see in the real pictures of the protocol's people, at the judged size.
+def pair_chunks(count: int) -> list[list[int]]:
+    """Indices 0 … count − 1, in runs."""
+    return [list(range(start, min(start + PAIRS_A_CHUNK, count))) for start in range(0, count, PAIRS_A_CHUNK)]
+
+
+def measure_batch(evaluators: Evaluators, candidate: Candidate, batch: PairBatch) -> dict[str, np.ndarray]:
+    """One candidate's pictures of some pairs.
 
     Returns:
-      ``angles``, ``landmarks`` and ``features``, as far as there are judges, and ``name``, ``person/picture``.
+      what `Evaluators.predict` gives; ``laplacian``, ``surroundings``, ``light`` of `regions`, by the targets' masks;
+      ``self_l1``, ``self_psnr``, ``self_ssim`` of targets swapped with their own identity, where the candidate can;
+      ``truth_l1``, ``truth_psnr``, ``truth_ssim`` against the ground truth, where it is known.
     """
-    names = [f"{person}/{file}" for person in sorted(scene.plan.people) for file in album.files.get(person, ())]
-    parts = []
-    for start in range(0, len(names), PIECE):
-        chunk = names[start : start + PIECE]
-
-        def piece(chunk: list[str] = chunk) -> dict[str, np.ndarray]:
-            faces = [resize_square(read_picture(scene.root / name), scene.size) for name in chunk]
-            return {**judges.look(faces, identity=False), "name": np.array(chunk)}
-
-        parts.append(work.piece(f"people_{start:07d}", piece))
-        progress.add(len(chunk))
-    return joined(parts)
-
-
-def chunks(scene: Scene) -> list[list[int]]:
-    """Numbers of the pairs, in runs."""
-    count = len(scene.plan.pairs)
-    return [list(range(start, min(start + CHUNK, count))) for start in range(0, count, CHUNK)]
+    results = candidate.results(batch)
+    pictures, targets = np.stack(results), np.stack(batch.targets)
+    masks = regions.face_masks(batch.target_points, len(targets), targets.shape[1])
+    measured = evaluators.predict(results)
+    measured["laplacian"] = regions.laplacian_energy(pictures, masks)
+    measured["surroundings"] = regions.surroundings(pictures, masks).astype(np.float32)
+    measured["light"] = regions.light(pictures, masks)
+    self_swaps = candidate.self_swaps(batch)
+    if self_swaps is not None:
+        measured |= _errors("self", np.stack(self_swaps), targets)
+    if batch.ground_truth is not None:
+        measured |= _errors("truth", pictures, np.stack(batch.ground_truth))
+    return measured
 
 
-def read_chunk(scene: Scene, judges: Judges, numbers: Sequence[int]) -> Chunk:
-    """Read the pairs of these numbers; landmarks only where the judge of them finds the usual five."""
-    pairs = [scene.plan.pairs[number] for number in numbers]
-    sources = [resize_square(read_picture(scene.root / pair.source), scene.size) for pair in pairs]
-    targets = [resize_square(read_picture(scene.root / pair.target), scene.size) for pair in pairs]
-    if judges.landmarks is not None and judges.landmarks.points == 5:
-        points = judges.landmarks.find(sources), judges.landmarks.find(targets)
-    else:
-        points = np.full((len(pairs), 5, 2), np.nan), np.full((len(pairs), 5, 2), np.nan)
-    truths = scene.truths(numbers) if scene.truths else None
-    return Chunk(numbers, sources, targets, *points, truths)
-
-
-def judge_rows(
-    scene: Scene, judges: Judges, rows: Sequence[Row], work: Work, progress: Progress
-) -> dict[str, dict[str, np.ndarray]]:
-    """Every row's pictures of every pair, judged: key → arrays over the pairs, as of `judged`.
-
-    The row ``source`` is added: the leakage is measured against it.
-    """
-    every: list[Row] = [*rows, SOURCE]
-    parts: dict[str, list[dict[str, np.ndarray]]] = {row.key: [] for row in every}
-    for numbers in chunks(scene):
-        chunk: Chunk | None = None
-        for row in every:
-
-            def piece(row: Row = row, numbers: list[int] = numbers) -> dict[str, np.ndarray]:
-                nonlocal chunk
-                chunk = chunk or read_chunk(scene, judges, numbers)
-                return judged(judges, row, chunk)
-
-            parts[row.key].append(work.piece(f"{row.key}_{numbers[0]:07d}", piece))
-            progress.add(len(numbers))
-    return {key: joined(rows_of) for key, rows_of in parts.items()}
-
-
-def judged(judges: Judges, row: Row, chunk: Chunk) -> dict[str, np.ndarray]:
-    """One row's pictures of some pairs.
-
-    Returns:
-      what `Judges.look` gives; ``laplacian``, ``surroundings`` and ``light`` of `regions`, by the targets' masks;
-      ``self_l1``, ``self_psnr``, ``self_ssim`` of targets swapped with their own identity, where the row can;
-      ``truth_l1``, ``truth_psnr``, ``truth_ssim`` against the true answers, where they are known.
-    """
-    results = row.results(chunk)
-    pictures, targets = np.stack(results), np.stack(chunk.targets)
-    masks = regions.face_masks(chunk.target_points, len(targets), targets.shape[1])
-    seen = judges.look(results)
-    seen["laplacian"] = regions.laplacian_energy(pictures, masks)
-    seen["surroundings"] = regions.surroundings(pictures, masks).astype(np.float32)
-    seen["light"] = regions.light(pictures, masks)
-    copies = row.copies(chunk)
-    if copies is not None:
-        seen |= _compared("self", np.stack(copies), targets)
-    if chunk.truths is not None:
-        seen |= _compared("truth", pictures, np.stack(chunk.truths))
-    return seen
-
-
-def pictures_of(scene: Scene, judges: Judges, rows: Sequence[Row], numbers: Sequence[int]) -> list[list[np.ndarray]]:
-    """The pairs of these numbers to look at: [source, target, each row's result …] a pair."""
-    chunk = read_chunk(scene, judges, numbers)
-    results = [row.results(chunk) for row in rows]
-    return [list(pictures) for pictures in zip(chunk.sources, chunk.targets, *results)]
-
-
-def joined(parts: Sequence[Sight]) -> dict[str, np.ndarray]:
-    """Arrays of the same names, one after the other."""
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
-
-
-def _compared(what: str, pictures: np.ndarray, wanted: np.ndarray) -> dict[str, np.ndarray]:
-    return {
-        f"{what}_l1": reconstruction.l1(pictures, wanted),
-        f"{what}_psnr": reconstruction.psnr(pictures, wanted),
-        f"{what}_ssim": reconstruction.ssim(pictures, wanted),
+def _errors(what: str, pictures: np.ndarray, wanted: np.ndarray) -> dict[str, np.ndarray]:
+    measures: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+        "l1": reconstruction.l1,
+        "psnr": reconstruction.psnr,
+        "ssim": reconstruction.ssim,
     }
+    return {f"{what}_{name}": measure(pictures, wanted) for name, measure in measures.items()}
+
+
+def example_rows(
+    inputs: EvalInputs, evaluators: Evaluators, candidates: Sequence[Candidate], indices: Sequence[int]
+) -> list[list[np.ndarray]]:
+    """The pairs of these indices to be shown: [source, target, each candidate's result …] a pair."""
+    batch = inputs.batch(evaluators, indices)
+    results = [candidate.results(batch) for candidate in candidates]
+    return [list(pictures) for pictures in zip(batch.sources, batch.targets, *results)]
+
+
+def joined(chunks: Sequence[Predictions]) -> dict[str, np.ndarray]:
+    """Arrays of the same names, one after the other."""
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]} if chunks else {}

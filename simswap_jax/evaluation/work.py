@@ -1,4 +1,4 @@
-"""What an evaluation has done so far, on disk: a killed one goes on, from its own leavings only."""
+"""What a resumable job has computed so far, in a folder of its own and for that job only."""
 
 import json
 import shutil
@@ -11,43 +11,45 @@ import numpy as np
 
 from simswap_jax.io.atomic import replacing_file, write_text
 
-FOLDER = ".unfinished"
+JOB = "job.json"
 
 
-class Work:
-    """Pieces of work by name, each done once."""
+class ChunkCache:
+    """The chunks of one job by name, each computed once.
 
-    def __init__(self, folder: Path, about: dict[str, Any], say: Callable[[str], None]) -> None:
-        """Open or begin.
+    Attributes:
+      folder: where they lie.
+      resumed: whether the folder was this job's already.
+    """
+
+    def __init__(self, folder: Path, job: dict[str, Any]) -> None:
+        """Open the cache of a job, or start an empty one.
 
         Args:
-          folder: the evaluation's output.
-          about: everything that the pieces depend on, JSON-able.
-          say: is told when there is something to go on from.
+          folder: for nothing else.
+          job: everything that the chunks depend on, JSON-able.
         """
-        self.folder = folder / FOLDER
-        text = json.dumps(about, indent=1, sort_keys=True) + "\n"
-        mine = self.folder / "about.json"
-        if mine.is_file() and mine.read_text(encoding="utf-8") == text:
-            say(f"going on with the evaluation that was stopped in {folder}")
-        else:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            write_text(mine, text)
+        self.folder = folder
+        text, stored = json.dumps(job, indent=1, sort_keys=True) + "\n", folder / JOB
+        self.resumed = stored.is_file() and stored.read_text(encoding="utf-8") == text
+        if not self.resumed:
+            shutil.rmtree(folder, ignore_errors=True)
+            write_text(stored, text)
 
-    def piece(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """The arrays called ``name``: read if they are there and whole, else made and kept."""
+    def get_or_compute(self, name: str, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """The arrays called ``name``: read if they are there and whole, else computed and kept."""
         path = self.folder / f"{name}.npz"
         if path.is_file():
             try:
                 with path.open("rb") as file, np.load(file) as stored:
                     return {key: stored[key] for key in stored.files}
             except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-                path.unlink(missing_ok=True)  # damaged: made again
-        arrays = make()
+                path.unlink(missing_ok=True)  # damaged: computed again
+        arrays = compute()
         with replacing_file(path) as temporary, temporary.open("wb") as fresh:
             np.savez(fresh, **arrays)  # type: ignore[arg-type]  # its stub takes the names for allow_pickle
         return arrays
 
     def clear(self) -> None:
-        """All is told: nothing has to be kept."""
+        """Remove the folder: the job is done."""
         shutil.rmtree(self.folder, ignore_errors=True)

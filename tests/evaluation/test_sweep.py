@@ -2,17 +2,19 @@
 
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from simswap_jax.cli import main as cli
-from simswap_jax.contrib.rendered import demo
+from simswap_jax.cli import sweep as command
+from simswap_jax.contrib.rendered import dataset, demo
 from simswap_jax.errors import UserError
-from simswap_jax.evaluation import options as evaluation_options
 from simswap_jax.evaluation import sweep
+from simswap_jax.evaluation.sweep import SweepRequest
 from simswap_jax.training import ablations
 from simswap_jax.training.config import default_config
+from tests.support.errors import raises_user_error
 from tests.support.small_model import write_small_model
 
 
@@ -29,41 +31,51 @@ def test_the_ablations_are_the_papers():
     assert [made[f"wFM_{m}"].feature_matching_first for m in (1, 2, 3, 4)] == [1, 2, 3, 4]
     assert [made[f"not_wFM_{m}"].feature_matching_end for m in (1, 2, 3, 4)] == [1, 2, 3, 4]
     assert base.losses == default_config().losses  # copies
-    with pytest.raises(UserError, match="choose one of oFM, nFM"):
+    with pytest.raises(UserError) as caught:
         ablations.ablated(base, "wFM_5")
+    assert "wFM_5" in str(caught.value)
 
 
 def test_words_are_divided_between_sweep_and_experiment():
-    ours, theirs = sweep.divided(["--workdir", "w", "--config", "a.py", "--config.steps=3", "--variants", "oFM"])
+    ours, theirs = command.divided(["--workdir", "w", "--config", "a.py", "--config.steps=3", "--variants", "oFM"])
     assert ours == ["--workdir", "w", "--variants", "oFM"]
     assert theirs == ["--config", "a.py", "--config.steps=3"]
 
 
+def test_variants_are_read_and_put_in_the_papers_order(tmp_path):
+    options = command.parser().parse_args(["--workdir", str(tmp_path), "--variants", "nFM, oFM,"])
+    request = command.request_of(options, None)
+    assert request.variants == ("nFM", "oFM")
+    assert sweep.chosen(request.variants, ["oFM", "nFM", "wFM_1"]) == ["oFM", "nFM"]
+    assert sweep.chosen(None, ["oFM", "nFM"]) == ["oFM", "nFM"]
+
+
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("request_", "code", "named"),
     [
-        (["--variants", "oFM,xFM"], "there is no variant 'xFM'; choose among oFM, nFM"),
-        (["--variants", ","], "--variants names none"),
-        (["--config", "ml_collections_configs/celeba_64.py"], "--judge is missing"),
+        ({"variants": ("oFM", "xFM")}, "variant-unknown", "xFM"),
+        ({"variants": ()}, "no-variants", "oFM"),
+        ({"config": default_config()}, "recogniser-missing", "--judge"),
     ],
 )
-def test_mistakes_get_one_sentence(words, says, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(
-        sweep, "demo_experiment", lambda workdir, options: demo.simswap_config(workdir, workdir, workdir)
-    )
-    assert cli.main(["sweep", "--workdir", str(tmp_path / "w"), *words]) == 2
-    assert says in capsys.readouterr().err
+def test_mistakes_get_one_sentence(request_, code, named, tmp_path, monkeypatch):
+    experiment = demo.simswap_config(tmp_path, tmp_path, tmp_path), "synthetic"
+    monkeypatch.setattr(demo, "sweep_experiment", lambda *words: experiment)
+    with raises_user_error(code, named):
+        sweep.sweep(SweepRequest(tmp_path / "w", **request_))
 
 
 def test_at_the_demos_size_feature_matching_weighs_something(tmp_path, monkeypatch):
     (tmp_path / "people").mkdir()
     ended = SimpleNamespace(finished=True, model=tmp_path / "model")
-    monkeypatch.setattr(sweep, "train", lambda config, workdir, say: ended)
-    config = sweep.demo_experiment(tmp_path, sweep.parser().parse_args(["--workdir", str(tmp_path)]))
+    monkeypatch.setattr(demo, "train", lambda config, workdir: ended)
+    monkeypatch.setattr(demo, "use_cpu_cores", lambda batch: None)
+    config, protocol = sweep.experiment(SweepRequest(tmp_path))
+    assert protocol == "synthetic"
     demos = demo.simswap_config(tmp_path, tmp_path, tmp_path).losses.feature_matching
     assert config.losses.feature_matching == 2.0 > 10 * demos
     assert ablations.ablated(config, "oFM_fm5").losses.feature_matching == 1.0
-    assert (config.start, config.steps) == (str(tmp_path / "first"), sweep.STEPS)
+    assert (config.start, config.steps) == (str(tmp_path / "first"), demo.SWEEP_STEPS)
 
 
 @pytest.fixture
@@ -71,7 +83,7 @@ def trainings(monkeypatch):
     """Every training writes the same small model at once; the list of what was trained, and how."""
     made = []
 
-    def stand_in(config, workdir, say=print):
+    def stand_in(config, workdir):
         made.append((workdir.name, config.losses.to_dict(), config.steps))
         write_small_model(workdir / "model", card={"step": config.steps, "held_out": config.data.held_out})
         return SimpleNamespace(finished="nFM" not in workdir.name or len(made) > 2, model=workdir / "model")
@@ -80,57 +92,59 @@ def trainings(monkeypatch):
     monkeypatch.setattr(demo, "EACH", 4)
     monkeypatch.setattr(demo, "SIZE", 32)
     monkeypatch.setattr(demo, "HELD_OUT", 0.5)
-    monkeypatch.setattr(
-        sweep, "demo_experiment", lambda workdir, options: experiment(workdir, options, sweep.synthetic)
-    )
+    monkeypatch.setattr(demo, "sweep_experiment", experiment)
     return made
 
 
-def experiment(workdir, options, synthetic):
+def experiment(workdir, people_count, identity_steps, steps):
     people = workdir / "people"
     if not people.exists():
-        who = synthetic.sample_people(1, options.people)
-        synthetic.write_people(people, who, synthetic.person_names(options.people), demo.EACH, 2, demo.SIZE)
+        who = dataset.sample_people(1, people_count)
+        dataset.write_people(people, who, dataset.person_names(people_count), demo.EACH, 2, demo.SIZE)
     config = demo.simswap_config(people, workdir, workdir)
     config.steps = 9
-    return config
+    return config, "synthetic"
 
 
-def test_a_sweep_trains_each_variant_once_and_ends_in_one_table(trainings, tmp_path, monkeypatch, capsys):
-    words = ["sweep", "--workdir", str(tmp_path), "--people", "12", "--pairs", "8", "--variants", "nFM,oFM"]
-    assert cli.main(words) == 3  # the second training was stopped
+def test_a_sweep_trains_each_variant_once_and_ends_in_one_table(trainings, tmp_path, monkeypatch):
+    words = ["--workdir", str(tmp_path), "--people", "12", "--pairs", "8", "--variants", "nFM,oFM"]
+    assert command.main(words) == 3  # the second training was stopped
     assert [name for name, _, _ in trainings] == ["oFM", "nFM"]
     shutil.rmtree(tmp_path / "variants/nFM/model")  # as if it had not come to its end
-    assert cli.main(words) == 0
+    assert command.main(words) == 0
     assert [name for name, _, _ in trainings] == ["oFM", "nFM", "nFM"]
     assert trainings[0][1]["feature_matching_first"] == 0
     assert trainings[1][1]["feature_matching"] == 0
-    told = json.loads((tmp_path / "evaluation/metrics.json").read_text())
-    assert [row for row in told["rows"] if row in ("oFM", "nFM")] == ["oFM", "nFM"]
-    assert told["protocol"]["name"] == "synthetic"
+    metrics = json.loads((tmp_path / "evaluation/metrics.json").read_text())
+    assert [row for row in metrics["rows"] if row in ("oFM", "nFM")] == ["oFM", "nFM"]
+    assert metrics["protocol"]["name"] == "synthetic"
     page = (tmp_path / "evaluation/index.html").read_text()
     assert "ID retrieval against reconstruction L1" in page
-    assert "SimSwap (published)" in capsys.readouterr().out
+    assert "SimSwap (published)" in (tmp_path / "evaluation/table.md").read_text()
     # More steps: both are trained on.
-    monkeypatch.setattr(sweep.evaluation, "evaluate", lambda options: {})
-    assert cli.main([*words, "--steps", "10"]) == 0
+    monkeypatch.setattr(sweep, "evaluate", lambda request: {})
+    assert command.main([*words, "--steps", "10"]) == 0
     assert [name for name, _, _ in trainings[3:]] == ["oFM", "nFM"]
 
 
-def test_the_words_for_evaluate_are_its_own(tmp_path):
-    options = sweep.parser().parse_args(["--workdir", str(tmp_path), "--judge", "j.onnx", "--landmarks", "l.onnx"])
-    config = default_config()
-    config.data.root = "people"
-    words = sweep.to_evaluate(options, config, {"oFM": tmp_path / "m"}, rendered=False)
-    read = evaluation_options.parser().parse_args(words)
-    assert (read.judge, str(read.landmarks), read.protocol, read.pairs) == ("j.onnx", "l.onnx", "pairs", 336)
-    assert evaluation_options.named(read.model, "models") == {"oFM": tmp_path / "m"}
+def test_the_evaluation_gets_the_sweeps_networks(tmp_path):
+    request = SweepRequest(tmp_path, recogniser="j.onnx", landmarks=tmp_path / "l.onnx")
+    asked = sweep.evaluation_of(request, tmp_path / "people", "pairs", {"oFM": tmp_path / "m"})
+    assert (asked.recogniser, asked.landmarks, asked.protocol, asked.pairs) == (
+        "j.onnx",
+        tmp_path / "l.onnx",
+        "pairs",
+        336,
+    )
+    assert asked.models == {"oFM": tmp_path / "m"}
+    assert asked.output == tmp_path / "evaluation"
+    assert sweep.evaluation_of(replace(request, pairs=7), tmp_path, "pairs", {}).pairs == 7
 
 
 @pytest.mark.slow
 def test_a_real_sweep(tmp_path):
     """Three variants at the demo's size with a few steps each, from rendering to the table."""
-    words = ["sweep", "--workdir", str(tmp_path), "--people", "24", "--identity-steps", "4", "--steps", "4"]
-    assert cli.main([*words, "--variants", "oFM,nFM,wFM_2", "--pairs", "12"]) == 0
-    told = json.loads((tmp_path / "evaluation/metrics.json").read_text())
-    assert {"oFM", "nFM", "wFM_2", "truth", "target"} <= set(told["rows"])
+    words = ["--workdir", str(tmp_path), "--people", "24", "--identity-steps", "4", "--steps", "4"]
+    assert command.main([*words, "--variants", "oFM,nFM,wFM_2", "--pairs", "12"]) == 0
+    metrics = json.loads((tmp_path / "evaluation/metrics.json").read_text())
+    assert {"oFM", "nFM", "wFM_2", "truth", "target"} <= set(metrics["rows"])

@@ -1,1 +1,1 @@
-"""Rendered people: renderer, data set, ground truth, judges and the demo."""
+"""Rendered people: renderer, data set, ground truth, evaluators, the demo and what ships of them."""

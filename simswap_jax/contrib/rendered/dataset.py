@@ -1,11 +1,11 @@
 """Rendered faces with known identity and attributes: the embedded data set.
 
-A person is a vector, a picture's attributes another (both are named in `face_numbers`), so the *true* answer of a swap
-can be drawn: the source's person with the target's attributes.
+A person is a vector, a picture's attributes another (both are named in `face_parameters`), so the ground truth of a
+swap can be rendered: the source's person with the target's attributes.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from simswap_jax.contrib.rendered.face_parameters import (
 from simswap_jax.contrib.rendered.renderer import BATCH, render
 from simswap_jax.errors import UserError
 from simswap_jax.io.atomic import replacing_folder
+from simswap_jax.io.progress import Progress, to_terminal
 
 __all__ = [
     "ATTRIBUTES",
@@ -36,17 +37,17 @@ __all__ = [
     "pose",
     "read_labels",
     "render",
+    "render_ground_truth",
     "sample_attributes",
     "sample_people",
-    "true_swap",
     "write_people",
 ]
 
 LABELS = "labels.npz"
 
 
-def true_swap(source_people: np.ndarray, target_attributes: np.ndarray, size: int) -> np.ndarray:
-    """Draw the true answer of a swap: the source's person with the target's attributes: uint8 [B, size, size, 3]."""
+def render_ground_truth(source_people: np.ndarray, target_attributes: np.ndarray, size: int) -> np.ndarray:
+    """Render the ground truth of a swap: the source's person with the target's attributes: uint8 [B, size, size, 3]."""
     return render(source_people, target_attributes, size)
 
 
@@ -98,11 +99,15 @@ def read_labels(root: str | os.PathLike[str]) -> Labels:
             known = stored["person_numbers"].tolist() == list(PERSON)
             known = known and stored["attribute_numbers"].tolist() == list(ATTRIBUTES)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; render the people again (write_people).") from None
+        raise UserError(f"{path} is missing; render the people again (write_people).", "labels-missing") from None
     except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); render the people again (write_people).") from None
+        raise UserError(
+            f"{path} cannot be read ({error}); render the people again (write_people).", "labels-unreadable"
+        ) from None
     if not known:
-        raise UserError(f"{path} was written by another version of the renderer; render the people again.")
+        raise UserError(
+            f"{path} was written by another version of the renderer; render the people again.", "labels-outdated"
+        )
     return labels
 
 
@@ -119,7 +124,6 @@ def write_people(
     pictures_per_person: int,
     seed: int,
     size: int,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Labels:
     """Render pictures of people into `<root>/<person>/<picture>.png`, and `labels.npz` beside them.
 
@@ -130,7 +134,6 @@ def write_people(
         pictures_per_person: each with attributes of its own.
         seed: fixes the attributes.
         size: height and width in pixels.
-        progress: called with (pictures done, pictures in all) as it goes.
 
     Raises:
         UserError: the folder holds something, or cannot be written.
@@ -147,7 +150,7 @@ def write_people(
     with replacing_folder(root, what="folder of rendered people", sync=False) as fresh:
         for name in names:
             (fresh / name).mkdir(parents=True)
-        _write_pictures(fresh, labels, size, progress)
+        _write_pictures(fresh, labels, size)
         np.savez(
             fresh / LABELS,
             names=np.array(labels.names),
@@ -161,9 +164,10 @@ def write_people(
     return labels
 
 
-def _write_pictures(root: Path, labels: Labels, size: int, progress: Callable[[int, int], None] | None) -> None:
-    """Draw in this thread, encode and write in others, a few batches ahead at most."""
+def _write_pictures(root: Path, labels: Labels, size: int) -> None:
+    """Render in this thread, encode and write in others, a few batches ahead at most."""
     total = len(labels.files)
+    progress = Progress(total, "faces rendered", to_terminal)
     with ThreadPoolExecutor(max_workers=2) as writers:
         waiting: list[Future[None]] = []
         for start in range(0, total, BATCH):
@@ -172,7 +176,6 @@ def _write_pictures(root: Path, labels: Labels, size: int, progress: Callable[[i
             waiting.append(writers.submit(_write_batch, root, labels.files[rows], pictures))
             if len(waiting) > 4:
                 waiting.pop(0).result()
-            if progress:
-                progress(rows.stop, total)
+            progress.add(len(pictures))
         for batch in waiting:
             batch.result()

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 Plane: TypeAlias = jax.Array  # [H, W]
 Colour = tuple[jax.Array, ...]  # red, green, blue: planes or scalars in [0, 1]
 Layer = tuple[Plane, Colour]
-Numbers = dict[str, jax.Array]
+Parameters = dict[str, jax.Array]
 
 _IRIS = (
     (0.20, 0.11, 0.06),
@@ -81,7 +81,7 @@ def grey(value: float) -> Colour:
     return (jnp.asarray(value),) * 3
 
 
-def features(face: Face, p: Numbers, a: Numbers) -> list[Layer]:
+def features(face: Face, p: Parameters, a: Parameters) -> list[Layer]:
     """All that is painted on the skin of a person `p` in a picture with attributes `a`, in painting order."""
     eye_x, eye_y = lerp(0.205, 0.300, p["eye_distance"]), face.length * -0.10
     mouth_y = face.length * lerp(0.52, 0.58, p["mouth_height"])
@@ -97,7 +97,7 @@ def features(face: Face, p: Numbers, a: Numbers) -> list[Layer]:
     ]
 
 
-def _ears(face: Face, p: Numbers) -> list[Layer]:
+def _ears(face: Face, p: Parameters) -> list[Layer]:
     """The ear that a turned head shows: it lies where the map's scale is 2."""
     radius = 2 * lerp(0.10, 0.18, p["ear_size"])
     x, y = (jnp.abs(face.s) - 2 * face.width) / 0.6, face.t - 0.04
@@ -109,7 +109,7 @@ def _ears(face: Face, p: Numbers) -> list[Layer]:
     ]
 
 
-def _marks(face: Face, p: Numbers, eye_y: jax.Array) -> list[Layer]:
+def _marks(face: Face, p: Parameters, eye_y: jax.Array) -> list[Layer]:
     cheek_x, cheek_y = jnp.abs(face.s) - 0.30, face.t - eye_y - 0.27
     near = jnp.clip(1 - (cheek_x**2 + cheek_y**2) / 0.028, 0, 1)
     rosy = blend(face.skin, (jnp.asarray(0.92), jnp.asarray(0.32), jnp.asarray(0.30)), 0.6)
@@ -126,7 +126,7 @@ def _marks(face: Face, p: Numbers, eye_y: jax.Array) -> list[Layer]:
     ]
 
 
-def _beard(face: Face, p: Numbers, a: Numbers, mouth_y: jax.Array) -> list[Layer]:
+def _beard(face: Face, p: Parameters, a: Parameters, mouth_y: jax.Array) -> list[Layer]:
     colour = times(face.hair, 0.85)
     side = jnp.abs(face.s)
     # A beard rises along the cheeks; how far depends on the person.
@@ -141,7 +141,7 @@ def _beard(face: Face, p: Numbers, a: Numbers, mouth_y: jax.Array) -> list[Layer
     ]
 
 
-def _mouth(face: Face, p: Numbers, a: Numbers, mouth_y: jax.Array) -> list[Layer]:
+def _mouth(face: Face, p: Parameters, a: Parameters, mouth_y: jax.Array) -> list[Layer]:
     half = lerp(0.20, 0.31, p["mouth_width"]) * (1 + 0.18 * a["smile"] - 0.12 * a["mouth_open"])
     full = lerp(0.065, 0.135, p["lip_fullness"])
     x = face.s / half
@@ -169,7 +169,7 @@ def _mouth(face: Face, p: Numbers, a: Numbers, mouth_y: jax.Array) -> list[Layer
     ]
 
 
-def _nose(face: Face, p: Numbers, eye_y: jax.Array, mouth_y: jax.Array) -> list[Layer]:
+def _nose(face: Face, p: Parameters, eye_y: jax.Array, mouth_y: jax.Array) -> list[Layer]:
     top, half = eye_y + 0.02, lerp(0.060, 0.150, p["nose_width"])
     tip = top + (mouth_y - 0.18 - top) * lerp(0.52, 0.92, p["nose_length"])
     # The nose stands out of the face: turning moves its tip, not its root.
@@ -196,7 +196,7 @@ def _nose(face: Face, p: Numbers, eye_y: jax.Array, mouth_y: jax.Array) -> list[
     ]
 
 
-def _eyes(face: Face, p: Numbers, a: Numbers, eye_x: jax.Array, eye_y: jax.Array) -> list[Layer]:
+def _eyes(face: Face, p: Parameters, a: Parameters, eye_x: jax.Array, eye_y: jax.Array) -> list[Layer]:
     """Both eyes at once, in the folded coordinate |s|; what differs between them is chosen by the sign of s."""
     right = face.s > 0
     side = jnp.where(right, 1.0, -1.0)
@@ -233,7 +233,7 @@ def _eyes(face: Face, p: Numbers, a: Numbers, eye_x: jax.Array, eye_y: jax.Array
     ]
 
 
-def _brows(face: Face, p: Numbers, a: Numbers, eye_x: jax.Array, eye_y: jax.Array) -> list[Layer]:
+def _brows(face: Face, p: Parameters, a: Parameters, eye_x: jax.Array, eye_y: jax.Array) -> list[Layer]:
     raised = jnp.where(face.s > 0, a["brow_raise_right"], a["brow_raise_left"])
     half = 0.165
     dx = jnp.abs(face.s) - eye_x - 0.01
@@ -245,7 +245,7 @@ def _brows(face: Face, p: Numbers, a: Numbers, eye_x: jax.Array, eye_y: jax.Arra
     return [(cover(brow, face.pixel), palette(_BROWS, p["brow_colour"]))]
 
 
-def _glasses(face: Face, p: Numbers, eye_x: jax.Array, eye_y: jax.Array) -> list[Layer]:
+def _glasses(face: Face, p: Parameters, eye_x: jax.Array, eye_y: jax.Array) -> list[Layer]:
     worn = p["glasses_amount"] > 0
     thick = lerp(0.016, 0.034, p["glasses_amount"])
     half, corner = 0.175, lerp(0.03, 0.165, p["glasses_roundness"])

@@ -1,7 +1,7 @@
-"""What the numbers of a rendered face mean, and how people and pictures are drawn at random.
+"""What the parameters of a rendered face mean, and how people and pictures are sampled.
 
 A face is a *person* (what a swap takes from the source) and *attributes* (what it keeps of the target): two flat
-vectors whose numbers are named by `PERSON` and `ATTRIBUTES`.
+vectors whose dimensions are named by `PERSON` and `ATTRIBUTES`.
 """
 
 import numpy as np

@@ -1,16 +1,13 @@
-"""A head-pose judge for rendered faces: a small network that reads yaw, pitch and roll off a 32×32 picture.
+"""A head-pose network for rendered faces: a small one that reads yaw, pitch and roll off a 32×32 picture.
 
-It ships in `pretrained/rendered_judges/pose.safetensors`, trained on people nobody else uses. To train it again
+It ships in `contrib/rendered/pretrained/judges/pose.safetensors`, trained on people nobody else uses. To train it again
 (CPU: 4 minutes on two busy cores; prints R² on people it has not seen):
 
-    python -m simswap_jax.contrib.rendered.pose_judge --output simswap_jax/pretrained/rendered_judges/pose.safetensors
+    python -m simswap_jax.contrib.rendered.cli pose-judge --output pose.safetensors
 """
 
-import argparse
-import sys
+import logging
 import time
-from collections.abc import Callable, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +28,8 @@ DEGREES = 20.0  # one unit of the network's output
 PEOPLE_SEED, ATTRIBUTE_SEED, UNSEEN_SEED = 7_700_001, 7_700_002, 7_700_003
 UNSEEN_PEOPLE = 500  # who it is measured on, four pictures each
 _ADAM = optax.scale_by_adam()
-WEIGHTS = "pretrained/rendered_judges/pose.safetensors"
+WEIGHTS = Path(__file__).parent / "pretrained" / "judges" / "pose.safetensors"
+logger = logging.getLogger(__name__)
 
 
 class PoseNetwork(nn.Module):
@@ -39,7 +37,7 @@ class PoseNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, pictures: jax.Array) -> jax.Array:
-        """Read the pose."""
+        """Predict the pose."""
         batch = pictures.shape[0]
         # Four pixels in one: twelve channels, which a CPU convolves much faster than three.
         x = (pictures - 0.5).reshape(batch, 16, 2, 16, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(batch, 16, 16, 12)
@@ -58,17 +56,16 @@ class PoseRegressor:
         self.params = params
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        """Read the pose: uint8 RGB [B, H, W, 3], H, W ≥ 32 → yaw, pitch, roll in degrees, float32 [B, 3]."""
+        """Predict the pose: uint8 RGB [B, H, W, 3], H, W ≥ 32 → yaw, pitch, roll in degrees, float32 [B, 3]."""
         batches = np.array_split(pictures, max(1, -(-len(pictures) // 256)))
         return np.concatenate([np.asarray(_degrees(self.params, jnp.asarray(batch))) for batch in batches])
 
     @classmethod
     def pretrained(cls) -> "PoseRegressor":
         """The one that ships with the package."""
-        with resources.as_file(resources.files("simswap_jax").joinpath(WEIGHTS)) as path:
-            if not path.is_file():
-                raise UserError(f"{WEIGHTS} is missing from the package; install it again.")
-            flat = files.read(path).tensors
+        if not WEIGHTS.is_file():
+            raise UserError(f"{WEIGHTS} is missing from the package; install it again.", "package-file-missing")
+        flat = files.read(WEIGHTS).tensors
         return cls(traverse_util.unflatten_dict({tuple(name.split("/")): value for name, value in flat.items()}))
 
     def save(self, path: Path) -> None:
@@ -136,33 +133,23 @@ def train(pictures: np.ndarray, degrees: np.ndarray, steps: int, seed: int, batc
 
 
 def rendered(people_seed: int, attribute_seed: int, people: int, each: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures of freshly drawn people, uint8 [N, 64, 64, 3], and their pose in degrees [N, 3]."""
+    """Pictures of freshly sampled people, uint8 [N, 64, 64, 3], and their pose in degrees [N, 3]."""
     who = np.repeat(dataset.sample_people(people_seed, people), each, axis=0)
     attributes = dataset.sample_attributes(attribute_seed, len(who))
     return dataset.render(who, attributes, 64), dataset.pose(attributes)
 
 
-def main(arguments: Sequence[str], say: Callable[[str], None] = print) -> int:
-    """Train the judge that ships, measure it on unseen people, write it; returns 0."""
-    parser = argparse.ArgumentParser(prog="python -m simswap_jax.contrib.rendered.pose_judge", description=__doc__)
-    parser.add_argument("--output", type=Path, required=True, help="where the weights go (.safetensors)")
-    parser.add_argument("--people", type=int, default=3000, help="how many people it learns from, eight pictures each")
-    parser.add_argument("--steps", type=int, default=2500, help="how many batches of 128")
-    options = parser.parse_args(arguments)
+def train_judge(output: Path, people: int, steps: int) -> None:
+    """Train the network that ships on ``people`` with eight pictures each, measure it on unseen people, write it."""
     start = time.monotonic()
-    pictures, degrees = rendered(PEOPLE_SEED, ATTRIBUTE_SEED, options.people, 8)
-    say(f"{len(pictures)} pictures of {options.people} people drawn in {time.monotonic() - start:.0f} s")
-    regressor = train(pictures, degrees, options.steps, seed=0)
+    pictures, degrees = rendered(PEOPLE_SEED, ATTRIBUTE_SEED, people, 8)
+    logger.info("%d pictures of %d people rendered in %.0f s", len(pictures), people, time.monotonic() - start)
+    regressor = train(pictures, degrees, steps, seed=0)
     unseen, truth = rendered(UNSEEN_SEED, UNSEEN_SEED, UNSEEN_PEOPLE, 4)
-    read = regressor(unseen)
-    error = np.abs(read - truth).mean(axis=0)
-    say(
-        f"on {UNSEEN_PEOPLE} unseen people: R² {pose_r2(read, truth):.3f}, mean error "
+    predicted = regressor(unseen)
+    error = np.abs(predicted - truth).mean(axis=0)
+    logger.info(
+        f"on {UNSEEN_PEOPLE} unseen people: R² {pose_r2(predicted, truth):.3f}, mean error "
         f"yaw {error[0]:.1f}°, pitch {error[1]:.1f}°, roll {error[2]:.1f}° ({time.monotonic() - start:.0f} s in all)"
     )
-    regressor.save(options.output)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    regressor.save(output)

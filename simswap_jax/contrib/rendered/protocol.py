@@ -1,68 +1,79 @@
-"""The ``synthetic`` protocol: a rendered set, where the true answer of every pair can be drawn."""
+"""The ``synthetic`` protocol: a rendered data set, where the ground truth of every pair can be rendered."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from simswap_jax.contrib.rendered import scoring
-from simswap_jax.contrib.rendered.dataset import Labels
+from simswap_jax.contrib.rendered import identity_judge
+from simswap_jax.contrib.rendered.dataset import Labels, read_labels, render_ground_truth
+from simswap_jax.contrib.rendered.face_parameters import ATTRIBUTES
 from simswap_jax.contrib.rendered.pose_judge import WEIGHTS, PoseRegressor
-from simswap_jax.evaluation.candidates import Chunk, ControlRow
-from simswap_jax.evaluation.protocols.pairs import Protocol
+from simswap_jax.contrib.rendered.scoring import colour_shift
+from simswap_jax.evaluation.baselines import GROUND_TRUTH, TARGET, Baseline, interpolated
+from simswap_jax.evaluation.candidates import ModelCandidate, PairBatch
+from simswap_jax.evaluation.protocols import pairs
+from simswap_jax.evaluation.protocols.protocol import EvaluationProtocol, GroundTruth, PairList, ProtocolData
+from simswap_jax.evaluation.request import EvaluationRequest
 from simswap_jax.weights import registry
 
-LADDER = (0.25, 0.5, 0.75)  # of the way from the target to the true answer
+LADDER = tuple(interpolated(fraction) for fraction in (0.25, 0.5, 0.75))
+YAW = ATTRIBUTES.index("yaw")
 
 
 class RenderedPose:
-    """The pose judge of rendered faces that ships, as a judge of `sight.Judges`."""
+    """The pose network of rendered faces that ships, as a `PoseEstimator`."""
 
     name = "pose_regressor"
 
     def __init__(self) -> None:
         self._regressor = PoseRegressor.pretrained()
-        self.sha256 = registry.file_sha256(Path(__file__).parents[2] / WEIGHTS)
+        self.sha256 = registry.file_sha256(WEIGHTS)
 
     def angles(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """N uint8 RGB squares → float32 [N, 3]: yaw, pitch and roll in degrees."""
         return self._regressor(np.stack(pictures))
 
 
-def truths_of(labels: Labels, plan: Protocol, size: int) -> Callable[[Sequence[int]], list[np.ndarray]]:
-    """Numbers of pairs → their true answers, uint8 [size, size, 3]; a KeyError for unknown files."""
+class RenderedTruth:
+    """The ground truth of pairs of rendered people: the source's identity with the target's attributes."""
 
-    def draw(numbers: Sequence[int]) -> list[np.ndarray]:
-        source = [labels.row(plan.pairs[i].source) for i in numbers]
-        target = [labels.row(plan.pairs[i].target) for i in numbers]
-        people, attributes = labels.people[labels.person[source]], labels.attributes[target]
-        return list(scoring.true_swap(people, attributes, size))
+    def __init__(self, labels: Labels, drawn: PairList) -> None:
+        self._labels, self._pairs = labels, drawn.pairs
 
-    return draw
+    def pictures(self, indices: Sequence[int], size: int) -> np.ndarray:
+        """uint8 RGB [n, size, size, 3]; a KeyError for unknown files."""
+        return render_ground_truth(*self._parameters(indices), size)
 
+    def turned(self, indices: Sequence[int], size: int, degrees: float) -> np.ndarray:
+        """The same with the head turned by ``degrees`` of yaw, towards the front first: it stays drawable."""
+        people, attributes = self._parameters(indices)
+        yaw = attributes[:, YAW]
+        attributes[:, YAW] += np.where(yaw > 0, -degrees, degrees)
+        return render_ground_truth(people, attributes, size)
 
-def _known(chunk: Chunk) -> list[np.ndarray]:
-    if chunk.truths is None:
-        raise ValueError("this row needs the true answers, which only rendered faces have.")
-    return chunk.truths
-
-
-def _part_of_the_way(share: float) -> Callable[[Chunk], list[np.ndarray]]:
-    def mixed(chunk: Chunk) -> list[np.ndarray]:
-        pairs = zip(chunk.targets, _known(chunk))
-        return [np.round((1.0 - share) * target + share * truth).astype(np.uint8) for target, truth in pairs]
-
-    return mixed
+    def _parameters(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Person and attribute vectors of the answers, [n, P] and [n, A]."""
+        source = [self._labels.row(self._pairs[i].source) for i in indices]
+        target = [self._labels.row(self._pairs[i].target) for i in indices]
+        return self._labels.people[self._labels.person[source]], self._labels.attributes[target]
 
 
-def _colours(chunk: Chunk) -> list[np.ndarray]:
-    return list(scoring.colour_shift(np.stack(chunk.targets), np.stack(chunk.sources)))
+def _recoloured(batch: PairBatch) -> list[np.ndarray]:
+    return list(colour_shift(np.stack(batch.targets), np.stack(batch.sources)))
 
 
-CONTROLS = (
-    ControlRow("truth", "true answer (ceiling)", _known),
-    ControlRow("colour", "target in the source's colours", _colours),
-)
-RUNGS = tuple(
-    ControlRow(f"mix_{share:g}", f"{share:.0%} of the way to it", _part_of_the_way(share)) for share in LADDER
-)
+COLOUR = Baseline("colour", "target in the source's colours", _recoloured, shows_source=False)
+
+
+def prepare(request: EvaluationRequest, models: Sequence[ModelCandidate], size: int) -> ProtocolData:
+    """Pairs drawn as by the ``pairs`` protocol, with their ground truth."""
+    data = pairs.prepare(request, models, size)
+    truth = RenderedTruth(read_labels(request.data), data.pairs)
+    ladder = [TARGET.key, *(rung.key for rung in LADDER), GROUND_TRUTH.key]
+    return replace(
+        data, ground_truth=GroundTruth(truth.pictures, truth.turned, (GROUND_TRUTH, COLOUR, *LADDER), ladder)
+    )
+
+
+SYNTHETIC = EvaluationProtocol("synthetic", prepare, recogniser=identity_judge.pretrained, pose=RenderedPose)

@@ -1,6 +1,6 @@
-"""Draws a face from its numbers: a vectorised signed-distance renderer on a sphere-mapped head.
+"""Renders a face from its parameters: a vectorised signed-distance renderer on a sphere-mapped head.
 
-Every edge is smoothed over one pixel, so the same face can be drawn at any size without supersampling.
+Every edge is smoothed over one pixel, so the same face can be rendered at any size without supersampling.
 
 Coordinates: x to the right, y down, z to the viewer, the picture's side from -1 to 1. The head is a unit sphere
 stretched by the person's outline; features live on its stereographic map, which keeps shapes when the head turns.
@@ -18,7 +18,7 @@ from simswap_jax.contrib.rendered.face_features import (
     Colour,
     Face,
     Layer,
-    Numbers,
+    Parameters,
     Plane,
     cover,
     features,
@@ -27,7 +27,7 @@ from simswap_jax.contrib.rendered.face_features import (
 )
 from simswap_jax.contrib.rendered.face_parameters import ATTRIBUTE_SIZE, ATTRIBUTES, PERSON, PERSON_SIZE
 
-BATCH = 64  # pictures of up to 64×64 drawn by one call of the compiled program
+BATCH = 64  # pictures of up to 64×64 rendered by one call of the compiled program
 
 _ZOOM = 1.10  # how much of the picture the head fills
 _SKIN = ((1.00, 0.87, 0.78), (0.96, 0.77, 0.63), (0.83, 0.60, 0.44), (0.62, 0.41, 0.28), (0.38, 0.25, 0.18))
@@ -90,7 +90,7 @@ class _Light(NamedTuple):
         return tuple(channel * brightness * tint for channel, tint in zip(colour, self.tint, strict=True))
 
 
-def _view(a: Numbers, size: int) -> _View:
+def _view(a: Parameters, size: int) -> _View:
     steps = (jnp.arange(size, dtype=jnp.float32) + 0.5) * (2 / size) - 1
     v, u = jnp.meshgrid(steps, steps, indexing="ij")
     yaw, pitch, roll = (jnp.deg2rad(a[name]) for name in ("yaw", "pitch", "roll"))
@@ -101,7 +101,7 @@ def _view(a: Numbers, size: int) -> _View:
     return _View(u, v, body_x, body_y, x, y, (2 / size) / scale, yaw, pitch)
 
 
-def _head(p: Numbers, a: Numbers) -> _Head:
+def _head(p: Parameters, a: Parameters) -> _Head:
     length = lerp(0.70, 0.78, p["face_length"])
     return _Head(
         width=lerp(0.54, 0.62, p["face_width"]),
@@ -111,13 +111,13 @@ def _head(p: Numbers, a: Numbers) -> _Head:
     )
 
 
-def _light(a: Numbers) -> _Light:
+def _light(a: Parameters) -> _Light:
     x, y, warmth = a["light_x"], a["light_y"], a["light_warmth"]
     tint = (1 + 0.06 * warmth, jnp.ones(()), 1 - 0.08 * warmth)
     return _Light(x, y, jnp.sqrt(1 - x * x - y * y), a["light_strength"], a["exposure"], tint)
 
 
-def _skin(p: Numbers) -> Colour:
+def _skin(p: Parameters) -> Colour:
     """Tone from light to dark, hue from rosy to golden."""
     tone, hue = palette(_SKIN, p["skin_tone"]), p["skin_hue"] - 0.5
     return (tone[0] + 0.06 * hue, tone[1] - 0.02 * hue, tone[2] - 0.14 * hue)
@@ -150,7 +150,7 @@ def _paint(canvas: Colour, layers: Sequence[Layer]) -> Colour:
     return canvas
 
 
-def _background(view: _View, a: Numbers) -> Colour:
+def _background(view: _View, a: Parameters) -> Colour:
     angle = a["pattern_angle"]
     along = view.u * jnp.cos(angle) + view.v * jnp.sin(angle)
     blend = jnp.clip(0.5 + jnp.sin(along * a["pattern_frequency"] + a["pattern_phase"]) * a["pattern_sharpness"], 0, 1)
@@ -158,7 +158,9 @@ def _background(view: _View, a: Numbers) -> Colour:
     return tuple(a[f"background_{c}"] + (a[f"background_{c}_2"] - a[f"background_{c}"]) * blend for c in channels)
 
 
-def _behind(view: _View, head: _Head, light: _Light, skin: Colour, hair: Colour, p: Numbers, a: Numbers) -> list[Layer]:
+def _behind(
+    view: _View, head: _Head, light: _Light, skin: Colour, hair: Colour, p: Parameters, a: Parameters
+) -> list[Layer]:
     """Clothes, long hair, neck and ears: what the head hides in part."""
     x, y, pixel = view.x, view.y, view.pixel
     brightness = light.on_body(view.u)
@@ -189,7 +191,7 @@ def _behind(view: _View, head: _Head, light: _Light, skin: Colour, hair: Colour,
     ]
 
 
-def _front(view: _View, head: _Head, light: _Light, skin: Colour, hair: Colour, p: Numbers, a: Numbers) -> Layer:
+def _front(view: _View, head: _Head, light: _Light, skin: Colour, hair: Colour, p: Parameters, a: Parameters) -> Layer:
     """The head: features painted on its skin, then lit together."""
     x, y, z, outline = _sphere(view.x, view.y, head, 1.0)
     face_x, face_y, face_z = _turned(x, y, z, view)
@@ -211,7 +213,7 @@ def _front(view: _View, head: _Head, light: _Light, skin: Colour, hair: Colour, 
     return cover(outline, view.pixel), light.of(surface, light.on_sphere(x, y, z))
 
 
-def _hair(view: _View, head: _Head, light: _Light, hair: Colour, p: Numbers, far: bool) -> Layer:
+def _hair(view: _View, head: _Head, light: _Light, hair: Colour, p: Parameters, far: bool) -> Layer:
     """A second, slightly larger shell, cut by a plane from the forehead down to the neck: its near or its far side."""
     volume = lerp(0.06, 0.12, p["hair_volume"])
     x, y, z, outline = _sphere(view.x, view.y + 0.02, head, 1 + volume)
@@ -233,7 +235,7 @@ def _hair(view: _View, head: _Head, light: _Light, hair: Colour, p: Numbers, far
 def _draw(person: jax.Array, attributes: jax.Array, size: int) -> jax.Array:
     """One face: person [P], attributes [A] → uint32 [size, size], red in the lowest byte, then green and blue.
 
-    One number a pixel, so that XLA makes one loop of it all; a channel axis would draw every mask three times.
+    One value a pixel, so that XLA makes one loop of it all; a channel axis would draw every mask three times.
     """
     p = dict(zip(PERSON, person, strict=True))
     a = dict(zip(ATTRIBUTES, attributes, strict=True))

@@ -1,15 +1,15 @@
-"""Judging swaps of rendered faces. Their true answer is known: the source's person with the target's attributes."""
+"""Metrics of swaps of rendered faces, whose ground truth is known: the source's identity, the target's attributes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from simswap_jax.contrib.rendered.dataset import PERSON, Labels, pose, true_swap
+from simswap_jax.contrib.rendered.dataset import PERSON, Labels, pose, render_ground_truth
 from simswap_jax.evaluation.metrics.reconstruction import psnr
-from simswap_jax.evaluation.protocols import pairs as protocol
+from simswap_jax.evaluation.protocols.pairs import draw_pairs
 
-# Parts of a face, and how the numbers begin that say how they look.
+# Parts of a face, and how the names of the parameters begin that say how they look.
 PARTS = {
     "skin": ("skin_", "blush_", "freckles_"),
     "brows": ("brow_",),
@@ -22,11 +22,11 @@ FEWEST = 4  # pixels in which a part must show
 
 @dataclass(frozen=True)
 class RenderedPairs:
-    """Swaps to judge, as rows of the labels' pictures.
+    """Swaps to evaluate, as rows of the labels' pictures.
 
-    source, target: int [N], the picture that gives the identity and the one that is re-drawn; of different people.
+    source, target: int [N], the picture that gives the identity and the one that is swapped; of different people.
     source_person, target_person: int [N], rows of the labels' people.
-    truth_person: float32 [N, P] and truth_attributes: float32 [N, A], from which the true answers are drawn.
+    truth_person: float32 [N, P] and truth_attributes: float32 [N, A], from which the ground truth is rendered.
     kept_person: float32 [N, P], the target's, of whom nothing should be left.
     """
 
@@ -38,9 +38,9 @@ class RenderedPairs:
     truth_attributes: np.ndarray
     kept_person: np.ndarray
 
-    def truths(self, size: int) -> np.ndarray:
-        """The true answers: uint8 [N, size, size, 3]."""
-        return true_swap(self.truth_person, self.truth_attributes, size)
+    def ground_truth(self, size: int) -> np.ndarray:
+        """The ground truth: uint8 [N, size, size, 3]."""
+        return render_ground_truth(self.truth_person, self.truth_attributes, size)
 
     def pose(self) -> np.ndarray:
         """The targets' yaw, pitch and roll, which a swap keeps: degrees [N, 3]."""
@@ -50,7 +50,7 @@ class RenderedPairs:
         return len(self.source)
 
 
-def pairs(labels: Labels, names: Sequence[str], count: int, seed: int = 0) -> RenderedPairs:
+def draw_rendered_pairs(labels: Labels, names: Sequence[str], count: int, seed: int = 0) -> RenderedPairs:
     """Draw `count` pairs of different people among the held-out `names`, each person source and target equally often.
 
     Raises:
@@ -61,7 +61,7 @@ def pairs(labels: Labels, names: Sequence[str], count: int, seed: int = 0) -> Re
         name, picture = file.split("/")
         if name in pictures:
             pictures[name].append(picture)
-    drawn = protocol.draw(pictures, names, count, seed).pairs
+    drawn = draw_pairs(pictures, names, count, seed).pairs
     source = np.array([labels.row(pair.source) for pair in drawn])
     target = np.array([labels.row(pair.target) for pair in drawn])
     return RenderedPairs(
@@ -87,9 +87,9 @@ def colour_shift(targets: np.ndarray, sources: np.ndarray) -> np.ndarray:
 
 
 def pose_r2(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """How much of the pose is kept: R² of yaw, pitch and roll, averaged; degrees [N, 3] twice, N ≥ 2.
+    """Pose accuracy: R² of yaw, pitch and roll, averaged; degrees [N, 3] twice, N ≥ 2.
 
-    1 − Σ (predicted − truth)² / Σ (truth − mean truth)²: 1 for a perfect answer, 0 for always the mean.
+    1 − Σ (predicted − truth)² / Σ (truth − mean truth)²: 1 for a perfect prediction, 0 for always the mean.
     """
     predicted, truth = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
     unexplained = ((predicted - truth) ** 2).sum(axis=0)
@@ -97,57 +97,57 @@ def pose_r2(predicted: np.ndarray, truth: np.ndarray) -> float:
     return float((1 - unexplained / total).mean())
 
 
-def measures(
+def truth_metrics(
     results: np.ndarray,
     sources: np.ndarray,
     targets: np.ndarray,
-    drawn: RenderedPairs,
+    pairs: RenderedPairs,
     read_pose: Callable[[np.ndarray], np.ndarray],
 ) -> dict[str, float]:
-    """What the labels say of swaps.
+    """Reconstruction and pose metrics against the labels.
 
     Args:
         results: uint8 [N, H, H, 3], one per pair, as are
         sources: uint8 [N, H, H, 3] and
         targets: uint8 [N, H, H, 3].
-        drawn: the pairs.
+        pairs: the pairs.
         read_pose: uint8 pictures → degrees [N, 3], e.g. `PoseRegressor.pretrained()`.
 
     Returns:
-        `psnr_result`, `psnr_target`, `psnr_colour_shift`: dB against the true answer, averaged over the pairs, of the
+        `psnr_result`, `psnr_target`, `psnr_colour_shift`: dB to the ground truth, averaged over the pairs, of the
         result, of the untouched target and of the target in the source's colours; `pose_r2`: of the results' pose.
     """
-    truths = drawn.truths(results.shape[1])
+    truths = pairs.ground_truth(results.shape[1])
     return {
         "psnr_result": float(psnr(results, truths).mean()),
         "psnr_target": float(psnr(targets, truths).mean()),
         "psnr_colour_shift": float(psnr(colour_shift(targets, sources), truths).mean()),
-        "pose_r2": pose_r2(read_pose(results), drawn.pose()),
+        "pose_r2": pose_r2(read_pose(results), pairs.pose()),
     }
 
 
-def parts(results: np.ndarray, drawn: RenderedPairs) -> dict[str, float]:
-    """Whose skin, brows, mouth and hair results show, by what can be drawn and no network.
+def attribute_transfer(results: np.ndarray, pairs: RenderedPairs) -> dict[str, float]:
+    """Which attributes were transferred from the source: skin, brows, mouth and hair, measured without a network.
 
-    Beside the true answer another is drawn that has this one part from the target's person. Where the two differ, is
-    the result nearer to the true one?
+    Beside the ground truth a second picture is rendered that has this one part from the target's person. Where the two
+    differ, is the result nearer to the ground truth?
 
     Args:
         results: uint8 [N, H, H, 3], one per pair.
-        drawn: the pairs.
+        pairs: the pairs.
 
     Returns:
         by the name of the part, the share of the pairs in which it is, in [0, 1]; NaN where the two show no difference
         in any pair. 0.5 is chance; the untouched target scores less.
     """
     size = results.shape[1]
-    wanted: np.ndarray = drawn.truths(size).astype(np.float64)
+    wanted: np.ndarray = pairs.ground_truth(size).astype(np.float64)
     shares = {}
     for part, beginnings in PARTS.items():
-        person = drawn.truth_person.copy()
+        person = pairs.truth_person.copy()
         columns = [i for i, name in enumerate(PERSON) if name.startswith(beginnings)]
-        person[:, columns] = drawn.kept_person[:, columns]
-        unwanted: np.ndarray = true_swap(person, drawn.truth_attributes, size).astype(np.float64)
+        person[:, columns] = pairs.kept_person[:, columns]
+        unwanted: np.ndarray = render_ground_truth(person, pairs.truth_attributes, size).astype(np.float64)
         shows = np.abs(wanted - unwanted).max(axis=-1) > SEEN
         distances = [
             (shows * np.square(results - drawing).sum(axis=-1)).sum(axis=(1, 2)) for drawing in (wanted, unwanted)

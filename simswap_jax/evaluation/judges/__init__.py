@@ -1,1 +1,1 @@
-"""Networks that judge results."""
+"""The networks that evaluate results: recognisers, head pose, landmarks, features."""

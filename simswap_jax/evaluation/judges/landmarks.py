@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from simswap_jax.errors import UserError
-from simswap_jax.evaluation.judges.recognition import BATCH_SIZE, fitted, onnx_session
+from simswap_jax.evaluation.judges.onnx import OnnxNetwork
 from simswap_jax.faces.detection import FaceDetector
 from simswap_jax.weights import registry
 
@@ -45,16 +45,15 @@ class YuNetLandmarks:
         try:
             self._detector = FaceDetector(path, threshold=0.3)
         except ValueError as error:
-            raise UserError(str(error)) from error
+            raise UserError(str(error), "not-yunet") from error
 
     def find(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """N uint8 RGB squares → float64 [N, 5, 2]; of several faces the largest."""
         found = np.full((len(pictures), 5, 2), np.nan)
         for row, picture in enumerate(pictures):
             small = picture.shape[0] < YUNET_SIDE
-            way = cv2.INTER_CUBIC if small else cv2.INTER_AREA
-            shown = cv2.resize(picture, (YUNET_SIDE, YUNET_SIDE), interpolation=way)
-            faces = self._detector.detect(shown)
+            interpolation = cv2.INTER_CUBIC if small else cv2.INTER_AREA
+            faces = self._detector.detect(cv2.resize(picture, (YUNET_SIDE, YUNET_SIDE), interpolation=interpolation))
             if faces:
                 found[row] = (max(faces, key=lambda face: face.area).landmarks + 0.5) / YUNET_SIDE
         return found
@@ -66,36 +65,31 @@ class OnnxLandmarks:
     """
 
     def __init__(self, path: Path) -> None:
-        self.name, self.sha256 = path.stem, registry.file_sha256(path)
-        self._session = onnx_session(path, "finding landmarks")
-        put = self._session.get_inputs()
-        if len(put) != 1 or len(put[0].shape) != 4 or put[0].shape[1] != 3:
-            shapes = [(one.name, one.shape) for one in put]
-            raise UserError(
-                f"{path} takes {shapes}, but a landmark network takes one input [n, 3, H, W]; name another network."
-            )
-        self._input = put[0].name
-        self._batch = put[0].shape[0] if isinstance(put[0].shape[0], int) else BATCH_SIZE
-        self._size = tuple(side if isinstance(side, int) else 112 for side in put[0].shape[2:])
-        self.points = self._run(np.zeros((1, *self._size, 3), np.uint8)).shape[1]
+        self._network = OnnxNetwork(path, "a landmark network")
+        self.name, self.sha256 = self._network.name, self._network.sha256
+        self.points = self.find([np.zeros((*self._network.size, 3), np.uint8)]).shape[1]
 
     def find(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """N uint8 RGB squares → float64 [N, K, 2]."""
-        chunks = [pictures[start : start + self._batch] for start in range(0, len(pictures), self._batch)]
-        return np.concatenate([self._run(np.stack([fitted(one, self._size) for one in chunk])) for chunk in chunks])
+        return np.concatenate([self._points(outputs) for outputs in self._network.run(pictures, unit_range)])
 
-    def _run(self, faces: np.ndarray) -> np.ndarray:
-        missing = np.repeat(faces[-1:], self._batch - len(faces), axis=0)
-        values = np.concatenate([faces, missing]).transpose(0, 3, 1, 2)
-        values = np.ascontiguousarray(values, dtype=np.float32) / np.float32(255)
-        answers = self._session.run(None, {self._input: values})
-        for answer in answers:  # networks of this kind have more than one output; landmarks are the one of pairs
-            flat = answer.reshape(len(values), -1)
-            if flat.shape[1] >= 10 and flat.shape[1] % 2 == 0 and flat.shape[1] <= 2000:
-                points: np.ndarray = flat[: len(faces)].reshape(len(faces), -1, 2).astype(np.float64)
-                inside = np.abs(points).max() <= 2.0
-                return points if inside else (points + 0.5) / np.array([self._size[1], self._size[0]])
-        raise UserError(f"{self.name} has no output of landmarks [n, 2 K], K ≥ 5; name another network.")
+    def _points(self, outputs: Sequence[np.ndarray]) -> np.ndarray:
+        """The output that can be pairs: networks of this kind have more than one."""
+        height, width = self._network.size
+        for output in outputs:
+            flat = output.reshape(len(output), -1)
+            if flat.shape[1] % 2 == 0 and 10 <= flat.shape[1] <= 2000:
+                points: np.ndarray = flat.reshape(len(flat), -1, 2).astype(np.float64)
+                fractions = np.abs(points).max() <= 2.0
+                return points if fractions else (points + 0.5) / np.array([width, height])
+        raise UserError(
+            f"{self.name} has no output of landmarks [n, 2 K], K ≥ 5; name another network.", "no-landmark-output"
+        )
+
+
+def unit_range(pictures: np.ndarray) -> np.ndarray:
+    """uint8 [n, H, W, 3] → float32, 0 to 1."""
+    return pictures.astype(np.float32) / np.float32(255)
 
 
 def open_landmarks(source: str | Path) -> LandmarkNetwork:
@@ -106,7 +100,7 @@ def open_landmarks(source: str | Path) -> LandmarkNetwork:
     """
     path = Path(source).expanduser()
     if not path.is_file():
-        raise UserError(f"there is no landmark network {path}; check the path.")
+        raise UserError(f"there is no landmark network {path}; check the path.", "network-missing")
     try:
         return YuNetLandmarks(path)
     except UserError:

@@ -1,1 +1,1 @@
-"""The numbers of an evaluation."""
+"""Metrics of swaps: arrays in, values out."""

@@ -8,7 +8,7 @@ def fid(a: np.ndarray, b: np.ndarray) -> float:
 
     |μa − μb|² + tr(Σa + Σb − 2 (Σa Σb)^½). The trace of the root is the sum of the singular values of Xa Xbᵀ, X the
     centred features over √(N − 1), so that only an N×M matrix is decomposed and nothing of size D×D. Few pictures make
-    it too large: compare only numbers of equal counts.
+    it too large: compare only values of equal counts.
 
     Raises:
       ValueError: fewer than two rows.

@@ -1,4 +1,4 @@
-"""Whose face is it? Retrieval and cosines over identity vectors, with intervals. NumPy in, NumPy out."""
+"""Identity metrics: retrieval, verification and cosines over identity vectors. NumPy in, NumPy out."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,8 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """Everybody who could be found.
+class Centroids:
+    """The mean vectors of everybody who could be retrieved, as sums and counts.
 
     Attributes:
       sums: float64 [P, D], the sum of each person's vectors.
@@ -18,8 +18,8 @@ class Gallery:
     counts: np.ndarray
 
 
-def gallery(vectors: np.ndarray, person: np.ndarray, people: int) -> Gallery:
-    """Gather the vectors [N, D] of ``people`` persons; ``person`` [N] says whose each is. Rows with NaN are left out.
+def centroids(vectors: np.ndarray, person: np.ndarray, people: int) -> Centroids:
+    """Sum the vectors [N, D] of ``people`` identities; ``person`` [N] says whose each is. Rows with NaN are left out.
 
     Raises:
       ValueError: somebody has no vector.
@@ -31,31 +31,31 @@ def gallery(vectors: np.ndarray, person: np.ndarray, people: int) -> Gallery:
         raise ValueError(f"person {int(np.argmin(counts))} of the gallery has no vector; leave that person out.")
     sums = np.zeros((people, vectors.shape[1]))
     np.add.at(sums, person, vectors)
-    return Gallery(sums, counts)
+    return Centroids(sums, counts)
 
 
 def retrieval(
-    results: np.ndarray, found: Gallery, person: np.ndarray, left_out: np.ndarray | None = None
+    results: np.ndarray, gallery: Centroids, person: np.ndarray, excluded: np.ndarray | None = None
 ) -> np.ndarray:
-    """Top-1: is the nearest person of the gallery, by cosine to the mean vector of each, the right one?
+    """ID retrieval, top-1: is the nearest person of the gallery, by cosine to the mean vector of each, the right one?
 
     Args:
-      results: float [K, D], L2-normalised vectors of what is judged.
-      found: the gallery, P people.
+      results: float [K, D], L2-normalised vectors of what is evaluated.
+      gallery: P people.
       person: int [K], the right answers.
-      left_out: float [K, D], for each result a vector that is taken out of the right person's mean, because the result
+      excluded: float [K, D], for each result a vector that is taken out of the right person's mean, because the result
         was made from that very picture and should find the person, not the picture. An only picture stays in.
 
     Returns:
       bool [K].
     """
     person = np.asarray(person)
-    means = _unit(found.sums)
+    means = _unit(gallery.sums)
     scores = _unit(results) @ means.T  # [K, P]
-    if left_out is not None:
-        others = found.sums[person] - left_out
-        alone = (found.counts[person] <= 1)[:, None]
-        right = _unit(np.where(alone, found.sums[person], others))
+    if excluded is not None:
+        others = gallery.sums[person] - excluded
+        only_one = (gallery.counts[person] <= 1)[:, None]
+        right = _unit(np.where(only_one, gallery.sums[person], others))
         scores[np.arange(len(person)), person] = np.sum(_unit(results) * right, axis=1)
     return np.argmax(scores, axis=1) == person
 
@@ -71,16 +71,16 @@ def nearer_source(results: np.ndarray, sources: np.ndarray, targets: np.ndarray)
 
 
 def nearest_picture(
-    results: np.ndarray, vectors: np.ndarray, person: np.ndarray, wanted: np.ndarray, left_out: np.ndarray | None = None
+    results: np.ndarray, vectors: np.ndarray, person: np.ndarray, wanted: np.ndarray, excluded: np.ndarray | None = None
 ) -> np.ndarray:
-    """The paper's retrieval: does the nearest single picture of the gallery show the right person?
+    """The paper's ID retrieval: does the nearest single picture of the gallery show the right person?
 
     Args:
-      results: float [K, D], vectors of what is judged.
+      results: float [K, D], vectors of what is evaluated.
       vectors: float [N, D], the gallery's pictures, and
       person: int [N], whom they show.
       wanted: int [K], the right answers.
-      left_out: int [K], a row of the gallery that may not be the answer, e.g. the very source picture; -1 for none.
+      excluded: int [K], a row of the gallery that may not be the answer, e.g. the very source picture; -1 for none.
 
     Returns:
       bool [K].
@@ -90,9 +90,9 @@ def nearest_picture(
     for start in range(0, len(results), 256):
         rows = slice(start, start + 256)
         scores = _unit(results[rows]).astype(np.float32) @ known.T
-        if left_out is not None:
-            barred = np.flatnonzero(left_out[rows] >= 0)
-            scores[barred, left_out[rows][barred]] = -2.0
+        if excluded is not None:
+            affected = np.flatnonzero(excluded[rows] >= 0)
+            scores[affected, excluded[rows][affected]] = -2.0
         found[rows] = np.asarray(person)[np.argmax(scores, axis=1)] == wanted[rows]
     return found
 

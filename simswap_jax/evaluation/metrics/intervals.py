@@ -1,16 +1,16 @@
-"""Statistics with 95 % intervals. Whole groups are drawn, because swaps of one source go wrong together."""
+"""Means with 95 % intervals. Whole groups are resampled, because swaps of one source go wrong together."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-ROUNDS = 2000  # drawings of a bootstrap
+ROUNDS = 2000  # resamplings of a bootstrap
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % interval."""
+    """A value with its 95 % interval."""
 
     mean: float
     low: float
@@ -29,10 +29,10 @@ def estimate(values: np.ndarray, groups: np.ndarray | None = None, seed: int = 0
     """The mean of ``values`` [K] with a 95 % percentile bootstrap interval. Values that are NaN were not measured.
 
     Args:
-      values: numbers or booleans, K of them.
-      groups: [K]; results that share a source person go wrong together, so whole groups are drawn.
-      seed: of the drawing.
-      rounds: how often it is drawn.
+      values: floats or booleans, K of them.
+      groups: [K]; results that share a source person go wrong together, so whole groups are resampled.
+      seed: of the resampling.
+      rounds: how often it is resampled.
 
     Raises:
       ValueError: there are no values.
@@ -60,8 +60,8 @@ def ratio(
 def jackknife(statistic: Callable[[np.ndarray], float], groups: np.ndarray) -> Estimate:
     """A statistic of a whole set, with value ± 1.96 of its jackknife standard error.
 
-    For FID and KID: drawing with replacement puts copies among the features, which they take for structure, so groups
-    are left out one by one instead.
+    For FID and KID: resampling with replacement puts copies among the features, which they take for structure, so
+    groups are left out one by one instead.
 
     Args:
       statistic: of the kept rows, bool [K].

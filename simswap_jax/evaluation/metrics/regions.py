@@ -1,4 +1,4 @@
-"""What is measured inside and outside the face: Laplacian energy inside, and what leaks from the source outside.
+"""What is measured inside and outside the face: sharpness inside, surroundings outside, the direction of the light.
 
 Pictures are uint8 RGB [K, H, W, 3], all of one size; masks float32 [K, H, W], 1 inside the face.
 """
@@ -68,16 +68,3 @@ def light(pictures: np.ndarray, masks: np.ndarray) -> np.ndarray:
         plane = np.linalg.lstsq(design * root, level * root[:, 0], rcond=None)[0]
         slopes.append(plane[1:] / max((level * weight).sum() / weight.sum(), 1.0))
     return np.array(slopes)
-
-
-def share(results: np.ndarray, targets: np.ndarray, sources: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far from target to source the results went: numerators and denominators [K] of
-    Σ (r − t)·(s − t) / Σ |s − t|², over whatever numbers [K, …]; NaN anywhere leaves that number out.
-
-    0: nothing of the source came through; 1: all of it.
-    """
-    count = len(results)
-    r, t, s = (np.asarray(x, np.float64).reshape(count, -1) for x in (results, targets, sources))
-    way, whole = s - t, np.isfinite(r + s + t)
-    above, below = np.where(whole, (r - t) * way, 0.0), np.where(whole, way**2, 0.0)
-    return above.sum(axis=1), below.sum(axis=1)

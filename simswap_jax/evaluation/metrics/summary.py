@@ -1,4 +1,4 @@
-"""From what the judges saw to the numbers of the table: one estimate with its interval for each row and measure."""
+"""From predictions to the values of the table: one estimate with its interval for each candidate and metric."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,170 +6,146 @@ from dataclasses import dataclass
 import numpy as np
 
 from simswap_jax.errors import UserError
-from simswap_jax.evaluation.candidates import SOURCE, TARGET, WITNESS
-from simswap_jax.evaluation.judges.predictions import Sight
+from simswap_jax.evaluation.baselines import GENUINE, SOURCE, TARGET
+from simswap_jax.evaluation.judges.evaluators import Predictions
 from simswap_jax.evaluation.metrics import distribution, expression, identity
 from simswap_jax.evaluation.metrics.intervals import Estimate, estimate, jackknife, ratio
-from simswap_jax.evaluation.metrics.regions import CELLS, share
-from simswap_jax.evaluation.protocols.pairs import Protocol
-from simswap_jax.evaluation.runner import Album
+from simswap_jax.evaluation.metrics.leakage import leakage, third_people
+from simswap_jax.evaluation.protocols.protocol import PairList
+from simswap_jax.evaluation.runner import Gallery
 
-LEFT_OUT = 20  # groups of people that the jackknife leaves out one by one
+JACKKNIFE_GROUPS = 20  # of people, left out one by one
 LEAST_REAL = 50  # real pictures that FID and KID need beside those that are targets
+
+Summary = Mapping[str, Mapping[str, Estimate]]  # candidate → metric → estimate
+PerPair = Mapping[str, Mapping[str, np.ndarray]]  # candidate → metric → value of each pair [K]
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """The protocol's pairs as rows of the album, [K] each, and the accept threshold.
+class PairIndex:
+    """The protocol's pairs as rows of the gallery, [K] each, and the accept threshold.
 
     Attributes:
       source, target: the pictures.
       person: the sources' people, by whom intervals are drawn.
-      witness: another picture of that person, -1 where there is none.
+      genuine: another picture of that person, -1 where there is none.
       decoy: another pair whose source is neither this pair's source nor its target person; -1 where there is none.
-      threshold: the cosine from which on the judge takes two pictures for one person.
-      barred: the gallery's picture that may not be the nearest one, or None: the paper bars nothing.
+      threshold: the cosine from which on two pictures are taken for one person.
+      excluded: the gallery's picture that may not be the nearest one, or None: the paper excludes nothing.
     """
 
     source: np.ndarray
     target: np.ndarray
     person: np.ndarray
-    witness: np.ndarray
+    genuine: np.ndarray
     decoy: np.ndarray
     threshold: float
-    barred: np.ndarray | None
+    excluded: np.ndarray | None
 
-    def some(self, rows: np.ndarray) -> "Pairs":
-        """These of them, without decoys, whose numbers would be others."""
-        barred = None if self.barred is None else self.barred[rows]
-        none: np.ndarray = np.full(len(rows), -1)
-        return Pairs(
-            self.source[rows], self.target[rows], self.person[rows], self.witness[rows], none, self.threshold, barred
+    def subset(self, rows: np.ndarray) -> "PairIndex":
+        """Some of them, without decoys, whose indices would be others."""
+        return PairIndex(
+            self.source[rows],
+            self.target[rows],
+            self.person[rows],
+            self.genuine[rows],
+            np.full(len(rows), -1),
+            self.threshold,
+            None if self.excluded is None else self.excluded[rows],
         )
 
 
-def placed(plan: Protocol, album: Album, false_accepts: float, bar_source: bool) -> Pairs:
-    """Find the pairs in the album.
+def index_pairs(pairs: PairList, gallery: Gallery, false_accept_rate: float, exclude_source: bool) -> PairIndex:
+    """Find the pairs in the gallery.
 
     Raises:
       UserError: a picture is not there, or there are too few for the false-accept rate.
     """
-    source, target = (album.rows([getattr(pair, side) for pair in plan.pairs]) for side in ("source", "target"))
-    witness = np.full(len(source), -1)
-    seen = [i for i, pair in enumerate(plan.pairs) if pair.witness is not None]
-    witness[seen] = album.rows([str(plan.pairs[i].witness) for i in seen])
-    person, other = album.person[source], album.person[target]
-    _, impostors = identity.pair_cosines(album.vectors, album.person)
+    source, target = (gallery.rows([getattr(pair, side) for pair in pairs.pairs]) for side in ("source", "target"))
+    genuine = np.full(len(source), -1)
+    known = [i for i, pair in enumerate(pairs.pairs) if pair.genuine is not None]
+    genuine[known] = gallery.rows([str(pairs.pairs[i].genuine) for i in known])
+    person, other = gallery.person[source], gallery.person[target]
+    _, impostors = identity.pair_cosines(gallery.vectors, gallery.person)
     try:
-        threshold = identity.threshold_at(impostors, false_accepts)
+        threshold = identity.threshold_at(impostors, false_accept_rate)
     except ValueError as error:
-        raise UserError(str(error)) from error
-    return Pairs(source, target, person, witness, decoys(person, other), threshold, source if bar_source else None)
+        raise UserError(str(error), "too-few-pictures-for-rate") from error
+    decoys = third_people(person, other)
+    return PairIndex(source, target, person, genuine, decoys, threshold, source if exclude_source else None)
 
 
-def decoys(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """For each pair the next one (going round) whose source is a third person: int [K], -1 where there is none."""
-    count = len(source)
-    found = np.full(count, -1)
-    for i in range(count):
-        for step in range(1, count):
-            j = (i + step) % count
-            if source[j] not in (source[i], target[i]):
-                found[i] = j
-                break
-    return found
-
-
-def of_identity(
-    album: Album, pairs: Pairs, vectors: np.ndarray, judged: np.ndarray | None = None
+def identity_metrics(
+    gallery: Gallery, index: PairIndex, vectors: np.ndarray, rows: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """The judge's verdict on vectors [K, D] that should show the sources: arrays [K].
+    """Identity metrics of vectors [K, D] that should show the sources: arrays [K].
 
     Args:
-      album: the gallery.
-      pairs: K of them.
-      vectors: what is judged.
-      judged: rows of the album that these very vectors are; they, not the sources, are taken out of the gallery then.
+      gallery: N pictures.
+      index: K pairs.
+      vectors: of what is evaluated.
+      rows: rows of the gallery that these very vectors are; they, not the sources, are taken out of the gallery then.
     """
-    out = pairs.source if judged is None else judged
-    everybody = identity.gallery(album.vectors, album.person, len(album.names))
-    source, target = album.vectors[pairs.source], album.vectors[pairs.target]
-    barred = pairs.barred if judged is None else judged
+    out = index.source if rows is None else rows
+    centroids = identity.centroids(gallery.vectors, gallery.person, len(gallery.names))
+    source, target = gallery.vectors[index.source], gallery.vectors[index.target]
+    excluded = index.excluded if rows is None else rows
     to_source = identity.cosine(vectors, source)
     return {
-        "retrieval": identity.retrieval(vectors, everybody, pairs.person, album.vectors[out]),
-        "retrieval_picture": identity.nearest_picture(vectors, album.vectors, album.person, pairs.person, barred),
-        "accepted": to_source >= pairs.threshold,
+        "retrieval": identity.retrieval(vectors, centroids, index.person, gallery.vectors[out]),
+        "retrieval_picture": identity.nearest_picture(vectors, gallery.vectors, gallery.person, index.person, excluded),
+        "accepted": to_source >= index.threshold,
         "nearer_source": identity.nearer_source(vectors, source, target),
         "cosine_source": to_source,
         "cosine_target": identity.cosine(vectors, target),
     }
 
 
-def of_attributes(
-    plan: Protocol, row: Sight, target: Sight, shapes: expression.FaceShapes | None, swapped: bool
+def attribute_metrics(
+    pairs: PairList,
+    results: Predictions,
+    targets: Predictions,
+    shapes: expression.FaceShapes | None,
+    shows_source: bool,
 ) -> dict[str, np.ndarray]:
-    """Pose and expression error against the untouched targets, [K] each, where there are judges of them.
+    """Pose and expression error against the untouched targets, [K] each, where there are networks for them.
 
     The shape that is taken out of a picture is that of the person whom it should show: the source's if it was swapped.
     """
     values: dict[str, np.ndarray] = {}
-    if "angles" in row:
-        values["pose_error"] = np.linalg.norm(row["angles"] - target["angles"], axis=1)
+    if "angles" in results:
+        values["pose_error"] = np.linalg.norm(results["angles"] - targets["angles"], axis=1)
     if shapes is not None:
-        sources, targets = ([getattr(p, side).rsplit("/", 1)[0] for p in plan.pairs] for side in ("source", "target"))
-        shown = sources if swapped else targets
-        left = expression.expressions(shapes, row["landmarks"], shown, row.get("angles"))
-        aim = expression.expressions(shapes, target["landmarks"], targets, target.get("angles"))
-        values["expression_error"] = expression.expression_error(shapes, left, aim)
+        sources_people, targets_people = (
+            [getattr(pair, side).rsplit("/", 1)[0] for pair in pairs.pairs] for side in ("source", "target")
+        )
+        shown = sources_people if shows_source else targets_people
+        left = expression.expressions(shapes, results["landmarks"], shown, results.get("angles"))
+        wanted = expression.expressions(shapes, targets["landmarks"], targets_people, targets.get("angles"))
+        values["expression_error"] = expression.expression_error(shapes, left, wanted)
     return values
 
 
-def shapes_of(known: Sight) -> expression.FaceShapes | None:
-    """What the real pictures say of landmarks, if somebody looked for them."""
-    if "landmarks" not in known:
-        return None
-    people = [str(name).rsplit("/", 1)[0] for name in known["name"].tolist()]
-    try:
-        return expression.fit(known["landmarks"], people, known.get("angles"))
-    except ValueError as error:
-        raise UserError(f"{error.args[0]} Name another landmark network, or leave --landmarks out.") from error
+def face_shapes(real: Predictions) -> expression.FaceShapes | None:
+    """The people's face shapes by the landmarks of their real pictures, if there are any.
 
-
-def leakage(row: Sight, target: Sight, source: Sight, decoy: np.ndarray, groups: np.ndarray) -> dict[str, Estimate]:
-    """What of the source beyond identity came through: 0 nothing, 1 everything.
-
-    a(s) = Σ (r − t)·(s − t) / Σ |s − t|² says how far the results went from target towards a picture. A result that is
-    merely paler or blurred goes towards everybody, so the share towards a third person's picture (the decoy d) is taken
-    off, and the scale is set so that the source itself scores 1: (a(s) − a(d)) / (1 − a(d) of the source itself).
+    Raises:
+      UserError: a face was found in none of them.
     """
-    kept = decoy >= 0
-    if not kept.any():
-        return {}
-    upper = np.arange(CELLS) < CELLS // 2
-    parts = {
-        "leak_hair": lambda seen: seen["surroundings"][:, upper],
-        "leak_background": lambda seen: seen["surroundings"][:, ~upper],
-        "leak_light": lambda seen: seen["light"],
-    }
-    found = {}
-    for name, part in parts.items():
-        r, t, s = (part(seen)[kept] for seen in (row, target, source))
-        d = part(source)[decoy[kept]]
-        own, way = share(r, t, s)
-        other, away = share(r, t, d)
-        whole, _ = share(s, t, d)
-        if way.sum() == 0 or away.sum() == 0:
-            continue
-        scale = 1.0 - whole.sum() / away.sum()
-        if scale > 1e-6:
-            found[name] = estimate((own / way.mean() - other / away.mean()) / scale, groups[kept])
-    return found
+    if "landmarks" not in real:
+        return None
+    people = [str(name).rsplit("/", 1)[0] for name in real["name"].tolist()]
+    try:
+        return expression.fit(real["landmarks"], people, real.get("angles"))
+    except ValueError as error:
+        raise UserError(
+            f"{error.args[0]} Name another landmark network, or leave --landmarks out.", "no-landmarks-found"
+        ) from error
 
 
-def of_sets(features: np.ndarray, real: np.ndarray, groups: np.ndarray) -> dict[str, Estimate]:
-    """FID and KID (times 1000) of a row's features [K, F] against real pictures' [M, F]."""
-    group = np.unique(groups, return_inverse=True)[1] % LEFT_OUT
+def distribution_metrics(features: np.ndarray, real: np.ndarray, groups: np.ndarray) -> dict[str, Estimate]:
+    """FID and KID (times 1000) of features [K, F] against real pictures' [M, F]; ``groups`` [K] for the intervals."""
+    group = np.unique(groups, return_inverse=True)[1] % JACKKNIFE_GROUPS
     if len(np.unique(group)) < 2 or len(features) < 4 or len(real) < 2:
         return {}
     aa, bb, ab = (distribution.kernel(*both) for both in ((features, features), (real, real), (features, real)))
@@ -179,49 +155,75 @@ def of_sets(features: np.ndarray, real: np.ndarray, groups: np.ndarray) -> dict[
     }
 
 
-def real_features(known: Sight, plan: Protocol) -> np.ndarray:
+def real_features(real: Predictions, pairs: PairList) -> np.ndarray | None:
     """Features of the people's real pictures that are no targets; of all where those are fewer than `LEAST_REAL`."""
-    used = {pair.target for pair in plan.pairs}
-    spare = np.array([name not in used for name in known["name"].tolist()])
-    return known["features"][spare] if spare.sum() >= LEAST_REAL else known["features"]
+    if "features" not in real:
+        return None
+    used = {pair.target for pair in pairs.pairs}
+    spare = np.array([name not in used for name in real["name"].tolist()])
+    return real["features"][spare] if spare.sum() >= LEAST_REAL else real["features"]
 
 
-def summarise(
-    plan: Protocol, album: Album, pairs: Pairs, known: Sight, seen: Mapping[str, Sight], unswapped: Sequence[str]
-) -> tuple[dict[str, dict[str, Estimate]], dict[str, dict[str, np.ndarray]]]:
-    """All numbers.
+@dataclass(frozen=True)
+class Measured:
+    """All predictions of an evaluation.
+
+    Attributes:
+      pairs: what was swapped.
+      gallery: everybody's pictures.
+      index: the pairs in the gallery.
+      real: predictions for the people's real pictures.
+      results: candidate → predictions for its results, ``source`` and ``target`` among them.
+    """
+
+    pairs: PairList
+    gallery: Gallery
+    index: PairIndex
+    real: Predictions
+    results: Mapping[str, Predictions]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All metrics of all candidates: with intervals, and pair by pair for plots and sheets."""
+
+    summary: Summary
+    per_pair: PerPair
+
+
+def summarise(measured: Measured, keeps_target: Sequence[str]) -> Scores:
+    """All metrics of all candidates.
 
     Args:
-      plan: the protocol.
-      album: the gallery.
-      pairs: of `placed`.
-      known: what the judges saw in the people's real pictures.
-      seen: what they saw in each row's, `SOURCE` and `TARGET` among them.
-      unswapped: keys of the rows that still show the target's person.
-
-    Returns:
-      row → measure → estimate, and row → measure → each pair's value, for plots and sheets.
+      measured: the predictions.
+      keeps_target: keys of the candidates that show the target's identity still.
     """
-    shapes, target, source = shapes_of(known), seen[TARGET.key], seen[SOURCE.key]
-    real = real_features(known, plan) if "features" in known else None
-    each: dict[str, dict[str, np.ndarray]] = {}
+    gallery, index = measured.gallery, measured.index
+    shapes, real = face_shapes(measured.real), real_features(measured.real, measured.pairs)
+    target, source = measured.results[TARGET.key], measured.results[SOURCE.key]
+    per_pair: dict[str, dict[str, np.ndarray]] = {}
     summary: dict[str, dict[str, Estimate]] = {}
-    for key, row in seen.items():
+    for key, results in measured.results.items():
         if key == SOURCE.key:
             continue
-        values = of_identity(album, pairs, row["vectors"])
-        values |= of_attributes(plan, row, target, shapes, key not in unswapped)
-        values |= {name: row[name] for name in row if name.startswith(("self_", "truth_"))}
-        each[key] = values
-        numbers = {name: estimate(array, pairs.person) for name, array in values.items() if np.isfinite(array).any()}
-        numbers["sharpness"] = ratio(row["laplacian"], target["laplacian"], pairs.person)
-        numbers |= leakage(row, target, source, pairs.decoy, pairs.person)
+        values = identity_metrics(gallery, index, results["vectors"])
+        values |= attribute_metrics(measured.pairs, results, target, shapes, key not in keeps_target)
+        values |= {name: results[name] for name in results if name.startswith(("self_", "truth_"))}
+        per_pair[key] = values
+        estimates = means(values, index.person)
+        estimates["sharpness"] = ratio(results["laplacian"], target["laplacian"], index.person)
+        estimates |= leakage(results, target, source, index.decoy, index.person)
         if real is not None:
-            numbers |= of_sets(row["features"], real, pairs.person)
-        summary[key] = numbers
-    there = np.flatnonzero(pairs.witness >= 0)
-    if len(there):
-        some = pairs.some(there)
-        each[WITNESS] = of_identity(album, some, album.vectors[some.witness], some.witness)
-        summary[WITNESS] = {name: estimate(array, some.person) for name, array in each[WITNESS].items()}
-    return summary, each
+            estimates |= distribution_metrics(results["features"], real, index.person)
+        summary[key] = estimates
+    known = np.flatnonzero(index.genuine >= 0)
+    if len(known):
+        some = index.subset(known)
+        per_pair[GENUINE] = identity_metrics(gallery, some, gallery.vectors[some.genuine], some.genuine)
+        summary[GENUINE] = {name: estimate(array, some.person) for name, array in per_pair[GENUINE].items()}
+    return Scores(summary, per_pair)
+
+
+def means(values: Mapping[str, np.ndarray], groups: np.ndarray) -> dict[str, Estimate]:
+    """Means with intervals of the metrics [K] that were measured at all."""
+    return {name: estimate(array, groups) for name, array in values.items() if np.isfinite(array).any()}

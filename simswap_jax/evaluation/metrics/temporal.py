@@ -8,7 +8,7 @@ import numpy as np
 
 from simswap_jax.evaluation.metrics.identity import cosine
 
-BLOCK = 8  # pairs of frames drawn together by the bootstrap: neighbours flicker together
+BLOCK = 8  # pairs of frames resampled together by the bootstrap: neighbours flicker together
 
 
 def warp_error(clip: np.ndarray, moved_as: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -42,5 +42,5 @@ def jitter(values: np.ndarray) -> np.ndarray:
 
 
 def blocks(count: int) -> np.ndarray:
-    """Groups for the bootstrap of ``count`` neighbouring numbers: int [count]."""
+    """Groups for the bootstrap of ``count`` neighbouring values: int [count]."""
     return np.arange(count) // BLOCK

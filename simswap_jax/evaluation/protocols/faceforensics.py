@@ -4,27 +4,30 @@
     ROOT/manipulated_sequences/<Method>/<c23|…>/videos/000_003.mp4        target 000 with the identity of 003
     ROOT/splits/{train,val,test}.json                                     [["000", "003"], …], meant both ways
 
-Of each video a number of frames is cut into aligned crops once, into the evaluation's folder; then these are people and
+Of each video some frames are cut into aligned crops once, into the evaluation's folder; then these are people and
 pictures like any others. A method's frame is cut at the very place where the target's was.
 """
 
-import argparse
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from simswap_jax.data.folder import list_people
 from simswap_jax.errors import UserError
-from simswap_jax.evaluation.candidates import GIVEN, Chunk, Row, files_sha256
+from simswap_jax.evaluation.candidates import EXTERNAL, ModelCandidate, PairBatch
 from simswap_jax.evaluation.clip import VIDEOS, video_frames
-from simswap_jax.evaluation.options import named
-from simswap_jax.evaluation.protocols import pairs as protocol
-from simswap_jax.faces.alignment import Alignment, crop
+from simswap_jax.evaluation.external import files_sha256
+from simswap_jax.evaluation.protocols.protocol import EvaluationProtocol, Pair, PairList, ProtocolData
+from simswap_jax.evaluation.request import EvaluationRequest
+from simswap_jax.faces.alignment import TEMPLATES, Alignment, crop
 from simswap_jax.faces.detection import FaceDetector
 from simswap_jax.inference.photo import find_faces
-from simswap_jax.inference.swapper import DETECTOR, FaceSwapper
+from simswap_jax.inference.swapper import DETECTOR
 from simswap_jax.io.atomic import replacing_file, write_text
 from simswap_jax.io.images import encode_png, read_picture
 from simswap_jax.io.progress import Progress, to_terminal
@@ -33,100 +36,120 @@ from simswap_jax.weights import registry
 
 QUALITIES = ("raw", "c0", "c23", "c40")
 PLACES = "places.json"  # frame → where its crop was cut
+DEFAULT_TEMPLATE = "simswap"  # where no model says one
+Places = Mapping[str, Sequence[float]]  # video/frame.png → the matrix that cut it, six values
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Ready:
-    """Crops in place of videos.
+class Cutter:
+    """How frames become crops.
 
     Attributes:
-      root: of the crops, ``<video>/<frame>.png``.
-      plan: their pairs.
-      rows: the methods whose videos are there and were asked for.
+      detector: finds the face.
+      template: that crops are aligned to, a name of ``faces.alignment.TEMPLATES``.
+      size: side in pixels.
+      frames: how many of a video.
     """
 
-    root: Path
-    plan: protocol.Protocol
-    rows: Sequence[Row]
+    detector: FaceDetector
+    template: str
+    size: int
+    frames: int
+
+    def describe(self) -> str:
+        """What its crops depend on."""
+        return f"{self.template} {self.size} {self.frames}"
 
 
-class FramesRow:
-    """Another method's videos of the same pairs."""
+class ExternalVideos:
+    """Another method's videos of the same pairs, cut where the targets were."""
 
-    kind = GIVEN
+    kind = EXTERNAL
+    shows_source = True
 
-    def __init__(
-        self, key: str, folder: Path, plan: protocol.Protocol, places: dict[str, list[float]], size: int
-    ) -> None:
+    def __init__(self, key: str, folder: Path, *, pairs: PairList, places: Places, size: int) -> None:
+        """Find the videos.
+
+        Raises:
+          UserError: one of the pairs has none.
+        """
         self.key = self.title = key
-        self._plan, self._places, self._size = plan, places, size
+        self._pairs, self._places, self._size = pairs, places, size
         self._videos = videos_of(folder)
-        needed = {self._video(pair) for pair in plan.pairs}
+        needed = {_video_name(pair) for pair in pairs.pairs}
         missing = sorted(needed - set(self._videos))
         if missing:
             raise UserError(
                 f"{folder} lacks {len(missing)} of the {len(needed)} videos of the pairs (the first: {missing[0]}); "
-                "bring them, or name --splits with the pairs that are there."
+                "bring them, or name --splits with the pairs that are there.",
+                "videos-incomplete",
             )
         used = [self._videos[name] for name in sorted(needed)]
         files = [file for path in used for file in (list_pictures(path) if path.is_dir() else [path])]
         self.sha256 = files_sha256(files)
 
-    def _video(self, pair: protocol.Pair) -> str:
-        return f"{pair.target.split('/')[0]}_{pair.source.split('/')[0]}"
-
-    def results(self, chunk: Chunk) -> list[np.ndarray]:
+    def results(self, batch: PairBatch) -> list[np.ndarray]:
         """The frames, cut where the targets' were."""
         wanted: dict[str, dict[int, int]] = {}
-        for position, number in enumerate(chunk.numbers):
-            pair = self._plan.pairs[number]
-            wanted.setdefault(self._video(pair), {})[position] = int(Path(pair.target).stem)
+        for position, index in enumerate(batch.indices):
+            pair = self._pairs.pairs[index]
+            wanted.setdefault(_video_name(pair), {})[position] = int(Path(pair.target).stem)
         found: dict[int, np.ndarray] = {}
         for video, positions in wanted.items():
-            frames = picked(self._videos[video], sorted(set(positions.values())))
-            for position, index in positions.items():
-                if index not in frames:
+            frames = some_frames(self._videos[video], sorted(set(positions.values())))
+            for position, frame in positions.items():
+                if frame not in frames:
                     raise UserError(
-                        f"{self._videos[video]} has no frame {index}, which its target has; bring it whole."
+                        f"{self._videos[video]} has no frame {frame}, which its target has; bring it whole.",
+                        "frame-missing",
                     )
-                place = self._places[self._plan.pairs[chunk.numbers[position]].target]
-                found[position] = cut(frames[index], place, self._size)
-        return [found[position] for position in range(len(chunk.numbers))]
+                place = self._places[self._pairs.pairs[batch.indices[position]].target]
+                found[position] = cut(frames[frame], place, self._size)
+        return [found[position] for position in range(len(batch.indices))]
 
-    def copies(self, chunk: Chunk) -> None:
+    def self_swaps(self, batch: PairBatch) -> None:
         """There are none."""
 
 
-def prepare(options: argparse.Namespace, swapper: FaceSwapper | None, size: int, say: Callable[[str], None]) -> Ready:
-    """Cut the crops that are not there yet, and draw up the pairs.
+def _video_name(pair: Pair) -> str:
+    return f"{pair.target.split('/')[0]}_{pair.source.split('/')[0]}"
+
+
+def prepare(request: EvaluationRequest, models: Sequence[ModelCandidate], size: int) -> ProtocolData:
+    """Cut the crops that are not there yet, and list the pairs.
 
     Raises:
       UserError: another layout than FaceForensics++'s, no pairs, or no face in any frame of a video.
     """
-    originals = originals_of(options.data)
-    alignment = options.alignment or (swapper.model.alignment if swapper else "simswap")
-    if alignment == "rendered":
-        raise UserError("this model was trained on rendered faces and knows no videos of people; name another --model.")
-    pairs = pairs_of(options.splits or sorted((options.data / "splits").glob("*.json")), options.data)
-    names = sorted({name for pair in pairs for name in pair})
+    originals = originals_of(request.data)
+    template = request.alignment or (models[0].swapper.model.alignment if models else DEFAULT_TEMPLATE)
+    if template not in TEMPLATES:
+        raise UserError(
+            f"this model takes crops aligned as '{template}', to which no photo can be aligned; name another --model.",
+            "model-takes-crops-only",
+        )
+    names_of_pairs = pairs_of(request.splits or sorted((request.data / "splits").glob("*.json")), request.data)
+    names = sorted({name for pair in names_of_pairs for name in pair})
     absent = [name for name in names if name not in originals]
     if absent:
         raise UserError(
-            f"{options.data} lacks {len(absent)} of the {len(names)} original videos of its pairs (the first: "
-            f"{absent[0]}); bring them, or name --splits with the pairs that are there."
+            f"{request.data} lacks {len(absent)} of the {len(names)} original videos of its pairs (the first: "
+            f"{absent[0]}); bring them, or name --splits with the pairs that are there.",
+            "videos-incomplete",
         )
-    crops = options.output / "crops"
+    crops = request.output / "crops"
     detector = FaceDetector(registry.find(DETECTOR, "finding faces in frames"))
+    cutter = Cutter(detector, template, size, request.frames)
     progress = Progress(len(names), "videos cut", to_terminal)
     places: dict[str, list[float]] = {}
-    about = f"{alignment} {size} {options.frames}"
     for name in names:
-        places |= cut_video(originals[name], crops / name, about, options.frames, detector, alignment, size, say)
+        places |= cut_video(originals[name], crops / name, cutter)
         progress.add()
-    plan = plan_of(pairs, places)
-    folders = named(options.results, "results")
-    rows: list[Row] = [FramesRow(key, folder, plan, places, size) for key, folder in folders.items()]
-    return Ready(crops, plan, rows)
+    pairs = frame_pairs(names_of_pairs, places)
+    people = {name: files for name, files in list_people(crops).items() if files}
+    read_external = partial(ExternalVideos, pairs=pairs, places=places, size=size)
+    return ProtocolData(crops, people, pairs, read_external, exclude_source=False)
 
 
 def originals_of(root: Path) -> dict[str, Path]:
@@ -137,7 +160,8 @@ def originals_of(root: Path) -> dict[str, Path]:
         except UserError:
             continue
     raise UserError(
-        f"{root} is not laid out as FaceForensics++: it has no original_sequences/youtube/c23/videos (or images)."
+        f"{root} is not laid out as FaceForensics++: it has no original_sequences/youtube/c23/videos (or images).",
+        "not-faceforensics",
     )
 
 
@@ -156,7 +180,9 @@ def videos_of(folder: Path) -> dict[str, Path]:
                 found = {e.stem: e for e in entries if e.is_dir() or e.suffix.lower() in VIDEOS}
                 if found:
                     return found
-    raise UserError(f"there are no videos in {folder}; it should hold c23/videos or c23/images (or raw, c40).")
+    raise UserError(
+        f"there are no videos in {folder}; it should hold c23/videos or c23/images (or raw, c40).", "no-videos"
+    )
 
 
 def pairs_of(files: Sequence[Path], root: Path) -> list[tuple[str, str]]:
@@ -167,7 +193,8 @@ def pairs_of(files: Sequence[Path], root: Path) -> list[tuple[str, str]]:
     """
     if not files:
         raise UserError(
-            f"there are no pairs: put FaceForensics++'s files into {root}/splits, or name them by --splits."
+            f"there are no pairs: put FaceForensics++'s files into {root}/splits, or name them by --splits.",
+            "splits-missing",
         )
     pairs: list[tuple[str, str]] = []
     for file in files:
@@ -175,52 +202,51 @@ def pairs_of(files: Sequence[Path], root: Path) -> list[tuple[str, str]]:
             for first, second in json.loads(file.read_text(encoding="utf-8")):
                 pairs += [(str(first), str(second)), (str(second), str(first))]
         except OSError as error:
-            raise UserError(f"{file} cannot be read ({error.strerror}); check the path.") from error
+            raise UserError(
+                f"{file} cannot be read ({error.strerror}); check the path.", "splits-unreadable"
+            ) from error
         except (ValueError, TypeError) as error:
-            raise UserError(f"{file} is not a list of pairs of video names ({error}).") from error
+            raise UserError(f"{file} is not a list of pairs of video names ({error}).", "splits-invalid") from error
     return list(dict.fromkeys(pairs))
 
 
-def cut_video(
-    video: Path,
-    folder: Path,
-    about: str,
-    count: int,
-    detector: FaceDetector,
-    alignment: str,
-    size: int,
-    say: Callable[[str], None],
-) -> dict[str, list[float]]:
+def cut_video(video: Path, folder: Path, cutter: Cutter) -> dict[str, list[float]]:
     """Crops of evenly spaced frames, ``<folder>/<frame, four digits>.png``; frames without a face are left out.
 
     Returns:
-      ``video/frame.png`` → the six numbers of the matrix that cut it; read, if the folder is there for this ``about``.
+      ``video/frame.png`` → the six values of the matrix that cut it; read, if this cutter's crops are there.
+
+    Raises:
+      UserError: there is no face in any frame.
     """
     kept = folder / PLACES
     if kept.is_file():
-        told = json.loads(kept.read_text(encoding="utf-8"))
-        if told["about"] == about:
-            return dict(told["places"])
+        stored = json.loads(kept.read_text(encoding="utf-8"))
+        if stored["about"] == cutter.describe():
+            return dict(stored["places"])
     total = frame_count(video)
-    indices = sorted({round(i) for i in np.linspace(0, total - 1, min(count, total)).tolist()})
+    indices = sorted({round(i) for i in np.linspace(0, total - 1, min(cutter.frames, total)).tolist()})
     places: dict[str, list[float]] = {}
-    for index, frame in picked(video, indices).items():
+    for index, frame in some_frames(video, indices).items():
         try:
-            face = max(find_faces(detector, frame, alignment, size), key=lambda found: found.face.area)
+            found = find_faces(cutter.detector, frame, cutter.template, cutter.size)
         except UserError:
-            say(f"left out: frame {index} of {video.name}, in which no face can be used")
+            logger.warning("left out: frame %d of %s, in which no face can be used", index, video.name)
             continue
+        face = max(found, key=lambda one: one.face.area)
         name = f"{index:04d}.png"
         with replacing_file(folder / name) as temporary:
             temporary.write_bytes(encode_png(face.crop(frame)))
         places[f"{folder.name}/{name}"] = face.alignment.matrix.reshape(-1).tolist()
     if not places:
-        raise UserError(f"no face can be used in any frame of {video}; leave this video out of the pairs.")
-    write_text(kept, json.dumps({"about": about, "places": places}) + "\n")
+        raise UserError(
+            f"no face can be used in any frame of {video}; leave this video out of the pairs.", "no-face-in-video"
+        )
+    write_text(kept, json.dumps({"about": cutter.describe(), "places": places}) + "\n")
     return places
 
 
-def plan_of(pairs: Sequence[tuple[str, str]], places: dict[str, list[float]]) -> protocol.Protocol:
+def frame_pairs(pairs: Sequence[tuple[str, str]], places: Places) -> PairList:
     """Every crop of a target video with a crop of its source's: the first with the first, and round again."""
     of_video: dict[str, list[str]] = {}
     for picture in sorted(places):
@@ -229,9 +255,9 @@ def plan_of(pairs: Sequence[tuple[str, str]], places: dict[str, list[float]]) ->
     for target, source in pairs:
         theirs = of_video[source]
         for number, picture in enumerate(of_video[target]):
-            other = theirs[(number + len(theirs) // 2) % len(theirs)] if len(theirs) > 1 else None
-            swaps.append(protocol.Pair(theirs[number % len(theirs)], picture, other))
-    return protocol.Protocol(0, tuple(sorted(of_video)), tuple(swaps))
+            genuine = theirs[(number + len(theirs) // 2) % len(theirs)] if len(theirs) > 1 else None
+            swaps.append(Pair(theirs[number % len(theirs)], picture, genuine))
+    return PairList(0, tuple(sorted(of_video)), tuple(swaps))
 
 
 def cut(frame: np.ndarray, place: Sequence[float], size: int) -> np.ndarray:
@@ -239,7 +265,7 @@ def cut(frame: np.ndarray, place: Sequence[float], size: int) -> np.ndarray:
     return crop(frame, Alignment(np.array(place).reshape(2, 3), size, np.zeros((5, 2)), 0.0))
 
 
-def picked(video: Path, indices: Sequence[int]) -> dict[int, np.ndarray]:
+def some_frames(video: Path, indices: Sequence[int]) -> dict[int, np.ndarray]:
     """Some frames of a video, or of a folder of frames in order of their names."""
     if video.is_dir():
         files = list_pictures(video)
@@ -259,3 +285,6 @@ def frame_count(video: Path) -> int:
     if video.is_dir():
         return len(list_pictures(video))
     return sum(1 for _ in video_frames(video))
+
+
+FACEFORENSICS = EvaluationProtocol("faceforensics", prepare)

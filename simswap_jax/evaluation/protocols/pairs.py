@@ -1,47 +1,24 @@
-"""Which swaps are judged: pairs of held-out people, drawn once from a seed and kept as JSON for others to repeat."""
+"""The ``pairs`` protocol: pairs of held-out people, drawn from a seed; and pairs read from a file."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from simswap_jax.data.dataset import held_out
+from simswap_jax.data.folder import list_people
 from simswap_jax.errors import UserError
-from simswap_jax.io.atomic import write_text
+from simswap_jax.evaluation.candidates import ModelCandidate
+from simswap_jax.evaluation.external import ExternalResults
+from simswap_jax.evaluation.protocols.protocol import EvaluationProtocol, Pair, PairList, ProtocolData, load_pairs
+from simswap_jax.evaluation.request import EvaluationRequest
+from simswap_jax.io.images import read_picture
+
+DEFAULT_FRACTION = 0.12  # of the people is evaluated where no model says what its training held out
 
 
-@dataclass(frozen=True)
-class Pair:
-    """One swap to judge; files are named as ``person/picture`` under the data's root.
-
-    Attributes:
-      source: gives the identity.
-      target: is re-drawn.
-      witness: another picture of the source's person, which shows how near a real photo comes; None if there is none.
-    """
-
-    source: str
-    target: str
-    witness: str | None
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """The swaps of one evaluation.
-
-    Attributes:
-      seed: of the drawing.
-      people: names of the held-out people.
-      pairs: what is swapped.
-    """
-
-    seed: int
-    people: tuple[str, ...]
-    pairs: tuple[Pair, ...]
-
-
-def draw(pictures: Mapping[str, Sequence[str]], names: Sequence[str], count: int, seed: int = 0) -> Protocol:
+def draw_pairs(pictures: Mapping[str, Sequence[str]], names: Sequence[str], count: int, seed: int = 0) -> PairList:
     """Draw pairs of different people.
 
     Every person is source equally often (give or take one), and target equally often; pictures are drawn at random.
@@ -50,16 +27,18 @@ def draw(pictures: Mapping[str, Sequence[str]], names: Sequence[str], count: int
       pictures: person → names of their picture files.
       names: the held-out people, all of them in ``pictures``.
       count: how many pairs.
-      seed: of the drawing.
+      seed: of the random numbers.
 
     Raises:
       UserError: fewer than two people, or no pair asked for.
     """
     names = sorted(names)
     if len(names) < 2:
-        raise UserError(f"{len(names)} of the people are held out; swapping needs two: hold out a larger part.")
+        raise UserError(
+            f"{len(names)} of the people are held out; swapping needs two: hold out a larger part.", "too-few-people"
+        )
     if count < 1:
-        raise UserError(f"{count} pairs were asked for; ask for at least one.")
+        raise UserError(f"{count} pairs were asked for; ask for at least one.", "no-pairs")
     random = np.random.default_rng(seed)
     pairs: list[Pair] = []
     while len(pairs) < count:
@@ -68,28 +47,78 @@ def draw(pictures: Mapping[str, Sequence[str]], names: Sequence[str], count: int
         for source, target in zip(order, order[1:] + order[:1]):
             files = [pictures[source][i] for i in random.permutation(len(pictures[source]))[:2].tolist()]
             face = pictures[target][int(random.integers(len(pictures[target])))]
-            witness = f"{source}/{files[1]}" if len(files) > 1 else None
-            pairs.append(Pair(f"{source}/{files[0]}", f"{target}/{face}", witness))
-    return Protocol(seed, tuple(names), tuple(pairs[:count]))
+            genuine = f"{source}/{files[1]}" if len(files) > 1 else None
+            pairs.append(Pair(f"{source}/{files[0]}", f"{target}/{face}", genuine))
+    return PairList(seed, tuple(names), tuple(pairs[:count]))
 
 
-def save(path: str | Path, protocol: Protocol) -> None:
-    """Write a protocol as JSON, whole or not at all."""
-    write_text(path, json.dumps(asdict(protocol), indent=1) + "\n")
+def prepare(request: EvaluationRequest, models: Sequence[ModelCandidate], size: int) -> ProtocolData:
+    """Pairs drawn among the people that the models' trainings held out."""
+    people = list_people(request.data)
+    cards = [float(model.swapper.model.card.get("held_out", 0.0)) for model in models]
+    trained_without = min((fraction for fraction in cards if fraction), default=0.0)
+    fraction = evaluated_fraction(request.held_out_fraction, trained_without)
+    with_pictures = {name: files for name, files in people.items() if files}
+    chosen = held_out_people(with_pictures, request.data, fraction, request.held_out_seed)
+    pictures = {name: readable(with_pictures[name]) for name in chosen}
+    drawn = draw_pairs(pictures, [name for name in chosen if pictures[name]], request.pairs, request.seed)
+    return _on(request.data, with_pictures, drawn)
 
 
-def load(path: str | Path) -> Protocol:
-    """Read a protocol.
+def prepare_file(request: EvaluationRequest, models: Sequence[ModelCandidate], size: int) -> ProtocolData:
+    """The pairs of a file that an evaluation wrote."""
+    people = {name: files for name, files in list_people(request.data).items() if files}
+    return _on(request.data, people, load_pairs(request.protocol))
+
+
+def _on(root: Path, people: Mapping[str, Sequence[Path]], drawn: PairList) -> ProtocolData:
+    return ProtocolData(root, people, drawn, partial(ExternalResults, pairs=len(drawn.pairs)))
+
+
+def evaluated_fraction(asked: float | None, trained_without: float) -> float:
+    """The part of the people to evaluate, given what was asked for and what the training held out (0: unknown).
 
     Raises:
-      UserError: the file is missing or not a protocol.
+      UserError: people whom the model was trained on would be evaluated as if it had never seen them.
     """
-    try:
-        read = json.loads(Path(path).read_text(encoding="utf-8"))
-        return Protocol(int(read["seed"]), tuple(read["people"]), tuple(Pair(**pair) for pair in read["pairs"]))
-    except OSError as error:
+    if asked is None:
+        return trained_without or DEFAULT_FRACTION
+    if trained_without and asked > trained_without:
         raise UserError(
-            f"{path} cannot be read ({error.strerror}); name a protocol that an evaluation wrote."
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a protocol ({error}); name one that an evaluation wrote.") from error
+            f"--held-out-fraction is {asked}, but the model's training held out {trained_without}: identities that it "
+            "was trained on would be evaluated; leave the flag out.",
+            "trained-on-people",
+        )
+    return asked
+
+
+def held_out_people(people: Mapping[str, Sequence[Path]], root: Path, fraction: float, seed: int) -> list[str]:
+    """Names of the held-out people.
+
+    Raises:
+      UserError: there are fewer than two.
+    """
+    names = held_out(sorted(people), fraction, seed)
+    if len(names) < 2:
+        raise UserError(
+            f"{len(names)} of the {len(people)} people in {root} are held out, and swapping needs two; "
+            "raise --held-out-fraction.",
+            "too-few-people",
+        )
+    return names
+
+
+def readable(files: Sequence[Path]) -> list[str]:
+    """The names of the files that are pictures indeed; the others are named when the gallery is embedded."""
+    names = []
+    for file in files:
+        try:
+            read_picture(file)
+        except UserError:
+            continue
+        names.append(file.name)
+    return names
+
+
+PAIRS = EvaluationProtocol("pairs", prepare)
+PAIRS_FILE = EvaluationProtocol("pairs", prepare_file)

@@ -1,14 +1,19 @@
 """What an evaluation leaves: metrics.json, table.md, pairs.json, sheet.png and index.html, each whole or not at all."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from simswap_jax.evaluation.protocols import pairs
+from simswap_jax.evaluation.candidates import Candidate
+from simswap_jax.evaluation.judges.evaluators import Evaluators
+from simswap_jax.evaluation.protocols.protocol import PairList, save_pairs
 from simswap_jax.evaluation.report.tables import markdown_page
+from simswap_jax.evaluation.runner import EvalInputs, example_rows
 from simswap_jax.inference.swapper import resized
 from simswap_jax.io.atomic import write_text
 from simswap_jax.io.contact_sheet import contact_sheet
@@ -17,8 +22,64 @@ from simswap_jax.provenance.label_xmp import draw_label
 from simswap_jax.provenance.watermark import embed
 from simswap_jax.provenance.writer import write_sheet
 
-TITLE = "Swaps, judged"
+TITLE = "Evaluation of face swaps"
 SIDE = 96  # pixels that a tile needs for its label to be read
+CASES, SHOWN = ("best", "median", "worst"), 4  # in the sheet, and how many of each
+MOST_BESIDE = 2  # candidates up to which the cases stand side by side
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is written.
+
+    Attributes:
+      pairs: the swaps that were evaluated.
+      metrics: all values, JSON-able.
+      opening: a sentence above everything.
+      tables, plots: for the page.
+      sheet: example swaps, uint8 RGB [H, W, 3].
+    """
+
+    pairs: PairList
+    metrics: Mapping[str, Any]
+    opening: str
+    tables: Sequence[Table]
+    plots: Sequence[Curve | Scatter]
+    sheet: np.ndarray
+
+
+def write_report(output: Path, report: Report) -> None:
+    """Write everything, and log the sentence and the tables."""
+    save_pairs(output / "pairs.json", report.pairs)
+    write_text(output / "table.md", markdown_page(TITLE, report.opening, report.tables))
+    write_sheet(output / "sheet.png", report.sheet)
+    figure = Figure(
+        "Source, target and results: best, median and worst by the first candidate's cosine to the source.",
+        embed(report.sheet),
+    )
+    write_text(output / "index.html", html_report(TITLE, report.opening, report.tables, report.plots, [figure]))
+    write_text(output / "metrics.json", json.dumps(report.metrics, indent=1) + "\n")
+    logger.info("%s", "\n\n".join([report.opening, *(text_table(table) for table in report.tables)]))
+    logger.info("\nmetrics.json, table.md, sheet.png, pairs.json and index.html are in %s.", output)
+
+
+def example_sheet(
+    inputs: EvalInputs, evaluators: Evaluators, candidates: Sequence[Candidate], cosines: np.ndarray
+) -> np.ndarray:
+    """Best, median and worst pairs by the first candidate's cosines to the source [K]: uint8 RGB [H, W, 3]."""
+    order = np.argsort(-cosines, kind="stable")
+    middle = max(0, len(order) // 2 - SHOWN // 2)
+    picked = [order[:SHOWN], order[middle : middle + SHOWN], order[-SHOWN:]]
+    columns = ["source", "target", *(candidate.title for candidate in candidates)]
+    rows = example_rows(inputs, evaluators, candidates, np.concatenate(picked).tolist())
+    if len(candidates) > MOST_BESIDE:
+        captions = [f"{case}: {cosines[i]:.2f}" for case, part in zip(CASES, picked) for i in part]
+        return labelled_sheet(rows, columns, captions, 1)
+    count = len(picked[0])
+    beside = [[tile for row in rows[line::count] for tile in row] for line in range(count)]
+    captions = [", ".join(f"{cosines[i]:.2f}" for i in line) for line in zip(*picked)]
+    return labelled_sheet(beside, [f"{case}: {column}" for case in CASES for column in columns], captions, len(CASES))
 
 
 def labelled_sheet(
@@ -31,25 +92,3 @@ def labelled_sheet(
     tiles = [[resized(picture, size) for picture in row] for row in rows]
     labelled = [[t if i % width < 2 else draw_label(t) for i, t in enumerate(row)] for row in tiles]
     return contact_sheet(labelled, list(columns), list(captions))
-
-
-def write_page(
-    output: Path,
-    plan: pairs.Protocol,
-    told: Mapping[str, Any],
-    sentence: str,
-    tables: Sequence[Table],
-    figures: Sequence[Curve | Scatter],
-    picture: np.ndarray,
-) -> None:
-    """Write everything, and print the sentence and the tables."""
-    pairs.save(output / "pairs.json", plan)
-    write_text(output / "table.md", markdown_page(TITLE, sentence, tables))
-    write_sheet(output / "sheet.png", picture)
-    figure = Figure(
-        "Source, target and results: best, median and worst by the first model's cosine to the source.", embed(picture)
-    )
-    write_text(output / "index.html", html_report(TITLE, sentence, tables, figures, [figure]))
-    write_text(output / "metrics.json", json.dumps(told, indent=1) + "\n")
-    print(sentence, *(text_table(table) for table in tables), sep="\n\n")
-    print(f"\nmetrics.json, table.md, sheet.png, pairs.json and index.html are in {output}.")

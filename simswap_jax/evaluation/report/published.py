@@ -1,11 +1,11 @@
-"""Published numbers to stand beside ours. They come from other pictures and other judges."""
+"""Published values to stand beside ours. They come from other pictures and other evaluators."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Published:
-    """One row of somebody else's table; None where it has no such number. ID retrieval in percent, pose in degrees."""
+    """One row of somebody else's table; None where it has no such value. ID retrieval in percent, pose in degrees."""
 
     method: str
     where: str
@@ -16,7 +16,7 @@ class Published:
     fid: float | None = None
 
 
-BENCHMARK = "arXiv 2605.00883"  # judged by CosFace and Hopenet
+BENCHMARK = "arXiv 2605.00883"  # measured with CosFace and Hopenet
 FRAMES = "its own paper"  # on FaceForensics++
 
 PUBLISHED = (

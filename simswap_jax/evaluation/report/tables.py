@@ -1,14 +1,14 @@
-"""The tables of an evaluation, for terminal, Markdown and page."""
+"""The tables of an evaluation, for terminal, Markdown and page, and the sentence above them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from simswap_jax.evaluation.metrics.intervals import Estimate
+from simswap_jax.evaluation.metrics.summary import Summary
 from simswap_jax.evaluation.report.published import PUBLISHED
 from simswap_jax.io.html_report import Table
 
-Summary = Mapping[str, Mapping[str, Estimate]]  # row → measure → estimate
-
-# measure → (column, factor, digits)
+# metric → (column, factor, digits)
 PAPER = {
     "retrieval_picture": ("ID retrieval % ↑", 100.0, 1),
     "cosine_source": ("ID cosine ↑", 1.0, 3),
@@ -18,21 +18,21 @@ PAPER = {
     "self_l1": ("reconstruction L1 ↓", 1.0, 4),
 }
 IDENTITY = {
-    "retrieval": ("person found, top-1", 1.0, 3),
-    "retrieval_picture": ("by nearest picture", 1.0, 3),
-    "accepted": ("accepted", 1.0, 3),
+    "retrieval": ("ID retrieval, top-1", 1.0, 3),
+    "retrieval_picture": ("ID retrieval, nearest picture", 1.0, 3),
+    "accepted": ("true-accept rate", 1.0, 3),
     "nearer_source": ("nearer to source than target", 1.0, 3),
     "cosine_source": ("cosine to source", 1.0, 3),
     "cosine_target": ("cosine to target", 1.0, 3),
 }
-KEPT = {
-    "pose_error": ("pose, °", 1.0, 2),
-    "expression_error": ("expression, %", 1.0, 2),
-    "sharpness": ("Laplacian energy", 1.0, 3),
+ATTRIBUTES = {
+    "pose_error": ("pose error, °", 1.0, 2),
+    "expression_error": ("expression error, %", 1.0, 2),
+    "sharpness": ("sharpness (Laplacian energy)", 1.0, 3),
     "fid": ("FID", 1.0, 2),
     "kid": ("KID × 1000", 1.0, 2),
 }
-LEAKS = {
+LEAKAGE = {
     "leak_hair": ("above the face (hair)", 1.0, 3),
     "leak_background": ("below and beside it", 1.0, 3),
     "leak_light": ("direction of light", 1.0, 3),
@@ -50,28 +50,31 @@ TRUTH = {
 Columns = Mapping[str, tuple[str, float, int]]
 
 
-def tables(summary: Summary, titles: Mapping[str, str], false_accepts: float) -> list[Table]:
-    """All tables that have a number in them."""
+def tables(summary: Summary, titles: Mapping[str, str], false_accept_rate: float) -> list[Table]:
+    """All tables that hold a value."""
     captions: list[tuple[Columns, str]] = [
         (
             IDENTITY,
-            "Whose face is it? Shares and means with 95 % intervals over source people. Accepted: as the source, at a "
-            f"cosine that {false_accepts:g} of the pairs of different real people reach.",
+            "Identity: shares and means with 95 % confidence intervals over source people. True-accept rate: share of "
+            f"results accepted as the source at a false-accept rate of {false_accept_rate:g} between real people.",
         ),
         (
-            KEPT,
-            "What is kept of the target? Pose and expression: difference from the untouched target. Laplacian energy "
-            "inside the face: the target's is 1. FID and KID: against real pictures of the same people.",
+            ATTRIBUTES,
+            "Attributes of the target. Pose and expression: difference from the untouched target. Sharpness inside "
+            "the face: the target's is 1. FID and KID: against real pictures of the same people.",
         ),
-        (LEAKS, "What of the source comes through that should not: 0 nothing, 1 as in the source's own picture."),
-        (SELF, "Targets swapped with their own identity, against themselves."),
-        (TRUTH, "Against the true answer: the source's person drawn with the target's attributes."),
+        (
+            LEAKAGE,
+            "Leakage of source attributes other than identity (0 = none, 1 = as in the source image).",
+        ),
+        (SELF, "Reconstruction: targets swapped with their own identity, against themselves."),
+        (TRUTH, "Against the ground truth: the source's identity with the target's attributes."),
     ]
     return [table for columns, caption in captions if (table := one_table(summary, titles, columns, caption))]
 
 
 def one_table(summary: Summary, titles: Mapping[str, str], columns: Columns, caption: str) -> Table | None:
-    """Rows and columns that have a number; None without any."""
+    """Rows and columns that hold a value; None without any."""
     used = {name: column for name, column in columns.items() if any(name in row for row in summary.values())}
     rows = [
         [titles[key], *(cell(row.get(name), factor, digits) for name, (_, factor, digits) in used.items())]
@@ -82,35 +85,30 @@ def one_table(summary: Summary, titles: Mapping[str, str], columns: Columns, cap
 
 
 def paper_table(summary: Summary, titles: Mapping[str, str]) -> Table:
-    """Methods × measures in the form of the paper's, the published rows below ours and marked as theirs."""
+    """Methods × metrics in the form of the paper's, the published rows below ours and marked as such."""
     rows = [
         [
             titles[key],
             *(cell(row.get(name), factor, digits) for name, (_, factor, digits) in PAPER.items()),
-            "measured here",
+            "this run",
         ]
         for key, row in summary.items()
     ]
     for one in PUBLISHED:
-        theirs = (one.retrieval, one.cosine, one.pose, one.expression, one.fid)
-        numbers = [number(value, digits) for value, digits in zip(theirs, (2, 2, 2, 2, 2))]
-        rows.append([f"{one.method} (published)", *numbers, "", f"theirs: {one.where}"])
+        values = (one.retrieval, one.cosine, one.pose, one.expression, one.fid)
+        cells = ["" if value is None else f"{value:.2f}" for value in values]
+        rows.append([f"{one.method} (published)", *cells, "", f"published: {one.where}"])
     return Table(
-        "As the paper's table. Published rows are theirs: other pictures, another gallery, other judges (expression "
-        "and FID in other units and features), so they say what such tables look like, not who is better.",
-        ["", *(title for title, _, _ in PAPER.values()), "whose number"],
+        "As the paper's table. Published rows come from other pictures, another gallery and other evaluators "
+        "(expression and FID in other units and features), so they say what such tables look like, not who is better.",
+        ["", *(title for title, _, _ in PAPER.values()), "origin"],
         rows,
     )
 
 
 def cell(value: Estimate | None, factor: float, digits: int) -> str:
-    """A number with its interval, or nothing."""
+    """A value with its interval, or nothing."""
     return "" if value is None else value.times(factor).text(digits)
-
-
-def number(value: float | None, digits: int) -> str:
-    """A number, or nothing."""
-    return "" if value is None else f"{value:.{digits}f}"
 
 
 def markdown(table: Table) -> str:
@@ -123,3 +121,24 @@ def markdown(table: Table) -> str:
 def markdown_page(title: str, opening: str, every: Sequence[Table]) -> str:
     """All tables as one Markdown text."""
     return "\n".join([f"# {title}\n", f"{opening}\n", *(markdown(table) for table in every)])
+
+
+def opening(metrics: Mapping[str, Any], summary: Summary, key: str) -> str:
+    """One sentence on the candidate ``key``, and one more where the values mean less than they seem to."""
+    protocol, recogniser = metrics["protocol"], metrics["judges"]["identity"]["name"]
+    row, people = summary[key], protocol["gallery_people"]
+    sentence = (
+        f"{key} on {protocol['pairs']} swaps of {protocol['people']} held-out identities: ID retrieval by {recogniser} "
+        f"{row['retrieval'].mean:.1%} (top-1 of {people}, chance {1 / people:.1%}), "
+        f"{row['nearer_source'].mean:.1%} nearer to the source image than to the target"
+    )
+    if "pose_error" in row:
+        floor = summary["shift"]["pose_error"].mean
+        sentence += f", pose error {row['pose_error'].mean:.1f}° (noise floor {floor:.1f}°)"
+    sentence += "."
+    if metrics["judge_is_training_network"]:
+        names = ", ".join(metrics["judge_is_training_network"])
+        sentence += (
+            f" This recogniser is the network that {names} was trained with, so it flatters the identity metrics."
+        )
+    return sentence

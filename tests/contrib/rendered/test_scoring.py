@@ -1,14 +1,23 @@
-"""Swaps of rendered faces against their true answer, and the pose judge that ships."""
+"""Swaps of rendered faces against their ground truth, and the pose network that ships."""
+
+import logging
 
 import cv2
 import numpy as np
 import pytest
 
-from simswap_jax.contrib.rendered import pose_judge
+from simswap_jax.contrib.rendered import cli, pose_judge
 from simswap_jax.contrib.rendered.dataset import PERSON, Labels, pose, render, sample_attributes, sample_people
 from simswap_jax.contrib.rendered.pose_judge import PoseRegressor
-from simswap_jax.contrib.rendered.scoring import PARTS, colour_shift, measures, pairs, parts, pose_r2
-from simswap_jax.errors import UserError
+from simswap_jax.contrib.rendered.scoring import (
+    PARTS,
+    attribute_transfer,
+    colour_shift,
+    draw_rendered_pairs,
+    pose_r2,
+    truth_metrics,
+)
+from tests.support.errors import raises_user_error
 
 SIZE = 64
 
@@ -32,43 +41,43 @@ def picture(labels: Labels, rows: np.ndarray) -> np.ndarray:
 
 def test_pairs_are_of_different_held_out_people(labels):
     held = labels.names[2:]
-    drawn = pairs(labels, held, 30, seed=4)
+    drawn = draw_rendered_pairs(labels, held, 30, seed=4)
     assert len(drawn) == 30
     assert (drawn.source_person != drawn.target_person).all()
     np.testing.assert_array_equal(labels.person[drawn.source], drawn.source_person)
     for who in (drawn.source_person, drawn.target_person):
         np.testing.assert_array_equal(np.bincount(who, minlength=12), [0, 0] + 10 * [3])
-    np.testing.assert_array_equal(pairs(labels, held, 30, seed=4).source, drawn.source)
-    assert (pairs(labels, held, 30, seed=5).source != drawn.source).any()
+    np.testing.assert_array_equal(draw_rendered_pairs(labels, held, 30, seed=4).source, drawn.source)
+    assert (draw_rendered_pairs(labels, held, 30, seed=5).source != drawn.source).any()
     np.testing.assert_array_equal(drawn.pose(), pose(labels.attributes[drawn.target]))
-    with pytest.raises(UserError, match="swapping needs two"):
-        pairs(labels, held[:1], 3)
+    with raises_user_error("too-few-people"):
+        draw_rendered_pairs(labels, held[:1], 3)
 
 
-def test_the_true_answer_scores_best(labels, judge):
-    drawn = pairs(labels, labels.names, 24)
+def test_the_ground_truth_scores_best(labels, judge):
+    drawn = draw_rendered_pairs(labels, labels.names, 24)
     sources, targets = picture(labels, drawn.source), picture(labels, drawn.target)
-    best = measures(drawn.truths(SIZE), sources, targets, drawn, judge)
+    best = truth_metrics(drawn.ground_truth(SIZE), sources, targets, drawn, judge)
     assert best["psnr_result"] == 99
     assert best["pose_r2"] > 0.8
     assert 8 < best["psnr_target"] < 20
     assert best["psnr_colour_shift"] < best["psnr_result"]
-    untouched = measures(targets, sources, targets, drawn, judge)
+    untouched = truth_metrics(targets, sources, targets, drawn, judge)
     assert untouched["psnr_result"] == untouched["psnr_target"] == best["psnr_target"]
     # The source's own picture has another pose.
-    assert measures(sources, sources, targets, drawn, judge)["pose_r2"] < 0
+    assert truth_metrics(sources, sources, targets, drawn, judge)["pose_r2"] < 0
 
 
 def test_the_parts_say_whose_each_is(labels):
-    drawn = pairs(labels, labels.names, 24)
-    assert parts(drawn.truths(SIZE), drawn) == dict.fromkeys(PARTS, 1.0)
-    assert max(parts(picture(labels, drawn.target), drawn).values()) < 0.4
+    drawn = draw_rendered_pairs(labels, labels.names, 24)
+    assert attribute_transfer(drawn.ground_truth(SIZE), drawn) == dict.fromkeys(PARTS, 1.0)
+    assert max(attribute_transfer(picture(labels, drawn.target), drawn).values()) < 0.4
     # One part left as the target's.
     for part, beginnings in PARTS.items():
         mixed = drawn.truth_person.copy()
         columns = [i for i, name in enumerate(PERSON) if name.startswith(beginnings)]
         mixed[:, columns] = drawn.kept_person[:, columns]
-        found = parts(render(mixed, drawn.truth_attributes, SIZE), drawn)
+        found = attribute_transfer(render(mixed, drawn.truth_attributes, SIZE), drawn)
         assert found[part] == 0.0
         assert min(share for name, share in found.items() if name != part) > 0.75
 
@@ -107,19 +116,19 @@ def test_the_judge_reads_pose_of_people_it_has_not_seen(judge):
     assert pose_r2(judge(large), truth) > 0.85
 
 
-def test_the_command_writes_what_is_read_again(tmp_path, monkeypatch):
-    said: list[str] = []
+def test_the_command_writes_what_is_read_again(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
     output = tmp_path / "judges" / "pose.safetensors"
     monkeypatch.setattr(pose_judge, "UNSEEN_PEOPLE", 20)
-    pose_judge.main(["--output", str(output), "--people", "8", "--steps", "2"], said.append)
+    assert cli.main(["pose-judge", "--output", str(output), "--people", "8", "--steps", "2"]) == 0
     assert output.stat().st_size <= 200_000
-    assert "R²" in said[-1]
+    assert "R²" in caplog.messages[-1]
     monkeypatch.setattr(pose_judge, "WEIGHTS", output)
     faces, degrees = pose_judge.rendered(pose_judge.PEOPLE_SEED, pose_judge.ATTRIBUTE_SEED, 8, 8)
     same = pose_judge.train(faces, degrees, 2, seed=0)
     np.testing.assert_array_equal(PoseRegressor.pretrained()(faces), same(faces))
     monkeypatch.setattr(pose_judge, "WEIGHTS", tmp_path / "nothing.safetensors")
-    with pytest.raises(UserError, match="missing from the package"):
+    with raises_user_error("package-file-missing", "nothing.safetensors"):
         PoseRegressor.pretrained()
 
 

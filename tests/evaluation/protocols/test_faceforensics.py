@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simswap_jax.errors import UserError
 from simswap_jax.evaluation.protocols import faceforensics
 from simswap_jax.io.images import read_picture
-from tests.evaluation.test_evaluate import evaluate, means, onnx_judge, told_by
+from tests.evaluation.test_evaluate import evaluate, means, metrics_in
+from tests.support.errors import raises_user_error
+from tests.support.onnx_networks import onnx_recogniser
 
 
 def test_videos_are_found_in_every_usual_place_and_the_best_quality_wins(tmp_path):
@@ -22,7 +23,7 @@ def test_videos_are_found_in_every_usual_place_and_the_best_quality_wins(tmp_pat
     assert found["000"].parts[-3:] == ("c23", "videos", "000.mp4")
     (tmp_path / "b/images/7").mkdir(parents=True)
     assert list(faceforensics.videos_of(tmp_path / "b")) == ["7"]
-    with pytest.raises(UserError, match="there are no videos"):
+    with raises_user_error("no-videos", tmp_path):
         faceforensics.videos_of(tmp_path)
 
 
@@ -32,30 +33,30 @@ def test_pairs_are_meant_both_ways(tmp_path):
     two.write_text('[["003", "000"], ["1", "2"]]')
     assert faceforensics.pairs_of([one, two], tmp_path) == [("000", "003"), ("003", "000"), ("1", "2"), ("2", "1")]
     one.write_text('[["000", "003", "004"]]')
-    for files, words in (
-        ([], "there are no pairs"),
-        ([one], "not a list of pairs"),
-        ([tmp_path / "x"], "cannot be read"),
+    for files, code in (
+        ([], "splits-missing"),
+        ([one], "splits-invalid"),
+        ([tmp_path / "x"], "splits-unreadable"),
     ):
-        with pytest.raises(UserError, match=words):
+        with raises_user_error(code):
             faceforensics.pairs_of(files, tmp_path)
 
 
-def test_every_target_frame_gets_a_source_frame_and_a_witness():
+def test_every_target_frame_gets_a_source_frame_and_a_genuine_pair():
     places = {
         f"{video}/{index:04d}.png": [] for video, count in (("a", 3), ("b", 2), ("c", 1)) for index in range(count)
     }
-    plan = faceforensics.plan_of([("a", "b"), ("b", "c")], places)
-    assert [pair.target for pair in plan.pairs] == [
+    drawn = faceforensics.frame_pairs([("a", "b"), ("b", "c")], places)
+    assert [pair.target for pair in drawn.pairs] == [
         "a/0000.png",
         "a/0001.png",
         "a/0002.png",
         "b/0000.png",
         "b/0001.png",
     ]
-    assert [pair.source for pair in plan.pairs[:3]] == ["b/0000.png", "b/0001.png", "b/0000.png"]
-    assert all(pair.witness != pair.source for pair in plan.pairs)
-    assert plan.pairs[3].witness is None  # c has one frame
+    assert [pair.source for pair in drawn.pairs[:3]] == ["b/0000.png", "b/0001.png", "b/0000.png"]
+    assert all(pair.genuine != pair.source for pair in drawn.pairs)
+    assert drawn.pairs[3].genuine is None  # c has one frame
 
 
 @pytest.fixture
@@ -78,21 +79,21 @@ def root(outside, tmp_path, monkeypatch):
     return tmp_path / "ff"
 
 
-def test_the_papers_protocol(root, tmp_path, capsys):
-    judge = onnx_judge(tmp_path / "judge.onnx")
+def test_the_papers_protocol(root, tmp_path):
+    judge = onnx_recogniser(tmp_path / "judge.onnx")
     method = root / "manipulated_sequences/Copy"
     words = ["--protocol", "faceforensics", "--data", root, "--judge", judge, "--results", f"Copy={method}"]
     words += ["--frames", 3, "--far", 0.05, "--size", 64, "--output", tmp_path / "out"]
     assert evaluate(*words) == 0
-    told = told_by(tmp_path / "out")
-    plan = told["protocol"]
-    assert (plan["name"], plan["pairs"], plan["gallery_people"], plan["gallery_pictures"]) == (
+    metrics = metrics_in(tmp_path / "out")
+    protocol = metrics["protocol"]
+    assert (protocol["name"], protocol["pairs"], protocol["gallery_people"], protocol["gallery_pictures"]) == (
         "faceforensics",
         12,
         3,
         9,
     )
-    given, floor = means(told, "Copy"), means(told, "target")
+    given, floor = means(metrics, "Copy"), means(metrics, "target")
     assert given == pytest.approx(floor, abs=1e-6)  # cut at the same places
     assert floor["cosine_target"] == pytest.approx(1, abs=1e-6)
     assert floor["retrieval_picture"] == 0
@@ -106,11 +107,10 @@ def test_the_papers_protocol(root, tmp_path, capsys):
     assert evaluate(*words) == 0
     assert (tmp_path / "out/metrics.json").read_bytes() == before
     assert {path: path.stat().st_mtime_ns for path in crops} == crops  # cut once
-    capsys.readouterr()
 
     next((method / "c23/images/000_001").iterdir()).parent.rename(method / "c23/images/elsewhere")
-    assert evaluate(*words) == 2
-    assert "lacks 1 of the 4 videos of the pairs (the first: 000_001)" in capsys.readouterr().err
+    with raises_user_error("videos-incomplete", method, "1 of the 4", "000_001"):
+        evaluate(*words)
     (root / "splits/test.json").write_text('[["000", "007"]]')
-    assert evaluate(*words) == 2
-    assert "lacks 1 of the 2 original videos" in capsys.readouterr().err
+    with raises_user_error("videos-incomplete", "1 of the 2", "007"):
+        evaluate(*words)

@@ -1,0 +1,106 @@
+"""`simswap-jax evaluate`: the command line of `simswap_jax.evaluation.evaluate`."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from simswap_jax.errors import UserError
+from simswap_jax.evaluation.evaluate import evaluate
+from simswap_jax.evaluation.judges.features import INPUT_RANGES
+from simswap_jax.evaluation.protocols.protocol import PROTOCOLS
+from simswap_jax.evaluation.request import EvaluationRequest
+from simswap_jax.weights import model_folder
+
+DESCRIPTION = (
+    "Swap held-out identities and measure the results with independent networks, beside baselines, upper bounds and "
+    "other programs' pictures."
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the verb; returns 0."""
+    evaluate(request_of(parser().parse_args(arguments)))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The verb's arguments."""
+    parse = argparse.ArgumentParser("simswap-jax evaluate", description=DESCRIPTION)
+    add = parse.add_argument
+    many: dict[str, Any] = {"action": "append", "default": []}
+    folder: dict[str, Any] = {"type": Path, "metavar": "FOLDER"}
+    network: dict[str, Any] = {"type": Path, "metavar": "PATH"}
+    known = ", ".join(PROTOCOLS)
+
+    add("--model", **many, metavar="[NAME=]FOLDER", help="model folder, once or more (default: the one that ships)")
+    add("--results", **many, metavar="NAME=FOLDER", help="another program's pictures of the same pairs (00000.png, …)")
+    add("--protocol", default="pairs", metavar="NAME", help=f"{known}, a pairs.json, or package.module:attribute")
+    add("--data", type=Path, required=True, metavar="ROOT", help="aligned face crops as ROOT/PERSON/PICTURE")
+
+    add("--judge", metavar="PATH", help="recogniser: .onnx, identity folder, weight file or model folder")
+    add("--pose", **network, help="head-pose network (.onnx), for simswap-frontal crops")
+    add("--landmarks", **network, help="YuNet or a landmark network (.onnx), for the expression error")
+    add("--features", **network, help="network for FID and KID: .onnx, or as --judge")
+    add("--features-values", choices=sorted(INPUT_RANGES), default="255", help="RGB values it takes (default 255)")
+
+    add("--alignment", choices=model_folder.ALIGNMENTS, help="template of the crops; other models are refused")
+    add("--size", type=int, metavar="PIXELS", help="side of the crops; a model trained on another size is refused")
+    add("--held-out-fraction", type=float, help="part of the people to swap, by name (default: what training held out)")
+    add("--held-out-seed", type=int, default=0, help="the training's seed of that choice (default 0)")
+    add("--pairs", type=int, default=500, help="how many swaps (default 500)")
+    add("--seed", type=int, default=0, help="of drawing the pairs (default 0)")
+    add("--far", type=float, default=1e-3, help="false-accept rate at which true accepts are counted (default 0.001)")
+    add("--splits", type=Path, nargs="+", default=[], metavar="FILE", help="faceforensics: its files of pairs")
+    add("--frames", type=int, default=10, help="faceforensics: frames a video (default 10)")
+
+    add("--clip", **network, help="video or folder of frames on which the first model's flicker is measured")
+    add("--clip-source", type=Path, metavar="PICTURE", help="whose identity the clip gets")
+    add("--export-pairs", **folder, help="only write the pairs' crops there, for other programs")
+    add("--output", **folder, required=True, help="where everything goes; a stopped run is resumed there")
+    return parse
+
+
+def request_of(options: argparse.Namespace) -> EvaluationRequest:
+    """What a command line asks for."""
+    return EvaluationRequest(
+        data=options.data,
+        output=options.output,
+        models=named(options.model, "models"),
+        results=named(options.results, "results"),
+        protocol=options.protocol,
+        recogniser=options.judge,
+        pose=options.pose,
+        landmarks=options.landmarks,
+        features=options.features,
+        feature_range=options.features_values,
+        alignment=options.alignment,
+        size=options.size,
+        held_out_fraction=options.held_out_fraction,
+        held_out_seed=options.held_out_seed,
+        pairs=options.pairs,
+        seed=options.seed,
+        false_accept_rate=options.far,
+        splits=tuple(options.splits),
+        frames=options.frames,
+        clip=options.clip,
+        clip_source=options.clip_source,
+        export_pairs=options.export_pairs,
+    )
+
+
+def named(words: Sequence[str], what: str) -> dict[str, Path]:
+    """``NAME=FOLDER`` words as name → folder; a nameless folder is called by its last part that says something.
+
+    Raises:
+      UserError: two of one name.
+    """
+    found: dict[str, Path] = {}
+    for word in words:
+        name, equals, folder = word.partition("=")
+        path = Path(folder if equals else word).expanduser()
+        title = name if equals else next((part for part in reversed(path.parts) if part != "model"), "model")
+        if title in found:
+            raise UserError(f"two {what} are called '{title}'; name them: NAME=FOLDER.", "row-name-taken")
+        found[title] = path
+    return found

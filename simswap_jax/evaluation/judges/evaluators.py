@@ -1,0 +1,58 @@
+"""The networks of an evaluation, and their predictions for pictures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from simswap_jax.evaluation.judges.features import FeatureNetwork
+from simswap_jax.evaluation.judges.landmarks import LandmarkNetwork
+from simswap_jax.evaluation.judges.pose import PoseEstimator
+from simswap_jax.evaluation.judges.recogniser import Recogniser
+
+Predictions = Mapping[str, np.ndarray]  # name → an array whose first axis is the pictures
+
+
+@dataclass(frozen=True)
+class Evaluators:
+    """The metric networks; None where there is none and its metrics are left out."""
+
+    recogniser: Recogniser
+    pose: PoseEstimator | None = None
+    landmarks: LandmarkNetwork | None = None
+    features: FeatureNetwork | None = None
+
+    def predict(self, pictures: Sequence[np.ndarray], identity: bool = True) -> dict[str, np.ndarray]:
+        """Run all networks on N uint8 RGB squares.
+
+        Returns:
+          ``vectors`` float32 [N, D] (unless ``identity`` is False), and where there is such a network ``angles``
+          [N, 3] in degrees, ``landmarks`` [N, P, 2] in sides of the crop, ``features`` [N, F].
+        """
+        predictions = {"vectors": self.recogniser.embed(pictures)} if identity else {}
+        if self.pose is not None:
+            predictions["angles"] = np.asarray(self.pose.angles(pictures), np.float32)
+        if self.landmarks is not None:
+            predictions["landmarks"] = self.landmarks.find(pictures).astype(np.float32)
+        if self.features is not None:
+            predictions["features"] = self.features.features(pictures)
+        return predictions
+
+    def five_points(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """The usual five landmarks of N pictures, float64 [N, 5, 2] in sides of the crop; NaN where unknown."""
+        if self.landmarks is not None and self.landmarks.points == 5:
+            return self.landmarks.find(pictures)
+        return np.full((len(pictures), 5, 2), np.nan)
+
+    def describe(self) -> dict[str, dict[str, str] | None]:
+        """Names and SHA-256, for the JSON and the fingerprint of a job."""
+        networks = {
+            "identity": self.recogniser,
+            "pose": self.pose,
+            "landmarks": self.landmarks,
+            "features": self.features,
+        }
+        return {
+            role: None if network is None else {"name": network.name, "sha256": network.sha256}
+            for role, network in networks.items()
+        }

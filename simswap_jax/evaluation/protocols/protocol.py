@@ -1,0 +1,163 @@
+"""What a protocol is: which swaps are evaluated and on what data. Protocols are found by name.
+
+Another package brings its own as ``--protocol package.module:attribute``, an `EvaluationProtocol`.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+
+from simswap_jax.errors import UserError
+from simswap_jax.evaluation.baselines import Baseline
+from simswap_jax.evaluation.candidates import Candidate, ModelCandidate
+from simswap_jax.evaluation.judges.pose import PoseEstimator
+from simswap_jax.evaluation.judges.recogniser import Recogniser
+from simswap_jax.evaluation.request import EvaluationRequest
+from simswap_jax.io.atomic import write_text
+
+PROTOCOLS = {
+    "pairs": "simswap_jax.evaluation.protocols.pairs:PAIRS",
+    "faceforensics": "simswap_jax.evaluation.protocols.faceforensics:FACEFORENSICS",
+    "synthetic": "simswap_jax.contrib.rendered.protocol:SYNTHETIC",
+}
+PAIRS_FILE = "simswap_jax.evaluation.protocols.pairs:PAIRS_FILE"  # the protocol of FILE.json
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One swap to evaluate; files are named as ``person/picture`` under the data's root.
+
+    Attributes:
+      source: gives the identity.
+      target: gives everything else.
+      genuine: another picture of the source's person, the upper bound of identity metrics; None if there is none.
+    """
+
+    source: str
+    target: str
+    genuine: str | None
+
+
+@dataclass(frozen=True)
+class PairList:
+    """The swaps of one evaluation.
+
+    Attributes:
+      seed: they were drawn with.
+      people: names of the held-out people.
+      pairs: what is swapped.
+    """
+
+    seed: int
+    people: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """Known answers of the swaps.
+
+    Attributes:
+      pictures: indices of pairs, side in pixels → the answers, uint8 RGB squares.
+      turned: the same with the head turned by so many degrees of yaw; None where that cannot be made.
+      baselines: further candidates.
+      ladder: keys of candidates from the untouched target to the ground truth, ever nearer to it.
+    """
+
+    pictures: Callable[[Sequence[int], int], np.ndarray]
+    turned: Callable[[Sequence[int], int, float], np.ndarray] | None = None
+    baselines: Sequence[Baseline] = ()
+    ladder: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class ProtocolData:
+    """What a protocol has prepared.
+
+    Attributes:
+      root: of the aligned crops, ``ROOT/PERSON/PICTURE``.
+      people: person → picture files, the gallery.
+      pairs: what is swapped.
+      read_external: name and folder → another program's results of these pairs.
+      exclude_source: whether retrieval by the nearest picture leaves the source picture out; the paper does not.
+      ground_truth: where the answers are known.
+    """
+
+    root: Path
+    people: Mapping[str, Sequence[Path]]
+    pairs: PairList
+    read_external: Callable[[str, Path], Candidate]
+    exclude_source: bool = True
+    ground_truth: GroundTruth | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationProtocol:
+    """One way to evaluate.
+
+    Attributes:
+      name: in the JSON.
+      prepare: the request, its models and the side in pixels → data and pairs.
+      recogniser: opens the recogniser where the request names none; None: it must name one.
+      pose: opens the pose network where the request names none; None: pose is not measured then.
+    """
+
+    name: str
+    prepare: Callable[[EvaluationRequest, Sequence[ModelCandidate], int], ProtocolData]
+    recogniser: Callable[[], Recogniser] | None = None
+    pose: Callable[[], PoseEstimator] | None = None
+
+
+def find_protocol(name: str) -> EvaluationProtocol:
+    """A protocol by its name in `PROTOCOLS`, a pairs.json, or ``package.module:attribute``.
+
+    Raises:
+      UserError: there is none of that name.
+    """
+    address = PAIRS_FILE if name.endswith(".json") else PROTOCOLS.get(name, name)
+    module, _, attribute = address.partition(":")
+    try:
+        if not attribute:
+            raise ImportError("it is not written as package.module:attribute")
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"there is no protocol '{name}' ({error}); choose {', '.join(PROTOCOLS)}, a pairs.json, or "
+            "package.module:attribute.",
+            "protocol-unknown",
+        ) from error
+    if not isinstance(found, EvaluationProtocol):
+        raise UserError(f"'{name}' is no EvaluationProtocol but {type(found).__name__}.", "protocol-unknown")
+    return found
+
+
+def save_pairs(path: str | Path, pairs: PairList) -> None:
+    """Write pairs as JSON, whole or not at all. The genuine picture is called ``witness`` there."""
+    content = asdict(pairs)
+    for pair in content["pairs"]:
+        pair["witness"] = pair.pop("genuine")
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def load_pairs(path: str | Path) -> PairList:
+    """Read pairs.
+
+    Raises:
+      UserError: the file is missing or no list of pairs.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        pairs = [Pair(pair["source"], pair["target"], pair["witness"]) for pair in content["pairs"]]
+        return PairList(int(content["seed"]), tuple(content["people"]), tuple(pairs))
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); name a pairs.json that an evaluation wrote.", "pairs-unreadable"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is no list of pairs ({error}); name one that an evaluation wrote.", "pairs-invalid"
+        ) from error

@@ -1,0 +1,29 @@
+"""Sharpness and light of pictures made for it."""
+
+import cv2
+import numpy as np
+
+from simswap_jax.evaluation import baselines
+from simswap_jax.evaluation.metrics import regions
+
+
+def test_laplacian_energy_falls_with_blur_and_looks_at_the_face_only():
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
+    masks = regions.face_masks(None, 2, 64)
+    soft = np.stack([baselines.half_resolution(picture) for picture in noise])
+    assert (regions.laplacian_energy(soft, masks) < 0.2 * regions.laplacian_energy(noise, masks)).all()
+    outside = np.where(masks[..., None] > 0, np.uint8(128), noise)
+    outside[masks > 0] = 128
+    inner = cv2.erode(masks[0], np.ones((3, 3)))[None].repeat(2, 0)
+    assert regions.laplacian_energy(outside, inner).max() < 0.05 * regions.laplacian_energy(noise, inner).min()
+
+
+def test_light_has_the_direction_it_is_drawn_with():
+    ramp = np.linspace(60, 180, 64)
+    right = np.broadcast_to(ramp[None, :, None], (64, 64, 3)).astype(np.uint8)
+    pictures = np.stack([right, right[:, ::-1], right.transpose(1, 0, 2)])
+    slopes = regions.light(pictures, regions.face_masks(None, 3, 64))
+    np.testing.assert_allclose(slopes, [[1, 0], [-1, 0], [0, 1]], atol=0.1)
+    brighter = np.clip(pictures.astype(int) * 1.3, 0, 255).astype(np.uint8)
+    np.testing.assert_allclose(regions.light(brighter, regions.face_masks(None, 3, 64)), slopes, atol=0.02)
