@@ -26,7 +26,7 @@ class _Live:
 
     number: int
     landmarks: Float[np.ndarray, "5 2"]
-    speed: Float[np.ndarray, "5 2"]
+    speed: Float[np.ndarray, " 2"]
     size: float
     time: float
     frame: int

@@ -32,7 +32,7 @@ class DictConfig:
         unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})  # type: ignore[arg-type]
         if unknown:
             raise ValueError(f"The {cls.described}'s configuration has no field {', '.join(unknown)}; remove it.")
-        return cls(**values)
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def check_dtype(dtype: str) -> None:
