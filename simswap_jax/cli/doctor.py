@@ -1,16 +1,20 @@
 """`simswap-jax doctor`: which weight files are here; `doctor FILE`: which marks a picture carries."""
 
 import argparse
+import importlib.util
 import json
 import sys
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from simswap_jax.cli.weights import Row, report_weights, table
+from simswap_jax.cli.summary import Row, table
 from simswap_jax.errors import UserError
 from simswap_jax.video.decode import SUFFIXES, open_film
+from simswap_jax.weights import registry
+from simswap_jax.weights.registry import Entry
 
+EXTRAS = {"torch": "torch", "onnx": "onnx", "onnxruntime": "onnx", "tensorflow": "tensorboard"}
 FRAMES = 100  # of a video, from its beginning, in which the invisible mark is looked for
 
 EXAMPLES = """\
@@ -46,6 +50,63 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a picture or a video to look for marks in")
     parse.add_argument("--json", action="store_true", help="for programs")
     return parse
+
+
+# --- weight files ---------------------------------------------------------------------------------------------------
+
+
+def report_weights(as_json: bool) -> int:
+    """Prints which public weight files are here, for people or as JSON; returns 1 if one is not what its name says."""
+    states = {entry.name: _state(entry) for entry in registry.catalogue().values()}
+    if as_json:
+        print(json.dumps({name: {"state": s, "path": p and str(p)} for name, (s, p) in states.items()}, indent=1))
+        return int(any(state == "wrong" for state, _ in states.values()))
+    print("Looked in: " + ", ".join(str(folder) for folder in registry.folders()))
+    print("(name more folders in SIMSWAP_JAX_WEIGHTS)\n")
+    for entry in registry.catalogue().values():
+        print(_doctor_lines(entry, *states[entry.name]))
+    print("\nWhat each verb could not use:")
+    print(table(_missing_rows(states)))
+    print("\nOptional packages:")
+    packages = {name: importlib.util.find_spec(name) is not None for name in EXTRAS}
+    print(table([Row(n, "here" if ok else "missing", f"extra '{EXTRAS[n]}'") for n, ok in packages.items()]))
+    return int(any(state == "wrong" for state, _ in states.values()))
+
+
+def _state(entry: Entry) -> tuple[str, Path | None]:
+    """``here``, ``unchecked``, ``wrong``, ``fetchable`` (not offline) or ``missing``, and where."""
+    path = registry.locate(entry.name)
+    if path is None:
+        return ("fetchable" if entry.url and not registry.offline() else "missing"), None
+    if not entry.sha256:
+        return "unchecked", path
+    return ("here" if registry.file_sha256(path) == entry.sha256 else "wrong"), path
+
+
+def _doctor_lines(entry: Entry, state: str, path: Path | None) -> str:
+    said = {
+        "here": f"here, SHA-256 matches: {path}",
+        "unchecked": f"here, not checked (no SHA-256 is known): {path}",
+        "wrong": f"NOT the known file (its SHA-256 differs), rename or replace it: {path}",
+        "fetchable": f"not here; fetched when needed from {entry.origin}",
+        "missing": f"missing; get it from {entry.origin}"
+        + (" (SIMSWAP_JAX_OFFLINE forbids to fetch it)" if entry.url else ""),
+    }
+    lines = [entry.name, said[state], f"for {entry.purpose}; licence: {entry.licence}", entry.note]
+    return "\n    ".join(line for line in lines if line)
+
+
+def _missing_rows(states: dict[str, tuple[str, Path | None]]) -> list[Row]:
+    lacking: dict[str, list[str]] = {}
+    for entry in registry.catalogue().values():
+        for verb in entry.verbs:
+            lacking.setdefault(verb, [])
+            if states[entry.name][0] in ("missing", "wrong"):
+                lacking[verb].append(entry.name)
+    return [Row(verb, ", ".join(names) or "nothing") for verb, names in lacking.items()]
+
+
+# --- marks of a file ------------------------------------------------------------------------------------------------
 
 
 def examine(path: Path) -> list[Row]:

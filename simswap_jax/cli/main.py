@@ -15,12 +15,12 @@ VERBS: dict[str, tuple[str, str]] = {
     "swap": ("simswap_jax.cli.swap:main", "re-draw target faces with the identity of a source"),
     "evaluate": ("simswap_jax.evaluation.evaluate:main", "judge swaps of held-out people"),
     "sweep": ("simswap_jax.evaluation.sweep:main", "the paper's ablation: many trainings, one table and figure"),
-    "import": ("simswap_jax.cli.weights:import_main", "PyTorch weights → model folder"),
+    "import": ("simswap_jax.cli.import_weights:main", "PyTorch weights → model folder"),
     "preflight": (
         "simswap_jax.hardware.preflight:main",
         "compile the step for hardware that is not here: does it fit, how fast",
     ),
-    "export": ("simswap_jax.cli.weights:export_main", "model folder → PyTorch or ONNX"),
+    "export": ("simswap_jax.cli.export:main", "model folder → PyTorch or ONNX"),
     "app": ("simswap_jax.app.server:main", "a page in the browser: upload, choose a face, swap, compare, download"),
     "doctor": ("simswap_jax.cli.doctor:main", "which weight files are here; which marks a picture carries"),
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from jaxtyping import Float, Real, UInt8
 
 # Eyes, nose, mouth corners of crops of a unit side: SIMSWAP's five poses, from one profile to the other, in 112ths.
 _SIMSWAP = np.array(
@@ -34,7 +35,7 @@ _ARCFACE = np.array(
 )
 
 # Name → float64 [poses, 5, 2] in units of the crop's side. Rendered faces have no template: they are no photos.
-TEMPLATES: dict[str, np.ndarray] = {
+TEMPLATES: dict[str, Float[np.ndarray, "poses 5 2"]] = {
     "simswap": _SIMSWAP / 112.0,
     "simswap-frontal": _SIMSWAP[2:3] / 112.0,
     "ffhq": _FFHQ / 512.0,
@@ -53,9 +54,9 @@ class Alignment:
       residual: root mean square distance of the landmarks from the template, in units of the crop's side.
     """
 
-    matrix: np.ndarray
+    matrix: Float[np.ndarray, "2 3"]
     size: int
-    landmarks: np.ndarray
+    landmarks: Float[np.ndarray, "5 2"]
     residual: float
 
     @property
@@ -64,7 +65,7 @@ class Alignment:
         return float(np.hypot(self.matrix[0, 0], self.matrix[1, 0]))
 
 
-def align(landmarks: np.ndarray, template: str, size: int) -> Alignment:
+def align(landmarks: Float[np.ndarray, "5 2"], template: str, size: int) -> Alignment:
     """The alignment to the nearest pose of a template.
 
     Args:
@@ -78,7 +79,7 @@ def align(landmarks: np.ndarray, template: str, size: int) -> Alignment:
     return min(fits(landmarks, template, size), key=lambda fit: fit.residual)
 
 
-def fits(landmarks: np.ndarray, template: str, size: int) -> list[Alignment]:
+def fits(landmarks: Float[np.ndarray, "5 2"], template: str, size: int) -> list[Alignment]:
     """As `align`, but to every pose of the template."""
     if template not in TEMPLATES:
         raise ValueError(f"photos cannot be aligned as '{template}'; there are {', '.join(TEMPLATES)}.")
@@ -91,7 +92,7 @@ def fits(landmarks: np.ndarray, template: str, size: int) -> list[Alignment]:
     return found
 
 
-def similarity(points: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def similarity(points: Real[np.ndarray, "n 2"], wanted: Real[np.ndarray, "n 2"]) -> Float[np.ndarray, "2 3"]:
     """The rotation, scale and shift that brings points [N, 2] nearest to those wanted [N, 2], as float64 [2, 3].
 
     Least squares. As complex numbers a similarity is w = a·z + b, so a = Σ conj(z − z̄)(w − w̄) / Σ |z − z̄|².
@@ -108,25 +109,25 @@ def similarity(points: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
-def transform(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+def transform(matrix: Float[np.ndarray, "2 3"], points: Real[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
     """Points [N, 2] under a matrix [2, 3]."""
     return np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2]
 
 
-def inverse(matrix: np.ndarray) -> np.ndarray:
+def inverse(matrix: Float[np.ndarray, "2 3"]) -> Float[np.ndarray, "2 3"]:
     """The way back: float64 [2, 3], for a matrix whose scale is not 0."""
     back = np.linalg.inv(matrix[:, :2])
     return np.column_stack([back, -back @ matrix[:, 2]])
 
 
-def enlarged(matrix: np.ndarray, factor: float) -> np.ndarray:
+def enlarged(matrix: Float[np.ndarray, "2 3"], factor: float) -> Float[np.ndarray, "2 3"]:
     """The matrix [2, 3] to a crop ``factor`` times as large: edges meet, not centres of pixels."""
     larger = matrix * factor
     larger[:, 2] += (factor - 1.0) / 2.0
     return larger
 
 
-def crop(photo: np.ndarray, alignment: Alignment) -> np.ndarray:
+def crop(photo: UInt8[np.ndarray, "h w 3"], alignment: Alignment) -> UInt8[np.ndarray, "s s 3"]:
     """The aligned face: uint8 RGB [size, size, 3] of a photo [H, W, 3]; beyond its edge the edge's pixels go on.
 
     A face larger than the crop is sampled at a multiple of its size and averaged, so that nothing is skipped.

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from simswap_jax.faces.alignment import Alignment, enlarged, inverse, transform
 
@@ -24,7 +25,7 @@ class Place:
 
     left: int
     top: int
-    mask: np.ndarray
+    mask: Float[np.ndarray, "h w"]
 
     @property
     def window(self) -> tuple[slice, slice]:
@@ -33,7 +34,7 @@ class Place:
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
 
-def place(shape: tuple[int, ...], alignment: Alignment, mask: np.ndarray) -> Place:
+def place(shape: tuple[int, ...], alignment: Alignment, mask: Float[np.ndarray, "s s"]) -> Place:
     """Where a crop lies in a photo of ``shape`` [H, W, …], with the crop's mask [size, size] as the photo sees it."""
     last = alignment.size - 1
     corners = transform(inverse(alignment.matrix), np.array([(0, 0), (last, 0), (0, last), (last, last)]))
@@ -60,7 +61,9 @@ def share(places: Sequence[Place]) -> list[Place]:
     return shared
 
 
-def paste(photo: np.ndarray, face: np.ndarray, alignment: Alignment, where: Place) -> None:
+def paste(
+    photo: UInt8[np.ndarray, "h w 3"], face: UInt8[np.ndarray, "s s 3"], alignment: Alignment, where: Place
+) -> None:
     """Blend a re-drawn crop into a photo, in place.
 
     Args:
@@ -77,7 +80,9 @@ def paste(photo: np.ndarray, face: np.ndarray, alignment: Alignment, where: Plac
     photo[where.window] = np.round(np.clip(blended, 0.0, 255.0)).astype(np.uint8)
 
 
-def paste_gradients(photo: np.ndarray, face: np.ndarray, alignment: Alignment, where: Place) -> None:
+def paste_gradients(
+    photo: UInt8[np.ndarray, "h w 3"], face: UInt8[np.ndarray, "s s 3"], alignment: Alignment, where: Place
+) -> None:
     """Blend a re-drawn crop into a photo by its gradients (Pérez et al. 2003), in place: `paste`'s arguments.
 
     Inside the mask's half the colours are those whose gradients are the crop's and whose edge is the photo's, so that
@@ -100,7 +105,9 @@ def paste_gradients(photo: np.ndarray, face: np.ndarray, alignment: Alignment, w
     photo[where.window] = np.round(np.clip(blended, 0.0, 255.0)).astype(np.uint8)
 
 
-def match_colour(face: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def match_colour(
+    face: UInt8[np.ndarray, "s s 3"], target: UInt8[np.ndarray, "s s 3"], mask: Float[np.ndarray, "s s"]
+) -> UInt8[np.ndarray, "s s 3"]:
     """A re-drawn crop with the mean and spread of the target's colours under the mask, channel by channel.
 
     Args:

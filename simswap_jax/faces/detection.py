@@ -7,6 +7,7 @@ from typing import Protocol
 
 import cv2
 import numpy as np
+from jaxtyping import Float, UInt8
 
 SIDES = (1280, 640, 320)  # the longer side of what YuNet sees; it tears faces of more than about 600 pixels into pieces
 LARGE = 200.0  # pixels in the first of these looks; the later ones count for faces as wide, and err on smaller ones
@@ -25,7 +26,7 @@ class Face:
     """
 
     box: tuple[float, float, float, float]
-    landmarks: np.ndarray
+    landmarks: Float[np.ndarray, "5 2"]
     score: float
 
     @property
@@ -37,7 +38,7 @@ class Face:
 class Detector(Protocol):
     """Whatever finds faces."""
 
-    def detect(self, photo: np.ndarray) -> list[Face]:
+    def detect(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
         """The faces of a photo, uint8 RGB [H, W, 3], the most confident first."""
 
 
@@ -72,7 +73,7 @@ class FaceDetector:
         finally:
             cv2.utils.logging.setLogLevel(level)
 
-    def detect(self, photo: np.ndarray) -> list[Face]:
+    def detect(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
         """The faces of a photo, uint8 RGB [H, W, 3], the most confident first.
 
         It is looked at in several sizes, because YuNet tears large faces into pieces; of what is found twice, the

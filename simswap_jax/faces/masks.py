@@ -1,13 +1,14 @@
 """Which part of a crop is face, softly: 1 inside, 0 at the crop's border, and no line between them."""
 
 import numpy as np
+from jaxtyping import Float
 
 BORDER = 0.08  # of the crop's side: how far in from its border the mask has risen to 1
 INNER, OUTER = 0.78, 1.12  # of the face's ellipse: where the mask begins to fall, and where it is 0
 NARROWER = 0.4  # by how much a face turned to the side is narrower there
 
 
-def soft_mask(landmarks: np.ndarray, size: int) -> np.ndarray:
+def soft_mask(landmarks: Float[np.ndarray, "5 2"], size: int) -> Float[np.ndarray, "s s"]:
     """The default mask: an ellipse from the landmarks, faded out before the crop's border.
 
     Args:
@@ -20,7 +21,7 @@ def soft_mask(landmarks: np.ndarray, size: int) -> np.ndarray:
     return face_ellipse(landmarks, size) * border_ramp(size)
 
 
-def face_ellipse(landmarks: np.ndarray, size: int) -> np.ndarray:
+def face_ellipse(landmarks: Float[np.ndarray, "5 2"], size: int) -> Float[np.ndarray, "s s"]:
     """From the brows to the chin and from cheek to cheek, float32 [size, size], 0 to 1.
 
     The lengths are fractions of the distance from eyes to mouth, and of that between the eyes; a face seen from the
@@ -45,7 +46,7 @@ def face_ellipse(landmarks: np.ndarray, size: int) -> np.ndarray:
     return smooth((OUTER - radius) / (OUTER - INNER)).astype(np.float32)
 
 
-def mouth_area(landmarks: np.ndarray, size: int) -> np.ndarray:
+def mouth_area(landmarks: Float[np.ndarray, "5 2"], size: int) -> Float[np.ndarray, "s s"]:
     """Lips and teeth, open or shut: float32 [size, size], 1 inside an ellipse between the mouth's corners."""
     left, right = landmarks[3:]
     eyes, centre = landmarks[:2].mean(axis=0), landmarks[3:].mean(axis=0)
@@ -59,7 +60,7 @@ def mouth_area(landmarks: np.ndarray, size: int) -> np.ndarray:
     return smooth((1.25 - radius) / 0.5).astype(np.float32)
 
 
-def below_brows(landmarks: np.ndarray, size: int) -> np.ndarray:
+def below_brows(landmarks: Float[np.ndarray, "5 2"], size: int) -> Float[np.ndarray, "s s"]:
     """1 from the brows down, 0 from the middle of the forehead up: float32 [size, size]."""
     eyes, mouth = landmarks[:2].mean(axis=0), landmarks[3:].mean(axis=0)
     length = max(float(np.hypot(*(mouth - eyes))), 1e-6)
@@ -69,14 +70,14 @@ def below_brows(landmarks: np.ndarray, size: int) -> np.ndarray:
     return smooth((along / length + 0.62) / 0.27).astype(np.float32)
 
 
-def border_ramp(size: int) -> np.ndarray:
+def border_ramp(size: int) -> Float[np.ndarray, "s s"]:
     """0 in the outermost pixels, 1 from `BORDER` on: float32 [size, size]."""
     distance = np.minimum(np.arange(size), np.arange(size)[::-1])
     ramp = smooth(distance / max(BORDER * size, 1.0))
     return np.minimum(ramp[:, None], ramp[None, :]).astype(np.float32)
 
 
-def smooth(values: np.ndarray) -> np.ndarray:
+def smooth(values: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """0 up to 0, 1 from 1 on, and between them 3t² − 2t³, which has no corner."""
     t = np.clip(values, 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)

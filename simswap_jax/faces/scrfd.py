@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from simswap_jax.faces.detection import Face, distinct
 
@@ -48,7 +49,7 @@ class ScrfdDetector:
             )
         self._input, self._threshold = inputs[0].name, threshold
 
-    def detect(self, photo: np.ndarray) -> list[Face]:
+    def detect(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
         """The faces of a photo, uint8 RGB [H, W, 3], the most confident first."""
         height, width = photo.shape[:2]
         scale = SIDE / max(height, width)
@@ -62,7 +63,7 @@ class ScrfdDetector:
         return distinct(decoded(maps, self._threshold, back))
 
 
-def decoded(maps: list[np.ndarray], threshold: float, back: np.ndarray) -> list[Face]:
+def decoded(maps: list[Float[np.ndarray, "_ _"]], threshold: float, back: Float[np.ndarray, " 2"]) -> list[Face]:
     """Faces of the network's answer.
 
     Args:

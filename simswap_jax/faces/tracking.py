@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from simswap_jax.faces.detection import Face
 
@@ -24,8 +25,8 @@ class _Live:
     """The last that is known of a track: its number, landmarks [5, 2], their speed [2] in pixels a second."""
 
     number: int
-    landmarks: np.ndarray
-    speed: np.ndarray
+    landmarks: Float[np.ndarray, "5 2"]
+    speed: Float[np.ndarray, " 2"]
     size: float
     time: float
     frame: int
@@ -93,7 +94,7 @@ class Tracker:
         return self._count - 1
 
 
-def nearest_first(distances: np.ndarray, limit: float) -> dict[int, int]:
+def nearest_first(distances: Float[np.ndarray, "n m"], limit: float) -> dict[int, int]:
     """One-to-one pairs of rows and columns [N, M], the nearest first, all under ``limit``: column → row."""
     left: np.ndarray = np.array(distances, np.float64)
     pairs: dict[int, int] = {}
@@ -110,8 +111,12 @@ def size_of(face: Face) -> float:
 
 
 def steadied(
-    frames: np.ndarray, times: np.ndarray, sighted: np.ndarray, landmarks: np.ndarray, size: float
-) -> np.ndarray:
+    frames: Int[np.ndarray, " f"],
+    times: Float[np.ndarray, " f"],
+    sighted: Bool[np.ndarray, " f"],
+    landmarks: Float[np.ndarray, "f 5 2"],
+    size: float,
+) -> Float[np.ndarray, "f 5 2"]:
     """Landmarks of a track in each of its frames: smoothed, and filled in where the detector missed the face.
 
     At each frame a straight line in time is fitted to the sightings around it, weighted by a Gaussian of `WINDOW`
@@ -151,7 +156,7 @@ def _shortened(moves: np.ndarray, longest: float) -> np.ndarray:
     return moves * np.minimum(1.0, longest / np.maximum(length, 1e-12))
 
 
-def majority(values: np.ndarray, reach: int = 4) -> np.ndarray:
+def majority(values: Bool[np.ndarray, " f"], reach: int = 4) -> Bool[np.ndarray, " f"]:
     """What most of the values within ``reach`` of each say: bool [F] → bool [F]; a tie goes to true."""
     padded = np.pad(values.astype(np.float64), reach, mode="edge")
     return np.convolve(padded, np.full(2 * reach + 1, 1.0 / (2 * reach + 1)), "valid") > 0.5 - 1e-9

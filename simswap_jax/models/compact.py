@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Initializer
 from jax import Array
+from jaxtyping import Float
 
 from simswap_jax.models.layers import Conv, Dtype, torch_init
 from simswap_jax.models.ops.resize import bilinear_double, pixel_unshuffle
@@ -67,7 +68,7 @@ class CompactConfig(GeneratorConfig):
             raise ValueError(f"stem_kernel is {self.stem_kernel}; a window needs a middle: use an odd number.")
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, Any]) -> CompactConfig:
         """Undoes :meth:`to_dict`; the former names of the fields are read, too."""
         return super().from_dict({FORMER_NAMES.get(name, name): value for name, value in values.items()})
 
@@ -95,7 +96,9 @@ class CompactGenerator(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, target: Array, identity: Array, train: bool = False) -> Array:
+    def __call__(
+        self, target: Float[Array, "b h w c"], identity: Float[Array, "n d"], train: bool = False
+    ) -> Float[Array, "b h w c"]:
         """As ``Generator``: [B,H,W,3] and [B,D] → float32 [B,H,W,3]."""
         config, dtype = self.config, jnp.dtype(self.config.dtype)
         check_inputs(config, target.shape, identity.shape)
@@ -131,7 +134,7 @@ def scaled(initializer: Initializer, scale: float) -> Initializer:
     return init
 
 
-def smoothed(x: Array, stride: int) -> Array:
+def smoothed(x: Float[Array, "b h w c"], stride: int) -> Float[Array, "b h w c"]:
     """Means of stride × stride pixels, and bilinear between their middles: [B,H,W,C] → the same shape."""
     if stride == 1:
         return x

@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 DTYPES = ("float32", "bfloat16")
+AnyConfig = TypeVar("AnyConfig", bound="DictConfig")
 
 
 class DictConfig:
@@ -22,7 +23,7 @@ class DictConfig:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls: type[AnyConfig], values: Mapping[str, Any]) -> AnyConfig:
         """Undoes :meth:`to_dict`.
 
         Raises:
@@ -31,7 +32,7 @@ class DictConfig:
         unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})  # type: ignore[arg-type]
         if unknown:
             raise ValueError(f"The {cls.described}'s configuration has no field {', '.join(unknown)}; remove it.")
-        return cls(**values)
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def check_dtype(dtype: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
+from jaxtyping import Float
 
 from simswap_jax.models.config import DictConfig, check_dtype
 from simswap_jax.models.layers import BatchNorm, Conv, Dtype
@@ -47,8 +48,8 @@ class DiscriminatorConfig(DictConfig):
 class DiscriminatorOutput(NamedTuple):
     """What one scale says: its intermediate maps (five with the paper's widths), float logits [B,h,w,1]."""
 
-    features: tuple[Array, ...]
-    logits: Array
+    features: tuple[Float[Array, "b _ _ _"], ...]
+    logits: Float[Array, "b _ _ 1"]
 
 
 class ConvNormLeaky(nn.Module):
@@ -61,7 +62,7 @@ class ConvNormLeaky(nn.Module):
     dtype: Dtype
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 o"]:
         """[B,H,W,I] → [B,H',W',features]."""
         x = Conv(self.features, 4, self.stride, padding=1, dtype=self.dtype, name="conv")(x)
         if self.norm:
@@ -76,7 +77,7 @@ class PatchDiscriminator(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: Array, train: bool = False) -> DiscriminatorOutput:
+    def __call__(self, x: Float[Array, "b h w 3"], train: bool = False) -> DiscriminatorOutput:
         """[B,H,W,3] → maps and logits; H and W at least 3·2^(number of widths)."""
         config, dtype = self.config, jnp.dtype(self.config.dtype)
         smallest = 3 * 2 ** len(config.widths)
@@ -97,7 +98,7 @@ class PatchDiscriminator(nn.Module):
         return DiscriminatorOutput(tuple(features), logits)
 
 
-def halve(images: Array) -> Array:
+def halve(images: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     """Average pooling 3×3, stride 2, padding 1 that is not counted. [B,H,W,C] → [B,⌈H/2⌉,⌈W/2⌉,C]."""
     window: dict[str, Any] = {
         "window_dimensions": (1, 3, 3, 1),
@@ -126,16 +127,16 @@ class MultiScaleDiscriminator(nn.Module):
         for i in range(self.config.scales):
             setattr(self, f"d{i + 1}", PatchDiscriminator(self.config, self.axis_name))
 
-    def __call__(self, images: Array, train: bool = False) -> list[DiscriminatorOutput]:
+    def __call__(self, images: Float[Array, "b h w 3"], train: bool = False) -> list[DiscriminatorOutput]:
         """[B,H,W,3] in the generator's convention → an output per scale, the finest first."""
         return [self.scale(i, x, train) for i, x in enumerate(self.pyramid(images))]
 
-    def scale(self, i: int, x: Array, train: bool = False) -> DiscriminatorOutput:
+    def scale(self, i: int, x: Float[Array, "b h w 3"], train: bool = False) -> DiscriminatorOutput:
         """The i-th network (from 0) on its own input, :meth:`pyramid`'s i-th."""
         return getattr(self, f"d{i + 1}")(x, train)
 
     @nn.nowrap
-    def pyramid(self, images: Array) -> list[Array]:
+    def pyramid(self, images: Float[Array, "b h w 3"]) -> list[Float[Array, "b _ _ 3"]]:
         """Each scale's input: the picture, its half, …; needs no variables."""
         inputs = [images]
         for _ in range(self.config.scales - 1):

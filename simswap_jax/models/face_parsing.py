@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
+from jaxtyping import Float
 
 from simswap_jax.models.layers import BatchNorm, Conv
 from simswap_jax.models.ops.resize import resize_bilinear_corners, resize_nearest
@@ -22,7 +23,7 @@ class ConvNormReLU(nn.Module):
     padding: int = 0
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 o"]:
         """[B,H,W,I] → [B,H',W',features]."""
         x = Conv(self.features, self.kernel, self.stride, self.padding, use_bias=False, name="conv")(x)
         return nn.relu(BatchNorm(name="bn")(x, train))
@@ -35,7 +36,7 @@ class BasicBlock(nn.Module):
     stride: int
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 o"]:
         """[B,H,W,I] → [B,H/stride,W/stride,width]."""
         y = Conv(self.width, 3, self.stride, padding=1, use_bias=False, name="conv1")(x)
         y = nn.relu(BatchNorm(name="bn1")(y, train))
@@ -50,7 +51,9 @@ class ResNet18(nn.Module):
     """The backbone: maps at strides 8, 16 and 32 with 128, 256 and 512 channels."""
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> tuple[Array, Array, Array]:
+    def __call__(
+        self, x: Float[Array, "b h w 3"], train: bool
+    ) -> tuple[Float[Array, "b h8 w8 128"], Float[Array, "b h16 w16 256"], Float[Array, "b h32 w32 512"]]:
         """[B,H,W,3] → three maps."""
         x = Conv(_WIDTHS[0], 7, stride=2, padding=3, use_bias=False, name="conv1")(x)
         x = nn.relu(BatchNorm(name="bn1")(x, train))
@@ -67,7 +70,7 @@ class AttentionRefinement(nn.Module):
     """A 3×3 convolution whose channels are gated by the map's own means."""
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 o"]:
         """[B,H,W,I] → [B,H,W,128]."""
         x = ConvNormReLU(128, 3, padding=1, name="conv")(x, train)
         gate = Conv(128, 1, use_bias=False, name="conv_atten")(jnp.mean(x, (1, 2), keepdims=True))
@@ -78,7 +81,9 @@ class FeatureFusion(nn.Module):
     """Joins the detailed and the wide map."""
 
     @nn.compact
-    def __call__(self, fine: Array, wide: Array, train: bool) -> Array:
+    def __call__(
+        self, fine: Float[Array, "b h w 128"], wide: Float[Array, "b h w 128"], train: bool
+    ) -> Float[Array, "b h w 256"]:
         """Two [B,H,W,128] → [B,H,W,256]."""
         x = ConvNormReLU(256, 1, name="convblk")(jnp.concatenate([fine, wide], -1), train)
         gate = nn.relu(Conv(64, 1, use_bias=False, name="conv1")(jnp.mean(x, (1, 2), keepdims=True)))
@@ -92,7 +97,7 @@ class Head(nn.Module):
     classes: int
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 o"]:
         """[B,H,W,I] → [B,H,W,classes]."""
         x = ConvNormReLU(self.width, 3, padding=1, name="conv")(x, train)
         return Conv(self.classes, 1, use_bias=False, name="conv_out")(x)
@@ -104,7 +109,7 @@ class BiSeNet(nn.Module):
     classes: int = CLASSES
 
     @nn.compact
-    def __call__(self, images: Array, train: bool = False) -> Array:
+    def __call__(self, images: Float[Array, "b h w 3"], train: bool = False) -> Float[Array, "b h w {self.classes}"]:
         """ImageNet-normalised RGB [B,H,W,3] → logits, float32 [B,H,W,classes].
 
         SimSwap parses at 512×512; classes 1–6, 10, 12 and 13 are face, 11 is the mouth. H and W at least 32.

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ INPUTS = ("vector", "person", "picture", "source_points", "target_points")
 POINTS = 68  # facial landmarks, where the configuration does not say
 
 
+@runtime_checkable
 class FamilyConfig(Protocol):
     """What every family's configuration has, a frozen dataclass with further fields of its own."""
 

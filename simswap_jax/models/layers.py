@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Initializer
 from jax import Array, lax
+from jaxtyping import Float
 
 from simswap_jax.models.ops.convolution import convolve, depthwise
 from simswap_jax.models.ops.resize import reflect_pad
@@ -22,7 +23,7 @@ Dtype = Any
 torch_init = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
 
 
-def per_channel(vector: Array, rank: int) -> Array:
+def per_channel(vector: Float[Array, " c"], rank: int) -> Float[Array, "*_"]:
     """A [C] vector as [1, …, 1, C] of the given rank."""
     return vector.reshape((1,) * (rank - 1) + (-1,))
 
@@ -45,7 +46,7 @@ class Conv(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 o"]:
         """[B,H,W,I] → [B,H',W',features]."""
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", torch_init, shape, jnp.float32).astype(self.dtype)
@@ -69,7 +70,7 @@ class DepthwiseConv(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
         """[B,H,W,C] → [B,H',W',C]."""
         channels = x.shape[-1]
         kernel = self.param("kernel", torch_init, (*self.kernel, 1, channels), jnp.float32).astype(self.dtype)
@@ -84,7 +85,7 @@ class Linear(nn.Module):
     kernel_init: Initializer = torch_init
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "b i"]) -> Float[Array, "b o"]:
         """[B,I] → [B,features]."""
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
@@ -106,7 +107,7 @@ class BatchNorm(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array, train: bool = False) -> Array:
+    def __call__(self, x: Float[Array, "*shape"], train: bool = False) -> Float[Array, "*shape"]:
         """[B,…,C] → the same shape."""
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones_init(), (channels,), jnp.float32)
@@ -141,7 +142,7 @@ class BatchNorm(nn.Module):
         return (centred * per_channel(factor, x.ndim) + per_channel(bias, x.ndim)).astype(self.dtype)
 
 
-def instance_norm(x: Array, epsilon: float = 1e-8) -> Array:
+def instance_norm(x: Float[Array, "b h w c"], epsilon: float = 1e-8) -> Float[Array, "b h w c"]:
     """Instance norm: x minus the map's mean, over the map's root mean square; no parameters, float32. [B,H,W,C]."""
     x = x.astype(jnp.float32)
     x = x - jnp.mean(x, (1, 2), keepdims=True)
@@ -154,7 +155,7 @@ class PReLU(nn.Module):
     shared: bool = False
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Any shape ending in channels → the same."""
         slope = self.param("slope", nn.initializers.constant(0.25), (1 if self.shared else x.shape[-1],), jnp.float32)
         return jnp.where(x >= 0, x, per_channel(slope.astype(x.dtype), x.ndim) * x)

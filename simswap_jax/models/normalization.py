@@ -1,7 +1,8 @@
 """Pixel ranges: what numbers stand for an image inside a network, `unit` or `imagenet`."""
 
-import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
 
 CONVENTIONS = ("unit", "imagenet")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -14,7 +15,7 @@ def check_convention(convention: str) -> None:
         raise ValueError(f"There is no value convention {convention!r}; choose one of {', '.join(CONVENTIONS)}.")
 
 
-def normalize(images: jax.Array, convention: str) -> jax.Array:
+def normalize(images: Float[Array, "*b 3"], convention: str) -> Float[Array, "*b 3"]:
     """RGB in [0, 1], [..., 3] → a network's values, same shape: themselves, or (RGB − mean)/std.
 
     Raises:
@@ -27,7 +28,7 @@ def normalize(images: jax.Array, convention: str) -> jax.Array:
     return (images - mean) / std
 
 
-def denormalize(values: jax.Array, convention: str) -> jax.Array:
+def denormalize(values: Float[Array, "*b 3"], convention: str) -> Float[Array, "*b 3"]:
     """A network's values, [..., 3] → RGB in [0, 1] (not clipped), same shape.
 
     Raises:
@@ -40,6 +41,6 @@ def denormalize(values: jax.Array, convention: str) -> jax.Array:
     return values * std + mean
 
 
-def _constants(like: jax.Array) -> tuple[jax.Array, ...]:
+def _constants(like: Array) -> tuple[Array, ...]:
     shape = (1,) * (like.ndim - 1) + (3,)
     return tuple(jnp.asarray(value, like.dtype).reshape(shape) for value in (IMAGENET_MEAN, IMAGENET_STD))

@@ -1,4 +1,4 @@
-"""SimSwap's generator, the paper's §3.2 and figure 2: an encoder, nine ID blocks that inject the identity, a decoder."""
+"""SimSwap's generator, the paper's §3.2: an encoder, nine ID blocks that inject the identity, a decoder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Initializer
 from jax import Array
+from jaxtyping import Float
 
 from simswap_jax.models.config import DictConfig, check_dtype
 from simswap_jax.models.layers import BatchNorm, Conv, Dtype, Linear, instance_norm, torch_init
@@ -23,7 +24,7 @@ class AdaIN(nn.Module):
     kernel_init: Initializer = torch_init
 
     @nn.compact
-    def __call__(self, x: Array, identity: Array) -> Array:
+    def __call__(self, x: Float[Array, "b h w c"], identity: Float[Array, "b d"]) -> Float[Array, "b h w c"]:
         """[B,H,W,C] and [B,D] → [B,H,W,C]."""
         linear = Linear(2 * x.shape[-1], kernel_init=self.kernel_init, name="linear")
         gamma, beta = jnp.split(linear(identity.astype(jnp.float32))[:, None, None, :], 2, axis=-1)
@@ -37,7 +38,7 @@ class IDBlock(nn.Module):
     adain_init: Initializer = torch_init
 
     @nn.compact
-    def __call__(self, x: Array, identity: Array) -> Array:
+    def __call__(self, x: Float[Array, "b h w c"], identity: Float[Array, "b d"]) -> Float[Array, "b h w c"]:
         """[B,H,W,C] and [B,D] → [B,H,W,C]."""
         width = x.shape[-1]
         y = Conv(width, 3, padding=1, reflect=True, dtype=self.dtype, name="conv1")(x)
@@ -59,7 +60,7 @@ class ConvNormReLU(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 o"]:
         """[B,H,W,I] → [B,H',W',features]."""
         x = bilinear_double(x) if self.double else x
         x = Conv(self.features, self.kernel, self.stride, self.padding, self.reflect, dtype=self.dtype, name="conv")(x)
@@ -150,7 +151,9 @@ class Generator(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, target: Array, identity: Array, train: bool = False) -> Array:
+    def __call__(
+        self, target: Float[Array, "b h w c"], identity: Float[Array, "n d"], train: bool = False
+    ) -> Float[Array, "b h w c"]:
         """Redraws the target with another identity.
 
         Args:

@@ -214,14 +214,10 @@ def _build(target: object, state: object) -> None:
     # dictionaries carry PyTorch's _metadata this way, tensors their Python attributes: of no use here
 
 
-_CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_SET": list, "EMPTY_TUPLE": tuple}
-_VALUES = {
-    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
-    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
-    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
-}
-_FRESH = frozenset(["DICT", "LIST", "TUPLE", "FROZENSET"])
+def _pairs(values: list[Any]) -> list[tuple[Any, Any]]:
+    if len(values) % 2:
+        raise PickleRefused("a dictionary in it lacks a value")
+    return list(zip(values[::2], values[1::2]))
 
 
 class _Machine:
@@ -232,6 +228,9 @@ class _Machine:
         self.memo: dict[int, Any] = {}
         self.persistent = persistent
         self.most = most
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
 
     def pop(self) -> Any:
         value = self.stack.pop()
@@ -265,86 +264,120 @@ class _Machine:
         raise PickleRefused("it ends too early")
 
     def step(self, name: str, argument: Any) -> None:
-        push = self.stack.append
-        if name in _VALUES:
-            push(argument)
-        elif name in _CONSTANTS:
-            push(_CONSTANTS[name])
-        elif name in _EMPTY:
-            push(_EMPTY[name]())
-        elif name == "MARK":
-            push(_MARK)
-        elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
-            self.memo[argument] = self.top()
-        elif name == "MEMOIZE":
-            self.memo[len(self.memo)] = self.top()
-        elif name in ("GET", "BINGET", "LONG_BINGET"):
-            push(self.memo[argument])
-        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
-            values = [self.pop() for _ in range(int(name[-1]))]
-            push(tuple(reversed(values)))
-        elif name in _FRESH:
-            values = self.to_mark()
-            if name == "DICT":
-                if len(values) % 2:
-                    raise PickleRefused("a dictionary in it lacks a value")
-                push({_key(k): v for k, v in zip(values[::2], values[1::2])})
-            else:
-                push(tuple(values) if name == "TUPLE" else values)
-        elif name == "SETITEM":
-            value, key = self.pop(), self.pop()
-            _set_item(self.top(), key, value)
-        elif name == "SETITEMS":
-            values = self.to_mark()
-            if len(values) % 2:
-                raise PickleRefused("a dictionary in it lacks a value")
-            for k, v in zip(values[::2], values[1::2]):
-                _set_item(self.top(), k, v)
-        elif name == "APPEND":
-            value = self.pop()
-            _append(self.top(), [value])
-        elif name in ("APPENDS", "ADDITEMS"):
-            values = self.to_mark()
-            _append(self.top(), values)
-        elif name == "BUILD":
-            state = self.pop()
-            _build(self.top(), state)
-        elif name == "GLOBAL":
-            module, _, attribute = argument.partition(" ")
-            push(_name(module, attribute))
-        elif name == "STACK_GLOBAL":
-            attribute, module = self.pop(), self.pop()
-            if not (isinstance(module, str) and isinstance(attribute, str)):
-                raise PickleRefused("it names a class by something that is no text")
-            push(_name(module, attribute))
-        elif name == "REDUCE":
-            arguments, function = self.pop(), self.pop()
-            push(_call(function, arguments))
-        elif name == "NEWOBJ":
-            arguments, cls = self.pop(), self.pop()
-            push(_new(cls, arguments if isinstance(arguments, tuple) else ()))
-        elif name == "NEWOBJ_EX":
-            self.pop()  # keyword arguments
-            arguments, cls = self.pop(), self.pop()
-            push(_new(cls, arguments if isinstance(arguments, tuple) else ()))
-        elif name == "OBJ":
-            values = self.to_mark()
-            push(_new(values[0], tuple(values[1:])))
-        elif name == "INST":
-            module, _, attribute = argument.partition(" ")
-            push(_new(_name(module, attribute), tuple(self.to_mark())))
-        elif name == "BINPERSID":
-            push(self.persistent(self.pop()))
-        elif name == "PERSID":
-            push(self.persistent(argument))
-        elif name == "POP":
-            self.stack.pop()
-        elif name == "POP_MARK":
-            self.to_mark()
-        elif name == "DUP":
-            push(self.top())
-        elif name not in ("PROTO", "FRAME"):
+        if name not in _INSTRUCTIONS:
             raise PickleRefused(f"it uses the instruction {name}, which no weight file needs")
+        _INSTRUCTIONS[name](self, argument)
+
+    # --- the instructions; `argument` is what stands beside one in the file
+
+    def memoize(self, argument: int | None) -> None:
+        self.memo[len(self.memo) if argument is None else argument] = self.top()
+
+    def recall(self, argument: int) -> None:
+        self.push(self.memo[argument])
+
+    def tuple_of(self, count: int) -> None:
+        self.push(tuple(reversed([self.pop() for _ in range(count)])))
+
+    def dict_to_mark(self) -> None:
+        self.push({_key(key): value for key, value in _pairs(self.to_mark())})
+
+    def set_item(self) -> None:
+        value, key = self.pop(), self.pop()
+        _set_item(self.top(), key, value)
+
+    def set_items(self) -> None:
+        for key, value in _pairs(self.to_mark()):
+            _set_item(self.top(), key, value)
+
+    def append(self) -> None:
+        value = self.pop()
+        _append(self.top(), [value])
+
+    def append_to_mark(self) -> None:
+        values = self.to_mark()
+        _append(self.top(), values)
+
+    def build(self) -> None:
+        state = self.pop()
+        _build(self.top(), state)
+
+    def global_name(self, argument: str) -> None:
+        module, _, attribute = argument.partition(" ")
+        self.push(_name(module, attribute))
+
+    def stack_global(self) -> None:
+        attribute, module = self.pop(), self.pop()
+        if not (isinstance(module, str) and isinstance(attribute, str)):
+            raise PickleRefused("it names a class by something that is no text")
+        self.push(_name(module, attribute))
+
+    def reduce(self) -> None:
+        arguments, function = self.pop(), self.pop()
+        self.push(_call(function, arguments))
+
+    def new_object(self) -> None:
+        arguments, cls = self.pop(), self.pop()
+        self.push(_new(cls, arguments if isinstance(arguments, tuple) else ()))
+
+    def new_object_with_keywords(self) -> None:
+        self.pop()  # keyword arguments
+        self.new_object()
+
+    def object_to_mark(self) -> None:
+        values = self.to_mark()
+        self.push(_new(values[0], tuple(values[1:])))
+
+    def instance(self, argument: str) -> None:
+        module, _, attribute = argument.partition(" ")
+        self.push(_new(_name(module, attribute), tuple(self.to_mark())))
+
+
+_Instruction = Callable[[_Machine, Any], object]
+
+
+def _each(names: str, instruction: _Instruction) -> dict[str, _Instruction]:
+    return dict.fromkeys(names.split(), instruction)
+
+
+_INSTRUCTIONS: dict[str, _Instruction] = {
+    **_each("PROTO FRAME", lambda machine, _: None),
+    **_each("INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT", _Machine.push),
+    **_each("STRING BINSTRING SHORT_BINSTRING UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8", _Machine.push),
+    **_each("BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8", _Machine.push),
+    "NONE": lambda machine, _: machine.push(None),
+    "NEWTRUE": lambda machine, _: machine.push(True),
+    "NEWFALSE": lambda machine, _: machine.push(False),
+    "EMPTY_DICT": lambda machine, _: machine.push({}),
+    **_each("EMPTY_LIST EMPTY_SET", lambda machine, _: machine.push([])),
+    "EMPTY_TUPLE": lambda machine, _: machine.push(()),
+    "MARK": lambda machine, _: machine.push(_MARK),
+    **_each("PUT BINPUT LONG_BINPUT MEMOIZE", _Machine.memoize),
+    **_each("GET BINGET LONG_BINGET", _Machine.recall),
+    "TUPLE1": lambda machine, _: machine.tuple_of(1),
+    "TUPLE2": lambda machine, _: machine.tuple_of(2),
+    "TUPLE3": lambda machine, _: machine.tuple_of(3),
+    "TUPLE": lambda machine, _: machine.push(tuple(machine.to_mark())),
+    **_each("LIST FROZENSET", lambda machine, _: machine.push(machine.to_mark())),
+    "DICT": lambda machine, _: machine.dict_to_mark(),
+    "SETITEM": lambda machine, _: machine.set_item(),
+    "SETITEMS": lambda machine, _: machine.set_items(),
+    "APPEND": lambda machine, _: machine.append(),
+    **_each("APPENDS ADDITEMS", lambda machine, _: machine.append_to_mark()),
+    "BUILD": lambda machine, _: machine.build(),
+    "GLOBAL": _Machine.global_name,
+    "STACK_GLOBAL": lambda machine, _: machine.stack_global(),
+    "REDUCE": lambda machine, _: machine.reduce(),
+    "NEWOBJ": lambda machine, _: machine.new_object(),
+    "NEWOBJ_EX": lambda machine, _: machine.new_object_with_keywords(),
+    "OBJ": lambda machine, _: machine.object_to_mark(),
+    "INST": _Machine.instance,
+    "BINPERSID": lambda machine, _: machine.push(machine.persistent(machine.pop())),
+    "PERSID": lambda machine, argument: machine.push(machine.persistent(argument)),
+    "POP": lambda machine, _: machine.stack.pop(),
+    "POP_MARK": lambda machine, _: machine.to_mark(),
+    "DUP": lambda machine, _: machine.push(machine.top()),
+}
 
 
 def instructions_for(size: int) -> int:

@@ -106,7 +106,7 @@ def find(name_or_path: str | Path, purpose: str) -> Path:
     if offline():
         raise UserError(
             _missing(name, purpose, f"get it from {entry.origin} (SIMSWAP_JAX_OFFLINE forbids to fetch it)"),
-            "public-weights-missing",
+            "public-weights-offline",
         )
     return _fetch(entry, purpose)
 
@@ -131,7 +131,7 @@ def find_by_sha256(sha256: str, name: str, purpose: str) -> Path:
     entry_of_name = catalogue().get(name)
     where = f"get it from {entry_of_name.origin}" if entry_of_name else "ask whoever made the model for it"
     raise UserError(
-        _missing(name, purpose, f"{where} (SHA-256 {sha256[:16]}…; no file here matches)"), "public-weights-missing"
+        _missing(name, purpose, f"{where} (SHA-256 {sha256[:16]}…; no file here matches)"), "weights-of-sha256-missing"
     )
 
 
@@ -166,10 +166,10 @@ def _fetch(entry: Entry, purpose: str) -> Path:
             if digest.hexdigest() != entry.sha256:
                 reason = f"what came from {entry.url} is not the known file (SHA-256 {digest.hexdigest()[:16]}…)"
                 raise UserError(
-                    _missing(entry.name, purpose, f"{reason}; get it from {entry.origin}"), "public-weights-missing"
+                    _missing(entry.name, purpose, f"{reason}; get it from {entry.origin}"), "download-differs"
                 )
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
         where = f"{entry.url} could not be fetched ({reason}); get it from {entry.origin}"
-        raise UserError(_missing(entry.name, purpose, where), "public-weights-missing") from error
+        raise UserError(_missing(entry.name, purpose, where), "download-failed") from error
     return place

@@ -76,18 +76,20 @@ def load_generator(
       UserError: the weights are not a generator's, or not the preset's, or a key is missing, unused or misshapen; or
         the family has no PyTorch layout.
     """
-    names = _torch_names(families.get(family))
-    tensors, name = _open(src)
     try:
+        names = _torch_names(families.get(family))
+        tensors, name = _open(src)
         config = families.resolve(names.config)(tensors, name, convention, dtype)
         if mask_stride != 1:
             config = dataclasses.replace(config, mask_stride=mask_stride)
     except (ValueError, TypeError) as error:
         raise error if isinstance(error, UserError) else UserError(str(error), "generator-config") from error
-    if preset is not None and config.preset != preset:
+    found = getattr(config, "preset", "custom")
+    if preset is not None and found != preset:
+        described = families.of_config(config).describe(config)
         raise UserError(
-            f"{name} holds a generator of preset {config.preset} (widths {config.widths}), not {preset}; "
-            f"ask for {config.preset} or give another file.",
+            f"{name} holds a generator of preset {found} ({described}), not {preset}; ask for {found} or give another "
+            "file.",
             "generator-preset",
         )
     variables = _to_variables(tensors, families.resolve(names.layout)(config), name)
@@ -416,7 +418,7 @@ def _to_state_dict(variables: Mapping[str, Any], leaves: Iterable[Leaf]) -> Stat
             raise UserError(
                 f"The variables' {'/'.join(place)} makes {leaf.key} of shape {array.shape} instead of {leaf.shape}; "
                 "give those of this network.",
-                "key-shape",
+                "variables-shape",
             )
         state_dict[leaf.key] = array
     if flat:

@@ -9,15 +9,15 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from simswap_jax.cli import import_weights as command
 from simswap_jax.cli import main as cli
-from simswap_jax.cli import weights as command
-from simswap_jax.errors import UserError
 from simswap_jax.models import Generator, GeneratorConfig
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.weights import files, identity_folder, model_folder
 from simswap_jax.weights import registry as weights
 from simswap_jax.weights import torch_weights as tw
 from simswap_jax.weights.range_check import Drawing, Finding
+from tests.support.errors import raises_user_error
 from tests.support.torch_containers import Tensor, saved
 
 CONFIG = GeneratorConfig(widths=(4, 6, 8), blocks=2, identity_size=16)
@@ -129,10 +129,10 @@ def test_an_identity_network_of_ours_goes_into_the_folder(place):
 
 
 def test_a_preset_settles_what_it_is_known_for(monkeypatch):
-    options = command.import_parser().parse_args(["net_G.pth", "--output", "model"])
+    options = command.parser().parse_args(["net_G.pth", "--output", "model"])
     assert command._crops(GeneratorConfig.from_preset("224"), options) == (224, "simswap")
     assert command._crops(GeneratorConfig.from_preset("512"), options) == (512, "ffhq")
-    options = command.import_parser().parse_args(["x", "--output", "m", "--face-size", "256"])
+    options = command.parser().parse_args(["x", "--output", "m", "--face-size", "256"])
     assert command._crops(GeneratorConfig.from_preset("224"), options) == (256, "simswap")
 
 
@@ -294,5 +294,5 @@ def test_doctor_fetches_nothing_offline(place, capsys):
 
 def test_a_wrong_use_of_an_imported_folder_is_refused(place):
     imported()
-    with pytest.raises(UserError, match="trained on crops of 32 pixels, not 224"):
+    with raises_user_error("model-face-size", 32, 224):
         model_folder.read("model", face_size=224)

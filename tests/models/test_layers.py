@@ -17,8 +17,8 @@ from simswap_jax.models.discriminator import halve
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.models.ops.convolution import convolve
 from simswap_jax.models.ops.cpu import shifted_depthwise
+from simswap_jax.models.ops.platform import lowering_for
 from simswap_jax.models.simswap import AdaIN
-from tests.support.platforms import other_platforms_forms
 
 SMALL = GeneratorConfig(widths=(4, 8, 8), blocks=2, identity_size=6)
 
@@ -75,8 +75,9 @@ def test_convolutions_for_the_cpu_are_convolutions(height, width, inside, out, k
 
     arrays = random(2, height, width, inside), random(kernel, kernel, inside, out, seed=1)
     gradients_agree(ours, plain, *arrays)
-    with other_platforms_forms():
-        gradients_agree(lambda x, w: ours(x, w), plain, *arrays)
+    for platform in ("cpu", "gpu"):
+        with lowering_for(platform):
+            gradients_agree(lambda x, w: ours(x, w), plain, *arrays)  # a new function: nothing of another trace serves
 
 
 def test_the_platform_compiled_for_decides():
@@ -85,6 +86,16 @@ def test_the_platform_compiled_for_decides():
     traced = jax.jit(lambda x, w: module.apply({"params": {"kernel": w}}, x)).trace(x, w)
     programs = {name: traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda", "tpu")}
     assert [name for name, text in programs.items() if "feature_group_count = 8" in text] == ["cuda", "tpu"]
+
+    def kinds():
+        return str(jax.make_jaxpr(lambda x, w: module.apply({"params": {"kernel": w}}, x))(x, w))
+
+    with lowering_for("cpu"):
+        assert "feature_group_count" not in kinds()
+        with lowering_for("tpu"):
+            assert "feature_group_count=8" in kinds()
+        assert "platform_index" not in kinds()
+    assert "platform_index" in kinds()
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from simswap_jax.models.ops import resize
-from tests.support.platforms import other_platforms_forms
+from simswap_jax.models.ops.platform import lowering_for
 
 
 def both(function, *arguments):
-    """(value, gradients) in the plain form and in that of a TPU, run here."""
+    """(value, gradients) traced for a GPU and for a TPU, run here."""
     results = []
-    for platform in ("default", "tpu"):
-        with other_platforms_forms(platform):
+    for platform in ("gpu", "tpu"):
+        with lowering_for(platform):
             # A new function each time: what was traced for one platform must not serve the other.
             results.append(
                 jax.jit(jax.value_and_grad(lambda *a: function(*a), tuple(range(len(arguments)))))(*arguments)
@@ -26,7 +26,7 @@ def both(function, *arguments):
 def test_a_layer_gives_the_same_numbers(layer, dtype, away):
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 5, 7, 3)), dtype)
     wanted = layer(x)
-    with other_platforms_forms("tpu"):
+    with lowering_for("tpu"):
         np.testing.assert_allclose(jnp.float32(layer(x)), jnp.float32(wanted), atol=3 * away)
     weights = jnp.asarray(np.random.default_rng(1).standard_normal(wanted.shape), jnp.float32)
     (a, (da,)), (b, (db,)) = both(lambda x: jnp.sum(layer(x) * weights), x)
@@ -36,7 +36,7 @@ def test_a_layer_gives_the_same_numbers(layer, dtype, away):
 
 def test_a_padded_map_is_the_same_to_the_bit():
     x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 6, 5, 2)), jnp.float32)
-    with other_platforms_forms("tpu"):
+    with lowering_for("tpu"):
         np.testing.assert_array_equal(resize.reflect_pad(x, 2), np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), "reflect"))
 
 

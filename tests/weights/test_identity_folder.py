@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from simswap_jax.errors import UserError
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.weights import files, identity_folder
+from tests.support.errors import raises_user_error
 
 CONFIG = IdentityConfig(layers=(1,), widths=(4,), size=(8, 8), frame=(8, 8), embedding=3)
 
@@ -49,7 +49,7 @@ def test_a_failed_write_leaves_the_old_network_and_nothing_else(folder, monkeypa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(identity_folder.json, "dumps", full_disk)
-    with pytest.raises(UserError, match=r"cannot be written \(No space left"):
+    with raises_user_error("place-not-writable", "No space left"):
         identity_folder.write(folder, CONFIG, variables(1), {})
     jax.tree.map(np.testing.assert_array_equal, identity_folder.read(folder, "tests").variables, variables())
     assert [p.name for p in folder.parent.iterdir()] == ["identity"]
@@ -62,7 +62,7 @@ def test_a_failed_write_leaves_the_old_network_and_nothing_else(folder, monkeypa
 def test_other_peoples_folders_are_not_replaced(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "me.jpg").write_bytes(b"x")
-    with pytest.raises(UserError, match="holds something that is no model"):
+    with raises_user_error("folder-not-replaceable"):
         identity_folder.write(tmp_path / "photos", CONFIG, variables(), {})
     assert (tmp_path / "photos" / "me.jpg").exists()
 
@@ -71,14 +71,14 @@ def test_damage_is_one_sentence(folder):
     whole = files.read(folder / "identity.safetensors").tensors
     last = list(whole)[-1]
     files.save({k: v for k, v in whole.items() if k != last}, folder / "identity.safetensors")
-    with pytest.raises(UserError, match=f"lacks the weights {last}; copy or make it again"):
+    with raises_user_error("variables-missing", last):
         identity_folder.read(folder, "tests")
     files.save({**whole, last: np.zeros((9, 9), np.float32)}, folder / "identity.safetensors")
-    with pytest.raises(UserError, match=rf"has {last} of shape \(9, 9\)"):
+    with raises_user_error("variables-shape", last, "(9, 9)"):
         identity_folder.read(folder, "tests")
     (folder / "identity.safetensors").write_bytes(b"half")
-    with pytest.raises(UserError, match="is damaged"):
+    with raises_user_error("identity-folder-damaged"):
         identity_folder.read(folder, "tests")
     (folder / "config.json").unlink()
-    with pytest.raises(UserError, match=r"it has no config\.json"):
+    with raises_user_error("not-an-identity-folder", "config.json"):
         identity_folder.read(folder, "tests")

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from simswap_jax.errors import UserError
 from simswap_jax.models import Generator, GeneratorConfig
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.weights import files, model_folder, registry, torch_weights
 from simswap_jax.weights.model_folder import ModelFolder, check_use, read, write
+from tests.support.errors import raises_user_error
 
 
 def random(shapes):
@@ -118,7 +118,7 @@ def test_a_failed_write_leaves_the_old_model_and_nothing_else(folder, model, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(model_folder, "_card", full_disk)
-    with pytest.raises(UserError, match="No space left"):
+    with raises_user_error("place-not-writable", "No space left"):
         write(folder, dataclasses.replace(model, face_size=64), include_identity=True)
     monkeypatch.undo()
     assert read(folder).face_size == 32
@@ -128,23 +128,23 @@ def test_a_failed_write_leaves_the_old_model_and_nothing_else(folder, model, mon
 def test_other_peoples_folders_are_not_replaced(tmp_path, model):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "me.jpg").write_bytes(b"x")
-    with pytest.raises(UserError, match="holds something that is no model"):
+    with raises_user_error("folder-not-replaceable"):
         write(tmp_path / "photos", model, include_identity=False)
     assert (tmp_path / "photos" / "me.jpg").exists()
 
 
 @pytest.mark.parametrize(
-    ("expectation", "sentence"),
+    ("expectation", "code", "named"),
     [
-        ({"face_size": 224}, "trained on crops of 32 pixels, not 224"),
-        ({"alignment": "ffhq"}, "aligned as 'rendered', not 'ffhq'"),
-        ({"identity_sha256": "cd" * 32}, "understands identity vectors of small"),
+        ({"face_size": 224}, "model-face-size", (32, 224)),
+        ({"alignment": "ffhq"}, "model-alignment", ("rendered", "ffhq")),
+        ({"identity_sha256": "cd" * 32}, "model-identity", ("small.safetensors", "cdcd")),
     ],
 )
-def test_use_for_something_else_is_refused_with_the_reason(folder, model, expectation, sentence):
-    with pytest.raises(UserError, match=sentence):
+def test_use_for_something_else_is_refused_with_the_reason(folder, model, expectation, code, named):
+    with raises_user_error(code, *named):
         read(folder, **expectation)
-    with pytest.raises(UserError, match=sentence):
+    with raises_user_error(code, *named):
         check_use(model, "it", **expectation)
     check_use(model, "it", face_size=32, alignment="rendered", identity_sha256="ab" * 32)
 
@@ -153,7 +153,7 @@ def test_an_identity_network_that_is_not_ours_is_found_by_its_sum(tmp_path, mode
     folder = write(tmp_path / "model", model, include_identity=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("SIMSWAP_JAX_WEIGHTS", str(tmp_path))
-    with pytest.raises(UserError, match=r"small\.safetensors, needed for the identity vectors of .*is missing"):
+    with raises_user_error("weights-of-sha256-missing", "small.safetensors"):
         read(folder)
     assert read(folder, with_identity=False).identity_variables is None
 
@@ -177,7 +177,7 @@ def test_pytorchs_counts_and_a_public_identity_network_come_back(tmp_path, model
     assert read(folder).identity == shown_otherwise
     deeper = dataclasses.replace(model.identity, layers=(9, *model.identity.layers[1:]))
     write(folder, dataclasses.replace(public, identity=deeper, identity_variables=None), include_identity=False)
-    with pytest.raises(UserError, match=r"public\.safetensors is not the identity network that .* describes"):
+    with raises_user_error("model-identity-file", "public.safetensors"):
         read(folder)
 
 
@@ -233,46 +233,46 @@ def damage_identity(folder):
 
 
 @pytest.mark.parametrize(
-    ("damage", "sentence"),
+    ("damage", "code", "named"),
     [
-        (damage_config, r"config\.json of .* is damaged"),
-        (damage_field, "has no 'alignment'"),
-        (damage_generator, "no field depth"),
-        (damage_format, "format 99"),
-        (damage_list, "no description of a model"),
-        (damage_truncate, "damaged or no safetensors file"),
-        (damage_bit, "SHA-256 differs"),
-        (damage_gone, r"lacks its identity\.safetensors"),
-        (damage_width, r"has \S+ of shape .*, its configuration needs"),
-        (damage_size, "face size of 30, which is no multiple of its generator's 4"),
-        (damage_alignment, "alignment 'sideways'"),
-        (damage_identity, "identity network of 8 dimensions and a generator that takes 16"),
+        (damage_config, "model-folder-config", "config.json"),
+        (damage_field, "model-folder-config", "alignment"),
+        (damage_generator, "model-folder-config", "depth"),
+        (damage_format, "model-folder-format", "99"),
+        (damage_list, "model-folder-config", "config.json"),
+        (damage_truncate, "weight-file-damaged", "generator.safetensors"),
+        (damage_bit, "model-folder-changed", "generator.safetensors"),
+        (damage_gone, "model-folder-incomplete", "identity.safetensors"),
+        (damage_width, "variables-shape", "10"),
+        (damage_size, "model-face-size-multiple", "30"),
+        (damage_alignment, "unknown-alignment", "sideways"),
+        (damage_identity, "model-identity-size", "8 dimensions"),
     ],
     ids=lambda v: getattr(v, "__name__", ""),
 )
-def test_a_damaged_folder_is_one_sentence(folder, damage, sentence):
+def test_a_damaged_folder_is_one_sentence(folder, damage, code, named):
     damage(folder)
-    with pytest.raises(UserError, match=sentence) as caught:
+    with raises_user_error(code, named) as caught:
         read(folder)
     assert str(caught.value).endswith(".")
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_folder_and_a_foreign_one_are_one_sentence(tmp_path):
-    with pytest.raises(UserError, match="does not exist"):
+    with raises_user_error("not-a-model-folder", "nowhere"):
         read(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="is no model folder"):
+    with raises_user_error("not-a-model-folder", "config.json"):
         read(tmp_path)
 
 
 def test_parts_that_do_not_fit_are_not_written(tmp_path, model):
     lacking = {"params": model.variables["params"]}
-    with pytest.raises(UserError, match="lacks the weights batch_stats/"):
+    with raises_user_error("variables-missing", "batch_stats/"):
         write(tmp_path / "model", dataclasses.replace(model, variables=lacking), include_identity=False)
     extra = {**model.variables, "more": {"x": np.zeros(3)}}
-    with pytest.raises(UserError, match="weights more/x, which its configuration does not know"):
+    with raises_user_error("variables-unknown", "more/x"):
         write(tmp_path / "model", dataclasses.replace(model, variables=extra), include_identity=False)
-    with pytest.raises(UserError, match="no number type"):
+    with raises_user_error("model-folder-dtype", "float8"):
         write(tmp_path / "model", model, include_identity=False, dtype="float8")
     assert os.listdir(tmp_path) == []
 

@@ -5,9 +5,9 @@ import hashlib
 import pytest
 
 from simswap_jax.cli.main import VERBS
-from simswap_jax.errors import UserError
 from simswap_jax.weights import registry
 from simswap_jax.weights.registry import Entry
+from tests.support.errors import raises_user_error
 
 CONTENT = b"these are weights"
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -74,30 +74,26 @@ def test_a_damaged_cache_is_fetched_again(place):
 
 def test_a_wrong_download_is_refused_and_leaves_nothing(place):
     (place / "origin" / "net.pth").write_bytes(b"something else")
-    with pytest.raises(UserError, match="not the known file"):
+    with raises_user_error("download-differs", "net.pth"):
         registry.find("net.pth", "tests")
     assert list(registry.cache_folder().iterdir()) == []
 
 
 def test_an_unreachable_origin_is_one_sentence_and_leaves_nothing(place):
     (place / "origin" / "net.pth").unlink()
-    with pytest.raises(
-        UserError, match=r"net\.pth, needed for swapping, is missing: .*could not be fetched.*_WEIGHTS\.$"
-    ):
+    with raises_user_error("download-failed", "net.pth", "swapping", "SIMSWAP_JAX_WEIGHTS"):
         registry.find("net.pth", "swapping")
     assert list(registry.cache_folder().iterdir()) == []
 
 
 def test_a_users_file_that_only_shares_the_name_is_refused(place):
     (place / "mine" / "net.pth").write_bytes(b"my own")
-    with pytest.raises(UserError, match=r"is not the file known as net\.pth"):
+    with raises_user_error("public-weights-differ", "net.pth"):
         registry.find("net.pth", "tests")
 
 
 def test_a_file_without_known_sum_is_taken_but_never_fetched(place):
-    with pytest.raises(
-        UserError, match=r"hand\.pth, needed for tests, is missing: get it from its author's page and put"
-    ):
+    with raises_user_error("public-weights-missing", "hand.pth", "its author's page"):
         registry.find("hand.pth", "tests")
     (place / "mine" / "hand.pth").write_bytes(b"anything")
     assert registry.find("hand.pth", "tests").read_bytes() == b"anything"
@@ -105,14 +101,14 @@ def test_a_file_without_known_sum_is_taken_but_never_fetched(place):
 
 def test_offline_means_offline(place, monkeypatch):
     monkeypatch.setenv("SIMSWAP_JAX_OFFLINE", "1")
-    with pytest.raises(UserError, match="SIMSWAP_JAX_OFFLINE"):
+    with raises_user_error("public-weights-offline", "SIMSWAP_JAX_OFFLINE"):
         registry.find("net.pth", "tests")
 
 
 def test_unknown_names_and_lost_paths_are_one_sentence(place):
-    with pytest.raises(UserError, match=r"nobody\.pth, needed for tests, is missing"):
+    with raises_user_error("public-weights-missing", "nobody.pth"):
         registry.find("nobody.pth", "tests")
-    with pytest.raises(UserError, match="does not exist"):
+    with raises_user_error("weight-file-missing", "x.pth"):
         registry.find(place / "lost" / "x.pth", "tests")
 
 
@@ -121,7 +117,7 @@ def test_a_file_is_found_by_its_sum_whatever_its_name(place):
     renamed.write_bytes(b"identity network")
     digest = hashlib.sha256(b"identity network").hexdigest()
     assert registry.find_by_sha256(digest, "original.pth", "tests") == renamed
-    with pytest.raises(UserError, match=r"original\.pth, needed for tests, is missing.*SHA-256"):
+    with raises_user_error("weights-of-sha256-missing", "original.pth"):
         registry.find_by_sha256("0" * 64, "original.pth", "tests")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from simswap_jax.models.config import DictConfig, check_dtype
 
@@ -88,7 +88,7 @@ class IdentityConfig(DictConfig):
         return cls(**{"family": family, **shape, **overrides})
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, Any]) -> IdentityConfig:
         """Undoes :meth:`to_dict`; the field ``products`` of former versions goes where it changed nothing."""
         if values.get("products", "float32") != "float32":
             raise ValueError(

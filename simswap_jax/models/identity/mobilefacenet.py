@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
+from jaxtyping import Float
 
 from simswap_jax.models.identity.config import IdentityConfig
 from simswap_jax.models.layers import BatchNorm, Conv, DepthwiseConv, Dtype, PReLU
@@ -27,7 +28,7 @@ class ConvNorm(nn.Module):
     linear: bool = False
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 o"]:
         """[B,H,W,I] → [B,H',W',features or I]."""
         if self.features is None:
             x = DepthwiseConv(self.kernel, self.stride, self.padding, self.dtype, name="conv")(x)
@@ -48,7 +49,7 @@ class Bottleneck(nn.Module):
     dtype: Dtype
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 o"]:
         """[B,H,W,I] → [B,H/stride,W/stride,width]."""
         common = {"axis_name": self.axis_name, "dtype": self.dtype}
         y = ConvNorm(self.inner, (1, 1), **common, name="widen")(x, train)
@@ -64,7 +65,7 @@ class MobileFaceNet(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: Array, train: bool = False) -> Array:
+    def __call__(self, x: Float[Array, "b h w 3"], train: bool = False) -> Float[Array, "b d"]:
         """[B,112,96,3], (255·RGB − 127.5)/128 → raw vectors, float32 [B,D]."""
         config = self.config
         common = {"axis_name": self.axis_name, "dtype": jnp.dtype(config.dtype)}

@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
+from jaxtyping import Float
 
 from simswap_jax.models.identity.config import IdentityConfig
 from simswap_jax.models.identity.mobilefacenet import MobileFaceNet
@@ -39,11 +40,11 @@ class IdentityNetwork:
         """Fresh variables."""
         return self.module.init(key, jnp.zeros((1, *self.config.size, 3)))
 
-    def apply(self, variables: Mapping[str, Any], preprocessed: Array) -> Array:
+    def apply(self, variables: Mapping[str, Any], preprocessed: Float[Array, "b h w 3"]) -> Float[Array, "b d"]:
         """Raw vectors, float32 [B,D], of pictures that :meth:`preprocess` made; evaluation mode."""
         return self.module.apply(variables, preprocessed)
 
-    def preprocess(self, pictures: Array, method: str = "bicubic") -> Array:
+    def preprocess(self, pictures: Float[Array, "b h w 3"], method: str = "bicubic") -> Float[Array, "b h2 w2 3"]:
         """Face crops as the network wants them.
 
         Args:
@@ -64,12 +65,14 @@ class IdentityNetwork:
         pictures = pictures[:, top : top + self.config.size[0], left : left + self.config.size[1]]
         return _VALUES[self.config.values](pictures)
 
-    def embed(self, variables: Mapping[str, Any], pictures: Array, method: str = "bicubic") -> Array:
+    def embed(
+        self, variables: Mapping[str, Any], pictures: Float[Array, "b h w 3"], method: str = "bicubic"
+    ) -> Float[Array, "b d"]:
         """Identity vectors, L2-normalised float32 [B,D], of aligned face crops in [0,1], [B,H,W,3]."""
         return normalise(self.apply(variables, self.preprocess(pictures, method)))
 
 
-def normalise(vectors: Array) -> Array:
+def normalise(vectors: Float[Array, "b d"]) -> Float[Array, "b d"]:
     """Vectors of length one, float32 [B,D]."""
     vectors = vectors.astype(jnp.float32)
     return vectors / jnp.sqrt(jnp.sum(jnp.square(vectors), -1, keepdims=True) + 1e-24)

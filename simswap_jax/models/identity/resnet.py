@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
+from jaxtyping import Float
 
 from simswap_jax.models.identity.config import IdentityConfig
 from simswap_jax.models.layers import BatchNorm, Conv, Dtype, Linear, PReLU
@@ -16,7 +17,7 @@ class SqueezeExcitation(nn.Module):
     """Each channel times a gate in (0,1) that the map's means decide."""
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """[B,H,W,C] → the same shape."""
         channels = x.shape[-1]
         gate = jnp.mean(x.astype(jnp.float32), (1, 2))
@@ -45,7 +46,7 @@ class Block(nn.Module):
         return Conv(width, kernel, stride, kernel // 2, use_bias=False, dtype=self.dtype, name=name)
 
     @nn.nowrap
-    def shortcut(self, x: Array, train: bool) -> Array:
+    def shortcut(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 o"]:
         """The input in the output's shape: [B,H,W,I] → [B,H/stride,W/stride,width]."""
         if self.stride == 1 and x.shape[-1] == self.width:
             return x
@@ -56,7 +57,7 @@ class ArcFaceBlock(Block):
     """bn0, conv1, bn1, PReLU, conv2 (stride), bn2, squeeze-excitation if any, plus the shortcut, the same PReLU."""
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 o"]:
         """[B,H,W,I] → [B,H/stride,W/stride,width]."""
         prelu = PReLU(shared=True, name="prelu")
         y = self.conv(x.shape[-1], 3, "conv1")(self.norm("bn0")(x, train))
@@ -71,7 +72,7 @@ class IResNetBlock(Block):
     """bn1, conv1, bn2, PReLU, conv2 (stride), bn3, plus the shortcut; nothing follows the sum."""
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 o"]:
         """[B,H,W,I] → [B,H/stride,W/stride,width]."""
         y = self.conv(self.width, 3, "conv1")(self.norm("bn1")(x, train))
         y = self.conv(self.width, 3, "conv2", self.stride)(PReLU(name="prelu")(self.norm("bn2")(y, train)))
@@ -96,7 +97,7 @@ class ResNet(nn.Module):
     last: ClassVar[str]  # name of the last batch norm
 
     @nn.compact
-    def __call__(self, x: Array, train: bool = False) -> Array:
+    def __call__(self, x: Float[Array, "b h w 3"], train: bool = False) -> Float[Array, "b d"]:
         """[B,H,W,3] as the network takes them → raw vectors, float32 [B,D]."""
         config, dtype = self.config, jnp.dtype(self.config.dtype)
         x = Conv(config.widths[0], 3, padding=self.padding, use_bias=False, dtype=dtype, name="conv1")(x)

@@ -1,6 +1,7 @@
 """Convolutions: :func:`convolve` and :func:`depthwise`, each in the form that suits the platform.
 
-Under them lies a convolution F(x, kernel) and its two gradients, I to x and W to the kernel, each with the others as its gradients.
+Under them lies a convolution F(x, kernel) with two gradients, I to x and W to the kernel, each with the others as its
+own.
 
 <F(x, k), g> = <x, I(g, k)> = <k, W(x, g)>: however often it is differentiated, only these three are computed. By itself
 JAX turns results round (``rev``) where it differentiates I and W, as the gradient penalty does. XLA's CPU back end is
@@ -15,12 +16,15 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jaxtyping import Float
 
 from simswap_jax.models.ops import cpu
 from simswap_jax.models.ops.platform import by_platform
 
 
-def convolve(x: Array, kernel: Array, stride: int = 1, padding: int = 0) -> Array:
+def convolve(
+    x: Float[Array, "b h w i"], kernel: Float[Array, "kh kw i o"], stride: int = 1, padding: int = 0
+) -> Float[Array, "b h2 w2 o"]:
     """A convolution, [B,H,W,I] with [kh,kw,I,O] → [B,H',W',O], zero-padded by ``padding`` on every side."""
     if kernel.shape[:2] == (1, 1) and padding == 0:
         # The same thing as a matrix product, whose gradient XLA's CPU back end computes three times faster.
@@ -49,7 +53,9 @@ def convolve(x: Array, kernel: Array, stride: int = 1, padding: int = 0) -> Arra
     return by_platform(x, kernel, default=plain, cpu=widened) if channels < 4 else plain(x, kernel)
 
 
-def depthwise(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+def depthwise(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw 1 c"], stride: int, padding: int
+) -> Float[Array, "b h2 w2 c"]:
     """One small filter per channel, [B,H,W,C] with [kh,kw,1,C] → [B,H',W',C], zero-padded."""
 
     def grouped(x: Array, kernel: Array) -> Array:
@@ -69,7 +75,9 @@ def _plain(x: Array, kernel: Array, stride: int, padding: int) -> Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def convolution(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+def convolution(
+    x: Float[Array, "b h w i"], kernel: Float[Array, "kh kw i o"], stride: int, padding: int
+) -> Float[Array, "b h2 w2 o"]:
     """A convolution, [B,H,W,I] with [kh,kw,I,O] → [B,H',W',O], zero-padded; any number of reverse derivatives."""
     return _plain(x, kernel, stride, padding)
 

@@ -13,9 +13,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jaxtyping import Float
 
 
-def few_inputs(x: Array, kernel: Array) -> Array:
+def few_inputs(x: Float[Array, "b h w i"], kernel: Float[Array, "kh kw i o"]) -> Float[Array, "b h2 w2 o"]:
     """A valid stride-1 convolution of few input channels, as one of twice as many.
 
     Two neighbouring columns are read as one of 2·I channels, and two neighbouring outputs are computed at once.
@@ -26,7 +27,7 @@ def few_inputs(x: Array, kernel: Array) -> Array:
     return y.reshape(*y.shape[:2], -1, kernel.shape[3])[:, :, :columns]
 
 
-def few_outputs(x: Array, kernel: Array) -> Array:
+def few_outputs(x: Float[Array, "b h w i"], kernel: Float[Array, "kh kw i o"]) -> Float[Array, "b h2 w2 o"]:
     """A valid stride-1 convolution of few output channels, as matrix products.
 
     kw − 1 neighbouring outputs are computed at once, so that each needs two blocks of kw − 1 columns; the products of
@@ -75,7 +76,9 @@ def _taps(x: Array, kernel: Array, stride: int) -> Array:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def shifted_depthwise(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+def shifted_depthwise(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw 1 c"], stride: int, padding: int
+) -> Float[Array, "b h2 w2 c"]:
     """Depthwise convolution, zero-padded: [B,H,W,C] with [kh,kw,1,C] → [B,H',W',C]."""
     return _taps(_zero_pad(x, padding), kernel, stride)
 

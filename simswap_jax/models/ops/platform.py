@@ -1,9 +1,39 @@
 """The choice between forms of one operation: some compilers need another order of the same sums."""
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from jax import lax
+
+_chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
+
+
+@contextlib.contextmanager
+def lowering_for(platform: str) -> Iterator[None]:
+    """Traces made inside hold only the forms for ``platform`` ("cpu", "gpu", "tpu"), whatever this machine has."""
+    token = _chosen.set(platform)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def traced_for(platform: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, its trace holding only the forms for a platform; for whoever compiles for a known one.
+
+    The trace is smaller. And the gradient of a parameter that is used several times stays the same to the last bit as
+    if there were one form only: with all forms in the trace, JAX sums the parts of each use before it adds the uses.
+    """
+
+    @functools.wraps(function)
+    def traced(*arguments: Any, **named: Any) -> Any:
+        with lowering_for(platform):
+            return function(*arguments, **named)
+
+    return traced
 
 
 def by_platform(
@@ -14,7 +44,11 @@ def by_platform(
 ) -> Any:
     """``default(*arguments)``, or on a CPU or TPU the form written for it.
 
-    All forms are traced; a program keeps only that of the platform it is lowered for, whatever this machine has.
+    Inside `lowering_for` that platform's form is traced. Elsewhere all are, and a program keeps that of the platform
+    it is lowered for.
     """
     forms = {name: form for name, form in (("cpu", cpu), ("tpu", tpu)) if form is not None}
+    platform = _chosen.get()
+    if platform is not None:
+        return forms.get(platform, default)(*arguments)
     return lax.platform_dependent(*arguments, default=default, **forms)

@@ -5,12 +5,13 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jaxtyping import Float
 
 from simswap_jax.models.ops import tpu
 from simswap_jax.models.ops.platform import by_platform
 
 
-def reflect_pad(x: Array, pad: int) -> Array:
+def reflect_pad(x: Float[Array, "b h w c"], pad: int) -> Float[Array, "b h2 w2 c"]:
     """Mirrors ``pad`` rows and columns about the edge pixels, which are not repeated. [B,H,W,C] → [B,H+2p,W+2p,C]."""
     if pad >= min(x.shape[1:3]):
         raise ValueError(
@@ -45,7 +46,7 @@ _mirrored.defvjp(lambda x, pad: (_mirrored(x, pad), None), _mirrored_backward)
 
 
 @jax.custom_vjp
-def bilinear_double(x: Array) -> Array:
+def bilinear_double(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
     """Bilinear ×2 with half-pixel centres and clamped edges (torch ``align_corners=False``). [B,H,W,C] → [B,2H,2W,C].
 
     Written as shifted sums, as is its gradient: what XLA derives by itself costs half as much again on a CPU. On a TPU
@@ -97,19 +98,19 @@ def _double_backward(_: None, g: Array) -> tuple[Array]:
 bilinear_double.defvjp(lambda x: (bilinear_double(x), None), _double_backward)
 
 
-def resize_bicubic(x: Array, height: int, width: int) -> Array:
+def resize_bicubic(x: Float[Array, "b h w c"], height: int, width: int) -> Float[Array, "b {height} {width} c"]:
     """Torch's bicubic (a = −0.75, no anti-aliasing). [B,H,W,C] → [B,height,width,C]."""
     return jax.image.resize(x, (x.shape[0], height, width, x.shape[3]), "cubic-pytorch", antialias=False)
 
 
-def resize_nearest(x: Array, height: int, width: int) -> Array:
+def resize_nearest(x: Float[Array, "b h w c"], height: int, width: int) -> Float[Array, "b {height} {width} c"]:
     """Torch's *nearest*: output i takes input floor(i·in/out). [B,H,W,C] → [B,height,width,C]."""
     rows = (jnp.arange(height) * x.shape[1]) // height
     columns = (jnp.arange(width) * x.shape[2]) // width
     return x[:, rows][:, :, columns]
 
 
-def resize_area(x: Array, height: int, width: int) -> Array:
+def resize_area(x: Float[Array, "b h w c"], height: int, width: int) -> Float[Array, "b {height} {width} c"]:
     """Means of whole blocks. [B,H,W,C] → [B,height,width,C], H and W multiples of height and width."""
     b, h, w, c = x.shape
     if h % height or w % width:
@@ -117,7 +118,9 @@ def resize_area(x: Array, height: int, width: int) -> Array:
     return jnp.mean(x.reshape(b, height, h // height, width, w // width, c), (2, 4))
 
 
-def resize_bilinear_corners(x: Array, height: int, width: int) -> Array:
+def resize_bilinear_corners(
+    x: Float[Array, "b h w c"], height: int, width: int
+) -> Float[Array, "b {height} {width} c"]:
     """Bilinear with ``align_corners=True``: the corner pixels stay corner pixels. [B,H,W,C] → [B,height,width,C]."""
 
     def weights(size: int, out: int) -> Array:
@@ -128,7 +131,7 @@ def resize_bilinear_corners(x: Array, height: int, width: int) -> Array:
     return jnp.einsum("jw,biwc->bijc", weights(x.shape[2], width), x)
 
 
-def pixel_unshuffle(x: Array, factor: int) -> Array:
+def pixel_unshuffle(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b h2 w2 o"]:
     """[B,H,W,C] → [B,H/f,W/f,f·f·C]."""
     if factor == 1:
         return x

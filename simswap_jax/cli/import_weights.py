@@ -1,0 +1,181 @@
+"""`simswap-jax import`: a generator's PyTorch weights → model folder."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from simswap_jax.cli.summary import Row, Steps, table
+from simswap_jax.errors import UserError
+from simswap_jax.weights import registry
+
+# what a generator of a preset was trained on, as its publishers say: face size, alignment
+HABITS = {"224": (224, "simswap"), "224-deep": (512, "ffhq"), "512": (512, "ffhq")}
+IDENTITY = "arcface_checkpoint.tar"
+
+EXAMPLES = """\
+released weights:   simswap-jax import latest_net_G.pth --output models/people --convention unit
+your own training:  simswap-jax import latest_net_G.pth --output models/mine --convention imagenet
+not sure which:     … --check face.jpg     (an aligned face crop; draws it under both and says which looks like it)
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of ``simswap-jax import``."""
+    parse = argparse.ArgumentParser(
+        "simswap-jax import",
+        description="A generator's PyTorch or safetensors weights → model folder. Nothing in the file is run.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parse.add_argument
+    add("file", type=Path, help=".pth, .tar, .ckpt or .safetensors")
+    add("--output", type=Path, required=True, metavar="FOLDER", help="the model folder to write")
+    add("--convention", choices=["unit", "imagenet"], help="values that the generator was trained on (assumed: unit)")
+    add("--check", type=Path, metavar="FACE", help="find the convention out on this aligned face crop")
+    add("--preset", choices=list(HABITS), help="refuse the file unless it is of this preset")
+    add("--family", default="simswap", metavar="NAME", help="kind of generator: simswap, or package.module:NAME")
+    add("--part", metavar="NAME", help="which set of weights, where the file holds several")
+    add("--face-size", type=int, metavar="N", help="crops that it was trained on (assumed from the preset)")
+    add("--alignment", help="template of these crops (assumed from the preset)")
+    add("--identity", default=IDENTITY, metavar="FILE", help=f"its identity network (assumed: {IDENTITY})")
+    add("--licence", default="", help="terms of the weights, for the card")
+    add("--dtype", choices=["float32", "bfloat16"], default="float32", help="numbers in the folder (default float32)")
+    return parse
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs ``simswap-jax import``; returns 0."""
+    options = parser().parse_args(list(arguments))
+    from simswap_jax.models import families
+    from simswap_jax.weights import files, identity_folder, model_folder, torch_weights
+
+    steps = Steps()
+    steps.say(f"reading {options.file}")
+    known = not options.file.exists() and options.file.name in registry.catalogue()
+    path = registry.find(options.file.name, "import") if known else options.file
+    content = files.read(path, options.part)
+    generator, variables = torch_weights.load_generator(content, preset=options.preset, family=options.family)
+    config = generator.config
+    size, alignment = _crops(config, options)
+    identity = None
+    if "vector" in families.of_config(config).takes:
+        steps.say(f"reading the identity network {options.identity}")
+        identity = identity_folder.read(options.identity, f"the identity vectors of {options.file.name} (--identity)")
+    convention, how = options.convention, "as you said"
+    if options.check is not None:
+        steps.say(f"drawing {options.check} under both conventions")
+        convention, how = _checked(options, config, variables, identity, size)
+    elif convention is None:
+        convention = "unit"
+        how = "ASSUMED: nothing in the file tells; --check FACE finds out, --convention imagenet says otherwise"
+    steps.say(f"writing {options.output}")
+    model = model_folder.ModelFolder(
+        generator=replace(config, convention=convention),
+        variables=variables,
+        face_size=size,
+        alignment=alignment,
+        identity=identity.network.config if identity else None,
+        identity_variables=identity.variables if identity else None,
+        identity_sha256=identity.sha256 if identity else "",
+        identity_name=identity.name if identity else "",
+        card=_card(options, content, how),
+    )
+    include = identity is not None and identity.ours
+    model_folder.write(options.output, model, include_identity=include, dtype=options.dtype)
+    steps.say("done")
+    print(table(_rows(options, content, model, how)))
+    return 0
+
+
+def _crops(config: Any, options: argparse.Namespace) -> tuple[int, str]:
+    size, alignment = HABITS.get(getattr(config, "preset", ""), (options.face_size, options.alignment))
+    size, alignment = options.face_size or size, options.alignment or alignment
+    if size is None or alignment is None:
+        raise UserError(
+            f"{options.file} holds a generator of no known preset; say --face-size and --alignment (simswap, ffhq, "
+            "arcface, …), which the file does not tell.",
+            "import-crops-unknown",
+        )
+    return size, alignment
+
+
+def _checked(options: argparse.Namespace, config: Any, variables: Any, identity: Any, size: int) -> tuple[str, str]:
+    """The convention, and how it is known; writes the picture that shows it."""
+    from simswap_jax.io.images import encode_png, read_picture
+    from simswap_jax.weights.files import replacing
+    from simswap_jax.weights.range_check import check
+
+    if identity is None:
+        raise UserError(
+            "--check draws a face with its own identity vector, and this generator takes none; say --convention.",
+            "import-check-without-vector",
+        )
+    face = read_picture(options.check)
+    finding = check(config, variables, identity.network, identity.variables, face, size)
+    picture = options.output.parent / f"{options.output.name}-conventions.png"
+    with replacing(picture) as temporary:
+        temporary.write_bytes(encode_png(finding.sheet()))
+    print(f"Checked on {options.check}: {finding.sentence()}\nSee {picture}.")
+    if options.convention is not None:
+        agrees = finding.convention in (None, options.convention)
+        return (
+            options.convention,
+            "as you said" if agrees else f"as you said, AGAINST the check, which found {finding.convention}",
+        )
+    if finding.convention is None:
+        return "unit", "ASSUMED: the check did not decide; --convention imagenet says otherwise"
+    return finding.convention, f"found on {options.check.name}; --convention says otherwise"
+
+
+def _card(options: argparse.Namespace, content: Any, how: str) -> dict[str, Any]:
+    return {
+        "licence": options.licence or "unstated",
+        "training_step": "unknown",
+        "source_file": content.path.name,
+        "source_sha256": content.sha256,
+        "source_format": content.format,
+        "convention_known": how,
+    }
+
+
+def _rows(options: argparse.Namespace, content: Any, model: Any, how: str) -> list[Row]:
+    family, convention = model.network.family, model.network.convention
+    described = f"{family.name}, {family.describe(model.generator)}"
+    numbers = sorted({a.dtype.name for a in content.tensors.values() if a.ndim})
+    parameters = sum(
+        a.size for name, a in content.tensors.items() if not name.endswith(("mean", "running_var", "tracked"))
+    )
+    megabytes = content.path.stat().st_size / 1e6
+    inside = [f"part '{content.part}'"] if content.part else []
+    inside += [f"module {content.module}"] if content.module else []
+    inside += [f"'{content.wrapper}' taken off the names"] if content.wrapper else []
+    inside += [f"left out: {', '.join(name or 'unnamed' for name in content.ignored[:5])}"] if content.ignored else []
+    size_how = "as you said" if options.face_size else "assumed from the preset; --face-size says otherwise"
+    alignment_how = "as you said" if options.alignment else "assumed from the preset; --alignment says otherwise"
+    copied = (
+        "with the identity network"
+        if (options.output / "identity.safetensors").exists()
+        else "it names the identity network"
+    )
+    return [
+        Row("file", f"{content.path.name}, {megabytes:,.1f} MB, {content.format}", f"SHA-256 {content.sha256[:16]}…"),
+        Row("in it", f"{len(content.tensors)} tensors of {', '.join(numbers)}", "; ".join(inside)),
+        Row("taken for", f"generator, {described}, {parameters / 1e6:.2f} M parameters", "read from the keys"),
+        Row("convention", convention, how),
+        Row("face size", f"{model.face_size}", size_how),
+        Row("alignment", model.alignment, alignment_how),
+        _identity_row(options, model),
+        Row("licence", options.licence or "unstated", "as you said" if options.licence else "--licence says it"),
+        Row("written", f"{options.output}", f"{options.dtype}; {copied}"),
+    ]
+
+
+def _identity_row(options: argparse.Namespace, model: Any) -> Row:
+    if model.identity is None:
+        return Row("identity", "none", "this generator takes no identity vector")
+    known = {entry.sha256 for entry in registry.catalogue().values() if entry.sha256}
+    checked = "SHA-256 known" if model.identity_sha256 in known else f"SHA-256 {model.identity_sha256[:16]}…"
+    how = "assumed; --identity says otherwise" if options.identity == IDENTITY else "as you said"
+    return Row("identity", f"{model.identity_name} ({model.identity.family}), {checked}", how)
