@@ -1,6 +1,5 @@
 """What changes with the step: learning rates and the weights of the losses."""
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -10,6 +9,7 @@ import optax
 
 from simswap_jax import losses
 from simswap_jax.training.step import LossWeights
+from simswap_jax.training.step import identity_loss as papers_identity_loss
 
 
 def learning_rate(config: ml_collections.ConfigDict, peak: float) -> optax.Schedule:
@@ -44,7 +44,20 @@ def loss_weights(config: ml_collections.ConfigDict, step: jax.Array) -> LossWeig
     )
 
 
-def identity_loss(config: ml_collections.ConfigDict) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """L_id of an experiment: the paper's, or with ``losses.identity_margin`` one that is content with being near."""
+def identity_loss(
+    config: ml_collections.ConfigDict,
+) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    """L_id of an experiment: the paper's, or with ``losses.identity_margin`` one that is 0 for vectors that are near.
+
+    Returns:
+      (result vectors, source vectors) → (what is minimised, the paper's L_id, which is reported).
+    """
     margin = config.losses.identity_margin
-    return functools.partial(losses.identity, margin=margin) if margin else losses.identity
+    if not margin:
+        return papers_identity_loss
+
+    def with_margin(result_vectors: jax.Array, source_vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
+        distance = losses.identity(result_vectors, source_vectors)
+        return losses.identity(result_vectors, source_vectors, margin), distance
+
+    return with_margin

@@ -23,14 +23,20 @@ from simswap_jax.training.update import Gradients, UpdateRule
 Batch = Mapping[str, Any]
 
 
+def identity_loss(result_vectors: jax.Array, source_vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """L_id (equation 3), once to be minimised and once to be reported."""
+    loss = losses.identity(result_vectors, source_vectors)
+    return loss, loss
+
+
 @dataclass(frozen=True)
 class Networks:
-    """The generator, the discriminators, the frozen identity network, and L_id."""
+    """The generator, the discriminators, the frozen identity network, and how L_id compares its vectors."""
 
     generator: SwapNetwork
     discriminator: MultiScaleDiscriminator
     identity: IdentityNetwork
-    identity_loss: Callable[[jax.Array, jax.Array], jax.Array] = losses.identity
+    identity_loss: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]] = identity_loss
 
 
 @dataclass(frozen=True)
@@ -74,8 +80,9 @@ def generator_loss(
     fake, _ = discriminate(networks, discriminator.params, discriminator.collections, result)
     real, _ = discriminate(networks, discriminator.params, discriminator.collections, batch["target"])
     result_vectors = networks.identity.embed(frozen, denormalize(result, networks.generator.convention))
+    loss_of_identity, distance = networks.identity_loss(result_vectors, batch["identity"])
     terms = {
-        "identity": networks.identity_loss(result_vectors, batch["identity"]),
+        "identity": distance,
         "reconstruction": losses.reconstruction(result, batch["target"], batch["same_person"]),
         "adversarial": losses.adversarial_generator([scale.logits for scale in fake]),
         "weak_feature_matching": losses.weak_feature_matching(
@@ -85,7 +92,7 @@ def generator_loss(
             weights.feature_matching_end,
         ),
     }
-    total = weights.identity * terms["identity"] + weights.common * (
+    total = weights.identity * loss_of_identity + weights.common * (
         weights.reconstruction * terms["reconstruction"]
         + weights.adversarial * terms["adversarial"]
         + weights.feature_matching * terms["weak_feature_matching"]
