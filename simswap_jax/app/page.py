@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from simswap_jax.app.examples import write_examples
+from simswap_jax.app.examples import draw_examples
 from simswap_jax.app.gate import COOKIE, EXPIRED, FILE
 from simswap_jax.app.sessions import Session, Sessions
 from simswap_jax.app.studio import FORMATS, Manner, Marks, Studio, Target, output_suffix, read, shown, still_of
@@ -192,7 +192,7 @@ def build(studio: Studio, sessions: Sessions, megabytes: int) -> Any:
     """
     import gradio as gr
 
-    answers = Answers(studio, sessions, *write_examples(sessions.examples, studio.whole_photos))
+    answers = Answers(studio, sessions, *draw_examples(sessions.examples, studio.whole_photos))
     pictures = ["image", ".heic", ".heif", ".avif", ".tif", ".tiff"]
 
     def told(handler: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from simswap_jax.app import server as command
-from simswap_jax.app.examples import write_examples
+from simswap_jax.app.examples import draw_examples
 from simswap_jax.cli import main as cli
 from simswap_jax.inference import swapper
 
@@ -40,7 +40,7 @@ def test_other_computers_can_use_it_only_if_asked(capsys):
 
 
 def test_example_files_exist_only_as_drawings(tmp_path):
-    sources, targets = write_examples(tmp_path, photos=True)
+    sources, targets = draw_examples(tmp_path, photos=True)
     assert len(sources) == 6
     assert {path.suffix for path in [*sources, *targets]} == {".png"}
     assert all(Path(path).parent == tmp_path for path in targets)
