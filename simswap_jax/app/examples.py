@@ -8,7 +8,7 @@ from pathlib import Path
 PROVIDERS = ("simswap_jax.contrib.rendered.examples:draw",)
 
 
-def write_examples(folder: Path, photos: bool) -> tuple[list[Path], list[Path]]:
+def draw_examples(folder: Path, photos: bool) -> tuple[list[Path], list[Path]]:
     """Let every provider put example sources and targets into a folder.
 
     Args:

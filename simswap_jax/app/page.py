@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
-from simswap_jax.app.examples import write_examples
+from simswap_jax.app.examples import draw_examples
 from simswap_jax.app.gate import COOKIE, EXPIRED, FILE
 from simswap_jax.app.sessions import Session, Sessions
 from simswap_jax.app.studio import FORMATS, Studio, Target, output_suffix, read, shown, still_of
@@ -195,7 +195,7 @@ def build(studio: Studio, sessions: Sessions, megabytes: int) -> Any:
     """
     import gradio as gr
 
-    answers = Answers(studio, sessions, *write_examples(sessions.examples, studio.whole_photos))
+    answers = Answers(studio, sessions, *draw_examples(sessions.examples, studio.whole_photos))
     with gr.Blocks(title="SimSwap in JAX", analytics_enabled=False) as page:
         parts = lay_out(answers, megabytes)
         connect(parts, handlers(answers))

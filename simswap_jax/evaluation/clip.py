@@ -1,23 +1,21 @@
 """Temporal stability on a clip: `simswap-jax evaluate --clip`."""
 
-from collections.abc import Iterator
-from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from simswap_jax.errors import UserError, missing_extra
+from simswap_jax.errors import UserError
 from simswap_jax.evaluation.candidates import ModelCandidate
+from simswap_jax.evaluation.frames import frames_of
 from simswap_jax.evaluation.judges.evaluators import Evaluators
 from simswap_jax.evaluation.metrics import regions, temporal
 from simswap_jax.evaluation.metrics.intervals import Estimate, estimate
 from simswap_jax.inference.swapper import FaceSwapper, resized
 from simswap_jax.io.html_report import Table
 from simswap_jax.io.images import read_picture
-from simswap_jax.provenance.writer import list_pictures
 
-VIDEOS = frozenset([".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"])
 LEAST = 3  # frames
 MOST = 600
 METRICS = {
@@ -48,7 +46,7 @@ def measure_clip(
     Raises:
       UserError: too few frames, or no face.
     """
-    targets, vector = clip_inputs(list(frames_of(path)), read_picture(source), model.swapper, path, size)
+    targets, vector = clip_inputs(list(islice(frames_of(path), MOST)), read_picture(source), model.swapper, path, size)
     results = model.swapper.swap_faces(targets, np.broadcast_to(vector, (len(targets), len(vector))))
     masks = regions.face_masks(evaluators.five_points(targets), len(targets), size)
     values = {
@@ -95,46 +93,3 @@ def clip_metrics(
         values["landmark_jitter"] = 100.0 * temporal.jitter(predictions["landmarks"])
     measured = {name: array for name, array in values.items() if np.isfinite(array).any()}
     return {name: estimate(array, temporal.blocks(len(array))) for name, array in measured.items()}
-
-
-def frames_of(path: Path) -> Iterator[np.ndarray]:
-    """The first `MOST` frames of a video or a folder, uint8 RGB, all of one size.
-
-    Raises:
-      UserError: nothing there, frames of different sizes, or PyAV is missing for a video.
-    """
-    pictures = (read_picture(file) for file in list_pictures(path)) if path.is_dir() else video_frames(path)
-    shape = None
-    for number, picture in enumerate(pictures):
-        if number >= MOST:
-            return
-        shape = shape or picture.shape
-        if picture.shape != shape:
-            raise UserError(
-                f"frame {number} of {path} has another size than the first; give frames of one size.",
-                "frames-of-several-sizes",
-            )
-        yield picture
-
-
-def video_frames(path: Path) -> Iterator[np.ndarray]:
-    """Frames of a video file, uint8 RGB [H, W, 3].
-
-    Raises:
-      UserError: it is missing or no video, or PyAV is not installed.
-    """
-    if not path.is_file():
-        raise UserError(f"there is no video or folder {path}; check the path.", "video-missing")
-    try:
-        av = import_module("av")
-    except ImportError as error:
-        raise missing_extra("PyAV", "video", "reading videos") from error
-    try:
-        with av.open(str(path)) as container:
-            for frame in container.decode(video=0):
-                yield frame.to_ndarray(format="rgb24")
-    except (av.error.FFmpegError, IndexError) as error:
-        raise UserError(
-            f"{path} is not a video that can be read ({error}); give another, or a folder of frames.",
-            "video-unreadable",
-        ) from error

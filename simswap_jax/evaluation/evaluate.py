@@ -12,6 +12,7 @@ from simswap_jax.evaluation import agreement
 from simswap_jax.evaluation.baselines import BASELINES, GENUINE, GENUINE_TITLE, SOURCE
 from simswap_jax.evaluation.candidates import BASELINE, Candidate, ModelCandidate
 from simswap_jax.evaluation.clip import measure_clip
+from simswap_jax.evaluation.gallery import embed_gallery
 from simswap_jax.evaluation.judges.evaluators import Evaluators
 from simswap_jax.evaluation.judges.features import open_features
 from simswap_jax.evaluation.judges.landmarks import open_landmarks
@@ -29,7 +30,7 @@ from simswap_jax.evaluation.report.page import Report, example_sheet, write_repo
 from simswap_jax.evaluation.report.plots import plots
 from simswap_jax.evaluation.report.tables import opening, paper_table, tables
 from simswap_jax.evaluation.request import EvaluationRequest, check, fingerprint
-from simswap_jax.evaluation.runner import EvalInputs, embed_gallery, predict_real, predict_results
+from simswap_jax.evaluation.runner import EvalInputs, predict_real, predict_results
 from simswap_jax.evaluation.work import ChunkCache
 from simswap_jax.inference.swapper import FaceSwapper
 from simswap_jax.io.html_report import Table

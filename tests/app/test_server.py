@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from simswap_jax.app import server
-from simswap_jax.app.examples import write_examples
+from simswap_jax.app.examples import draw_examples
 from simswap_jax.app.server import ServerOptions, is_loopback, say_where
 from simswap_jax.cli import app as verb
 from simswap_jax.errors import UserError
@@ -43,7 +43,7 @@ def test_other_computers_can_use_it_only_if_asked(caplog):
 
 
 def test_example_files_exist_only_as_drawings(tmp_path):
-    sources, targets = write_examples(tmp_path, photos=True)
+    sources, targets = draw_examples(tmp_path, photos=True)
     assert len(sources) == 6
     assert {path.suffix for path in [*sources, *targets]} == {".png"}
     assert all(Path(path).parent == tmp_path for path in targets)

@@ -18,6 +18,7 @@ from simswap_jax.evaluation import runner
 from simswap_jax.evaluation.baselines import GROUND_TRUTH
 from simswap_jax.evaluation.candidates import ModelCandidate
 from simswap_jax.evaluation.evaluate import UNFINISHED
+from simswap_jax.evaluation.gallery import embed_gallery
 from simswap_jax.evaluation.judges.evaluators import Evaluators
 from simswap_jax.evaluation.judges.recogniser import open_recogniser
 from simswap_jax.evaluation.metrics.summary import identity_metrics, index_pairs
@@ -226,7 +227,7 @@ def gallery_pictures(people):
 
 def test_the_metrics_are_those_of_the_swaps_themselves(model, people, tmp_path):
     swapper, evaluators = FaceSwapper.from_pretrained(model), Evaluators(open_recogniser(model))
-    gallery, broken = runner.embed_gallery(evaluators, gallery_pictures(people))
+    gallery, broken = embed_gallery(evaluators, gallery_pictures(people))
     assert not broken
     drawn = draw_pairs(gallery.files, gallery.names, 4)
     batch = runner.EvalInputs(drawn, people, 32).batch(evaluators, [0, 1, 2, 3])
@@ -246,7 +247,7 @@ def test_the_metrics_are_those_of_the_swaps_themselves(model, people, tmp_path):
 def test_a_swapper_that_gives_the_source_itself_is_perfect(people, tmp_path):
     """The metrics' own check: results that are another photo of the source must score like one."""
     evaluators = Evaluators(open_recogniser(onnx_recogniser(tmp_path / "judge.onnx")))
-    gallery, _ = runner.embed_gallery(evaluators, gallery_pictures(people))
+    gallery, _ = embed_gallery(evaluators, gallery_pictures(people))
     index = index_pairs(draw_pairs(gallery.files, gallery.names, 12), gallery, 0.05, exclude_source=True)
     metrics = identity_metrics(gallery, index, gallery.vectors[index.genuine])
     assert all(metrics[name].all() for name in ("retrieval", "retrieval_picture", "nearer_source", "accepted"))

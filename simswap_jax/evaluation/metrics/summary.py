@@ -7,12 +7,12 @@ import numpy as np
 
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.baselines import GENUINE, SOURCE, TARGET
+from simswap_jax.evaluation.gallery import Gallery
 from simswap_jax.evaluation.judges.evaluators import Predictions
 from simswap_jax.evaluation.metrics import distribution, expression, identity
 from simswap_jax.evaluation.metrics.intervals import Estimate, estimate, jackknife, ratio
 from simswap_jax.evaluation.metrics.leakage import leakage, third_people
 from simswap_jax.evaluation.protocols.protocol import PairList
-from simswap_jax.evaluation.runner import Gallery
 
 JACKKNIFE_GROUPS = 20  # of people, left out one by one
 LEAST_REAL = 50  # real pictures that FID and KID need beside those that are targets

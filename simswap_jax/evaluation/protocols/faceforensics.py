@@ -20,8 +20,8 @@ import numpy as np
 from simswap_jax.data.folder import list_people
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.candidates import EXTERNAL, ModelCandidate, PairBatch
-from simswap_jax.evaluation.clip import VIDEOS, video_frames
 from simswap_jax.evaluation.external import files_sha256
+from simswap_jax.evaluation.frames import VIDEOS, frame_count, some_frames
 from simswap_jax.evaluation.protocols.protocol import EvaluationProtocol, Pair, PairList, ProtocolData
 from simswap_jax.evaluation.request import EvaluationRequest
 from simswap_jax.faces.alignment import TEMPLATES, Alignment, crop
@@ -29,7 +29,7 @@ from simswap_jax.faces.detection import FaceDetector
 from simswap_jax.inference.photo import find_faces
 from simswap_jax.inference.swapper import DETECTOR
 from simswap_jax.io.atomic import replacing_file, write_text
-from simswap_jax.io.images import encode_png, read_picture
+from simswap_jax.io.images import encode_png
 from simswap_jax.io.progress import Progress, to_terminal
 from simswap_jax.provenance.writer import list_pictures
 from simswap_jax.weights import registry
@@ -263,28 +263,6 @@ def frame_pairs(pairs: Sequence[tuple[str, str]], places: Places) -> PairList:
 def cut(frame: np.ndarray, place: Sequence[float], size: int) -> np.ndarray:
     """The crop at a place of `cut_video`."""
     return crop(frame, Alignment(np.array(place).reshape(2, 3), size, np.zeros((5, 2)), 0.0))
-
-
-def some_frames(video: Path, indices: Sequence[int]) -> dict[int, np.ndarray]:
-    """Some frames of a video, or of a folder of frames in order of their names."""
-    if video.is_dir():
-        files = list_pictures(video)
-        return {index: read_picture(files[index]) for index in indices if index < len(files)}
-    wanted, last = set(indices), max(indices, default=-1)
-    found = {}
-    for index, frame in enumerate(video_frames(video)):
-        if index in wanted:
-            found[index] = frame
-        if index >= last:
-            break
-    return found
-
-
-def frame_count(video: Path) -> int:
-    """How many frames there are; a video is decoded to count them, because containers may be wrong."""
-    if video.is_dir():
-        return len(list_pictures(video))
-    return sum(1 for _ in video_frames(video))
 
 
 FACEFORENSICS = EvaluationProtocol("faceforensics", prepare)

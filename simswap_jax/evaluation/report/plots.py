@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from simswap_jax.evaluation.gallery import Gallery
 from simswap_jax.evaluation.metrics import identity
 from simswap_jax.evaluation.metrics.summary import Scores, Summary
-from simswap_jax.evaluation.runner import Gallery
 from simswap_jax.io.html_report import Curve, Scatter
 
 MOST_LINES = 6  # of one plot: as many as there are colours
