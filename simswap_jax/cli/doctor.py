@@ -1,4 +1,4 @@
-"""`simswap-jax doctor`: which weight files are here; `doctor FILE`: which marks a picture carries."""
+"""``simswap-jax doctor``: which weight files are here; ``doctor FILE``: which provenance marks a file carries."""
 
 import argparse
 import json
@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
     parse = argparse.ArgumentParser(
         "simswap-jax doctor",
-        description="Which public weight files are here, what is missing for what; or which marks a file carries.",
+        description="List the public weight files found, and what missing ones are for; or a file's provenance marks.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -61,15 +61,15 @@ def examine(path: Path) -> list[Row]:
         with path.open("rb") as file:
             file.read(1)
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); check the path.") from error
+        raise UserError(f"{path} cannot be read ({error.strerror}); check the path.", "file-unreadable") from error
     rows = [
         Row("visible label", "not looked for", "a program cannot see it; look at the lower right corner"),
         _metadata(path),
         _manifest(path),
         _invisible(path),
     ]
-    picture = Row("video", *_film(path)) if path.suffix.lower() in SUFFIXES else Row("picture", *_picture(path))
-    return [*map(_printable, [picture, *rows]), Row("so", *_verdict([picture, *rows]))]
+    picture = Row("video", *_video(path)) if path.suffix.lower() in SUFFIXES else Row("picture", *_picture(path))
+    return [*map(_printable, [picture, *rows]), Row("so", *_conclusion([picture, *rows]))]
 
 
 def _picture(path: Path) -> tuple[str, str]:
@@ -84,14 +84,14 @@ def _picture(path: Path) -> tuple[str, str]:
     return what, ""
 
 
-def _film(path: Path) -> tuple[str, str]:
+def _video(path: Path) -> tuple[str, str]:
     """Size and length, and what is wrong with the file."""
     try:
-        film = open_film(path)
+        video = open_film(path)
     except UserError as error:
         return "not readable", str(error)
-    height, width = film.shape[:2]
-    return f"{width}×{height}", f"about {film.length} frames, {float(film.rate):.4g} a second"
+    height, width = video.shape[:2]
+    return f"{width}×{height}", f"about {video.length} frames, {float(video.rate):.4g} per second"
 
 
 def _metadata(path: Path) -> Row:
@@ -106,7 +106,7 @@ def _metadata(path: Path) -> Row:
         return Row("XMP metadata", "none", "no IPTC digital source type: never there, or lost in re-encoding")
     tool = f"{marks.tool} {marks.version}".strip() or "a program that does not say its name"
     whose = "found" if marks.tool == TOOL else "found, another program's"
-    return Row("XMP metadata", whose, f"{tool}: {_last(marks.source_type)}{_inputs(marks.inputs)}")
+    return Row("XMP metadata", whose, f"{tool}: {_last_word(marks.source_type)}{_inputs(marks.inputs)}")
 
 
 def _manifest(path: Path) -> Row:
@@ -115,14 +115,14 @@ def _manifest(path: Path) -> Row:
     from simswap_jax.video import metadata
 
     what = "C2PA manifest"
-    film = path.suffix.lower() in SUFFIXES
-    if not (metadata.has_manifest(path) if film else c2pa.has_manifest(path)):
+    video = path.suffix.lower() in SUFFIXES
+    if not (metadata.has_manifest(path) if video else c2pa.has_manifest(path)):
         return Row(what, "none", "never there, or lost in re-encoding")
     if not c2pa.can_read():
         return Row(what, "there, not read", f"reading needs the package c2pa-python; {c2pa.EXTRA}")
     try:
         kind = metadata.mime_type(path) or "video/mp4"
-        manifest = c2pa.read_film(path, kind) if film else c2pa.read(path)
+        manifest = c2pa.read_film(path, kind) if video else c2pa.read(path)
     except Exception as error:  # a native library on a broken file
         return Row(what, "there, broken", _sentence(error))
     if manifest is None:
@@ -133,7 +133,7 @@ def _manifest(path: Path) -> Row:
         "trusted": "unchanged, signed by this machine",
         "valid": f"unchanged, signed by {manifest.signer or 'nobody named'}, whom this machine does not know",
     }.get(manifest.state, f"changed since, or signed wrongly ({', '.join(manifest.problems) or 'no reason given'})")
-    actions = ", ".join(f"{name} as {_last(kind)}" if kind else name for name, kind in manifest.actions)
+    actions = ", ".join(f"{name} as {_last_word(kind)}" if kind else name for name, kind in manifest.actions)
     says = f"{manifest.tool or 'a program that does not say its name'}: {actions or 'no action'}"
     return Row(what, whose, f"{says}{_inputs(manifest.inputs)}; {state}")
 
@@ -145,8 +145,9 @@ def _invisible(path: Path) -> Row:
     what, things = "invisible mark", "pictures"
     try:
         if path.suffix.lower() in SUFFIXES:
-            film, things = open_film(path), f"videos ({FRAMES} frames together)"
-            shape, z = film.shape, detect_frames(film.upright(frame.image) for frame in islice(film.frames(), FRAMES))
+            video, things = open_film(path), f"videos ({FRAMES} frames together)"
+            frames = (video.upright(frame.image) for frame in islice(video.frames(), FRAMES))
+            shape, z = video.shape, detect_frames(frames)
         else:
             picture = read_picture(path)
             shape, z = picture.shape, detect(picture)
@@ -158,7 +159,7 @@ def _invisible(path: Path) -> Row:
     return Row(what, "none", f"z = {z:.1f}, not over {THRESHOLD:.0f}: never there, cropped, or shrunk too far{small}")
 
 
-def _verdict(rows: Sequence[Row]) -> tuple[str, str]:
+def _conclusion(rows: Sequence[Row]) -> tuple[str, str]:
     """What the rows come to."""
     values = [row.value for row in rows]
     if "found" in values:
@@ -179,7 +180,7 @@ def _inputs(inputs: Sequence[tuple[str, str]]) -> str:
     return f"; of {shown}" + (f" and {len(inputs) - 4} more" if len(inputs) > 4 else "")
 
 
-def _last(address: str) -> str:
+def _last_word(address: str) -> str:
     """The last word of a URI, which names a digital source type."""
     return address.rstrip("/").rsplit("/", 1)[-1] or "no source type"
 
@@ -193,7 +194,7 @@ def _printable(row: Row) -> Row:
     encoding = sys.stdout.encoding or "utf-8"
 
     def clean(text: str) -> str:
-        seen = "".join(letter if letter.isprintable() else "?" for letter in text[:600])
-        return seen.encode(encoding, "replace").decode(encoding)
+        shown = "".join(letter if letter.isprintable() else "?" for letter in text[:600])
+        return shown.encode(encoding, "replace").decode(encoding)
 
     return Row(row.what, clean(row.value), clean(row.how))
