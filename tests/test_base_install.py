@@ -47,9 +47,10 @@ TRAIN_AND_SWAP = """
 import sys
 from pathlib import Path
 import numpy as np
-from simswap_jax import FaceSwapper, demo
-from simswap_jax.cli import main
-from simswap_jax.data import synthetic
+from simswap_jax import FaceSwapper
+from simswap_jax.cli.main import main
+from simswap_jax.contrib.rendered import dataset as synthetic
+from simswap_jax.contrib.rendered import demo
 from simswap_jax.training import identity
 from simswap_jax.training.loop import train
 
@@ -81,7 +82,7 @@ def test_training_and_swapping_import_nothing_heavy(blocked, tmp_path):
 
 
 def test_the_command_line_prints_sentences_not_tracebacks(tmp_path):
-    program = "from simswap_jax.cli import main; raise SystemExit(main())"
+    program = "from simswap_jax.cli.main import main; raise SystemExit(main())"
     for words, said in (
         (["fly"], "there is no command 'fly'"),
         (["train", "--config", "nowhere.py", "--workdir", str(tmp_path)], "nowhere.py"),

@@ -1,4 +1,4 @@
-"""`simswap-jax doctor`: which weight files are here; `doctor FILE`: which marks a picture carries."""
+"""``simswap-jax doctor``: which weight files are here; ``doctor FILE``: which provenance marks a file carries."""
 
 import argparse
 import importlib.util
@@ -40,10 +40,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The verb's arguments."""
+    """The command's arguments."""
     parse = argparse.ArgumentParser(
         "simswap-jax doctor",
-        description="Which public weight files are here, what is missing for what; or which marks a file carries.",
+        description="List the public weight files found, and what missing ones are for; or a file's provenance marks.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -110,7 +110,7 @@ def _missing_rows(states: dict[str, tuple[str, Path | None]]) -> list[Row]:
 
 
 def examine(path: Path) -> list[Row]:
-    """What a picture or video file says of its making: one row a mark, whether it is found or cannot be looked for.
+    """What a picture or video file says of its making: one row per mark, whether it is found or cannot be looked for.
 
     Args:
       path: a PNG, JPEG or WebP, or a video by its ending; broken ones are read as far as they go.
@@ -122,7 +122,7 @@ def examine(path: Path) -> list[Row]:
         with path.open("rb") as file:
             file.read(1)
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); check the path.") from error
+        raise UserError(f"{path} cannot be read ({error.strerror}); check the path.", "file-unreadable") from error
     rows = [
         Row("visible label", "not looked for", "a program cannot see it; look at the lower right corner"),
         _metadata(path),
@@ -130,7 +130,7 @@ def examine(path: Path) -> list[Row]:
         _invisible(path),
     ]
     picture = Row("video", *_video(path)) if is_video(path) else Row("picture", *_picture(path))
-    return [*map(_printable, [picture, *rows]), Row("so", *_verdict([picture, *rows]))]
+    return [*map(_printable, [picture, *rows]), Row("so", *_conclusion([picture, *rows]))]
 
 
 def _picture(path: Path) -> tuple[str, str]:
@@ -167,7 +167,7 @@ def _metadata(path: Path) -> Row:
         return Row("XMP metadata", "none", "no IPTC digital source type: never there, or lost in re-encoding")
     tool = f"{made_of.tool} {made_of.version}".strip() or "a program that does not say its name"
     whose = "found" if made_of.tool == TOOL else "found, another program's"
-    return Row("XMP metadata", whose, f"{tool}: {_last(made_of.source_type)}{_inputs(made_of.inputs)}")
+    return Row("XMP metadata", whose, f"{tool}: {_last_word(made_of.source_type)}{_inputs(made_of.inputs)}")
 
 
 def _manifest(path: Path) -> Row:
@@ -195,7 +195,7 @@ def _manifest(path: Path) -> Row:
         "trusted": "unchanged, signed by this machine",
         "valid": f"unchanged, signed by {manifest.signer or 'nobody named'}, whom this machine does not know",
     }.get(manifest.state, f"changed since, or signed wrongly ({', '.join(manifest.problems) or 'no reason given'})")
-    actions = ", ".join(f"{name} as {_last(kind)}" if kind else name for name, kind in manifest.actions)
+    actions = ", ".join(f"{name} as {_last_word(kind)}" if kind else name for name, kind in manifest.actions)
     says = f"{manifest.tool or 'a program that does not say its name'}: {actions or 'no action'}"
     return Row(what, whose, f"{says}{_inputs(manifest.inputs)}; {state}")
 
@@ -223,7 +223,7 @@ def _invisible(path: Path) -> Row:
     return Row(what, "none", f"z = {z:.1f}, not over {THRESHOLD:.0f}: never there, cropped, or shrunk too far{small}")
 
 
-def _verdict(rows: Sequence[Row]) -> tuple[str, str]:
+def _conclusion(rows: Sequence[Row]) -> tuple[str, str]:
     """What the rows come to."""
     values = [row.value for row in rows]
     if "found" in values:
@@ -244,7 +244,7 @@ def _inputs(inputs: Sequence[tuple[str, str]]) -> str:
     return f"; of {shown}" + (f" and {len(inputs) - 4} more" if len(inputs) > 4 else "")
 
 
-def _last(address: str) -> str:
+def _last_word(address: str) -> str:
     """The last word of a URI, which names a digital source type."""
     return address.rstrip("/").rsplit("/", 1)[-1] or "no source type"
 
@@ -258,7 +258,7 @@ def _printable(row: Row) -> Row:
     encoding = sys.stdout.encoding or "utf-8"
 
     def clean(text: str) -> str:
-        seen = "".join(letter if letter.isprintable() else "?" for letter in text[:600])
-        return seen.encode(encoding, "replace").decode(encoding)
+        shown = "".join(letter if letter.isprintable() else "?" for letter in text[:600])
+        return shown.encode(encoding, "replace").decode(encoding)
 
     return Row(row.what, clean(row.value), clean(row.how))

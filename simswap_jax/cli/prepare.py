@@ -82,7 +82,7 @@ def settings_of(options: argparse.Namespace, known: Dataset | None) -> Settings:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The verb's arguments."""
+    """The command's arguments."""
     parse = argparse.ArgumentParser(
         "simswap-jax prepare",
         description="Photos of people → aligned faces, records and identity vectors for training.",

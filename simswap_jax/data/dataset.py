@@ -124,7 +124,7 @@ class People:
         wanted = set(names)
         if missing := sorted(wanted - set(self.names)):
             raise UserError(
-                f"The data set has nobody called {missing[0]!r}; choose from its {len(self.names)} folders of people.",
+                f"The data set has no person {missing[0]!r}; choose from its {len(self.names)} folders of people.",
                 "no-such-person",
             )
         if not wanted:

@@ -67,7 +67,7 @@ def identity_vectors(
       identity: an identity network with its weights.
       cache_dir: where the file of vectors goes (N × 2 × D × 4 bytes).
       size: side in pixels at which the pictures are given to `Network.embed`. Best the side of the faces in training,
-        so that a source is seen as a result is; None for the side that the network resizes everything to.
+        so that the network gets sources and results at one size; None for the side that the network resizes to.
       method: of `Network.embed`.
       batch_size: pictures at a time.
 
@@ -132,7 +132,7 @@ def embedded(
       picture: gives a picture, uint8 RGB [H,W,3], all of one size; called in another thread.
       count: how many there are, one or more.
       batch_size: pictures at a time; the last batch is filled up, so that there is one program.
-      done: is told how many more are done.
+      done: called with how many more are done.
 
     Raises:
       UserError: a vector is not finite.

@@ -134,7 +134,7 @@ def pair_batches(
     return Batches(grain.MapDataset.range(ENDLESS).map(sample), pairing.local_batch_size, threads, origin)
 
 
-def picture_batches(
+def picture_batches(  # eight parameters: each is one number that its two callers have at hand
     people: People,
     batch_size: int,
     size: int,

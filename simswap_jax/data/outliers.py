@@ -2,7 +2,7 @@
 
 import numpy as np
 
-MIN_PHOTOS = 3  # photos of a person from which the odd one can be told
+MIN_PHOTOS = 3  # photos of a person from which outliers can be found
 ROUNDS = 5  # at most, of leaving outliers out of the mean and comparing again
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by colour-blind readers too
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # colour-blind readers can tell them apart
 WIDTH, HEIGHT = 460, 250
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 34  # margins of the plot
-MOST_POINTS = 400  # of a line: more cannot be seen
+MOST_POINTS = 400  # of a line: more than the plot resolves
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8885; --soft: #8881; }
@@ -237,7 +237,7 @@ def _axes(
 
 
 def _points(x: Sequence[float], y: Sequence[float]) -> np.ndarray:
-    """Finite points [n, 2] in order of x, averaged in runs where there are more than can be seen."""
+    """Finite points [n, 2] in order of x, averaged in runs where there are more than the plot resolves."""
     points = np.stack([np.asarray(x, np.float64), np.asarray(y, np.float64)], axis=1)
     points = points[np.isfinite(points).all(axis=1)]
     points = points[np.argsort(points[:, 0], kind="stable")]

@@ -18,7 +18,7 @@ from simswap_jax.errors import UserError
 
 SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif"]
-)  # HEIC may not be readable, but then its owner should be told so
+)  # HEIC may not be readable; then the error says so
 MAX_PIXELS = 80_000_000
 ORIENTATION = 0x0112  # the EXIF tag
 # Pillow warns from 89 megapixels on; more than ours are refused in any case, in our own words.
@@ -80,7 +80,7 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
 
 
 def has_more_than_rgb(path: str | os.PathLike) -> bool:
-    """Whether a picture file has an alpha channel, 16 bits or grey, told by its head; False for what is no picture."""
+    """Whether a picture file has an alpha channel, 16 bits or grey, by its header; False for what is no picture."""
     try:
         data = read_bytes(path)
         image = Image.open(io.BytesIO(data))

@@ -35,7 +35,7 @@ def open_job(folder: Path, job: Mapping[str, Any], file: str = "job.json") -> bo
 
 
 def clear_job(folder: Path) -> None:
-    """Remove what is in a job's folder, but for a lock that somebody holds."""
+    """Remove what is in a job's folder, but for its lock."""
     for path in folder.glob("*"):
         if path.name == LOCK:
             continue

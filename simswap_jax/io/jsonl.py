@@ -44,17 +44,14 @@ def _whole_lines(path: Path) -> list[tuple[Any, int]]:
 
 def _drop_torn_line(file: Any) -> None:
     """Cut a file, open for appending, after its last newline."""
-    end = file.seek(0, os.SEEK_END)
-    if end:
-        file.seek(end - 1)
-        if file.read(1) == b"\n":
-            return
+    size = end = file.seek(0, os.SEEK_END)
     while end:
-        start = max(0, end - 65536)
+        start = max(0, end - (65536 if end < size else 1))
         file.seek(start)
         newline = file.read(end - start).rfind(b"\n")
         if newline >= 0:
             end = start + newline + 1
             break
         end = start
-    file.truncate(end)
+    if end < size:
+        file.truncate(end)

@@ -9,7 +9,7 @@ from simswap_jax.faces.alignment import align, crop
 from simswap_jax.faces.detection import Face, FaceDetector
 from simswap_jax.preparation.settings import Settings
 
-SHARPNESS_SIDE = 112  # pixels: sharpness is told at one size, whatever the crop's
+SHARPNESS_SIDE = 112  # pixels: sharpness is measured at one size, whatever the crop's
 MARGIN = 8  # of them at each side, which may lie outside the photo
 HASH_SIDE = 16  # a hash has its square of bits
 

@@ -1,3 +1,8 @@
+import errno
+from pathlib import Path
+
+import pytest
+
 from simswap_jax.io import jsonl
 
 
@@ -33,3 +38,10 @@ def test_nothing_after_a_damaged_line_counts(tmp_path):
     assert path.read_bytes() == b'{"step": 1}\n'
     assert jsonl.recover(tmp_path / "none") == []
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_said_as_such():
+    with pytest.raises(OSError, match="space") as caught:
+        jsonl.append("/dev/full", [{"step": 1}])
+    assert caught.value.errno == errno.ENOSPC
