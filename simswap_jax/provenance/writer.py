@@ -42,7 +42,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             f"{path} cannot be written ({reason}); choose another place or make room.", "cannot-write"
         ) from error
     finally:
-        with suppress(OSError):  # not there: it took its place, or was never made
+        with suppress(OSError):  # not there: it took its place, or was never begun
             temporary.unlink()
 
 
