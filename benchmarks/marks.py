@@ -23,7 +23,7 @@ from simswap_jax.models import Generator, GeneratorConfig
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.provenance import c2pa, writer
 from simswap_jax.provenance.certificates import local_credentials
-from simswap_jax.provenance.label_xmp import Marks, draw_label, xmp_packet
+from simswap_jax.provenance.label_xmp import Provenance, draw_label, xmp_packet
 from simswap_jax.provenance.watermark import detect, embed
 from simswap_jax.weights.model_folder import ModelFolder
 
@@ -44,21 +44,21 @@ def main() -> None:
     rows: dict[str, Callable[[], object]] = {
         "swapping the largest face of 1920×1080": swap,
         "label": lambda: draw_label(frame),
-        "invisible mark": lambda: embed(frame),
+        "invisible watermark": lambda: embed(frame),
         "XMP packet": packet,
-        "looking for the invisible mark": lambda: detect(frame),
+        "looking for the invisible watermark": lambda: detect(frame),
     }
     taken = {name: milliseconds(action, options.repeats) for name, action in rows.items()}
     if c2pa.available():
         taken["signing a JPEG of it"] = signing(frame, options.repeats)
     for name, each in taken.items():
         print(f"{name:<40} {each[0]:8.1f} ms by the clock, {each[1]:8.1f} ms of cores")
-    share = (taken["label"] + taken["invisible mark"]) / taken["swapping the largest face of 1920×1080"]
-    print(f"label and invisible mark, of swapping    {share[0]:11.1%}               {share[1]:11.1%}")
+    share = (taken["label"] + taken["invisible watermark"]) / taken["swapping the largest face of 1920×1080"]
+    print(f"label and invisible watermark, of swapping    {share[0]:11.1%}               {share[1]:11.1%}")
 
 
 def packet() -> bytes:
-    return xmp_packet(Marks(inputs=(("source", "ab" * 32), ("target", "cd" * 32))))
+    return xmp_packet(Provenance(inputs=(("source", "ab" * 32), ("target", "cd" * 32))))
 
 
 def signing(frame: np.ndarray, repeats: int) -> np.ndarray:
@@ -70,7 +70,7 @@ def signing(frame: np.ndarray, repeats: int) -> np.ndarray:
 
         def sign() -> None:
             path.write_bytes(plain.read_bytes())
-            c2pa.sign(path, Marks(), credentials)
+            c2pa.sign(path, Provenance(), credentials)
 
         return milliseconds(sign, repeats)
 

@@ -229,7 +229,7 @@ def lay_out(answers: Answers, megabytes: int) -> SimpleNamespace:
     parts.compared = gr.ImageSlider(
         label="Before and after: move the line", type="filepath", interactive=False, buttons=[], elem_id="compared"
     )
-    parts.video = gr.HTML(visible=False, elem_id="film")
+    parts.video = gr.HTML(visible=False, elem_id="video")
     parts.marks_text = gr.Markdown(elem_id="said")
     parts.download = gr.DownloadButton("Download the result", interactive=False, elem_id="download")
     return parts

@@ -8,7 +8,7 @@ than its queues. What is done is kept beside the output until the video is whole
 
 import os
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ def swap_video(
     check_container(video, codec, output)
     parse = swapper.photos.parser(required=swap.needs_parsing)
     made_of = provenance_of(source.files, [target])
-    job = fingerprint(swapper, target, source, made_of, (swap, replace(marks, credentials=None), encoding))
+    job = fingerprint(swapper, target, source, made_of, (swap, marks, encoding))
 
     workdir = VideoWorkdir(output)
     with workdir.open(job), workdir.cleared():
@@ -122,7 +122,7 @@ def fingerprint(
       target: the video.
       source: who gives the identity.
       made_of: by what version, of which files.
-      options: dataclasses; all their fields count.
+      options: dataclasses; all their fields count, but for what signs.
     """
     model, weights = swapper.model, (swapper.photos.detector_file, PARSING)
     return {
@@ -132,7 +132,9 @@ def fingerprint(
         "shapes": repr((model.generator, model.face_size, model.alignment, model.identity)),
         "weights": [digest_of_file(name) for name in weights],
         "source": digested(source.vector),
-        "options": digested([asdict(each) for each in options]),
+        "options": [
+            {name: digested(value) for name, value in asdict(each).items() if name != "credentials"} for each in options
+        ],
     }
 
 

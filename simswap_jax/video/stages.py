@@ -89,18 +89,18 @@ def threaded(items: Iterable[T], ahead: int) -> Generator[T, None, None]:
 
 
 def ordered(function: Callable[[T], R], items: Iterable[T], pool: Executor, ahead: int) -> Generator[R, None, None]:
-    """``map`` over a pool, in order, with at most ``ahead`` items begun and not yet taken."""
-    begun: deque[Future[R]] = deque()
+    """``map`` over a pool, in order, with at most ``ahead`` items running or not yet taken."""
+    running: deque[Future[R]] = deque()
     iterator = iter(items)
     try:
         for item in iterator:
-            begun.append(pool.submit(function, item))
-            if len(begun) >= ahead:
-                yield begun.popleft().result()
-        while begun:
-            yield begun.popleft().result()
+            running.append(pool.submit(function, item))
+            if len(running) >= ahead:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
     finally:
-        for future in begun:
+        for future in running:
             future.cancel()
         close(iterator)
 

@@ -51,7 +51,7 @@ class VideoWorkdir:
                 yield
             finally:
                 if not self._contents():
-                    with contextlib.suppress(OSError):  # another process has begun in it
+                    with contextlib.suppress(OSError):  # another process has taken it
                         (self.folder / LOCK).unlink()
                         self.folder.rmdir()
 

@@ -212,7 +212,7 @@ def test_a_video(visit, drawn, tmp_path):
     page.check("#agreed input")
     page.click("#swap")
     page.wait_for_selector("#said:has-text('Marked as synthetic by a visible label')", timeout=120_000)
-    page.wait_for_selector("#film video", state="attached")
+    page.wait_for_selector("#video video", state="attached")
     path = saved(page, tmp_path)
     assert path.name == "swapped.mp4"
     assert read_video_provenance(path) is not None

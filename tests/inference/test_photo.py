@@ -14,7 +14,7 @@ from simswap_jax.faces.alignment import TEMPLATES, align
 from simswap_jax.faces.detection import Face, FaceDetector
 from simswap_jax.inference import batch
 from simswap_jax.inference import photo as photos
-from simswap_jax.inference.options import BLENDS, THRESHOLD, SwapOptions
+from simswap_jax.inference.options import BLENDS, THRESHOLD, FaceSelection, SwapOptions
 from simswap_jax.inference.selection import PhotoCandidate, match_people
 from simswap_jax.io.images import read_picture
 from simswap_jax.provenance.label_xmp import read_provenance
@@ -105,6 +105,26 @@ def test_a_map_gives_everybody_their_own_source(swapper):
     swapper.swap(THREE, None, [(BLUE, RED), (RED, GREEN)])
     seen = {int(face.mean(axis=(0, 1)).argmax()): int(vector.argmax()) for face, vector in given}
     assert seen == {2: 0, 0: 1}
+
+
+def test_a_mapping_selects_like_pairs_do(swapper):
+    given = []
+    swapper._redraw = lambda variables, targets, vectors: given.extend(vectors) or targets
+    swapper.swap(THREE, None, {tuple(BLUE.tolist()): RED})
+    assert [int(vector.argmax()) for vector in given] == [0]
+    selection = FaceSelection.of([(BLUE, RED)])
+    assert FaceSelection.of(selection) is selection
+    assert (selection.which, selection.has_sources) == ("named", True)
+    assert not FaceSelection.of(BLUE).has_sources
+
+
+def test_options_are_taken_and_single_fields_changed(swapper):
+    options = SwapOptions(faces=FaceSelection("all"), keep=["mouth"])
+    assert changed(THREE, swapper.swap(THREE, RED, options=options)) == [True, True, True]
+    assert changed(THREE, swapper.swap(THREE, RED, "best", options=options)) == [True, False, False]
+    np.testing.assert_array_equal(
+        swapper.swap(THREE, RED, "all", keep=["mouth"]), swapper.swap(THREE, RED, options=options)
+    )
 
 
 def match(cosines, threshold):

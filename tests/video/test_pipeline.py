@@ -1,9 +1,10 @@
 """Videos: all but the faces stays, who is meant is swapped throughout, stops and mistakes leave nothing broken."""
 
 import errno
+import json
 import random
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import av
@@ -20,7 +21,8 @@ from simswap_jax.errors import UserError
 from simswap_jax.inference import photo as photos
 from simswap_jax.inference.options import EncodingOptions, FaceSelection, Source, SwapOptions
 from simswap_jax.provenance import c2pa
-from simswap_jax.provenance.label_xmp import provenance_of
+from simswap_jax.provenance.certificates import Credentials
+from simswap_jax.provenance.label_xmp import Provenance, provenance_of
 from simswap_jax.provenance.options import ALL_MARKS, MANIFEST, MARKS, NO_MARKS
 from simswap_jax.provenance.watermark import FRAME_SURE, THRESHOLD, detect_frames, embed
 from simswap_jax.video import detect, pipeline, workdir
@@ -240,6 +242,24 @@ def test_parts_are_not_resumed_after_anything_that_matters_has_changed(tmp_path)
     video.write_bytes(b"other")
     assert before != workdir.stamp_of(video)
     assert workdir.digest_of_file(video) != workdir.digest_of_file("no such weights.onnx") is None
+
+
+def test_every_option_is_in_the_fingerprint_of_a_video_and_no_key_is(swapper, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"one")
+
+    def job(vector=WHO[0], crf=18, **options):
+        swap, marks = SwapOptions(**options), replace(ALL_MARKS, credentials=Credentials(b"chain", b"secret", "es256"))
+        return pipeline.fingerprint(
+            swapper, tmp_path / "a.mp4", Source(vector), Provenance(), (swap, marks, EncodingOptions(crf))
+        )
+
+    changes = {"threshold": 0.4, "strength": 0.5, "match_colour": True, "keep": ("mouth",), "blend": "poisson"}
+    changes |= {"batch_size": 3, "faces": FaceSelection.of(WHO[1]), "vector": WHO[1], "crf": 20}
+    assert set(changes) == {field.name for field in fields(SwapOptions)} | {"vector", "crf"}
+    jobs = [json.dumps(job(), sort_keys=True), *(json.dumps(job(**{name: new})) for name, new in changes.items())]
+    assert len(set(jobs)) == len(jobs)
+    assert json.dumps(job(), sort_keys=True) == jobs[0]
+    assert "secret" not in jobs[0]
 
 
 def test_two_processes_do_not_make_the_same_video(tmp_path):

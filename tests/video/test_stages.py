@@ -10,13 +10,18 @@ import pytest
 from simswap_jax.video.stages import Stages, ordered, threaded
 
 
-def test_order_is_kept_and_little_is_begun():
-    begun, taken = [], 0
-    with ThreadPoolExecutor(3) as pool, closing(ordered(lambda x: begun.append(x) or x * x, range(50), pool, 4)) as run:
+def test_order_is_kept_and_few_are_started():
+    started, taken = [], 0
+
+    def square(x):
+        started.append(x)
+        return x * x
+
+    with ThreadPoolExecutor(3) as pool, closing(ordered(square, range(50), pool, 4)) as run:
         for i, value in enumerate(threaded(run, 2)):
             assert value == i * i
             taken = i
-            assert len(begun) <= taken + 10
+            assert len(started) <= taken + 10
     assert taken == 49
 
 
