@@ -6,7 +6,8 @@ from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "jax"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+# Small programs too: a process that starts with what others compiled needs a third of the time for a network.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Tests compile far longer than they compute. LLVM at level 0 halves that; the programs and XLA's passes are the same.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("SIMSWAP_JAX_OFFLINE", "1")
@@ -27,6 +28,57 @@ if find_spec("jaxtyping") and find_spec("beartype"):  # neither is in the base i
     import tests.support.shapes  # noqa: F401  the hook finds it only where it is imported
 
     install_import_hook(SHAPED, "tests.support.shapes.checked")
+
+# What trains, compiles large networks, renders many faces or starts processes: files or tests. All else is `fast`.
+HEAVY = (
+    "tests/app/test_page.py",
+    "tests/app/test_server.py",
+    "tests/app/test_studio.py",
+    "tests/cli/",
+    "tests/contrib/",
+    "tests/evaluation/test_evaluate.py",
+    "tests/evaluation/test_faceforensics.py",
+    "tests/evaluation/test_sweep.py",
+    "tests/hardware/test_preflight.py",
+    "tests/inference/test_parsing.py",
+    "tests/inference/test_photo.py",
+    "tests/models/test_golden_networks.py",
+    "tests/models/test_layers.py",
+    "tests/models/test_tpu.py",
+    "tests/preparation/",
+    "tests/snapshots/test_step.py",
+    "tests/test_base_install.py",
+    "tests/test_losses.py",
+    "tests/training/test_distributed.py",
+    "tests/training/test_golden_train_step.py",
+    "tests/training/test_kill.py",
+    "tests/training/test_optimizers.py",
+    "tests/training/test_parallel.py",
+    "tests/training/test_step.py",
+    "tests/training/test_training.py",
+    "tests/training/test_warm_start.py",
+    "tests/video/test_pipeline.py",
+    "tests/weights/test_onnx_export.py",
+    "tests/weights/test_pickle_reader_fuzz.py",
+    "tests/weights/test_pretrained.py",
+    "tests/weights/test_range_check.py",
+    "tests/weights/test_torch_modules.py",
+)
+NOT_FAST = ("slow", "device", "torch", "browser")
+
+
+def is_fast(item: pytest.Item) -> bool:
+    """Whether `make test-fast` runs a test."""
+    return not item.nodeid.startswith(HEAVY) and not any(map(item.get_closest_marker, NOT_FAST))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the marker ``fast`` before ``-m`` is asked."""
+    for item in items:
+        if is_fast(item):
+            item.add_marker("fast")
+
 
 TEST_DATA = Path(os.environ.get("SIMSWAP_JAX_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

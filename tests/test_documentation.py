@@ -15,6 +15,7 @@ from simswap_jax.cli import main as cli
 from simswap_jax.cli import train as command
 from simswap_jax.training import loop
 from simswap_jax.training.config import default_config
+from tests import conftest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "simswap_jax"
@@ -95,6 +96,11 @@ def test_a_wrong_command_would_be_seen(only_parse, capsys):
 @pytest.mark.parametrize("words", cases("make"))
 def test_every_make_target_exists(words):
     assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_heavy_tests_are_where_the_list_says():
+    """A renamed file would else be `fast` without anybody noticing."""
+    assert [path for path in conftest.HEAVY if not (ROOT / path.partition("::")[0]).exists()] == []
 
 
 def test_readme_shows_every_verb_and_the_two_commands():
