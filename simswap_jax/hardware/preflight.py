@@ -57,7 +57,12 @@ def preflight(request: PreflightRequest) -> Report:
     of_state = sharding.state_shardings(method, mesh)
     state = jax.eval_shape(method.init, jax.random.PRNGKey(0))
     batch = batch_shapes(method)
-    program = compiled(method, runner.jitted_step(method, mesh, of_state), (state, batch, method.frozen), where)
+    program = compiled(
+        method,
+        runner.jitted_step(method, mesh, of_state, "tpu" if where.chip.is_tpu else "gpu"),
+        (state, batch, method.frozen),
+        where,
+    )
     return Report(
         where=where,
         identity=network,

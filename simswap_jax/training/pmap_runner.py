@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from simswap_jax.errors import UserError
+from simswap_jax.models.ops.platform import traced_for
 from simswap_jax.training.method import Method
 from simswap_jax.training.runner import Runner, watch_compilations
 from simswap_jax.training.sharding import DATA, make_mesh, replicate
@@ -40,7 +41,7 @@ class PmapRunner(Runner):
         self._count = mesh.size
         self._init = jax.jit(method.init, out_shardings=self.replicated)
         self._step = jax.pmap(
-            method.step,
+            traced_for(mesh.devices.flat[0].platform, method.step),
             axis_name=DATA,
             in_axes=(None, 0, None),
             out_axes=None,

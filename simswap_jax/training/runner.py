@@ -10,6 +10,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
+from simswap_jax.models.ops.platform import traced_for
 from simswap_jax.training import distributed
 from simswap_jax.training.method import Method, Metrics
 from simswap_jax.training.sharding import (
@@ -42,16 +43,17 @@ def build(config: ml_collections.ConfigDict, method: Method) -> "Runner":
     return Runner(method, config.batch_size, config.devices, config.fsdp, config.accumulate)
 
 
-def jitted_step(method: Method, mesh: Mesh, of_state: PyTree) -> Any:
+def jitted_step(method: Method, mesh: Mesh, of_state: PyTree, platform: str = "") -> Any:
     """A method's step as one program for a mesh, (state, batch, frozen) → (state, metrics); the state is donated.
 
     Args:
       of_state: ``state_shardings``.
+      platform: that it is traced for; "" takes that of the mesh's devices.
     """
     replicated, split = replicated_and_split(mesh)
     # Without pinned outputs the updates of split arrays would come back whole.
     return jax.jit(
-        method.step,
+        traced_for(platform or mesh.devices.flat[0].platform, method.step),
         in_shardings=(of_state, split, replicated),
         out_shardings=(of_state, replicated),
         donate_argnums=0,

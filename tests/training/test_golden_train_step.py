@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from simswap_jax.models import families
+from simswap_jax.models.ops.platform import traced_for
 from simswap_jax.training.state import NetworkState, TrainState
 from simswap_jax.training.step import LossWeights, Networks, gradients
 from simswap_jax.weights import torch_weights as tw
@@ -40,7 +41,7 @@ def step(optimized):
         "same_person": jnp.ones(batch, bool),
     }
     with jax.default_matmul_precision("highest"):
-        found, collections, metrics = jax.jit(functools.partial(gradients, networks, LossWeights()))(
+        found, collections, metrics = jax.jit(traced_for("cpu", functools.partial(gradients, networks, LossWeights())))(
             state, floats, frozen, alpha
         )
         vectors = jax.jit(network.embed)(frozen, floats["source"])
