@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
@@ -23,9 +23,7 @@ from simswap_jax.inference.parsing import WEIGHTS as PARSING
 from simswap_jax.inference.parsing import FaceParser, parser_here
 from simswap_jax.inference.selection import PhotoCandidate, needs_vectors, select_faces
 from simswap_jax.weights import registry
-
-if TYPE_CHECKING:
-    from simswap_jax.inference.swapper import FaceSwapper
+from simswap_jax.weights.model_folder import ModelFolder
 
 DETECTOR = "face_detection_yunet.onnx"  # of configs/weights.yaml
 SMALLEST = 12.0  # pixels, of the shorter side of a face's box
@@ -49,6 +47,22 @@ class FoundFace:
         return crop(photo, self.alignment)
 
 
+class AlignedSwapper(Protocol):
+    """What whole photos need of a `FaceSwapper`."""
+
+    model: ModelFolder
+    face_size: int
+    identity_size: int
+
+    def identity_vectors(self, pictures: Sequence[np.ndarray], batch_size: int = ...) -> np.ndarray:
+        """One identity vector for each of several aligned face crops."""
+
+    def swap_faces(
+        self, targets: Sequence[np.ndarray], vectors: np.ndarray, batch_size: int = ..., strength: float = ...
+    ) -> list[np.ndarray]:
+        """Aligned crops re-drawn."""
+
+
 class PhotoSwapper:
     """Swaps faces in whole photos: a `FaceSwapper` for aligned crops, with a face detector and face parsing.
 
@@ -58,7 +72,7 @@ class PhotoSwapper:
         looked for when the first photo comes.
     """
 
-    def __init__(self, swapper: FaceSwapper, detector_file: str | Path = DETECTOR) -> None:
+    def __init__(self, swapper: AlignedSwapper, detector_file: str | Path = DETECTOR) -> None:
         self.swapper = swapper
         self.detector_file = detector_file
 

@@ -1,4 +1,4 @@
-"""The fields of an experiment that every method has, their checks, and the names that they had before.
+"""The fields of an experiment that every method has, their checks, the methods, and former names of all of these.
 
 An experiment file changes what it changes and no more. Fields of one method stand in that method's module.
 """
@@ -7,12 +7,19 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import ml_collections
 
 from simswap_jax.errors import UserError
 from simswap_jax.weights import model_folder
+
+METHODS = {
+    "simswap": "simswap_jax.training.simswap:build",
+    "identity": "simswap_jax.training.identity:build",
+    "robust_identity": "simswap_jax.contrib.small_models.robust_identity:build",
+}
 
 MUON = "simswap_jax.contrib.small_models.muon:muon"
 AUGMENTATION = "simswap_jax.contrib.small_models.augmentation:build"
@@ -124,16 +131,54 @@ def common_config() -> ml_collections.ConfigDict:
     )
 
 
+def reference_of(name: str) -> str:
+    """``"package.module:build"`` of a method.
+
+    Raises:
+      UserError: there is no such method.
+    """
+    name = RENAMED_VALUES["method"].get(name, name)
+    reference = METHODS.get(name, name)
+    if ":" not in reference:
+        raise UserError(
+            f"there is no method '{name}'; set config.method to one of {', '.join(METHODS)}, or to "
+            "package.module:build.",
+            "method-unknown",
+        )
+    return reference
+
+
+def module_of(name: str) -> ModuleType:
+    """The module of a method.
+
+    Raises:
+      UserError: there is no such method.
+    """
+    reference = reference_of(name)
+    resolve(reference, "method")
+    return import_module(reference.partition(":")[0])
+
+
 def default_config(method: str = "simswap") -> ml_collections.ConfigDict:
     """The experiment that a method starts from; SimSwap's has the paper's values.
 
     Raises:
       UserError: there is no such method.
     """
-    from simswap_jax.training.method import module_of  # methods read this module
-
     config: ml_collections.ConfigDict = module_of(method).default_config()
     return config
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Refuse an experiment that cannot work, before anything is built.
+
+    Raises:
+      UserError: with the field, its value and the remedy.
+    """
+    check_common(config)
+    check_method: Callable[[ml_collections.ConfigDict], None] | None = getattr(module_of(config.method), "check", None)
+    if check_method is not None:
+        check_method(config)
 
 
 def check_common(config: ml_collections.ConfigDict) -> None:

@@ -87,7 +87,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> Trained:
       UserError: the experiment cannot run here, with the reason; nothing that stood in ``workdir`` is lost.
     """
     # ---- Set-up ----
-    methods.check(config)
+    experiment.check(config)
     workdir = set_up_workdir(config, Path(workdir).expanduser())
     root, cache = folders(config, workdir)
     people = training_people(config, root, cache)

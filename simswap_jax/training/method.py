@@ -1,14 +1,12 @@
 """What the loop, the runners and the checkpoints know of a training method. They never know SimSwap.
 
 A second method is one module with ``default_config()``, ``check(config)`` and ``build(config, people, axis_name)``. It
-stands in ``METHODS``, or anywhere: ``config.method = "package.module:build"``.
+stands in ``config.METHODS``, or anywhere: ``config.method = "package.module:build"``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol
 
 import jax
@@ -17,18 +15,11 @@ import numpy as np
 
 from simswap_jax.data import loader
 from simswap_jax.data.dataset import People
-from simswap_jax.errors import UserError
-from simswap_jax.training.config import RENAMED_VALUES, check_common, resolve
+from simswap_jax.training.config import reference_of, resolve
 from simswap_jax.training.state import PyTree, TrainState
 
 Batch = Mapping[str, Any]
 Metrics = dict[str, jax.Array]
-
-METHODS = {
-    "simswap": "simswap_jax.training.simswap:build",
-    "identity": "simswap_jax.training.identity:build",
-    "robust_identity": "simswap_jax.contrib.small_models.robust_identity:build",
-}
 
 
 @dataclass(frozen=True)
@@ -73,46 +64,6 @@ class Method(Protocol):
 
     def work(self) -> Sequence[Work]:
         """What a step computes an image, for FLOPs and MFU; empty where nobody counted."""
-
-
-def reference_of(name: str) -> str:
-    """``"package.module:build"`` of a method.
-
-    Raises:
-      UserError: there is no such method.
-    """
-    name = RENAMED_VALUES["method"].get(name, name)
-    reference = METHODS.get(name, name)
-    if ":" not in reference:
-        raise UserError(
-            f"there is no method '{name}'; set config.method to one of {', '.join(METHODS)}, or to "
-            "package.module:build.",
-            "method-unknown",
-        )
-    return reference
-
-
-def module_of(name: str) -> ModuleType:
-    """The module of a method.
-
-    Raises:
-      UserError: there is no such method.
-    """
-    reference = reference_of(name)
-    resolve(reference, "method")
-    return import_module(reference.partition(":")[0])
-
-
-def check(config: ml_collections.ConfigDict) -> None:
-    """Refuse an experiment that cannot work, before anything is built.
-
-    Raises:
-      UserError: with the field, its value and the remedy.
-    """
-    check_common(config)
-    check_method: Callable[[ml_collections.ConfigDict], None] | None = getattr(module_of(config.method), "check", None)
-    if check_method is not None:
-        check_method(config)
 
 
 def build(config: ml_collections.ConfigDict, people: People, axis_name: str | None = None) -> Method:
