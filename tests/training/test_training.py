@@ -19,8 +19,8 @@ from simswap_jax.errors import UserError
 from simswap_jax.inference.swapper import FaceSwapper
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.training import checkpoints, identity, loop, metrics, simswap
-from simswap_jax.training import config as experiment
 from simswap_jax.training import method as methods
+from simswap_jax.training.config import check
 from simswap_jax.training.loop import train
 from simswap_jax.training.update import SKIPPED
 from simswap_jax.weights import identity_folder, model_folder
@@ -364,7 +364,7 @@ def test_every_experiment_is_whole(stem, name):
     assert json.loads(made.to_json())
     for each in (made, small):
         each.data.root = "somewhere"
-        experiment.check(each)
+        check(each)
         if each.method == "simswap":
             simswap.generator_config(each, 512)
     assert made.get("losses") == small.get("losses")
