@@ -5,7 +5,7 @@ from pathlib import Path
 
 # "package.module:function", called with a folder and whether targets may be more than a single face's crop; each gives
 # its source and target files back.
-PROVIDERS = ("simswap_jax.contrib.rendered.examples:draw",)
+PROVIDERS = ("simswap_jax.contrib.rendered.renderer:draw",)
 
 
 def draw_examples(folder: Path, photos: bool) -> tuple[list[Path], list[Path]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.evaluate import evaluate
-from simswap_jax.evaluation.judges.features import INPUT_RANGES
+from simswap_jax.evaluation.judges.networks import INPUT_RANGES
 from simswap_jax.evaluation.protocols.protocol import PROTOCOLS
 from simswap_jax.evaluation.request import EvaluationRequest
 from simswap_jax.weights import model_folder

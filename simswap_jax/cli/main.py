@@ -7,7 +7,7 @@ from importlib import import_module
 
 from simswap_jax import __version__
 from simswap_jax.errors import UserError
-from simswap_jax.io.logs import log_lines
+from simswap_jax.io.progress import log_lines
 
 # command → (module:function taking the remaining arguments, what it does)
 VERBS: dict[str, tuple[str, str]] = {

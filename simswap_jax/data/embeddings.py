@@ -1,4 +1,4 @@
-"""Identity vectors of a whole data set, computed once: of every picture and of its mirror.
+"""Identity vectors of a whole data set, computed once, of every picture and of its mirror; outliers among them.
 
 A file of vectors is found again by a key of everything that went into it: the network's SHA-256, the data set's
 fingerprint, the size at which the network was shown the pictures. Some people of a data set find their vectors in the
@@ -178,3 +178,35 @@ def write_vectors(file: Path, vectors: np.ndarray) -> None:
     """
     with replacing_file(file) as temporary, temporary.open("wb") as stream:
         np.save(stream, vectors)
+
+
+MIN_PHOTOS = 3  # photos of a person from which outliers can be found
+ROUNDS = 5  # at most, of leaving outliers out of the mean and comparing again
+
+
+def cosine_to_others(vectors: np.ndarray, threshold: float) -> np.ndarray:
+    """How similar each photo of one person is to the person's others.
+
+    The cosine to the mean of the others; those under the threshold are left out of the mean, and all are compared
+    again.
+
+    Args:
+      vectors: float32 [n, D], of length one.
+      threshold: a cosine.
+
+    Returns:
+      float32 [n]; NaN where there are fewer than `MIN_PHOTOS`.
+    """
+    if len(vectors) < MIN_PHOTOS:
+        return np.full(len(vectors), np.nan, np.float32)
+    kept: np.ndarray = np.ones(len(vectors), bool)
+    cosines: np.ndarray = np.zeros(len(vectors), np.float32)
+    for _ in range(ROUNDS):
+        others = vectors[kept].sum(axis=0) - np.where(kept[:, None], vectors, 0.0)
+        length = np.linalg.norm(others, axis=1)
+        cosines = (vectors * others).sum(axis=1) / np.maximum(length, 1e-6)
+        again = cosines >= threshold
+        if again.sum() < 2 or (again == kept).all():
+            break
+        kept = again
+    return cosines.astype(np.float32)

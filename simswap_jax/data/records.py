@@ -24,8 +24,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-from simswap_jax.data.dataset import People
-from simswap_jax.data.folder import RECORDS_VERSION, folder_fingerprint, list_people
+from simswap_jax.data.dataset import RECORDS_VERSION, People, folder_fingerprint, list_people
 from simswap_jax.errors import UserError
 from simswap_jax.io.images import BrokenPicture, plain_bytes, read_bytes
 from simswap_jax.io.progress import Progress, format_duration

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from simswap_jax.evaluation.judges.pose import PoseEstimator
+from simswap_jax.evaluation.judges.networks import PoseEstimator
 from simswap_jax.evaluation.metrics import reconstruction, regions
 from simswap_jax.evaluation.metrics.intervals import Estimate, estimate, rank_correlation
 from simswap_jax.evaluation.metrics.summary import PerPair, Summary

@@ -11,7 +11,7 @@ import numpy as np
 
 from simswap_jax.evaluation.candidates import BASELINE, PairBatch
 from simswap_jax.faces.alignment import TEMPLATES, similarity
-from simswap_jax.faces.masks import soft_mask
+from simswap_jax.faces.blending import soft_mask
 
 SHIFT = 2.0  # pixels of a crop of 112
 HUE = 8.0  # degrees of 360

@@ -4,17 +4,57 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.candidates import ModelCandidate
 from simswap_jax.evaluation.frames import frames_of
 from simswap_jax.evaluation.judges.evaluators import Evaluators
-from simswap_jax.evaluation.metrics import regions, temporal
+from simswap_jax.evaluation.metrics import regions
+from simswap_jax.evaluation.metrics.identity import cosine
 from simswap_jax.evaluation.metrics.intervals import Estimate, estimate
 from simswap_jax.inference.swapper import FaceSwapper, resized
 from simswap_jax.io.html_report import Table
 from simswap_jax.io.images import read_picture
+
+BLOCK = 8  # pairs of frames resampled together by the bootstrap: neighbours flicker together
+
+
+def warp_error(clip: np.ndarray, moved_as: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """How a clip changes beyond its own motion: float64 [T − 1], L1 of values 0 to 1 inside the face.
+
+    Each frame is fetched from the one before by the optical flow of ``moved_as`` (the target's clip: the same motion is
+    asked of the result) and compared with what is there.
+    """
+    height, width = clip.shape[1:3]
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
+    finder = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in moved_as]
+    errors = []
+    for now in range(1, len(clip)):
+        back = finder.calc(grey[now], grey[now - 1], None)
+        fetched = cv2.remap(clip[now - 1], grid + back, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        difference = np.abs(fetched.astype(np.float64) - clip[now]).mean(axis=-1) / 255.0
+        errors.append(float((difference * masks[now]).sum() / masks[now].sum()))
+    return np.array(errors)
+
+
+def identity_jitter(vectors: np.ndarray) -> np.ndarray:
+    """1 − cosine of the identity vectors [T, D] of neighbouring frames: float64 [T − 1]."""
+    return 1.0 - cosine(vectors[1:], vectors[:-1])
+
+
+def jitter(values: np.ndarray) -> np.ndarray:
+    """How values [T, …] (angles, landmarks) tremble: |xₜ₋₁ − 2 xₜ + xₜ₊₁|, 0 for steady motion: float64 [T − 2]."""
+    second = np.diff(np.asarray(values, np.float64), n=2, axis=0)
+    return np.sqrt((second.reshape(len(second), -1) ** 2).sum(axis=1))
+
+
+def blocks(count: int) -> np.ndarray:
+    """Groups for the bootstrap of ``count`` neighbouring values: int [count]."""
+    return np.arange(count) // BLOCK
+
 
 LEAST = 3  # frames
 MOST = 600
@@ -84,12 +124,12 @@ def clip_metrics(
     """The metrics of one clip, uint8 RGB [T, H, W, 3], moving as ``target`` does; intervals over runs of frames."""
     predictions = evaluators.predict(list(clip))
     values = {
-        "flicker": 1000.0 * temporal.warp_error(clip, target, masks),
-        "identity_jitter": temporal.identity_jitter(predictions["vectors"]),
+        "flicker": 1000.0 * warp_error(clip, target, masks),
+        "identity_jitter": identity_jitter(predictions["vectors"]),
     }
     if "angles" in predictions:
-        values["pose_jitter"] = temporal.jitter(predictions["angles"])
+        values["pose_jitter"] = jitter(predictions["angles"])
     if "landmarks" in predictions:
-        values["landmark_jitter"] = 100.0 * temporal.jitter(predictions["landmarks"])
+        values["landmark_jitter"] = 100.0 * jitter(predictions["landmarks"])
     measured = {name: array for name, array in values.items() if np.isfinite(array).any()}
-    return {name: estimate(array, temporal.blocks(len(array))) for name, array in measured.items()}
+    return {name: estimate(array, blocks(len(array))) for name, array in measured.items()}

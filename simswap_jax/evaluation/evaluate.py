@@ -14,10 +14,8 @@ from simswap_jax.evaluation.candidates import BASELINE, Candidate, ModelCandidat
 from simswap_jax.evaluation.clip import measure_clip
 from simswap_jax.evaluation.gallery import embed_gallery
 from simswap_jax.evaluation.judges.evaluators import Evaluators
-from simswap_jax.evaluation.judges.features import open_features
 from simswap_jax.evaluation.judges.landmarks import open_landmarks
-from simswap_jax.evaluation.judges.pose import OnnxPose
-from simswap_jax.evaluation.judges.recogniser import open_recogniser
+from simswap_jax.evaluation.judges.networks import OnnxPose, open_features, open_recogniser
 from simswap_jax.evaluation.metrics.summary import Measured, Scores, index_pairs, summarise
 from simswap_jax.evaluation.protocols.protocol import (
     EvaluationProtocol,
@@ -26,14 +24,13 @@ from simswap_jax.evaluation.protocols.protocol import (
     find_protocol,
     save_pairs,
 )
-from simswap_jax.evaluation.report.page import Report, example_sheet, write_report
-from simswap_jax.evaluation.report.plots import plots
+from simswap_jax.evaluation.report.page import Report, example_sheet, plots, write_report
 from simswap_jax.evaluation.report.tables import opening, paper_table, tables
 from simswap_jax.evaluation.request import EvaluationRequest, check, fingerprint
 from simswap_jax.evaluation.runner import EvalInputs, predict_real, predict_results
-from simswap_jax.evaluation.work import ChunkCache
 from simswap_jax.inference.swapper import FaceSwapper
 from simswap_jax.io.html_report import Table
+from simswap_jax.io.job_cache import ChunkCache
 from simswap_jax.provenance.writer import write_picture
 
 DEFAULT_SIZE = 112  # pixels, where no model says one

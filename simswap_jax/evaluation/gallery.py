@@ -9,8 +9,8 @@ import numpy as np
 
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.judges.evaluators import Evaluators
-from simswap_jax.evaluation.judges.recogniser import embed_files, no_readable_picture
-from simswap_jax.evaluation.work import ChunkCache
+from simswap_jax.evaluation.judges.networks import embed_files, no_readable_picture
+from simswap_jax.io.job_cache import ChunkCache
 from simswap_jax.io.progress import Progress, to_terminal
 
 PICTURES_A_CHUNK = 512  # between two savings

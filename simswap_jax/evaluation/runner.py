@@ -13,8 +13,8 @@ from simswap_jax.evaluation.gallery import PICTURES_A_CHUNK, Gallery
 from simswap_jax.evaluation.judges.evaluators import Evaluators, Predictions
 from simswap_jax.evaluation.metrics import reconstruction, regions
 from simswap_jax.evaluation.protocols.protocol import GroundTruth, PairList
-from simswap_jax.evaluation.work import ChunkCache
 from simswap_jax.io.images import read_picture, resize_square
+from simswap_jax.io.job_cache import ChunkCache
 from simswap_jax.io.progress import Progress, to_terminal
 
 PAIRS_A_CHUNK = 64  # in memory at once

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simswap_jax.faces.alignment import Alignment, align, crop, inverse, transform
-from simswap_jax.faces.masks import border_ramp
+from simswap_jax.faces.blending import border_ramp
 from simswap_jax.models.normalization import normalize
 from simswap_jax.weights import registry, torch_weights
 

@@ -13,10 +13,17 @@ import numpy as np
 
 from simswap_jax.errors import UserError
 from simswap_jax.faces.alignment import TEMPLATES, Alignment, align, crop
-from simswap_jax.faces.blending import match_colour, paste, paste_gradients, place, share
-from simswap_jax.faces.detection import Detector, Face, FaceDetector
-from simswap_jax.faces.masks import below_brows, mouth_area, soft_mask
-from simswap_jax.faces.scrfd import ScrfdDetector
+from simswap_jax.faces.blending import (
+    below_brows,
+    match_colour,
+    mouth_area,
+    paste,
+    paste_gradients,
+    place,
+    share,
+    soft_mask,
+)
+from simswap_jax.faces.detection import Detector, Face, FaceDetector, ScrfdDetector
 from simswap_jax.inference.arrays import check_photo
 from simswap_jax.inference.options import DEFAULT_SWAP, SwapOptions
 from simswap_jax.inference.parsing import WEIGHTS as PARSING

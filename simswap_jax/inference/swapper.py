@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simswap_jax.data.outliers import cosine_to_others
+from simswap_jax.data.embeddings import cosine_to_others
 from simswap_jax.errors import UserError
 from simswap_jax.inference.arrays import batches, check_face, check_vectors, normalised, pad, resized
 from simswap_jax.inference.options import BATCH_SIZE, DEFAULT_SWAP, Faces, FaceSelection, SwapOptions, check_strength

@@ -1,7 +1,8 @@
-"""Files and folders that are there whole or not at all: written beside their place, synced, renamed into it."""
+"""Files and folders that are there whole or not at all: written beside their place, synced, renamed; their SHA-256."""
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -191,3 +192,14 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def json_fingerprint(value: Any) -> str:
+    """SHA-256 of a JSON value, 64 hexadecimal digits; the order of its keys does not count."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

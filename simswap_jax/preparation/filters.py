@@ -6,7 +6,7 @@ from itertools import groupby
 
 import numpy as np
 
-from simswap_jax.data.outliers import MIN_PHOTOS, cosine_to_others
+from simswap_jax.data.embeddings import MIN_PHOTOS, cosine_to_others
 from simswap_jax.preparation.manifest import PhotoRecord
 
 # Of 256 bits. Of 11 million pairs of aligned CelebA faces 13 differ in at most 40; all are the same shot, in other

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from simswap_jax.data.folder import list_people
+from simswap_jax.data.dataset import list_people
 from simswap_jax.errors import UserError
 from simswap_jax.preparation.settings import Settings
 

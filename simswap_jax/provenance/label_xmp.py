@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from simswap_jax import __version__
 from simswap_jax.errors import UserError
-from simswap_jax.io.hashing import file_sha256
+from simswap_jax.io.atomic import file_sha256
 
 TOOL = "simswap-jax"
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"

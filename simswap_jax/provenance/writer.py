@@ -9,8 +9,7 @@ from PIL import Image, PngImagePlugin
 
 from simswap_jax.errors import UserError
 from simswap_jax.io.atomic import replacing_file
-from simswap_jax.io.image_depth import as_its_photo, deep_png
-from simswap_jax.io.images import SUFFIXES
+from simswap_jax.io.images import SUFFIXES, as_its_photo, deep_png
 from simswap_jax.provenance import c2pa
 from simswap_jax.provenance.certificates import local_credentials
 from simswap_jax.provenance.image_metadata import PhotoMetadata, read_photo_metadata

@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from simswap_jax.errors import UserError
-from simswap_jax.io.hashing import file_sha256
+from simswap_jax.io.atomic import file_sha256
 from simswap_jax.training import distributed
 from simswap_jax.training.state import PyTree, TrainState
 

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from simswap_jax.errors import UserError, missing_extra
-from simswap_jax.io.atomic import replacing_file
-from simswap_jax.io.hashing import file_sha256
+from simswap_jax.io.atomic import file_sha256, replacing_file
 from simswap_jax.weights import torch_files
 from simswap_jax.weights.pickle_reader import Inert, PickleRefused, TensorRef
 

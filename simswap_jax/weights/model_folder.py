@@ -24,8 +24,7 @@ import numpy as np
 from flax import traverse_util
 
 from simswap_jax.errors import UserError
-from simswap_jax.io.atomic import replacing_folder
-from simswap_jax.io.hashing import file_sha256
+from simswap_jax.io.atomic import file_sha256, replacing_folder
 from simswap_jax.models import families
 from simswap_jax.models.families import FamilyConfig, SwapNetwork
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork

@@ -17,8 +17,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from simswap_jax.errors import UserError
-from simswap_jax.io.atomic import replacing_file
-from simswap_jax.io.hashing import file_sha256
+from simswap_jax.io.atomic import file_sha256, replacing_file
 
 __all__ = ["Entry", "catalogue", "file_sha256", "find", "find_by_sha256", "folders", "locate"]
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simswap_jax.contrib.rendered.examples import example_faces
+from simswap_jax.contrib.rendered.renderer import example_faces
 from simswap_jax.io.images import encode_png
 from simswap_jax.provenance.label_xmp import read_provenance
 from simswap_jax.video.decode import open_video

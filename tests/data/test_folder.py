@@ -1,4 +1,4 @@
-from simswap_jax.data.folder import list_people
+from simswap_jax.data.dataset import list_people
 from tests.support.errors import raises_user_error
 
 

@@ -20,7 +20,7 @@ from simswap_jax.evaluation.candidates import ModelCandidate
 from simswap_jax.evaluation.evaluate import UNFINISHED
 from simswap_jax.evaluation.gallery import embed_gallery
 from simswap_jax.evaluation.judges.evaluators import Evaluators
-from simswap_jax.evaluation.judges.recogniser import open_recogniser
+from simswap_jax.evaluation.judges.networks import open_recogniser
 from simswap_jax.evaluation.metrics.summary import identity_metrics, index_pairs
 from simswap_jax.evaluation.protocols import pairs
 from simswap_jax.evaluation.protocols.pairs import draw_pairs

@@ -5,9 +5,18 @@ import numpy as np
 import pytest
 
 from simswap_jax.faces.alignment import TEMPLATES, align, crop, enlarged, inverse, similarity, transform
-from simswap_jax.faces.blending import match_colour, paste, paste_gradients, place, share
+from simswap_jax.faces.blending import (
+    below_brows,
+    border_ramp,
+    match_colour,
+    mouth_area,
+    paste,
+    paste_gradients,
+    place,
+    share,
+    soft_mask,
+)
 from simswap_jax.faces.detection import Face, FaceDetector, distinct, overlap
-from simswap_jax.faces.masks import below_brows, border_ramp, mouth_area, soft_mask
 from simswap_jax.weights.model_folder import ALIGNMENTS
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from simswap_jax.errors import UserError
-from simswap_jax.faces.scrfd import ANCHORS, SIDE, STRIDES, ScrfdDetector
+from simswap_jax.faces.detection import ANCHORS, SIDE, STRIDES, ScrfdDetector
 from simswap_jax.inference.swapper import FaceSwapper
 from simswap_jax.weights import model_folder
 

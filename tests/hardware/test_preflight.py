@@ -15,7 +15,7 @@ from jax.interpreters import partial_eval
 from simswap_jax.cli import main as cli
 from simswap_jax.cli import preflight as command
 from simswap_jax.contrib.small_models.recipe import tiny_config
-from simswap_jax.hardware import devices, preflight
+from simswap_jax.hardware import preflight
 from simswap_jax.hardware.preflight import PreflightRequest
 from simswap_jax.hardware.report import table
 from simswap_jax.hardware.roofline import Collective, bound
@@ -202,7 +202,7 @@ def test_what_cannot_be_compiled_gets_a_sentence(changes, code):
 def test_without_libtpu_a_sentence_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "libtpu", None)
     with raises_user_error("extra-missing", "simswap-jax[preflight]"):
-        devices.tpu_devices(chips.read("v5e:2x2"))
+        preflight.tpu_devices(chips.read("v5e:2x2"))
 
 
 def test_an_identity_network_needs_no_weights():

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from simswap_jax.io.image_depth import deep_png
-from simswap_jax.io.images import read_picture, read_values
+from simswap_jax.io.images import deep_png, read_picture, read_values
 from simswap_jax.provenance import writer
 from simswap_jax.provenance.label_xmp import Provenance, read_provenance
 from simswap_jax.provenance.options import WATERMARK, MarkOptions

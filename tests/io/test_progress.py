@@ -3,9 +3,8 @@ import logging
 import sys
 
 from simswap_jax.io import progress
-from simswap_jax.io.hashing import file_sha256, json_fingerprint
-from simswap_jax.io.logs import PACKAGE, log_lines
-from simswap_jax.io.progress import Progress, format_duration
+from simswap_jax.io.atomic import file_sha256, json_fingerprint
+from simswap_jax.io.progress import PACKAGE, Progress, format_duration, log_lines
 
 
 def test_a_line_now_and_then_where_there_is_no_terminal(monkeypatch, caplog):

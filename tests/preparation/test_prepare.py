@@ -209,7 +209,7 @@ def small_request(root, identity, output):
 def test_killed_anywhere_and_resumed_ends_in_the_same_bytes(uninterrupted, tmp_path, monkeypatch, where):
     request, expected = uninterrupted
     request = replace(request, output=tmp_path / "out")
-    place = sys.modules["simswap_jax.preparation.embeddings"] if where == "embedded" else module
+    place = sys.modules["simswap_jax.preparation.prepare"] if where == "embedded" else module
     with monkeypatch.context() as patched:
         real = getattr(place, where)
         if where == "cut_out":

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from simswap_jax.io.hashing import file_sha256
+from simswap_jax.io.atomic import file_sha256
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.weights import files, identity_folder
 from tests.support.errors import raises_user_error

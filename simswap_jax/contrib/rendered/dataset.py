@@ -179,3 +179,66 @@ def _write_pictures(root: Path, labels: Labels, size: int) -> None:
             progress.add(len(pictures))
         for batch in waiting:
             batch.result()
+
+
+# How much of an identity each number is: standard deviations of the weighted numbers; OTHERS for those not named here.
+# Colours, brows and lips can be re-drawn; outlines and cuts of hair can hardly, and a mole or a nose is next to nothing
+# in 32×32 pixels.
+WEIGHTS = {
+    "skin_tone": 3.0,
+    "skin_hue": 1.0,
+    "brow_colour": 4.0,
+    "brow_thickness": 3.0,
+    "brow_height": 1.2,
+    "brow_arch": 1.2,
+    "brow_tilt": 2.0,
+    "lip_colour": 7.0,
+    "lip_fullness": 3.0,
+    "mouth_width": 1.5,
+    "mouth_height": 0.8,
+    "hair_colour": 2.0,
+    "hair_volume": 0.2,
+    "hairline": 0.2,
+    "hair_slant": 0.2,
+    "hair_sides": 0.2,
+    "hair_length_amount": 0.2,
+    "hair_wave": 0.2,
+    "face_width": 0.4,
+    "face_length": 0.4,
+    "jaw_width": 0.4,
+    "ear_size": 0.3,
+    "glasses_amount": 0.4,
+    "nose_width": 0.3,
+    "nose_length": 0.3,
+    "mole_amount": 0.1,
+    "mole_x": 0.1,
+    "mole_y": 0.1,
+}
+OTHERS = 0.3
+
+
+def class_prototypes(root: Path, names: Sequence[str], width: int) -> np.ndarray:
+    """One centre a person: the weighted numbers, turned into ``width`` dimensions by a fixed rotation.
+
+    Args:
+      root: folder of rendered people (``contrib/rendered/dataset.py``).
+      names: whose centres, in this order.
+      width: of the identity vectors; at least the count of a person's numbers.
+
+    Returns:
+      float32 [people, width], of any length.
+
+    Raises:
+      UserError: the folder holds no rendered people, or ``width`` is too small.
+    """
+    if width < PERSON_SIZE:
+        raise UserError(
+            f"config.network.embedding is {width}, but known centres need at least {PERSON_SIZE}; raise it."
+        )
+    labels = read_labels(root)
+    weights = np.array([WEIGHTS.get(number, OTHERS) for number in PERSON])
+    spread = labels.people - labels.people.mean(axis=0)
+    numbers = weights * spread / np.maximum(labels.people.std(axis=0), 1e-6)
+    turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(width, len(weights))))
+    rows = [labels.names.index(name) for name in names]
+    return (numbers[rows] @ turn.T).astype(np.float32)

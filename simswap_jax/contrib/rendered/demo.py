@@ -22,7 +22,7 @@ from simswap_jax.contrib.small_models.augmentation import use_augmentation
 from simswap_jax.contrib.small_models.muon import use_muon
 from simswap_jax.data.dataset import held_out
 from simswap_jax.errors import UserError
-from simswap_jax.evaluation.judges.recogniser import Recogniser
+from simswap_jax.evaluation.judges.networks import Recogniser
 from simswap_jax.evaluation.metrics import identity as identity_metrics
 from simswap_jax.inference.swapper import FaceSwapper, resized
 from simswap_jax.io.atomic import write_text

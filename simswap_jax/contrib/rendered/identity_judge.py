@@ -7,7 +7,7 @@ Its weights ship in ``contrib/rendered/pretrained/judges/identity`` (they are ou
 from pathlib import Path
 
 from simswap_jax.contrib.rendered import dataset
-from simswap_jax.evaluation.judges.recogniser import Recogniser, open_recogniser
+from simswap_jax.evaluation.judges.networks import Recogniser, open_recogniser
 from simswap_jax.training import identity
 from simswap_jax.training.loop import train
 

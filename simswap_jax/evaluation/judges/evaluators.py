@@ -5,10 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simswap_jax.evaluation.judges.features import FeatureNetwork
 from simswap_jax.evaluation.judges.landmarks import LandmarkNetwork
-from simswap_jax.evaluation.judges.pose import PoseEstimator
-from simswap_jax.evaluation.judges.recogniser import Recogniser
+from simswap_jax.evaluation.judges.networks import FeatureNetwork, PoseEstimator, Recogniser
 
 Predictions = Mapping[str, np.ndarray]  # name → an array whose first axis is the pictures
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from simswap_jax.errors import UserError
-from simswap_jax.evaluation.judges.onnx import OnnxNetwork
+from simswap_jax.evaluation.judges.networks import OnnxNetwork
 from simswap_jax.faces.detection import FaceDetector
 from simswap_jax.weights import registry
 

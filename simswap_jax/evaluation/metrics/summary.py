@@ -9,9 +9,9 @@ from simswap_jax.errors import UserError
 from simswap_jax.evaluation.baselines import GENUINE, SOURCE, TARGET
 from simswap_jax.evaluation.gallery import Gallery
 from simswap_jax.evaluation.judges.evaluators import Predictions
-from simswap_jax.evaluation.metrics import distribution, expression, identity
+from simswap_jax.evaluation.metrics import expression, identity, reconstruction
 from simswap_jax.evaluation.metrics.intervals import Estimate, estimate, jackknife, ratio
-from simswap_jax.evaluation.metrics.leakage import leakage, third_people
+from simswap_jax.evaluation.metrics.regions import leakage, third_people
 from simswap_jax.evaluation.protocols.protocol import PairList
 
 JACKKNIFE_GROUPS = 20  # of people, left out one by one
@@ -148,10 +148,10 @@ def distribution_metrics(features: np.ndarray, real: np.ndarray, groups: np.ndar
     group = np.unique(groups, return_inverse=True)[1] % JACKKNIFE_GROUPS
     if len(np.unique(group)) < 2 or len(features) < 4 or len(real) < 2:
         return {}
-    aa, bb, ab = (distribution.kernel(*both) for both in ((features, features), (real, real), (features, real)))
+    aa, bb, ab = (reconstruction.kernel(*both) for both in ((features, features), (real, real), (features, real)))
     return {
-        "fid": jackknife(lambda kept: distribution.fid(features[kept], real), group),
-        "kid": jackknife(lambda kept: distribution.kid_of(aa[np.ix_(kept, kept)], bb, ab[kept]), group).times(1000.0),
+        "fid": jackknife(lambda kept: reconstruction.fid(features[kept], real), group),
+        "kid": jackknife(lambda kept: reconstruction.kid_of(aa[np.ix_(kept, kept)], bb, ab[kept]), group).times(1000.0),
     }
 
 

@@ -17,10 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from simswap_jax.data.folder import list_people
+from simswap_jax.data.dataset import list_people
 from simswap_jax.errors import UserError
-from simswap_jax.evaluation.candidates import EXTERNAL, ModelCandidate, PairBatch
-from simswap_jax.evaluation.external import files_sha256
+from simswap_jax.evaluation.candidates import EXTERNAL, ModelCandidate, PairBatch, files_sha256
 from simswap_jax.evaluation.frames import VIDEOS, frame_count, some_frames
 from simswap_jax.evaluation.protocols.protocol import EvaluationProtocol, Pair, PairList, ProtocolData
 from simswap_jax.evaluation.request import EvaluationRequest

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from simswap_jax.data.dataset import held_out
-from simswap_jax.data.folder import list_people
+from simswap_jax.data.dataset import held_out, list_people
 from simswap_jax.errors import UserError
-from simswap_jax.evaluation.candidates import ModelCandidate
-from simswap_jax.evaluation.external import ExternalResults
+from simswap_jax.evaluation.candidates import ExternalResults, ModelCandidate
 from simswap_jax.evaluation.protocols.protocol import EvaluationProtocol, Pair, PairList, ProtocolData, load_pairs
 from simswap_jax.evaluation.request import EvaluationRequest
 from simswap_jax.io.images import read_picture

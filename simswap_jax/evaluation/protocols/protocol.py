@@ -14,8 +14,7 @@ import numpy as np
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.baselines import Baseline
 from simswap_jax.evaluation.candidates import Candidate, ModelCandidate
-from simswap_jax.evaluation.judges.pose import PoseEstimator
-from simswap_jax.evaluation.judges.recogniser import Recogniser
+from simswap_jax.evaluation.judges.networks import PoseEstimator, Recogniser
 from simswap_jax.evaluation.request import EvaluationRequest
 from simswap_jax.io.atomic import write_text
 

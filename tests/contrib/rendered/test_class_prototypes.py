@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from simswap_jax.contrib.rendered import dataset
-from simswap_jax.contrib.rendered.class_prototypes import OTHERS, WEIGHTS, class_prototypes
+from simswap_jax.contrib.rendered.dataset import OTHERS, WEIGHTS, class_prototypes
 from simswap_jax.contrib.rendered.face_parameters import PERSON, PERSON_SIZE
 from simswap_jax.errors import UserError
 from simswap_jax.training import identity

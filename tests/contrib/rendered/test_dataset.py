@@ -22,7 +22,7 @@ from simswap_jax.contrib.rendered.dataset import (
     write_people,
 )
 from simswap_jax.contrib.rendered.face_parameters import HOW_OFTEN
-from simswap_jax.data.folder import list_people
+from simswap_jax.data.dataset import list_people
 from simswap_jax.io.images import read_picture
 from tests.support.errors import raises_user_error
 

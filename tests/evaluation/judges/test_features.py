@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from simswap_jax.evaluation.judges.features import open_features
+from simswap_jax.evaluation.judges.networks import open_features
 from tests.support.onnx_networks import onnx_network
 from tests.support.small_model import faces
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from simswap_jax.evaluation.judges.onnx import OnnxNetwork, resized
+from simswap_jax.evaluation.judges.networks import OnnxNetwork, resized
 from tests.support.errors import raises_user_error
 from tests.support.onnx_networks import onnx_network
 from tests.support.small_model import faces

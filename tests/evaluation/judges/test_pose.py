@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from simswap_jax.evaluation.judges.pose import OnnxPose
+from simswap_jax.evaluation.judges.networks import OnnxPose
 from simswap_jax.io.images import read_picture
 from tests.support.onnx_networks import onnx_network
 

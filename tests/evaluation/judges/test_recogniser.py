@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simswap_jax.evaluation.judges.recogniser import open_recogniser
+from simswap_jax.evaluation.judges.networks import open_recogniser
 from simswap_jax.io.images import read_picture
 from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.weights import identity_folder, model_folder

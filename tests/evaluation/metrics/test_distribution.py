@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from simswap_jax.contrib.rendered.identity_judge import pretrained
-from simswap_jax.evaluation.judges.features import IdentityFeatures
-from simswap_jax.evaluation.metrics import distribution
+from simswap_jax.evaluation.judges.networks import IdentityFeatures
+from simswap_jax.evaluation.metrics import reconstruction
 
 
 def test_fid_of_a_set_with_itself_is_zero_and_grows_with_blur(drawn):
@@ -14,12 +14,12 @@ def test_fid_of_a_set_with_itself_is_zero_and_grows_with_blur(drawn):
     judge = IdentityFeatures(pretrained())
     real = judge.features(list(pictures))
     blurred = [judge.features([cv2.GaussianBlur(p, (0, 0), sigma) for p in pictures]) for sigma in (1.0, 2.0, 4.0)]
-    assert distribution.fid(real, real) == pytest.approx(0, abs=1e-6)
-    fids = [distribution.fid(features, real) for features in blurred]
-    kids = [distribution.kid(features, real) for features in blurred]
+    assert reconstruction.fid(real, real) == pytest.approx(0, abs=1e-6)
+    fids = [reconstruction.fid(features, real) for features in blurred]
+    kids = [reconstruction.kid(features, real) for features in blurred]
     assert 0.01 < fids[0] < fids[1] < fids[2]
     assert kids[0] < kids[1] < kids[2]
-    assert distribution.kid(real[::2], real[1::2]) < 0.25 * kids[2]  # unbiased: it may be below 0
+    assert reconstruction.kid(real[::2], real[1::2]) < 0.25 * kids[2]  # unbiased: it may be below 0
 
 
 def test_fid_of_gaussians_is_its_formula():
@@ -31,9 +31,9 @@ def test_fid_of_gaussians_is_its_formula():
         roots = np.sqrt(np.maximum(np.linalg.eigvals(cov_a @ cov_b).real, 0)).sum()
         mean = ((a.mean(0) - b.mean(0)) ** 2).sum()
         wanted = mean + np.trace(cov_a) + np.trace(cov_b) - 2 * roots
-        assert distribution.fid(a, b) == pytest.approx(wanted, rel=1e-6)
+        assert reconstruction.fid(a, b) == pytest.approx(wanted, rel=1e-6)
     with pytest.raises(ValueError, match="two pictures"):
-        distribution.fid(a[:1], b)
+        reconstruction.fid(a[:1], b)
 
 
 def test_kid_is_its_sums_written_out():
@@ -45,4 +45,4 @@ def test_kid_is_its_sums_written_out():
 
     within = [np.mean([k(s[i], s[j]) for i in range(len(s)) for j in range(len(s)) if i != j]) for s in (a, b)]
     between = np.mean([k(x, y) for x in a for y in b])
-    assert distribution.kid(a, b) == pytest.approx(sum(within) - 2 * between)
+    assert reconstruction.kid(a, b) == pytest.approx(sum(within) - 2 * between)

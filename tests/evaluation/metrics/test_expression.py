@@ -5,7 +5,7 @@ import pytest
 
 from simswap_jax.evaluation import baselines
 from simswap_jax.evaluation.judges.landmarks import open_landmarks
-from simswap_jax.evaluation.judges.pose import OnnxPose
+from simswap_jax.evaluation.judges.networks import OnnxPose
 from simswap_jax.evaluation.metrics import expression
 from simswap_jax.faces.alignment import TEMPLATES
 from simswap_jax.io.images import read_picture

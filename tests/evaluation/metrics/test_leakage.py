@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from simswap_jax.evaluation.metrics import regions
-from simswap_jax.evaluation.metrics.leakage import leakage, third_people
+from simswap_jax.evaluation.metrics.regions import leakage, third_people
 
 
 def test_a_decoy_is_a_third_person():

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from simswap_jax.evaluation.metrics import regions, temporal
+from simswap_jax.evaluation import clip
+from simswap_jax.evaluation.metrics import regions
 
 
 def moving(count=10, step=2):
@@ -20,20 +21,20 @@ def test_a_steady_clip_does_not_flicker_and_a_trembling_one_does():
     levels = random.integers(-25, 26, (len(target), 1, 1, 1))
     trembling = np.clip(target.astype(int) + levels, 0, 255).astype(np.uint8)
     steady = 255 - target  # another picture that moves alike
-    calm, of_steady, of_trembling = (temporal.warp_error(c, target, masks).mean() for c in (target, steady, trembling))
+    calm, of_steady, of_trembling = (clip.warp_error(c, target, masks).mean() for c in (target, steady, trembling))
     assert of_steady == pytest.approx(calm, abs=0.01)
     assert calm < 0.02
     assert of_trembling > calm + 0.03
-    still = temporal.warp_error(np.repeat(target[:1], len(target), axis=0), target, masks).mean()
+    still = clip.warp_error(np.repeat(target[:1], len(target), axis=0), target, masks).mean()
     assert still > calm + 0.03  # it does not move as asked
 
 
 def test_jitter_leaves_steady_motion_alone():
     steady = np.arange(6)[:, None] * np.array([1.0, 2.0, 0.0])
-    np.testing.assert_allclose(temporal.jitter(steady), 0, atol=1e-12)
+    np.testing.assert_allclose(clip.jitter(steady), 0, atol=1e-12)
     shaken = steady.copy()
     shaken[3] += 1
-    assert temporal.jitter(shaken).max() == pytest.approx(2 * np.sqrt(3))
+    assert clip.jitter(shaken).max() == pytest.approx(2 * np.sqrt(3))
     vectors = np.array([[1.0, 0], [1, 0], [0, 1]])
-    np.testing.assert_allclose(temporal.identity_jitter(vectors), [0, 1])
-    np.testing.assert_array_equal(temporal.blocks(9), [0] * 8 + [1])
+    np.testing.assert_allclose(clip.identity_jitter(vectors), [0, 1])
+    np.testing.assert_array_equal(clip.blocks(9), [0] * 8 + [1])

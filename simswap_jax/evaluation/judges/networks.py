@@ -1,0 +1,317 @@
+"""The networks that judge: recognisers, head pose, features for FID and KID. One wrapper serves every ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import jax
+import numpy as np
+
+from simswap_jax.errors import UserError, missing_extra
+from simswap_jax.inference.swapper import batches, embed, normalised, pad
+from simswap_jax.io.images import read_picture
+from simswap_jax.models.identity import IdentityNetwork
+from simswap_jax.weights import identity_folder, model_folder, registry
+
+BATCH_SIZE = 32  # where a file leaves it open
+
+
+class OnnxNetwork:
+    """A network of one input, float32 [n, 3, H, W], run by onnxruntime on the CPU.
+
+    Attributes:
+      name: the file's, for tables.
+      sha256: of the file.
+      size: height and width of its input, pixels.
+    """
+
+    def __init__(self, path: Path, role: str, *, side: int = 112, batch: int = BATCH_SIZE) -> None:
+        """Open a file.
+
+        Args:
+          path: the ONNX file.
+          role: what the network is used as, for errors, e.g. ``"a recogniser"``.
+          side: height and width where the file leaves them open.
+          batch: the most pictures a run, where the file leaves it open.
+
+        Raises:
+          UserError: the file is missing or no such network, or onnxruntime is not installed.
+        """
+        self._session = open_session(path, f"running {role} in an ONNX file")
+        self.name, self.sha256 = path.stem, registry.file_sha256(path)
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[1] != 3:
+            shapes = [(one.name, one.shape) for one in inputs]
+            raise UserError(
+                f"{path} takes {shapes}, but {role} takes one input [n, 3, H, W]; name another network.",
+                "onnx-input-unsupported",
+            )
+        count, _, height, width = inputs[0].shape
+        self._input = inputs[0].name
+        self._fixed_batch = isinstance(count, int)
+        self._batch = count if isinstance(count, int) else batch
+        self.size = tuple(length if isinstance(length, int) else side for length in (height, width))
+
+    def run(
+        self, pictures: Sequence[np.ndarray], normalise: Callable[[np.ndarray], np.ndarray]
+    ) -> Iterator[list[np.ndarray]]:
+        """Run pictures in batches.
+
+        Args:
+          pictures: N uint8 RGB squares of any size; they are resized to the network's.
+          normalise: uint8 [n, H, W, 3] → the values [n, H, W, 3] that the network takes.
+
+        Yields:
+          all outputs of a batch, a row for each of its pictures.
+        """
+        for start in range(0, len(pictures), self._batch):
+            batch = np.stack([resized(picture, self.size) for picture in pictures[start : start + self._batch]])
+            full = pad(batch, self._batch) if self._fixed_batch else batch
+            planes = np.ascontiguousarray(normalise(full).transpose(0, 3, 1, 2), dtype=np.float32)
+            yield [output[: len(batch)] for output in self._session.run(None, {self._input: planes})]
+
+
+def open_session(path: Path, purpose: str) -> Any:
+    """An onnxruntime session on the CPU.
+
+    Raises:
+      UserError: the file is missing or no network, or onnxruntime is not installed.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no network {path}; check the path.", "network-missing")
+    try:
+        onnxruntime = import_module("onnxruntime")
+    except ImportError as error:
+        raise missing_extra("onnxruntime", "onnx", purpose) from error
+    try:
+        return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own family of errors, without a common base
+        raise UserError(
+            f"{path} is not a network that onnxruntime can load ({str(error).splitlines()[0]}).", "onnx-unreadable"
+        ) from error
+
+
+def resized(picture: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """A uint8 picture at (height, width): area-averaged going down, bicubic going up."""
+    height, width = size
+    if picture.shape[:2] == (height, width):
+        return picture
+    smaller = height <= picture.shape[0]
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
+
+
+class PoseEstimator(Protocol):
+    """Anything that reads head pose.
+
+    Attributes:
+      name: for tables.
+      sha256: of its weights.
+    """
+
+    name: str
+    sha256: str
+
+    def angles(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """N uint8 RGB squares → float32 [N, 3]: yaw, pitch and roll in degrees."""
+        ...
+
+
+class OnnxPose:
+    """An ONNX network of BGR [1, 3, 64, 64], (x − 127.5) / 128, that answers yaw, pitch and roll.
+
+    It is shown the whole `simswap-frontal` crop, on which it agrees best with landmarks and with its own mirror image.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._network = OnnxNetwork(path, "a head-pose network", side=64, batch=1)
+        self.name, self.sha256 = self._network.name, self._network.sha256
+
+    def angles(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """N uint8 RGB squares → float32 [N, 3]: yaw, pitch and roll in degrees."""
+        return np.concatenate([outputs[0] for outputs in self._network.run(pictures, bgr_symmetric)])
+
+
+def bgr_symmetric(pictures: np.ndarray) -> np.ndarray:
+    """uint8 RGB [n, H, W, 3] → float32 BGR, −1 to 1."""
+    return (pictures[..., ::-1].astype(np.float32) - 127.5) / 128.0
+
+
+SIDE = 299  # of networks whose file leaves the size open: Inception's
+# What RGB values a network takes: v of 0 to 255 → (v / 255 − mean) / deviation
+INPUT_RANGES: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
+    "255": ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)),
+    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "symmetric": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+class FeatureNetwork(Protocol):
+    """Anything that turns a picture into a feature vector.
+
+    Attributes:
+      name: for tables.
+      sha256: of its weights.
+    """
+
+    name: str
+    sha256: str
+
+    def features(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """N uint8 RGB squares → float32 [N, D]."""
+        ...
+
+
+class OnnxFeatures:
+    """float32 [n, 3, H, W] RGB → [n, D] or maps [n, D, h, w], which are averaged."""
+
+    def __init__(self, path: Path, input_range: str) -> None:
+        self._network = OnnxNetwork(path, "a feature network", side=SIDE)
+        self.name, self.sha256 = self._network.name, f"{self._network.sha256} {input_range}"
+        self._mean, self._deviation = (np.array(numbers, np.float32) for numbers in INPUT_RANGES[input_range])
+
+    def features(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """N uint8 RGB squares → float32 [N, D]."""
+        maps = [outputs[0] for outputs in self._network.run(pictures, self._normalised)]
+        return np.concatenate([m.reshape(*m.shape[:2], -1).mean(axis=2).astype(np.float32) for m in maps])
+
+    def _normalised(self, pictures: np.ndarray) -> np.ndarray:
+        return (pictures.astype(np.float32) / 255 - self._mean) / self._deviation
+
+
+class IdentityFeatures:
+    """A recogniser's vectors, of length one. They see faces, not pictures: read such a FID with care."""
+
+    def __init__(self, recogniser: Recogniser) -> None:
+        self._recogniser = recogniser
+        self.name, self.sha256 = recogniser.name, recogniser.sha256
+
+    def features(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """N uint8 RGB squares → float32 [N, D]."""
+        return self._recogniser.embed(pictures)
+
+
+def open_features(source: str | Path, input_range: str = "255") -> FeatureNetwork:
+    """A feature network.
+
+    Args:
+      source: an ONNX file, a model folder (its identity network), an identity folder or an identity weight file.
+      input_range: what an ONNX file takes, a name of `INPUT_RANGES`.
+
+    Raises:
+      UserError: it is missing or no such network.
+    """
+    path = Path(source).expanduser()
+    onnx = path.suffix.lower() == ".onnx"
+    return OnnxFeatures(path, input_range) if onnx else IdentityFeatures(open_recogniser(path))
+
+
+class Recogniser(Protocol):
+    """Anything that turns face crops into identity vectors.
+
+    Attributes:
+      name: for tables.
+      sha256: of its weights; tells whether it is the network that a model was trained with.
+    """
+
+    name: str
+    sha256: str
+
+    def embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """N uint8 RGB squares of any size → float32 [N, D], L2-normalised."""
+        ...
+
+
+class OnnxRecogniser:
+    """A recogniser in an ONNX file: float32 [n, 3, H, W] RGB 0…255 in, [n, D] out."""
+
+    def __init__(self, path: Path) -> None:
+        self._network = OnnxNetwork(path, "a recogniser")
+        self.name, self.sha256 = self._network.name, self._network.sha256
+
+    def embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """N uint8 RGB squares → float32 [N, D], L2-normalised."""
+        return normalised(np.concatenate([outputs[0] for outputs in self._network.run(pictures, np.asarray)]))
+
+
+class FlaxRecogniser:
+    """A recogniser of this project's own kinds."""
+
+    def __init__(self, network: IdentityNetwork, variables: Any, name: str, sha256: str) -> None:
+        self.name, self.sha256 = name, sha256
+        self._frame, self._variables = network.config.frame, jax.device_put(variables)
+        self._embed = jax.jit(partial(embed, network, "bicubic"))
+
+    def embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """N uint8 RGB squares → float32 [N, D], L2-normalised."""
+        vectors = []
+        for chunk, count in batches(len(pictures), BATCH_SIZE):
+            faces = np.stack([resized(pictures[i], self._frame) for i in chunk])
+            vectors.append(np.asarray(self._embed(self._variables, pad(faces, count)))[: len(chunk)])
+        return normalised(np.concatenate(vectors))
+
+
+def open_recogniser(source: str | Path) -> Recogniser:
+    """A recogniser from an ONNX file, a model folder (its identity network), an identity folder or a weight file.
+
+    Raises:
+      UserError: it is missing, damaged or not a recogniser, or onnxruntime is not installed.
+    """
+    path = Path(source).expanduser()
+    if path.suffix.lower() == ".onnx":
+        return OnnxRecogniser(path)
+    if (path / "generator.safetensors").is_file():
+        model = model_folder.read(path)
+        network = model.identity_network
+        return FlaxRecogniser(network, model.identity_variables, model.identity_name, model.identity_sha256)
+    found = identity_folder.read(path, "evaluating")
+    return FlaxRecogniser(found.network, found.variables, found.name, found.sha256)
+
+
+def embed_files(recogniser: Recogniser, files: Iterable[Path]) -> tuple[np.ndarray, list[str]]:
+    """Identity vectors of picture files, read while others are embedded and never all in memory.
+
+    Args:
+      recogniser: embeds them.
+      files: N picture files.
+
+    Returns:
+      float32 [N, D], the rows of unreadable files NaN; and a sentence for each of those.
+
+    Raises:
+      UserError: none of them can be read.
+    """
+    files = list(files)
+    sentences: list[str] = []
+
+    def read(file: Path) -> np.ndarray | None:
+        try:
+            return read_picture(file)
+        except UserError as error:
+            sentences.append(str(error))
+            return None
+
+    rows: dict[int, np.ndarray] = {}
+    with ThreadPoolExecutor(2) as pool:
+        for start in range(0, len(files), BATCH_SIZE):
+            chunk = list(pool.map(read, files[start : start + BATCH_SIZE]))
+            readable = [i for i, picture in enumerate(chunk) if picture is not None]
+            if readable:
+                vectors = recogniser.embed([picture for picture in chunk if picture is not None])
+                rows.update({start + i: vector for i, vector in zip(readable, vectors)})
+    if not rows:
+        raise no_readable_picture(sentences)
+    unread = np.full_like(next(iter(rows.values())), np.nan)
+    return np.stack([rows.get(index, unread) for index in range(len(files))]), sentences
+
+
+def no_readable_picture(reasons: Sequence[str]) -> UserError:
+    """The error of data without a picture that can be read."""
+    reason = reasons[0] if reasons else "there are none."
+    return UserError(f"none of the pictures to embed could be read; {reason}", "no-readable-picture")
