@@ -324,7 +324,7 @@ def _describe_compact(config: CompactConfig) -> str:
 
 
 _TORCH = TorchNames("simswap_jax.weights.layouts:generator", "simswap_jax.weights.torch_weights:generator_config")
-_ONNX = "simswap_jax.weights.onnx_export:export_generator"
+_ONNX = "simswap_jax.weights.onnx_export:export_simswap"
 
 SIMSWAP = Family(
     name="simswap",
