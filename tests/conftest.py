@@ -36,6 +36,7 @@ HEAVY = (
     "tests/app/test_studio.py",
     "tests/cli/",
     "tests/contrib/",
+    "tests/data/test_embeddings.py::test_a_real_network",
     "tests/evaluation/test_evaluate.py",
     "tests/evaluation/test_faceforensics.py",
     "tests/evaluation/test_sweep.py",

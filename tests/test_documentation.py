@@ -220,6 +220,16 @@ def tracked():
     return listed.stdout.splitlines()
 
 
+def test_pages_that_code_names_exist():
+    found = []
+    for name in tracked():
+        path = ROOT / name
+        if path.is_file() and path.suffix in {".py", ".md", ".yaml", ".sh", ".toml", ".bash"}:
+            pages = re.findall(r"(?<![\w./])docs/[\w/]+\.md", path.read_text(encoding="utf-8"))
+            found += [f"{name}: {page}" for page in pages if not (ROOT / page).exists()]
+    assert found == []
+
+
 def test_no_path_of_a_machine_is_named():
     found = []
     for name in tracked():

@@ -84,7 +84,7 @@ class Stop:
             os.kill(os.getpid(), self.number)
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_and_resumed_equals_uninterrupted_to_the_bit(config, root, tmp_path, number):
     if number == signal.SIGINT:
         of_demo = demo.simswap_config(root, root, root)
@@ -341,10 +341,9 @@ ABLATIONS = [("ablations", name) for name in experiment("ablations").ABLATIONS]
 STAGES = [("celeba_112", stage) for stage in experiment("celeba_112").STAGES if stage != "first"]
 EXPERIMENTS = [(path.stem, None) for path in sorted(CONFIGS.glob("*.py")) if path.stem != "ablations"]
 EXPERIMENTS += ABLATIONS + STAGES
-MORE_IN_SMALL = ("celeba_64", "simswap_224")
 
 
-@pytest.mark.parametrize("stem", ["celeba_112", *(pytest.param(s, marks=pytest.mark.slow) for s in MORE_IN_SMALL)])
+@pytest.mark.parametrize("stem", ["celeba_64", "celeba_112", pytest.param("simswap_224", marks=pytest.mark.slow)])
 def test_an_experiment_trains_in_small(stem, root, known, tmp_path):
     small = experiment(stem).get_test_config()
     small.data.root, small.data.cache = str(root), str(tmp_path / "records")
