@@ -1,12 +1,12 @@
 """One whole step of the paper's recipe against PyTorch's: losses and the gradient norm of every weight."""
 
-import functools
 import json
 import zlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from simswap_jax.models import families
@@ -40,10 +40,13 @@ def step(optimized):
         "source": jnp.asarray(image("step/source", (batch, height, width, 3))),
         "same_person": jnp.ones(batch, bool),
     }
+
+    def whole(*arguments):  # with the norms that the update reports: the program of a training
+        found, collections, metrics = gradients(networks, LossWeights(), *arguments)
+        return found, collections, metrics | {f"{name}_gradient": optax.tree.norm(tree) for name, tree in found.items()}
+
     with jax.default_matmul_precision("highest"):
-        found, collections, metrics = jax.jit(traced_for("cpu", functools.partial(gradients, networks, LossWeights())))(
-            state, floats, frozen, alpha
-        )
+        found, collections, metrics = jax.jit(traced_for("cpu", whole))(state, floats, frozen, alpha)
         vectors = jax.jit(network.embed)(frozen, floats["source"])
     named = {
         "generator": tw.generator_state_dict(generator, {"params": found["generator"], **collections["generator"]}),
