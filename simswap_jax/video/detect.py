@@ -1,9 +1,8 @@
 """The first pass over a video: where its faces are, frame by frame, which of them are one face, and whose they are."""
 
-import json
 import logging
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from simswap_jax.faces.tracking import Tracker
 from simswap_jax.inference.arrays import normalised
 from simswap_jax.inference.photo import unusable
 from simswap_jax.inference.swapper import FaceSwapper
+from simswap_jax.io import jsonl
 from simswap_jax.io.progress import Progress
 from simswap_jax.video.decode import Frame, Video
 from simswap_jax.video.stages import Stages, ordered, threaded
@@ -144,7 +144,7 @@ class _FirstPass:
     def resume(self) -> bool:
         """Take in the stored chunks of an earlier pass; whether it was finished."""
         finished = False
-        for chunk in _read_chunks(self._store):
+        for chunk in jsonl.recover(self._store):
             finished = finished or bool(chunk.get("end"))
             for row in chunk["frames"]:
                 for number in self._track(row, [*map(_decoded, row["faces"])]):
@@ -174,8 +174,7 @@ class _FirstPass:
         for number, vector in pairs:
             self.found.tracks[number].vectors.append(vector)
         chunk = {"frames": self._rows, "vectors": [(number, vector.tolist()) for number, vector in pairs], "end": end}
-        with self._store.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(chunk) + "\n")
+        jsonl.append(self._store, [chunk])
         self._rows, self._crops = [], []
 
     def _track(self, row: dict[str, Any], faces: list[Face]) -> list[int]:
@@ -210,24 +209,6 @@ class _Schedule:
         """A vector was made of the detection counted last."""
         made = self._made[number] = self._made.get(number, 0) + 1
         self._next[number] = self._seen[number] + min(4 * made, 24)
-
-
-def _read_chunks(store: Path) -> Iterator[dict[str, Any]]:
-    """The chunks of an earlier pass; a line that a kill broke off is cut away."""
-    if not store.is_file():
-        return
-    good = 0
-    for line in store.read_bytes().splitlines(keepends=True):
-        try:
-            chunk = json.loads(line)
-        except ValueError:
-            break
-        if not line.endswith(b"\n"):
-            break
-        good += len(line)
-        yield chunk
-    with store.open("r+b") as file:
-        file.truncate(good)
 
 
 def _encoded(face: Face) -> list[Any]:

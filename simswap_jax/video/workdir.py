@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ import jax
 import numpy as np
 
 from simswap_jax.errors import UserError
-from simswap_jax.io.atomic import write_text
+from simswap_jax.io.atomic import CannotWrite
+from simswap_jax.io.job_cache import clear_job, open_job
 from simswap_jax.io.lock import LOCK, exclusive_lock
 from simswap_jax.video.encode import segment_files
 from simswap_jax.weights import registry
@@ -47,10 +47,10 @@ class VideoWorkdir:
         """
         with exclusive_lock(self.folder, f"making {self.output}"):
             try:
-                self._begin(json.dumps(job, sort_keys=True))
+                open_job(self.folder, job)
                 yield
             finally:
-                if not self._contents():
+                if all(path.name == LOCK for path in self.folder.glob("*")):
                     with contextlib.suppress(OSError):  # another process has taken it
                         (self.folder / LOCK).unlink()
                         self.folder.rmdir()
@@ -69,18 +69,8 @@ class VideoWorkdir:
             raise
         except OSError as error:
             self.clear()
-            raise _not_writable(self.output, error) from error
+            raise CannotWrite(self.output, error) from error
         self.clear()
-
-    def _begin(self, job: str) -> None:
-        """Keep what is there if it is the same job's, else begin anew."""
-        name = self.folder / "job.json"
-        try:
-            if not name.is_file() or name.read_text(encoding="utf-8") != job:
-                self.clear()
-                write_text(name, job)
-        except OSError as error:
-            raise _not_writable(self.folder, error) from error
 
     def segments(self) -> list[tuple[Path, Path]]:
         """List and data of the segments that are done, from the first on without a gap."""
@@ -91,16 +81,7 @@ class VideoWorkdir:
 
     def clear(self) -> None:
         """Remove all that is in it; the folder itself goes when it is closed."""
-        for path in self._contents():
-            path.unlink(missing_ok=True)
-
-    def _contents(self) -> list[Path]:
-        return [path for path in self.folder.glob("*") if path.name != LOCK]
-
-
-def _not_writable(path: Path, error: OSError) -> UserError:
-    reason = error.strerror or str(error)
-    return UserError(f"{path} cannot be written ({reason}); choose another place or make room.", "cannot-write")
+        clear_job(self.folder)
 
 
 def digest_of(tree: Any) -> str:

@@ -4,8 +4,10 @@ import errno
 import importlib.util
 import json
 import os
+import shutil
 import signal
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -57,16 +59,44 @@ def known(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def config(root, known, tmp_path):
+def short_demo(root, known, records):
     """The demo's own experiment, with few steps and small batches; one ID block and Adam alone compile sooner."""
-    made = demo.simswap_config(root, tmp_path / "records", known)
+    made = demo.simswap_config(root, records, known)
     made.generator.blocks, made.optimizer.generator = 1, "adam"
     made.data.held_out = 0.0
     made.batch_size = 4
     made.steps = 4
     made.log_every, made.sample_every, made.checkpoint_every = 1, 4, 100
     return made
+
+
+@pytest.fixture
+def config(root, known, tmp_path):
+    return short_demo(root, known, tmp_path / "records")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run of ``config`` that was not interrupted: four steps, trained once for all tests that only look at it."""
+
+    workdir: Path
+    done: loop.Trained
+    lines: list[str]
+
+
+@pytest.fixture(scope="module")
+def finished(root, known, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    with log_lines() as lines:
+        done = train(short_demo(root, known, folder / "records"), folder / "run")
+    return Finished(folder / "run", done, list(lines))
+
+
+@pytest.fixture
+def workdir(finished, config, tmp_path):
+    """A copy of the finished run's workdir, to be resumed or refused; its records are there."""
+    config.data.cache = str(finished.workdir.parent / "records")
+    return Path(shutil.copytree(finished.workdir, tmp_path / "run"))
 
 
 def leaves(state):
@@ -84,12 +114,13 @@ class Stop:
             os.kill(os.getpid(), self.number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_and_resumed_equals_uninterrupted_to_the_bit(config, root, tmp_path, number):
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
+def test_stopped_and_resumed_equals_uninterrupted_to_the_bit(config, finished, root, tmp_path, number):
+    whole, workdir = finished.done, finished.workdir
     if number == signal.SIGINT:
         of_demo = demo.simswap_config(root, root, root)
         config.generator, config.optimizer = of_demo.generator, of_demo.optimizer
-    whole = train(config, tmp_path / "whole")
+        whole, workdir = train(config, tmp_path / "whole"), tmp_path / "whole"
     with listening(Stop(2, number)):
         half = train(config, tmp_path / "halves")
     assert not half.finished
@@ -103,15 +134,14 @@ def test_stopped_and_resumed_equals_uninterrupted_to_the_bit(config, root, tmp_p
     for name, value in expected.items():
         np.testing.assert_array_equal(value, found[name], err_msg=name)
     # The losses of every step too: the batches came in the same order.
-    rows = [metrics.read_lines(tmp_path / name) for name in ("whole", "halves")]
+    rows = [metrics.read_lines(folder) for folder in (workdir, tmp_path / "halves")]
     losses = [[(row["step"], row["identity"], row["reconstruction"]) for row in of_run] for of_run in rows]
     assert losses[0] == losses[1]
     assert [step for step, *_ in losses[0]] == [1, 2, 3, 4]
 
 
-def test_training_leaves_a_model_folder_that_swaps(config, root, tmp_path):
-    with log_lines() as lines:
-        done = train(config, tmp_path / "run")
+def test_training_leaves_a_model_folder_that_swaps(finished):
+    done = finished.done
     model = model_folder.read(done.model)
     assert (model.face_size, model.alignment) == (demo.SIZE, "rendered")
     assert model.generator.convention == "unit"
@@ -119,12 +149,12 @@ def test_training_leaves_a_model_folder_that_swaps(config, root, tmp_path):
     picture = np.full((demo.SIZE, demo.SIZE, 3), 127, np.uint8)
     result = swapper.swap_aligned(picture, swapper.identity(picture, aligned=True))
     assert result.shape == picture.shape
-    assert (tmp_path / "run" / "samples" / "0000004.png").is_file()
-    assert any("images/s" in line and "ETA" in line for line in lines)
+    assert (finished.workdir / "samples" / "0000004.png").is_file()
+    assert any("images/s" in line and "ETA" in line for line in finished.lines)
 
 
-def test_the_frozen_network_does_not_move_and_the_rest_does(config, tmp_path):
-    done = train(config, tmp_path / "run")
+def test_the_frozen_network_does_not_move_and_the_rest_does(config, finished):
+    done = finished.done
     method = done.method
     before = method.init(jax.random.PRNGKey(config.seed))
     for name, network in done.state.networks.items():
@@ -165,21 +195,17 @@ def refused(code, *named):
     assert "\n" not in str(caught.value)
 
 
-def test_another_experiments_workdir_is_refused(config, tmp_path):
-    config.steps = 1
-    train(config, tmp_path / "run")
-    before = (tmp_path / "run" / "config.json").read_bytes()
+def test_another_experiments_workdir_is_refused(config, workdir):
+    before = (workdir / "config.json").read_bytes()
     was = config.losses.identity
     config.losses.identity = was + 1.0
     with refused("workdir-of-another-experiment", "config.losses.identity", was, was + 1.0):
-        train(config, tmp_path / "run")
-    assert (tmp_path / "run" / "config.json").read_bytes() == before
+        train(config, workdir)
+    assert (workdir / "config.json").read_bytes() == before
 
 
-def test_a_workdir_from_before_a_field_came_is_resumed(config, tmp_path):
-    config.steps = 1
-    train(config, tmp_path / "run")
-    path = tmp_path / "run" / "config.json"
+def test_a_workdir_from_before_a_field_came_is_resumed(config, workdir):
+    path = workdir / "config.json"
     older = json.loads(path.read_text())
     for name in ("parallel", "fsdp", "accumulate", "nonfinite_limit"):
         del older[name]
@@ -187,11 +213,11 @@ def test_a_workdir_from_before_a_field_came_is_resumed(config, tmp_path):
     path.write_text(json.dumps(older))
     config.accumulate = 2
     with refused("workdir-of-another-experiment", "config.accumulate was 1 and is now 2"):
-        train(config, tmp_path / "run")
-    config.accumulate, config.steps = 1, 2
+        train(config, workdir)
+    config.accumulate, config.steps = 1, 5
     with log_lines() as lines:
-        assert int(train(config, tmp_path / "run").state.step) == 2
-    assert "resuming from step 1" in lines
+        assert int(train(config, workdir).state.step) == 5
+    assert "resuming from step 4" in lines
 
 
 def test_a_checkpoint_does_not_know_which_runner_wrote_it(root, tmp_path):
@@ -268,17 +294,15 @@ def test_one_person_is_refused(config, root, tmp_path):
         train(config, tmp_path / "run")
 
 
-def test_a_disk_without_room_is_refused_and_loses_nothing(config, tmp_path, monkeypatch):
-    config.steps = 1
-    train(config, tmp_path / "run")
-    config.steps = 2
+def test_a_disk_without_room_is_refused_and_loses_nothing(config, workdir, monkeypatch):
+    config.steps = 5
 
     class Usage:
         free = 1000
 
     monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda folder: Usage)
     with refused("disk-full"):
-        train(config, tmp_path / "run")
+        train(config, workdir)
     monkeypatch.undo()
 
     def full(*args, **kwargs):
@@ -286,9 +310,9 @@ def test_a_disk_without_room_is_refused_and_loses_nothing(config, tmp_path, monk
 
     monkeypatch.setattr(checkpoints.ocp.CheckpointManager, "save", full)
     with refused("checkpoint-not-written", "No space left on device"):
-        train(config, tmp_path / "run")
+        train(config, workdir)
     monkeypatch.undo()
-    assert int(train(config, tmp_path / "run").state.step) == 2
+    assert int(train(config, workdir).state.step) == 5
 
 
 def test_a_disk_that_fills_up_on_the_way_is_one_sentence(config, tmp_path, monkeypatch):
@@ -320,14 +344,12 @@ def test_pictures_that_cannot_be_read_any_more_are_one_sentence(tmp_path):
         loop.next_batch(iterator, tmp_path / "faces", tmp_path)
 
 
-def test_a_damaged_metrics_file_is_cut_at_the_damage(config, tmp_path):
-    config.steps = 2
-    train(config, tmp_path / "run")
-    with (tmp_path / "run" / metrics.FILE).open("a") as file:
-        file.write('{"step": 3, "iden')
-    config.steps = 3
-    train(config, tmp_path / "run")
-    assert [row["step"] for row in metrics.read_lines(tmp_path / "run")] == [1, 2, 3]
+def test_a_damaged_metrics_file_is_cut_at_the_damage(config, workdir):
+    with (workdir / metrics.FILE).open("a") as file:
+        file.write('{"step": 5, "iden')
+    config.steps = 5
+    train(config, workdir)
+    assert [row["step"] for row in metrics.read_lines(workdir)] == [1, 2, 3, 4, 5]
 
 
 def experiment(stem):
@@ -341,9 +363,10 @@ ABLATIONS = [("ablations", name) for name in experiment("ablations").ABLATIONS]
 STAGES = [("celeba_112", stage) for stage in experiment("celeba_112").STAGES if stage != "first"]
 EXPERIMENTS = [(path.stem, None) for path in sorted(CONFIGS.glob("*.py")) if path.stem != "ablations"]
 EXPERIMENTS += ABLATIONS + STAGES
+MORE_IN_SMALL = ("celeba_64", "simswap_224")
 
 
-@pytest.mark.parametrize("stem", ["celeba_64", "celeba_112", pytest.param("simswap_224", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stem", ["celeba_112", *(pytest.param(s, marks=pytest.mark.slow) for s in MORE_IN_SMALL)])
 def test_an_experiment_trains_in_small(stem, root, known, tmp_path):
     small = experiment(stem).get_test_config()
     small.data.root, small.data.cache = str(root), str(tmp_path / "records")
@@ -444,12 +467,11 @@ def test_a_method_from_outside_trains(root, tmp_path):
         train(made, tmp_path / "other")
 
 
-def test_a_run_starts_from_the_networks_of_another(config, tmp_path):
-    train(config, tmp_path / "first")
-    config.init_from, config.seed = str(tmp_path / "first"), 1
+def test_a_run_starts_from_the_networks_of_another(config, finished, tmp_path):
+    config.init_from, config.seed = str(finished.workdir), 1
     with log_lines() as lines:
         train(config, tmp_path / "second")
-    assert f"initialized from the networks of {tmp_path / 'first'}" in lines
+    assert f"initialized from the networks of {finished.workdir}" in lines
     with log_lines() as lines:
         train(config, tmp_path / "second")
     assert "resuming from step 4" in lines  # a second time, it resumes from its own checkpoint
