@@ -353,7 +353,7 @@ def _refuse_removed(name: str, value: Any) -> None:
 
 
 def _warn(sentence: str) -> None:
-    warnings.warn(f"{sentence} They are still read; see docs/training.md for today's.", DeprecationWarning, 4)
+    warnings.warn(f"{sentence} They are still read; see docs/reference/config.md for today's.", DeprecationWarning, 4)
 
 
 @dataclass(frozen=True)

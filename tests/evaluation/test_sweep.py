@@ -75,7 +75,7 @@ def test_at_the_demos_size_feature_matching_weighs_something(tmp_path, monkeypat
     demos = demo.simswap_config(tmp_path, tmp_path, tmp_path).losses.feature_matching
     assert config.losses.feature_matching == 2.0 > 10 * demos
     assert ablations.ablated(config, "oFM_fm5").losses.feature_matching == 1.0
-    assert (config.start, config.steps) == (str(tmp_path / "first"), demo.SWEEP_STEPS)
+    assert (config.init_from, config.steps) == (str(tmp_path / "first"), demo.SWEEP_STEPS)
 
 
 @pytest.fixture

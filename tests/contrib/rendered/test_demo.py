@@ -57,7 +57,7 @@ def test_the_second_stage_begins_with_the_first_and_waits_for_its_end(tmp_path, 
     trained = []
 
     def stand_in(config, workdir):
-        trained.append((workdir.name, config.start, config.generator.gated, config.steps))
+        trained.append((workdir.name, config.init_from, config.generator.composition_mask, config.steps))
         return SimpleNamespace(finished=finished or workdir.name == "second", model=workdir / "model")
 
     monkeypatch.setattr(demo, "train", stand_in)

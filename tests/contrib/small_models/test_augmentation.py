@@ -19,7 +19,9 @@ def augmented(batch, state=None, colour=0.0, swap=0.0):
     method = small_method(use_augmentation(small_config(), colour, swap))
     state = state or jax.jit(method.init)(jax.random.PRNGKey(0))
     floats = method.decode(batch)
-    return floats["target"], jax.jit(method.augmentation)(state, floats, method.frozen, jax.random.PRNGKey(7))
+    return floats["target"], jax.jit(lambda *given: method.augmentation(*given))(
+        state, floats, method.frozen, jax.random.PRNGKey(7)
+    )
 
 
 def test_only_the_face_changes_its_colours():

@@ -199,14 +199,14 @@ def test_the_other_weights_grow_from_a_tenth():
 
 def test_a_network_from_pytorch_is_compiled_once(config, tmp_path):
     """Its batch counts are whole numbers; their average once became a float, and the second step another program."""
-    config.identity.weights = str(tmp_path / "counted.pth")
+    config.identity.weights = str(tmp_path / "counted.safetensors")
     network = IdentityNetwork(IdentityConfig.from_name("mobilefacenet"))
     shapes = jax.eval_shape(network.init, jax.random.PRNGKey(0))
     tensors = torch_weights.identity_state_dict(network, jax.tree.map(lambda x: np.ones(x.shape, np.float32), shapes))
     counts = {
         key.replace("running_mean", "num_batches_tracked"): np.asarray(7) for key in tensors if "running_mean" in key
     }
-    torch_weights.save({**tensors, **counts}, tmp_path / "counted.pth")
+    torch_weights.save({**tensors, **counts}, tmp_path / "counted.safetensors")
     method = robust_identity.build(config, None)
     before = jax.eval_shape(method.init, jax.random.PRNGKey(0))
     assert any(leaf.dtype == jnp.int32 for leaf in jax.tree.leaves(before.ema))
