@@ -33,16 +33,15 @@ def step(optimized):
     }
     state = TrainState.create(jax.random.PRNGKey(0), trained, {})
     alpha = np.random.default_rng([EXPECTED["seed"], zlib.crc32(b"gp/alpha")]).random((batch, 1, 1, 1), np.float32)
-    target = jnp.asarray(image("step/target", (batch, height, width, 3)))
     floats = {
-        "target": target,
-        "generator_input": target,
+        "target": jnp.asarray(image("step/target", (batch, height, width, 3))),
         "source": jnp.asarray(image("step/source", (batch, height, width, 3))),
         "same_person": jnp.ones(batch, bool),
     }
 
-    def whole(*arguments):  # with the norms that the update reports: the program of a training
-        found, collections, metrics = gradients(networks, LossWeights(), *arguments)
+    def whole(state, floats, frozen, alpha):  # with the norms that the update reports: the program of a training
+        floats = {**floats, "generator_input": floats["target"]}
+        found, collections, metrics = gradients(networks, LossWeights(), state, floats, frozen, alpha)
         return found, collections, metrics | {f"{name}_gradient": optax.tree.norm(tree) for name, tree in found.items()}
 
     with jax.default_matmul_precision("highest"):

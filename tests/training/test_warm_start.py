@@ -86,10 +86,10 @@ def test_networks_that_do_not_fit_are_refused(config, first, tmp_path):
     config.generator.blocks = 2
     with raises_user_error("init-from-other-generator", tmp_path / "first"):
         init_from(first, config, SHAPES, loop.CONFIG)
-    config.generator.blocks, config.discriminator.widths = 1, (4, 8)
+    config.generator.blocks, config.ema = 1, 0.0
     with raises_user_error("init-from-other-shapes", tmp_path / "first"):
         init_from(first, config, SHAPES, loop.CONFIG)
-    config.discriminator.widths = (4, 4)
+    config.ema = 0.9
     described = tmp_path / "first" / loop.CONFIG
     described.write_text(described.read_text().replace('"composition_mask": false', '"composition_mask": true'))
     with raises_user_error("init-from-other-generator", tmp_path / "first"):
