@@ -15,8 +15,7 @@ import cv2
 from simswap_jax.io.images import SUFFIXES, read_picture
 from simswap_jax.preparation.crops import Job, worker
 from simswap_jax.preparation.prepare import DETECTOR
-from simswap_jax.preparation.settings import Settings
-from simswap_jax.preparation.sources import Photo
+from simswap_jax.preparation.sources import Photo, Settings
 from simswap_jax.weights import registry
 
 

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
@@ -260,3 +261,28 @@ def output_suffix(target: Path, wanted: str) -> str:
 def inside(place: np.ndarray, box: tuple[float, float, float, float]) -> bool:
     """Whether a place, x and y, lies in a box (left, top, width, height)."""
     return bool(box[0] <= place[0] <= box[0] + box[2] and box[1] <= place[1] <= box[1] + box[3])
+
+
+# "package.module:function", called with a folder and whether targets may be more than a single face's crop; each gives
+# its source and target files back.
+PROVIDERS = ("simswap_jax.contrib.rendered.renderer:draw",)
+
+
+def draw_examples(folder: Path, photos: bool) -> tuple[list[Path], list[Path]]:
+    """Let every provider put example sources and targets into a folder.
+
+    Args:
+      folder: is there.
+      photos: whether targets may be more than a single face's crop.
+
+    Returns:
+      Source and target files.
+    """
+    sources: list[Path] = []
+    targets: list[Path] = []
+    for provider in PROVIDERS:
+        module, function = provider.split(":")
+        theirs = getattr(import_module(module), function)(folder, photos)
+        sources += theirs[0]
+        targets += theirs[1]
+    return sources, targets

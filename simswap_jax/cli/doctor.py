@@ -157,7 +157,7 @@ def _video(path: Path) -> tuple[str, str]:
 
 def _metadata(path: Path) -> Row:
     from simswap_jax.provenance.label_xmp import TOOL, read_provenance
-    from simswap_jax.video.metadata import read_video_provenance
+    from simswap_jax.video.decode import read_video_provenance
 
     try:
         made_of = read_video_provenance(path) if is_video(path) else read_provenance(path)
@@ -174,16 +174,16 @@ def _manifest(path: Path) -> Row:
     from simswap_jax.provenance import c2pa
     from simswap_jax.provenance.certificates import EXTRA
     from simswap_jax.provenance.label_xmp import TOOL
-    from simswap_jax.video import metadata
+    from simswap_jax.video import decode
 
     what = "C2PA manifest"
     video = is_video(path)
-    if not (metadata.has_manifest(path) if video else c2pa.has_manifest(path)):
+    if not (decode.has_manifest(path) if video else c2pa.has_manifest(path)):
         return Row(what, "none", "never there, or lost in re-encoding")
     if not c2pa.can_read():
         return Row(what, "there, not read", f"reading needs the package c2pa-python; {EXTRA}")
     try:
-        kind = metadata.mime_type(path) or "video/mp4"
+        kind = decode.mime_type(path) or "video/mp4"
         manifest = c2pa.read_video(path, kind) if video else c2pa.read(path)
     except Exception as error:  # a native library on a broken file
         return Row(what, "there, broken", _sentence(error))

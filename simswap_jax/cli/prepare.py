@@ -9,8 +9,7 @@ from pathlib import Path
 from simswap_jax.errors import UserError
 from simswap_jax.faces.alignment import TEMPLATES
 from simswap_jax.preparation.prepare import DETECTOR, PrepareRequest, prepare
-from simswap_jax.preparation.settings import FORMATS, Settings
-from simswap_jax.preparation.sources import Dataset, dataset, datasets
+from simswap_jax.preparation.sources import FORMATS, Dataset, Settings, dataset, datasets
 
 EPILOG = """\
 folders of people:   simswap-jax prepare --photos FOLDER --output prepared --identity mobilefacenet_casia.ckpt --vectors

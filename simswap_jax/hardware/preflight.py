@@ -16,8 +16,7 @@ from typing import Any
 import ml_collections
 
 from simswap_jax.errors import UserError, missing_extra
-from simswap_jax.hardware.report import Program, Report
-from simswap_jax.hardware.roofline import bound, collectives, estimated_cycles
+from simswap_jax.hardware.report import Program, Report, bound, collectives, estimated_cycles
 from simswap_jax.training.chips import Slice
 
 

@@ -19,8 +19,7 @@ from simswap_jax.faces.detection import Face, FaceDetector
 from simswap_jax.io.atomic import replacing_file
 from simswap_jax.io.images import BrokenPicture, decode_picture, encode_jpeg, encode_png, read_bytes
 from simswap_jax.preparation.manifest import PhotoRecord, stamp
-from simswap_jax.preparation.settings import Settings
-from simswap_jax.preparation.sources import Photo
+from simswap_jax.preparation.sources import Photo, Settings
 
 SHARPNESS_SIDE = 112  # pixels: sharpness is measured at one size, whatever the crop's
 MARGIN = 8  # of them at each side, which may lie outside the photo

@@ -32,8 +32,7 @@ from simswap_jax.preparation.crops import (
 from simswap_jax.preparation.filters import Rejection, Selection, duplicates, two_people, wrong_people
 from simswap_jax.preparation.manifest import FORMER_NAME, Manifest, PhotoRecord, stamp
 from simswap_jax.preparation.report import landmarks_csv, left_out_csv, report_page
-from simswap_jax.preparation.settings import Settings
-from simswap_jax.preparation.sources import Photo, list_photos
+from simswap_jax.preparation.sources import Photo, Settings, list_photos
 from simswap_jax.weights import registry
 from simswap_jax.weights.identity_folder import Identity
 from simswap_jax.weights.identity_folder import read as read_identity

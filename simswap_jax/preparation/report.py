@@ -15,7 +15,7 @@ from simswap_jax.io.images import read_picture
 from simswap_jax.preparation.crops import FACES, place_of
 from simswap_jax.preparation.filters import Rejection, Selection
 from simswap_jax.preparation.manifest import PhotoRecord
-from simswap_jax.preparation.settings import REASONS
+from simswap_jax.preparation.sources import REASONS
 
 TILE = 112  # pixels
 ACROSS, MOST_KEPT, EXAMPLES = 8, 48, 8

@@ -29,10 +29,9 @@ from simswap_jax.provenance.label_xmp import Provenance, provenance_of, xmp_pack
 from simswap_jax.provenance.options import ALL_MARKS, MANIFEST
 from simswap_jax.provenance.writer import carried_marks, refuse_overwriting
 from simswap_jax.video.assign import assign_identities
-from simswap_jax.video.decode import Video, open_video
+from simswap_jax.video.decode import TAG, Video, append_xmp, has_manifest, mime_type, open_video
 from simswap_jax.video.detect import track_faces
 from simswap_jax.video.encode import Encoding, assemble, check_container, container_of, encoding_for
-from simswap_jax.video.metadata import TAG, append_xmp, has_manifest, mime_type
 from simswap_jax.video.stages import Stages
 from simswap_jax.video.swap import FrameSwapper
 from simswap_jax.video.workdir import VideoWorkdir, digest_of, digest_of_file, digested, stamp_of

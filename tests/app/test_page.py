@@ -20,8 +20,7 @@ from PIL import Image
 from simswap_jax.contrib.rendered.renderer import example_faces
 from simswap_jax.io.images import encode_png
 from simswap_jax.provenance.label_xmp import read_provenance
-from simswap_jax.video.decode import open_video
-from simswap_jax.video.metadata import read_video_provenance
+from simswap_jax.video.decode import open_video, read_video_provenance
 from simswap_jax.weights import model_folder
 from tests.support.small_model import write_small_model
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from simswap_jax.app import server
-from simswap_jax.app.examples import draw_examples
 from simswap_jax.app.server import ServerOptions, is_loopback, say_where
+from simswap_jax.app.studio import draw_examples
 from simswap_jax.cli import app as verb
 from simswap_jax.errors import UserError
 from simswap_jax.inference import swapper

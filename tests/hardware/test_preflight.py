@@ -17,8 +17,7 @@ from simswap_jax.cli import preflight as command
 from simswap_jax.contrib.small_models.recipe import tiny_config
 from simswap_jax.hardware import preflight
 from simswap_jax.hardware.preflight import PreflightRequest
-from simswap_jax.hardware.report import table
-from simswap_jax.hardware.roofline import Collective, bound
+from simswap_jax.hardware.report import Collective, bound, table
 from simswap_jax.training import chips, flops, loop, simswap
 from simswap_jax.training.config import default_config
 from simswap_jax.training.metrics import Progress

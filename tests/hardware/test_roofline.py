@@ -2,7 +2,7 @@
 
 import pytest
 
-from simswap_jax.hardware.roofline import (
+from simswap_jax.hardware.report import (
     SMALL,
     Collective,
     array_bytes,

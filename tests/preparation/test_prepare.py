@@ -29,8 +29,7 @@ from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.preparation import prepare as module
 from simswap_jax.preparation.manifest import Manifest, PhotoRecord
 from simswap_jax.preparation.prepare import PrepareRequest, prepare
-from simswap_jax.preparation.settings import REASONS, Settings
-from simswap_jax.preparation.sources import dataset, datasets
+from simswap_jax.preparation.sources import REASONS, Settings, dataset, datasets
 from simswap_jax.weights import identity_folder
 from tests.conftest import TEST_DATA
 from tests.support.errors import raises_user_error

@@ -27,9 +27,8 @@ from simswap_jax.provenance.options import ALL_MARKS, MANIFEST, MARKS, NO_MARKS
 from simswap_jax.provenance.watermark import FRAME_SURE, THRESHOLD, detect_frames, embed
 from simswap_jax.video import detect, pipeline, workdir
 from simswap_jax.video import swap as second_pass
-from simswap_jax.video.decode import open_video, reading
+from simswap_jax.video.decode import has_manifest, open_video, read_video_provenance, reading
 from simswap_jax.video.encode import Segment
-from simswap_jax.video.metadata import has_manifest, read_video_provenance
 from simswap_jax.video.pipeline import swap_video
 from simswap_jax.weights import model_folder
 from tests.support.clips import BLUE, GREEN, RED, SIDE, Squares, read_clip, scene, two, write_clip, write_tone

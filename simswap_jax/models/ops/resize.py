@@ -1,14 +1,59 @@
 """Padding and resizing of maps, NHWC, with PyTorch's numbers."""
 
+from __future__ import annotations
+
 import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
 
-from simswap_jax.models.ops import tpu
 from simswap_jax.models.ops.platform import by_platform
+
+
+def along_axes(x: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
+    """A matrix along the rows and one along the columns of every map. [B,H,W,C], [H',H], [W',W] → [B,H',W',C].
+
+    The matrices hold 0, 1 and multiples of 1/4: exact in bfloat16.
+    """
+    # By itself a TPU would round float32 operands to bfloat16.
+    precision = lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
+    for axis, matrix in ((1, rows), (2, columns)):
+        product = lax.dot_general(jnp.asarray(matrix, x.dtype), x, (((1,), (axis,)), ((), ())), precision=precision)
+        x = jnp.moveaxis(product, 0, axis)
+    return x
+
+
+def doubled(x: Array) -> Array:
+    """Bilinear ×2, [B,H,W,C] → [B,2H,2W,C]."""
+    return along_axes(x, doubling(x.shape[1]), doubling(x.shape[2]))
+
+
+def doubled_gradient(g: Array) -> Array:
+    """The transpose of :func:`doubled`, [B,2H,2W,C] → [B,H,W,C]."""
+    return along_axes(g, doubling(g.shape[1] // 2).T, doubling(g.shape[2] // 2).T)
+
+
+def reflect_padded_gradient(g: Array, pad: int) -> Array:
+    """The transpose of padding by mirrored pixels, [B,H+2·pad,W+2·pad,C] → [B,H,W,C]."""
+    return along_axes(g, mirror(g.shape[1] - 2 * pad, pad).T, mirror(g.shape[2] - 2 * pad, pad).T)
+
+
+def doubling(length: int) -> np.ndarray:
+    """Bilinear ×2 as a matrix [2·length, length]: half-pixel centres, clamped edges."""
+    matrix: np.ndarray = np.zeros((2 * length, length), np.float32)
+    for i in range(length):
+        for row, neighbour in ((2 * i, max(i - 1, 0)), (2 * i + 1, min(i + 1, length - 1))):
+            matrix[row, i] += 0.75
+            matrix[row, neighbour] += 0.25
+    return matrix
+
+
+def mirror(length: int, pad: int) -> np.ndarray:
+    """Padding by mirrored pixels as a matrix [length + 2·pad, length]; the edges are not repeated."""
+    return np.eye(length, dtype=np.float32)[np.pad(np.arange(length), pad, mode="reflect")]
 
 
 def reflect_pad(x: Float[Array, "b h w c"], pad: int) -> Float[Array, "b h2 w2 c"]:
@@ -39,7 +84,7 @@ def _reflected_gradient(g: Array, pad: int) -> Array:
 
 def _mirrored_backward(pad: int, _: None, g: Array) -> tuple[Array]:
     derived = functools.partial(_reflected_gradient, pad=pad)
-    return (by_platform(g, default=derived, tpu=functools.partial(tpu.reflect_padded_gradient, pad=pad)),)
+    return (by_platform(g, default=derived, tpu=functools.partial(reflect_padded_gradient, pad=pad)),)
 
 
 _mirrored.defvjp(lambda x, pad: (_mirrored(x, pad), None), _mirrored_backward)
@@ -52,7 +97,7 @@ def bilinear_double(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
     Written as shifted sums, as is its gradient: what XLA derives by itself costs half as much again on a CPU. On a TPU
     both are matrix products.
     """
-    return by_platform(x, default=_doubled, tpu=tpu.doubled)
+    return by_platform(x, default=_doubled, tpu=doubled)
 
 
 def _doubled(x: Array) -> Array:
@@ -92,7 +137,7 @@ def _doubled_gradient(g: Array) -> Array:
 
 
 def _double_backward(_: None, g: Array) -> tuple[Array]:
-    return (by_platform(g, default=_doubled_gradient, tpu=tpu.doubled_gradient),)
+    return (by_platform(g, default=_doubled_gradient, tpu=doubled_gradient),)
 
 
 bilinear_double.defvjp(lambda x: (bilinear_double(x), None), _double_backward)
