@@ -414,7 +414,7 @@ def test_an_experiments_step_can_be_traced(stem, name, known):
 
 def test_an_unknown_ablation_names_the_known(tmp_path):
     words = ["--config", f"{CONFIGS / 'ablations.py'}:sFM", "--workdir", str(tmp_path)]
-    with raises_user_error("ablation-unknown", "oFM, nFM"):
+    with raises_user_error("command-line", "oFM, nFM"):
         command.parse(words)
     made, _ = command.parse([*words[:1], f"{CONFIGS / 'ablations.py'}:not_wFM_2", *words[2:]])
     assert (made.losses.feature_matching_first, made.losses.feature_matching_end) == (0, 2)
