@@ -1,6 +1,7 @@
 """Every network against the public PyTorch networks' own answers (1e-4 of the largest value, float32)."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -54,7 +55,7 @@ def test_generator(name, convention, preset):
 def test_discriminator(train):
     expected = golden("discriminator")
     network, variables = tw.load_discriminator(state_dict("discriminator"))
-    x = image("discriminator", (2, int(expected["height"]), int(expected["width"]), 3))
+    x = jnp.asarray(image("discriminator", (2, int(expected["height"]), int(expected["width"]), 3)))
     (output,), _ = network.apply(variables, x, train, mutable=["batch_stats"])
     maps = [*output.features, output.logits]
     assert len(maps) == 6

@@ -50,7 +50,7 @@ def test_a_failed_write_leaves_the_old_network_and_nothing_else(folder, monkeypa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(identity_folder.json, "dumps", full_disk)
-    with raises_user_error("place-not-writable", "No space left"):
+    with raises_user_error("cannot-write", "No space left"):
         identity_folder.write(folder, CONFIG, variables(1), {})
     jax.tree.map(np.testing.assert_array_equal, identity_folder.read(folder, "tests").variables, variables())
     assert [p.name for p in folder.parent.iterdir()] == ["identity"]
@@ -63,7 +63,7 @@ def test_a_failed_write_leaves_the_old_network_and_nothing_else(folder, monkeypa
 def test_other_peoples_folders_are_not_replaced(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "me.jpg").write_bytes(b"x")
-    with raises_user_error("folder-not-replaceable"):
+    with raises_user_error("folder-in-use"):
         identity_folder.write(tmp_path / "photos", CONFIG, variables(), {})
     assert (tmp_path / "photos" / "me.jpg").exists()
 

@@ -118,7 +118,7 @@ def test_a_failed_write_leaves_the_old_model_and_nothing_else(folder, model, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(model_folder, "_card", full_disk)
-    with raises_user_error("place-not-writable", "No space left"):
+    with raises_user_error("cannot-write", "No space left"):
         write(folder, dataclasses.replace(model, face_size=64), include_identity=True)
     monkeypatch.undo()
     assert read(folder).face_size == 32
@@ -128,7 +128,7 @@ def test_a_failed_write_leaves_the_old_model_and_nothing_else(folder, model, mon
 def test_other_peoples_folders_are_not_replaced(tmp_path, model):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "me.jpg").write_bytes(b"x")
-    with raises_user_error("folder-not-replaceable"):
+    with raises_user_error("folder-in-use"):
         write(tmp_path / "photos", model, include_identity=False)
     assert (tmp_path / "photos" / "me.jpg").exists()
 
