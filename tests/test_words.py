@@ -163,7 +163,7 @@ ALLOWED: set[tuple[str, str]] = {
     ("docs/reference/config.md", r"moving averages?(?! \(EMA\))"),  # explains the abbreviation
     ("CONTRIBUTING.md", r"moving averages?(?! \(EMA\))"),  # the same
     ("docs/guide/evaluate.md", "witness"),  # the row's name in files that exist: pairs.json, metrics.json
-    ("simswap_jax/evaluation/baselines.py", "witness"),  # the same
+    ("simswap_jax/evaluation/candidates.py", "witness"),  # the same
     ("simswap_jax/evaluation/protocols/protocol.py", "witness"),  # the same
     ("simswap_jax/training/update.py", "witness"),  # arrays that witness that an update is finite
     ("simswap_jax/models/face_parsing.py", "gated"),  # BiSeNet's own channels

@@ -9,8 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
-from simswap_jax.app.gate import COOKIE, EXPIRED, FILE
-from simswap_jax.app.sessions import Session, Sessions
+from simswap_jax.app.gate import COOKIE, EXPIRED, FILE, Session, Sessions
 from simswap_jax.app.studio import FORMATS, Studio, Target, draw_examples, output_suffix, read, shown, still_of
 from simswap_jax.errors import UserError
 from simswap_jax.inference.options import MarkOptions, SwapOptions

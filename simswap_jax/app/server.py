@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simswap_jax.app.gate import Gate
-from simswap_jax.app.sessions import Sessions
+from simswap_jax.app.gate import Gate, Sessions
 from simswap_jax.app.studio import Studio
 from simswap_jax.errors import UserError, missing_extra
 from simswap_jax.inference.swapper import FaceSwapper

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from simswap_jax.cli.summary import Row, table
 from simswap_jax.errors import UserError
+from simswap_jax.io.progress import Row, table
 from simswap_jax.video.decode import is_video, open_video
 from simswap_jax.weights import registry
 from simswap_jax.weights.registry import Entry

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from simswap_jax.cli.summary import Row, Steps, table
 from simswap_jax.errors import UserError
+from simswap_jax.io.progress import Row, Steps, table
 
 LARGEST_DIFFERENCE = 1e-4  # of an ONNX file from Flax, over the output's range
 

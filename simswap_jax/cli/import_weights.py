@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from simswap_jax.cli.summary import Row, Steps, table
 from simswap_jax.errors import UserError
+from simswap_jax.io.progress import Row, Steps, table
 from simswap_jax.weights import registry
 
 # what a generator of a preset was trained on, as its publishers say: face size, alignment

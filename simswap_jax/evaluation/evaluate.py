@@ -9,12 +9,18 @@ from typing import Any
 
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation import agreement
-from simswap_jax.evaluation.baselines import BASELINES, GENUINE, GENUINE_TITLE, SOURCE
-from simswap_jax.evaluation.candidates import BASELINE, Candidate, ModelCandidate
+from simswap_jax.evaluation.candidates import (
+    BASELINE,
+    BASELINES,
+    GENUINE,
+    GENUINE_TITLE,
+    SOURCE,
+    Candidate,
+    ModelCandidate,
+)
 from simswap_jax.evaluation.clip import measure_clip
 from simswap_jax.evaluation.gallery import embed_gallery
-from simswap_jax.evaluation.judges.evaluators import Evaluators
-from simswap_jax.evaluation.judges.landmarks import open_landmarks
+from simswap_jax.evaluation.judges.evaluators import Evaluators, open_landmarks
 from simswap_jax.evaluation.judges.networks import OnnxPose, open_features, open_recogniser
 from simswap_jax.evaluation.metrics.summary import Measured, Scores, index_pairs, summarise
 from simswap_jax.evaluation.protocols.protocol import (

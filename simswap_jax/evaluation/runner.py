@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simswap_jax.evaluation.baselines import SOURCE
-from simswap_jax.evaluation.candidates import Candidate, PairBatch
+from simswap_jax.evaluation.candidates import SOURCE, Candidate, PairBatch
 from simswap_jax.evaluation.gallery import PICTURES_A_CHUNK, Gallery
 from simswap_jax.evaluation.judges.evaluators import Evaluators, Predictions
 from simswap_jax.evaluation.metrics import reconstruction, regions

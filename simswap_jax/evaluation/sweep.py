@@ -12,9 +12,52 @@ import ml_collections
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.evaluate import evaluate
 from simswap_jax.evaluation.request import EvaluationRequest
-from simswap_jax.training import ablations
 from simswap_jax.training.loop import train
 from simswap_jax.training.sharding import use_cpu_cores
+
+
+def names(maps: int) -> list[str]:
+    """All of them, for discriminators of so many feature maps.
+
+    The paper's m is a number from 1 to ``maps`` − 1: wFM keeps the maps from m on, counted from 0, and not_wFM (the
+    paper's wFM with a bar) those before it. fm5 halves the weight of feature matching and id20 doubles that of
+    identity, as the paper's 5 and 20 do its 10 and 10.
+    """
+    later = range(1, maps)
+    swept = [*(f"wFM_{m}" for m in later), *(f"not_wFM_{m}" for m in later)]
+    return ["oFM", "nFM", *swept, "oFM_fm5", "oFM_id20", "wFM_id20"]
+
+
+def feature_maps(config: ml_collections.ConfigDict) -> int:
+    """How many maps a discriminator of an experiment has: one a width, and the one before the last convolution."""
+    return len(config.discriminator.widths) + 1
+
+
+def ablated(config: ml_collections.ConfigDict, name: str) -> ml_collections.ConfigDict:
+    """A copy of an experiment with one thing changed.
+
+    Raises:
+      UserError: there is no ablation of that name for discriminators of so many maps.
+    """
+    known = names(feature_maps(config))
+    if name not in known:
+        raise UserError(f"there is no ablation '{name}'; choose one of {', '.join(known)}.", "ablation-unknown")
+    config = config.copy_and_resolve_references()
+    losses = config.losses
+    if name == "nFM":
+        losses.feature_matching = 0.0
+    elif name.startswith("oFM"):
+        losses.feature_matching_first, losses.feature_matching_end = 0, 0
+    elif name.startswith("wFM_") and name != "wFM_id20":
+        losses.feature_matching_first, losses.feature_matching_end = int(name.removeprefix("wFM_")), 0
+    elif name.startswith("not_wFM_"):
+        losses.feature_matching_first, losses.feature_matching_end = 0, int(name.removeprefix("not_wFM_"))
+    if name.endswith("_fm5"):
+        losses.feature_matching *= 0.5
+    elif name.endswith("_id20"):
+        losses.identity *= 2.0
+    return config
+
 
 # Called with workdir, people, identity_steps and steps; gives the experiment and its protocol, None if it was stopped.
 SMALL_EXPERIMENT = "simswap_jax.contrib.rendered.demo:sweep_experiment"
@@ -63,12 +106,12 @@ def sweep(request: SweepRequest) -> bool:
     config, protocol = prepared
     if request.steps:
         config.steps = request.steps
-    variants = chosen(request.variants, ablations.names(ablations.feature_maps(config)))
+    variants = chosen(request.variants, names(feature_maps(config)))
     models = {}
     for number, name in enumerate(variants, 1):
         folder = request.workdir / "variants" / name
         logger.info("%d/%d %s", number, len(variants), name)
-        if not is_trained(folder, config.steps) and not train(ablations.ablated(config, name), folder).finished:
+        if not is_trained(folder, config.steps) and not train(ablated(config, name), folder).finished:
             return False
         models[name] = folder / "model"
     evaluate(evaluation_of(request, Path(config.data.root), protocol, models))

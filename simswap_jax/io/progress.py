@@ -4,7 +4,8 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TextIO
 
@@ -135,3 +136,30 @@ def log_lines(to_stderr: bool = False) -> Iterator[None]:
         PACKAGE.removeHandler(handler)
         PACKAGE.setLevel(before[0])
         PACKAGE.propagate = before[1]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a summary: what, its value, and how it is known."""
+
+    what: str
+    value: str
+    how: str = ""
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Lines in three columns."""
+    first = max((len(row.what) for row in rows), default=0)
+    second = max((len(row.value) for row in rows if row.how), default=0)
+    return "\n".join(f"{r.what:<{first}}  {r.value:<{second}}  {r.how}".rstrip() for r in rows)
+
+
+class Steps:
+    """Says on stderr what is being done, and how long it took."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+
+    def say(self, what: str) -> None:
+        """One step, with the seconds since the first."""
+        to_terminal(f"{time.monotonic() - self.started:6.1f} s  {what}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from simswap_jax.errors import UserError
-from simswap_jax.io import jsonl
+from simswap_jax.io import job_cache
 from simswap_jax.io.atomic import replacing_file
 
 FORMER_NAME = "journal.jsonl"  # of the file in the former version
@@ -80,9 +80,9 @@ class Manifest:
             former.rename(path)
         self.path, self.head = path, json.loads(json.dumps(head))
         self.records: dict[str, PhotoRecord] = {}
-        lines = jsonl.recover(path)
+        lines = job_cache.recover(path)
         if not lines:
-            jsonl.append(path, [self.head])
+            job_cache.append(path, [self.head])
         elif lines[0] != self.head:
             raise UserError(
                 f"{path.parent} was prepared with other options ({_difference(lines[0], self.head)}); "
@@ -97,15 +97,15 @@ class Manifest:
     def add(self, records: Iterable[PhotoRecord]) -> None:
         """Note what became of some photos."""
         records = list(records)
-        jsonl.append(self.path, [record.to_dict() for record in records])
+        job_cache.append(self.path, [record.to_dict() for record in records])
         self.records.update((record.file, record) for record in records)
 
     def sort(self, files: Sequence[str]) -> None:
         """Leave the lines of these faces only, in their order."""
         self.records = {file: self.records[file] for file in files}
         with replacing_file(self.path) as temporary:
-            jsonl.append(temporary, [self.head])
-            jsonl.append(temporary, (record.to_dict() for record in self.records.values()))
+            job_cache.append(temporary, [self.head])
+            job_cache.append(temporary, (record.to_dict() for record in self.records.values()))
 
 
 def stamp(path: Path) -> str:

@@ -16,7 +16,7 @@ from simswap_jax.data.records import build
 from simswap_jax.errors import UserError
 from simswap_jax.io.atomic import file_sha256, write_json, write_text
 from simswap_jax.io.images import decode_plain, read_bytes
-from simswap_jax.io.lock import exclusive_lock
+from simswap_jax.io.job_cache import exclusive_lock
 from simswap_jax.io.progress import Progress, format_duration
 from simswap_jax.preparation.crops import (
     FACES,

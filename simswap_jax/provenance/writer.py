@@ -1,21 +1,94 @@
 """Results on disk: written whole or not at all, marked, and never over their own inputs."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin
 
 from simswap_jax.errors import UserError
 from simswap_jax.io.atomic import replacing_file
-from simswap_jax.io.images import SUFFIXES, as_its_photo, deep_png
+from simswap_jax.io.images import ORIENTATION, SUFFIXES, as_its_photo, deep_png
 from simswap_jax.provenance import c2pa
 from simswap_jax.provenance.certificates import local_credentials
-from simswap_jax.provenance.image_metadata import PhotoMetadata, read_photo_metadata
 from simswap_jax.provenance.label_xmp import Provenance, draw_label, xmp_packet
 from simswap_jax.provenance.options import ALL_MARKS, MANIFEST, MARKS, MarkOptions
 from simswap_jax.provenance.watermark import embed, has_room
+
+_JPEG_LIMIT = 65_533 - 6  # bytes of EXIF: one APP1 segment, which begins with "Exif\0\0"
+_MAKER_NOTE = 0x927C
+_LAYOUT = range(0x0100, 0x010E)  # of a TIFF's pixels: width, compression, …
+# TIFF mixes these with the layout of its pixels; of a TIFF only they are kept.
+_DESCRIBING = (
+    ExifTags.Base.ImageDescription,
+    ExifTags.Base.Make,
+    ExifTags.Base.Model,
+    ExifTags.Base.Software,
+    ExifTags.Base.DateTime,
+    ExifTags.Base.Artist,
+    ExifTags.Base.Copyright,
+)
+_GROUPS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+
+
+@dataclass(frozen=True)
+class PhotoMetadata:
+    """What is kept of a photo's file.
+
+    Attributes:
+      exif: as it stands in a file, with its signature; empty if there is none.
+      profile: ICC colour profile of RGB values; empty if there is none.
+    """
+
+    exif: bytes = b""
+    profile: bytes = b""
+
+
+def read_photo_metadata(path: str | Path) -> PhotoMetadata:
+    """EXIF and colour profile of a picture file, as far as they can be read; broken ones are left out."""
+    try:
+        with Image.open(path) as image:
+            return PhotoMetadata(_exif(image), _profile(image))
+    except Exception:  # Pillow's readers raise nearly anything; the pixels were read, and the rest is not worth failing
+        return PhotoMetadata()
+
+
+def _exif(image: Image.Image) -> bytes:
+    """A picture's EXIF with the orientation upright and without its thumbnail."""
+    try:
+        found = image.getexif()
+        kept = Image.Exif()
+        for tag, value in found.items():
+            if tag in _GROUPS or tag in _LAYOUT or tag == ORIENTATION:
+                continue
+            if image.format != "TIFF" or tag in _DESCRIBING:
+                kept[tag] = value
+        for group in _GROUPS:
+            values = {tag: value for tag, value in found.get_ifd(group).items() if tag != ExifTags.IFD.Interop}
+            if values:
+                kept[group] = values
+        if not kept:
+            return b""
+        kept[ORIENTATION] = 1
+        written = kept.tobytes()
+        details = kept.get(ExifTags.IFD.Exif, {})
+        if len(written) > _JPEG_LIMIT and _MAKER_NOTE in details:
+            kept[ExifTags.IFD.Exif] = {tag: value for tag, value in details.items() if tag != _MAKER_NOTE}
+            written = kept.tobytes()
+        return written if len(written) <= _JPEG_LIMIT else b""
+    except Exception:  # as above
+        return b""
+
+
+def _profile(image: Image.Image) -> bytes:
+    """A picture's profile if it is one of RGB values: one of CMYK or grey does not fit what is written."""
+    profile = image.info.get("icc_profile") or b""
+    return (
+        profile if isinstance(profile, bytes) and profile[16:20] == b"RGB " and image.mode in ("RGB", "RGBA") else b""
+    )
+
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 _JPEG_XMP_LIMIT = 65_000  # one APP1 segment

@@ -23,7 +23,7 @@ METHODS = {
 
 MUON = "simswap_jax.contrib.small_models.muon:muon"
 AUGMENTATION = "simswap_jax.contrib.small_models.augmentation:build"
-PERTURBATION = "simswap_jax.contrib.small_models.adversarial:adversarial_pictures"
+PERTURBATION = "simswap_jax.contrib.small_models.robust_identity:adversarial_pictures"
 PROTOTYPES = "simswap_jax.contrib.rendered.dataset:class_prototypes"
 
 # Former dotted name → today's. Read in experiment files, on the command line and in the config.json of workdirs.

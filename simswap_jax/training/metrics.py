@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from simswap_jax.io import jsonl
+from simswap_jax.io import job_cache
 from simswap_jax.io.atomic import write_text
 from simswap_jax.io.progress import clock
 from simswap_jax.training.update import SKIPPED
@@ -23,7 +23,7 @@ FILE = "metrics.jsonl"
 
 def read_lines(workdir: Path) -> list[dict[str, Any]]:
     """The rows of ``metrics.jsonl``; a last line cut short by a kill is left out."""
-    return jsonl.read(workdir / FILE)
+    return job_cache.read(workdir / FILE)
 
 
 class Writers:
@@ -46,7 +46,7 @@ class Writers:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Append one row."""
-        jsonl.append(self._path, [{"step": step, **values}])
+        job_cache.append(self._path, [{"step": step, **values}])
         if self._tensorboard is not None:
             self._tensorboard.write_scalars(step, dict(values))
             self._tensorboard.flush()

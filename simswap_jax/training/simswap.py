@@ -21,7 +21,7 @@ from simswap_jax.errors import UserError
 from simswap_jax.models import DiscriminatorConfig, MultiScaleDiscriminator, families
 from simswap_jax.models.families import SwapNetwork
 from simswap_jax.models.normalization import denormalize, normalize
-from simswap_jax.training import flops, optimizers, schedules
+from simswap_jax.training import flops, schedules
 from simswap_jax.training.config import Experiment, check_choice, common_config, resolve
 from simswap_jax.training.method import Batch, Metrics, Work
 from simswap_jax.training.state import PyTree, TrainState, network_state
@@ -68,8 +68,8 @@ class SimSwap:
         """Adam for both players, the generator's moving average, micro-batches and the guard."""
         config = self.config
         by_network: dict[str, optax.GradientTransformation] = {
-            "generator": optimizers.generator(config),
-            "discriminator": optimizers.adam(config, config.optimizer.discriminator_learning_rate),
+            "generator": schedules.generator(config),
+            "discriminator": schedules.adam(config, config.optimizer.discriminator_learning_rate),
         }
         return UpdateRule(
             optimizers=by_network,

@@ -18,7 +18,7 @@ from simswap_jax.faces.tracking import Tracker
 from simswap_jax.inference.arrays import normalised
 from simswap_jax.inference.photo import unusable
 from simswap_jax.inference.swapper import FaceSwapper
-from simswap_jax.io import jsonl
+from simswap_jax.io import job_cache
 from simswap_jax.io.progress import Progress
 from simswap_jax.video.decode import Frame, Video
 from simswap_jax.video.stages import Stages, ordered, threaded
@@ -144,7 +144,7 @@ class _FirstPass:
     def resume(self) -> bool:
         """Take in the stored chunks of an earlier pass; whether it was finished."""
         finished = False
-        for chunk in jsonl.recover(self._store):
+        for chunk in job_cache.recover(self._store):
             finished = finished or bool(chunk.get("end"))
             for row in chunk["frames"]:
                 for number in self._track(row, [*map(_decoded, row["faces"])]):
@@ -174,7 +174,7 @@ class _FirstPass:
         for number, vector in pairs:
             self.found.tracks[number].vectors.append(vector)
         chunk = {"frames": self._rows, "vectors": [(number, vector.tolist()) for number, vector in pairs], "end": end}
-        jsonl.append(self._store, [chunk])
+        job_cache.append(self._store, [chunk])
         self._rows, self._crops = [], []
 
     def _track(self, row: dict[str, Any], faces: list[Face]) -> list[int]:

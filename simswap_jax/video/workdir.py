@@ -11,8 +11,7 @@ import numpy as np
 
 from simswap_jax.errors import UserError
 from simswap_jax.io.atomic import CannotWrite
-from simswap_jax.io.job_cache import clear_job, open_job
-from simswap_jax.io.lock import LOCK, exclusive_lock
+from simswap_jax.io.job_cache import LOCK, clear_job, exclusive_lock, open_job
 from simswap_jax.video.encode import segment_files
 from simswap_jax.weights import registry
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from simswap_jax.app import sessions as module
-from simswap_jax.app.gate import COOKIE, FILE, JOIN, MOST_FILES, UPLOAD, Gate, cookie, paths_in
-from simswap_jax.app.sessions import Sessions, harmless
+from simswap_jax.app import gate as module
+from simswap_jax.app.gate import COOKIE, FILE, JOIN, MOST_FILES, UPLOAD, Gate, Sessions, cookie, harmless, paths_in
 from simswap_jax.errors import UserError
 
 LARGEST = 20_000

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from simswap_jax.evaluation import baselines
+from simswap_jax.evaluation import candidates
 from simswap_jax.faces.alignment import TEMPLATES
 from tests.support.small_model import faces
 
@@ -15,18 +15,18 @@ def test_the_source_is_pasted_onto_the_targets_landmarks():
     eye = np.round(FRONTAL[0] * 64 - 0.5).astype(int)
     source[eye[1] - 1 : eye[1] + 2, eye[0] - 1 : eye[0] + 2] = 0
     moved = FRONTAL + np.array([6, 4]) / 64
-    result = baselines.source_pasted(source, target, FRONTAL, moved)
+    result = candidates.source_pasted(source, target, FRONTAL, moved)
     assert result[eye[1] + 4, eye[0] + 6].max() < 20
     assert (result[0] == 50).all()
     unknown = np.full((5, 2), np.nan)
-    assert baselines.source_pasted(source, target, unknown, unknown)[eye[1], eye[0]].max() < 20
+    assert candidates.source_pasted(source, target, unknown, unknown)[eye[1], eye[0]].max() < 20
 
 
 def test_the_mild_changes_are_mild_and_no_more_than_named():
     picture = cv2.GaussianBlur(faces(1, 112)[0], (0, 0), 2)
-    moved = baselines.shifted(picture)
+    moved = candidates.shifted(picture)
     np.testing.assert_array_equal(moved[:, 10:], picture[:, 8:-2])
-    turned = baselines.hue_rotated(picture).astype(float)
+    turned = candidates.hue_rotated(picture).astype(float)
     grey = np.full((4, 4, 3), 90, np.uint8)
-    np.testing.assert_array_equal(baselines.hue_rotated(grey), grey)
+    np.testing.assert_array_equal(candidates.hue_rotated(grey), grey)
     assert 1 < np.abs(turned - picture).mean() < 15

@@ -15,8 +15,7 @@ from simswap_jax import FaceSwapper
 from simswap_jax.cli import evaluate as command
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation import runner
-from simswap_jax.evaluation.baselines import GROUND_TRUTH
-from simswap_jax.evaluation.candidates import ModelCandidate
+from simswap_jax.evaluation.candidates import GROUND_TRUTH, ModelCandidate
 from simswap_jax.evaluation.evaluate import UNFINISHED
 from simswap_jax.evaluation.gallery import embed_gallery
 from simswap_jax.evaluation.judges.evaluators import Evaluators

@@ -12,7 +12,6 @@ from simswap_jax.contrib.rendered import dataset, demo
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation import sweep
 from simswap_jax.evaluation.sweep import SweepRequest
-from simswap_jax.training import ablations
 from simswap_jax.training.config import default_config
 from tests.support.errors import raises_user_error
 from tests.support.small_model import write_small_model
@@ -20,9 +19,9 @@ from tests.support.small_model import write_small_model
 
 def test_the_ablations_are_the_papers():
     base = default_config()
-    names = ablations.names(ablations.feature_maps(base))
+    names = sweep.names(sweep.feature_maps(base))
     assert len(names) == len(set(names)) == 13
-    made = {name: ablations.ablated(base, name).losses for name in names}
+    made = {name: sweep.ablated(base, name).losses for name in names}
     assert made["nFM"].feature_matching == 0
     assert made["oFM"].feature_matching_first == 0
     assert made["oFM_fm5"].feature_matching == 5
@@ -32,7 +31,7 @@ def test_the_ablations_are_the_papers():
     assert [made[f"not_wFM_{m}"].feature_matching_end for m in (1, 2, 3, 4)] == [1, 2, 3, 4]
     assert base.losses == default_config().losses  # copies
     with pytest.raises(UserError) as caught:
-        ablations.ablated(base, "wFM_5")
+        sweep.ablated(base, "wFM_5")
     assert "wFM_5" in str(caught.value)
 
 
@@ -74,7 +73,7 @@ def test_at_the_demos_size_feature_matching_weighs_something(tmp_path, monkeypat
     assert protocol == "synthetic"
     demos = demo.simswap_config(tmp_path, tmp_path, tmp_path).losses.feature_matching
     assert config.losses.feature_matching == 2.0 > 10 * demos
-    assert ablations.ablated(config, "oFM_fm5").losses.feature_matching == 1.0
+    assert sweep.ablated(config, "oFM_fm5").losses.feature_matching == 1.0
     assert (config.init_from, config.steps) == (str(tmp_path / "first"), demo.SWEEP_STEPS)
 
 

@@ -3,8 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from simswap_jax.io.job_cache import ChunkCache, open_job
-from simswap_jax.io.lock import LOCK
+from simswap_jax.io.job_cache import LOCK, ChunkCache, open_job
 
 JOB = {"models": ["a", "b"], "size": (64, 64)}
 

@@ -4,7 +4,7 @@ import sys
 
 import filelock
 
-from simswap_jax.io.lock import LOCK, exclusive_lock
+from simswap_jax.io.job_cache import LOCK, exclusive_lock
 from tests.support.errors import raises_user_error
 
 

@@ -23,7 +23,7 @@ from simswap_jax.cli import main as cli
 from simswap_jax.data import embeddings as vectors_module
 from simswap_jax.data.records import open_people
 from simswap_jax.errors import UserError
-from simswap_jax.io import jsonl
+from simswap_jax.io import job_cache
 from simswap_jax.io.images import read_picture
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.preparation import prepare as module
@@ -305,7 +305,7 @@ def test_lines_of_another_kind_in_the_manifest_are_passed_over(tmp_path):
     manifest = Manifest(tmp_path / "manifest.jsonl", {"size": 64})
     record = PhotoRecord("a/b.jpg", "a/b.png", "1-2", landmarks=(1.0, 2.0), score=0.5)
     manifest.add([record])
-    jsonl.append(manifest.path, [{"file": "c", "colour": "red"}])
+    job_cache.append(manifest.path, [{"file": "c", "colour": "red"}])
     again = Manifest(tmp_path / "manifest.jsonl", {"size": 64})
     assert again.records == {"a/b.jpg": record}
     with raises_user_error("prepared-with-other-options", "size was 64 and is now 65"):

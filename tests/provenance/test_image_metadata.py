@@ -12,10 +12,9 @@ from PIL import ExifTags, Image, ImageCms
 
 from simswap_jax.cli import main as cli
 from simswap_jax.provenance import c2pa
-from simswap_jax.provenance.image_metadata import PhotoMetadata, read_photo_metadata
 from simswap_jax.provenance.label_xmp import SOURCE_TYPE, Provenance, read_provenance
 from simswap_jax.provenance.options import MarkOptions
-from simswap_jax.provenance.writer import write_result
+from simswap_jax.provenance.writer import PhotoMetadata, read_photo_metadata, write_result
 from tests.support.small_model import FACE_SIZE, faces, write_small_model
 
 UNSIGNED = MarkOptions(c2pa=False)

@@ -10,8 +10,7 @@ from simswap_jax.contrib.rendered.dataset import Labels, read_labels, render_gro
 from simswap_jax.contrib.rendered.face_parameters import ATTRIBUTES
 from simswap_jax.contrib.rendered.pose_judge import WEIGHTS, PoseRegressor
 from simswap_jax.contrib.rendered.scoring import colour_shift
-from simswap_jax.evaluation.baselines import GROUND_TRUTH, TARGET, Baseline, interpolated
-from simswap_jax.evaluation.candidates import ModelCandidate, PairBatch
+from simswap_jax.evaluation.candidates import GROUND_TRUTH, TARGET, Baseline, ModelCandidate, PairBatch, interpolated
 from simswap_jax.evaluation.protocols import pairs
 from simswap_jax.evaluation.protocols.protocol import EvaluationProtocol, GroundTruth, PairList, ProtocolData
 from simswap_jax.evaluation.request import EvaluationRequest

@@ -8,8 +8,7 @@ from optax.contrib import muon as optax_muon
 
 from simswap_jax.errors import UserError
 from simswap_jax.training.config import MUON
-from simswap_jax.training.optimizers import adam
-from simswap_jax.training.schedules import learning_rate
+from simswap_jax.training.schedules import adam, learning_rate
 from simswap_jax.training.state import PyTree
 
 EDGES = ("first_layer", "last_layer")  # to and from pixels: Adam's, as biases and norms are

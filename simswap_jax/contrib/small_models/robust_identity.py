@@ -7,7 +7,7 @@ source's vector from f and judges the result by h (``config.identity.robust``).
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,66 @@ import ml_collections
 import numpy as np
 
 from simswap_jax import losses
-from simswap_jax.contrib.small_models.adversarial import colour_perturbed_pictures
 from simswap_jax.data import loader
 from simswap_jax.data.dataset import People
-from simswap_jax.training import optimizers
+from simswap_jax.training import schedules
 from simswap_jax.training.config import Experiment, check_whole_batch, common_config
 from simswap_jax.training.identity import shuffled_pictures
 from simswap_jax.training.method import Batch, Metrics, Work
 from simswap_jax.training.state import PyTree, TrainState, network_state
 from simswap_jax.training.update import Gradients, UpdateRule, per_sample_random
 from simswap_jax.weights import identity_folder
+
+
+def of_length(x: jax.Array, length: jax.Array | float) -> jax.Array:
+    """Each picture of [B, H, W, C] scaled to this Euclidean length, over all its values."""
+    return length * x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=(1, 2, 3), keepdims=True) + 1e-24)
+
+
+def adversarial_pictures(
+    pictures: jax.Array, slope: Callable[[jax.Array], jax.Array], radius: jax.Array | float, noise: jax.Array
+) -> jax.Array:
+    """The pictures, each moved by ``radius`` to where the loss is larger: one step of adversarial training.
+
+    Args:
+      pictures: float [B, H, W, 3] in [0, 1].
+      slope: the gradient of the loss at other pictures.
+      radius: Euclidean length of the move, over all values of one picture; half of it is taken at random first
+        (Wong et al., "Fast is better than free", 2020).
+      noise: normal numbers of the pictures' shape, the direction of the random half.
+    """
+    start = of_length(noise, 0.5 * radius)
+    return pictures + jax.lax.stop_gradient(of_length(slope(pictures + start), radius))
+
+
+def colour_perturbed_pictures(
+    pictures: jax.Array,
+    slope: Callable[[jax.Array], jax.Array],
+    radius: jax.Array | float,
+    strength: jax.Array | float,
+    noise: jax.Array,
+    colours: jax.Array,
+) -> jax.Array:
+    """``adversarial_pictures`` under a colour perturbation that varies slowly, it too chosen to make the loss larger.
+
+    Slow changes of colour are what a generator finds first to please an identity network, and far longer moves than
+    ``radius``; people are not taken in by them.
+
+    Args:
+      pictures, slope, radius, noise: as in ``adversarial_pictures``.
+      strength: the most that the colour perturbation adds to or takes from a value.
+      colours: uniform numbers in [−1, 1], [B, g, g, 3]: where the search for it begins. It is drawn from such a grid by
+        cubic interpolation.
+    """
+
+    def perturbed(move: jax.Array, grid: jax.Array) -> jax.Array:
+        return pictures + move + jax.image.resize(strength * grid, pictures.shape, "cubic")
+
+    at = perturbed(of_length(noise, 0.5 * radius), colours)
+    move = slope(at)
+    # The perturbation is linear in its grid, so the grid's slope is the transposed interpolation of the picture's.
+    (grid,) = jax.linear_transpose(lambda grid: jax.image.resize(grid, pictures.shape, "cubic"), colours)(move)
+    return jax.lax.stop_gradient(perturbed(of_length(move, radius), jnp.clip(colours + jnp.sign(grid), -1.0, 1.0)))
 
 
 @dataclass(frozen=True)
@@ -51,7 +101,7 @@ class RobustIdentity:
     def update(self) -> UpdateRule:
         """Adam, and the copy's moving average."""
         config = self.config
-        by_network = {"identity": optimizers.adam(config, config.optimizer.learning_rate)}
+        by_network = {"identity": schedules.adam(config, config.optimizer.learning_rate)}
         guarded = bool(config.nonfinite_limit)
         return UpdateRule(by_network, "identity", config.ema, skip_nonfinite=guarded, axis_name=self.axis_name)
 

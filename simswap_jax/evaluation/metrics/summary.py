@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simswap_jax.errors import UserError
-from simswap_jax.evaluation.baselines import GENUINE, SOURCE, TARGET
+from simswap_jax.evaluation.candidates import GENUINE, SOURCE, TARGET
 from simswap_jax.evaluation.gallery import Gallery
 from simswap_jax.evaluation.judges.evaluators import Predictions
 from simswap_jax.evaluation.metrics import expression, identity, reconstruction

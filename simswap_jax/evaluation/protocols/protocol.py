@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from simswap_jax.errors import UserError
-from simswap_jax.evaluation.baselines import Baseline
-from simswap_jax.evaluation.candidates import Candidate, ModelCandidate
+from simswap_jax.evaluation.candidates import Baseline, Candidate, ModelCandidate
 from simswap_jax.evaluation.judges.networks import PoseEstimator, Recogniser
 from simswap_jax.evaluation.request import EvaluationRequest
 from simswap_jax.io.atomic import write_text

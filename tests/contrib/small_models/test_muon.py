@@ -7,7 +7,7 @@ import pytest
 
 from simswap_jax.contrib.small_models import muon
 from simswap_jax.contrib.small_models.muon import use_muon
-from simswap_jax.training import optimizers
+from simswap_jax.training import schedules
 from tests.support.errors import raises_user_error
 from tests.support.small_method import small_config, small_method
 
@@ -46,7 +46,7 @@ def test_it_moves_the_kernels_between_the_edges(params):
 
 def moves(params, config):
     """What the first update adds to each parameter, for gradients of low rank."""
-    optimizer = optimizers.generator(config)
+    optimizer = schedules.generator(config)
     random = np.random.default_rng(0)
 
     def slope(value):
@@ -78,28 +78,28 @@ def test_it_moves_a_kernel_equally_far_in_all_directions_and_leaves_the_rest_to_
 
 
 def test_none_is_adam(params):
-    expected = optimizers.adam(small_config(), small_config().optimizer.learning_rate)
+    expected = schedules.adam(small_config(), small_config().optimizer.learning_rate)
     for config in (small_config(), with_muon(0.0)):
-        optimizer = optimizers.generator(config)
+        optimizer = schedules.generator(config)
         assert jax.tree.structure(optimizer.init(params)) == jax.tree.structure(expected.init(params))
 
 
 def test_a_rate_below_zero_is_refused():
     with raises_user_error("muon-learning-rate", -0.02):
-        optimizers.generator(with_muon(-0.02))
+        schedules.generator(with_muon(-0.02))
 
 
 def test_an_optimizer_that_is_nowhere_is_refused():
     config = small_config()
     config.optimizer.generator = "nowhere:at_all"
     with raises_user_error("config-cannot-be-imported", "nowhere:at_all", "optimizer.generator"):
-        optimizers.generator(config)
+        schedules.generator(config)
 
 
 def test_a_method_gives_it_to_the_generator_and_adam_to_the_discriminators(params):
     optimizer = small_method(with_muon()).update.optimizers
-    expected = optimizers.generator(with_muon()).init(params)
+    expected = schedules.generator(with_muon()).init(params)
     assert jax.tree.structure(optimizer["generator"].init(params)) == jax.tree.structure(expected)
-    by_adam = optimizers.adam(small_config(), 1e-3).init(params)
+    by_adam = schedules.adam(small_config(), 1e-3).init(params)
     assert jax.tree.structure(optimizer["discriminator"].init(params)) == jax.tree.structure(by_adam)
     assert jax.tree.structure(expected) != jax.tree.structure(by_adam)

@@ -11,7 +11,7 @@ import pytest
 
 from simswap_jax.contrib.rendered import dataset
 from simswap_jax.contrib.small_models import robust_identity
-from simswap_jax.contrib.small_models.adversarial import adversarial_pictures, colour_perturbed_pictures
+from simswap_jax.contrib.small_models.robust_identity import adversarial_pictures, colour_perturbed_pictures
 from simswap_jax.data import records
 from simswap_jax.errors import UserError
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork

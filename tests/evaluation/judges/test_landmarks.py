@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from simswap_jax.evaluation import baselines
-from simswap_jax.evaluation.judges.landmarks import YuNetLandmarks, open_landmarks
+from simswap_jax.evaluation import candidates
+from simswap_jax.evaluation.judges.evaluators import YuNetLandmarks, open_landmarks
 from simswap_jax.io.images import read_picture
 from tests.support.errors import raises_user_error
 from tests.support.onnx_networks import flat_landmarks, onnx_network
@@ -35,7 +35,7 @@ def test_yunet_finds_the_landmarks_of_crops_of_any_size(outside):
     truth = np.array([row[1:] for row in rows], float).reshape(-1, 5, 2) / 192
     pictures = [read_picture(outside("celeba_192") / row[0]) for row in rows]
     found = judge.find(pictures)
-    small = judge.find([baselines.half_resolution(picture)[::2, ::2] for picture in pictures])
+    small = judge.find([candidates.half_resolution(picture)[::2, ::2] for picture in pictures])
     eyes = np.linalg.norm(truth[:, 1] - truth[:, 0], axis=1)
     assert np.isfinite(found).all()
     assert (np.linalg.norm(found - truth, axis=2).mean(axis=1) / eyes).mean() < 0.15

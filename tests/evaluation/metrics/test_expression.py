@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from simswap_jax.evaluation import baselines
-from simswap_jax.evaluation.judges.landmarks import open_landmarks
+from simswap_jax.evaluation import candidates
+from simswap_jax.evaluation.judges.evaluators import open_landmarks
 from simswap_jax.evaluation.judges.networks import OnnxPose
 from simswap_jax.evaluation.metrics import expression
 from simswap_jax.faces.alignment import TEMPLATES
@@ -61,7 +61,7 @@ def test_expression_of_real_people_moves_less_by_a_shift_than_by_another_picture
     points, angles = judge.find(pictures), pose.angles(pictures)
     shapes = expression.fit(points, names, angles)
     left = expression.expressions(shapes, points, names, angles)
-    moved = [baselines.shifted(picture) for picture in pictures]
+    moved = [candidates.shifted(picture) for picture in pictures]
     shifted = expression.expressions(shapes, judge.find(moved), names, pose.angles(moved))
     shift = np.nanmean(expression.expression_error(shapes, shifted, left))
     other = np.nanmean(expression.expression_error(shapes, np.roll(left, 1, axis=0), left))

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from simswap_jax.evaluation import baselines
+from simswap_jax.evaluation import candidates
 from simswap_jax.evaluation.metrics import regions
 
 
@@ -11,7 +11,7 @@ def test_laplacian_energy_falls_with_blur_and_looks_at_the_face_only():
     random = np.random.default_rng(0)
     noise = random.integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
     masks = regions.face_masks(None, 2, 64)
-    soft = np.stack([baselines.half_resolution(picture) for picture in noise])
+    soft = np.stack([candidates.half_resolution(picture) for picture in noise])
     assert (regions.laplacian_energy(soft, masks) < 0.2 * regions.laplacian_energy(noise, masks)).all()
     outside = np.where(masks[..., None] > 0, np.uint8(128), noise)
     outside[masks > 0] = 128
