@@ -38,7 +38,7 @@ HEAVY = (
     "tests/contrib/",
     "tests/data/test_embeddings.py::test_a_real_network",
     "tests/evaluation/test_evaluate.py",
-    "tests/evaluation/test_faceforensics.py",
+    "tests/evaluation/protocols/test_faceforensics.py",
     "tests/evaluation/test_sweep.py",
     "tests/hardware/test_preflight.py",
     "tests/inference/test_parsing.py",
