@@ -24,8 +24,10 @@ TERMS = """\
 drawn by this program. Do not deceive with results, and do not use them to harass, to impersonate or to get past an
 identity check. Results are synthetic and are marked as such; whoever drops a mark has to say in another way that the
 picture is synthetic (in the EU, Article 50 of the AI Act). Model weights may have terms of their own: see the model's
-card. Pictures stay on the computer that runs this program, in a folder that only this browser can read. They are
-removed when they were not used for an hour, and when the program ends. Nothing is sent anywhere.
+card.
+
+Pictures stay on the computer that runs this program, in a folder that only this browser can read. They are removed when
+they were not used for an hour, and when the program ends. Nothing is sent anywhere.
 """
 AGREE = "The people in these pictures agreed to this, or are drawn."
 NO_CONSENT = "Please confirm first that the people in the pictures agreed; the box is above the button."
