@@ -7,8 +7,8 @@ Command:  simswap-jax train --config ml_collections_configs/celeba_112.py --work
               --config.identity.robust=runs/robust/model
           and the same with celeba_112.py:second, --workdir runs/celeba_112_second, --config.init_from=runs/celeba_112;
           with :third, runs/celeba_112_third, --config.init_from=runs/celeba_112_second; and so on to :eighth
-Hardware, time, score: two CPU cores, 12 (first stage, on one of them) to 26 images a second; docs/training.md has the
-table.
+Hardware, time, score: two CPU cores, 12 (first stage, on one of them) to 26 images a second; docs/experiments/celeba.md
+has the table.
 """
 
 import ml_collections

@@ -19,10 +19,11 @@ from simswap_jax.provenance.options import marks_sentence
 from simswap_jax.provenance.writer import write_picture
 
 TERMS = """\
-**Only with consent.** Use pictures only of people who agreed to be swapped, or of nobody: the example faces are drawn
-by this program. Do not deceive with results, and do not use them to harass, to impersonate or to get past an identity
-check. Results are synthetic and are marked as such; whoever drops a mark has to say in another way that the picture is
-synthetic (in the EU, Article 50 of the AI Act). Model weights may have terms of their own: see the model's card.
+**Only with consent.** Use pictures only of people who consented to be swapped, or of nobody: the example faces are
+drawn by this program. Do not deceive with results, and do not use them to harass, to impersonate or to get past an
+identity check. Results are synthetic and are marked as such; whoever drops a mark has to say in another way that the
+picture is synthetic (in the EU, Article 50 of the AI Act). Model weights may have terms of their own: see the model's
+card.
 
 Pictures stay on the computer that runs this program, in a folder that only this browser can read. They are removed when
 they were not used for an hour, and when the program ends. Nothing is sent anywhere.

@@ -133,7 +133,7 @@ class Studio:
         marks: MarkOptions,
         say: Say = lambda share, what: None,
     ) -> tuple[str, ...]:
-        """Write the photo or video with the chosen faces re-drawn; returns the marks that it carries.
+        """Write the photo or video with the chosen faces swapped; returns the marks that it carries.
 
         Args:
           sources: pictures of one person.

@@ -134,7 +134,7 @@ def parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
     parse = argparse.ArgumentParser(
         "simswap-jax swap",
-        description="Swap faces in photos and videos: re-draw target faces with the identity of a source.",
+        description="Swap faces in photos and videos: target faces get the identity of a source.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -178,7 +178,7 @@ def add_file_arguments(parse: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar="PATH",
-        help="whose face is re-drawn: pictures or a folder",
+        help="whose face is swapped: pictures or a folder",
     )
     add("--output", type=Path, required=True, metavar="PATH", help="picture, or folder where the target is a folder")
     add("--grid", action="store_true", help="every source on every target, as one sheet of faces")

@@ -1,1 +1,1 @@
-"""Evaluation: swaps of held-out identities, measured with networks that took no part in training."""
+"""Evaluation: swaps of held-out identities, measured with networks that are independent of the training."""

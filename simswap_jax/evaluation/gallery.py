@@ -1,4 +1,4 @@
-"""The gallery: every real picture as the recogniser sees it, among which identities are retrieved."""
+"""The gallery: every real picture as the face-recognition network sees it, among which identities are retrieved."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

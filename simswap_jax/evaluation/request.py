@@ -20,7 +20,7 @@ class EvaluationRequest:
       protocol: a name of ``protocols.protocol.PROTOCOLS``, a pairs.json, or ``package.module:attribute``.
       recogniser: path of the recogniser that identity is measured with; None: the protocol's own.
       pose, landmarks, features: paths of further metric networks; without one its metrics are left out.
-      feature_range: RGB values that an ONNX feature network takes, a name of ``judges.features.INPUT_RANGES``.
+      feature_range: RGB values that an ONNX feature network takes, a name of ``judges.networks.INPUT_RANGES``.
       alignment, size: template and side in pixels of the crops; models trained on others are refused.
       held_out_fraction: part of the people to evaluate; None: what the models' trainings held out.
       held_out_seed: the trainings' seed of that choice.

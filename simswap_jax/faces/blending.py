@@ -1,4 +1,4 @@
-"""Which part of a crop is face, softly, and how a re-drawn crop goes back to its place in the photo."""
+"""Which part of a crop is face, softly, and how a swapped crop goes back to its place in the photo."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -44,7 +44,7 @@ def place(shape: tuple[int, ...], alignment: Alignment, mask: Float[np.ndarray, 
     return replace(empty, mask=_onto(mask, alignment, empty, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT))
 
 
-def share(places: Sequence[Place]) -> list[Place]:
+def resolve_overlaps(places: Sequence[Place]) -> list[Place]:
     """Where faces overlap, each pixel goes to the face that it is deeper inside of, with a soft line between them.
 
     Elsewhere the masks stay as they are. Every mask is multiplied by its part m³ / Σ m³ of all that claim the pixel.
@@ -64,7 +64,7 @@ def share(places: Sequence[Place]) -> list[Place]:
 def paste(
     photo: UInt8[np.ndarray, "h w 3"], face: UInt8[np.ndarray, "s s 3"], alignment: Alignment, where: Place
 ) -> None:
-    """Blend a re-drawn crop into a photo, in place.
+    """Blend a swapped crop into a photo, in place.
 
     Args:
       photo: uint8 RGB [H, W, 3]; changed.
@@ -83,7 +83,7 @@ def paste(
 def paste_gradients(
     photo: UInt8[np.ndarray, "h w 3"], face: UInt8[np.ndarray, "s s 3"], alignment: Alignment, where: Place
 ) -> None:
-    """Blend a re-drawn crop into a photo by its gradients (Pérez et al. 2003), in place: `paste`'s arguments.
+    """Blend a swapped crop into a photo by its gradients (Pérez et al. 2003), in place: `paste`'s arguments.
 
     Inside the mask's half the colours are those whose gradients are the crop's and whose edge is the photo's, so that
     light and skin tone go over without a step; the mask's soft edge is laid over that.
@@ -108,7 +108,7 @@ def paste_gradients(
 def match_colour(
     face: UInt8[np.ndarray, "s s 3"], target: UInt8[np.ndarray, "s s 3"], mask: Float[np.ndarray, "s s"]
 ) -> UInt8[np.ndarray, "s s 3"]:
-    """A re-drawn crop with the mean and spread of the target's colours under the mask, channel by channel.
+    """A swapped crop with the mean and spread of the target's colours under the mask, channel by channel.
 
     Args:
       face, target: uint8 RGB [size, size, 3].

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-SIDES = (1280, 640, 320)  # the longer side of what YuNet sees; it tears faces of more than about 600 pixels into pieces
+SIDES = (1280, 640, 320)  # the longer side of what YuNet sees; it splits faces over about 600 pixels into several boxes
 LARGE = 200.0  # pixels in the first of these looks; the later ones count for faces as wide, and err on smaller ones
 OVERLAP = 0.3  # of two boxes, intersection over union, from which they are one face
 

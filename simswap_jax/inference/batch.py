@@ -172,7 +172,7 @@ def swap_file(swapper: FaceSwapper, request: SwapRequest, outcome: Outcome) -> s
 
 
 def swap_photo(swapper: FaceSwapper, path: Path, source: Source, swap: SwapOptions) -> np.ndarray:
-    """A photo file with its faces re-drawn, uint8 RGB [H, W, 3], or a UserError that names the file."""
+    """A photo file with its faces swapped, uint8 RGB [H, W, 3], or a UserError that names the file."""
     photo = read_picture(path)
     return naming(path, lambda: swapper.photos.swap(photo, source.vector, swap))
 

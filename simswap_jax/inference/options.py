@@ -76,7 +76,7 @@ Faces = (
 
 @dataclass(frozen=True)
 class SwapOptions:
-    """How faces are chosen, re-drawn and pasted back.
+    """How faces are chosen, swapped and pasted back.
 
     Attributes:
       faces: which of a photo or video.

@@ -1,4 +1,4 @@
-"""Whole photos: find the faces, select those that are meant, re-draw them and paste them back."""
+"""Whole photos: find the faces, select those that are meant, swap them and paste them back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from simswap_jax.faces.blending import (
     paste,
     paste_gradients,
     place,
-    share,
+    resolve_overlaps,
     soft_mask,
 )
 from simswap_jax.faces.detection import Detector, Face, FaceDetector, ScrfdDetector
@@ -44,7 +44,7 @@ Parse = Callable[[np.ndarray, Alignment, Sequence[str]], np.ndarray | None]
 
 @dataclass(frozen=True)
 class FoundFace:
-    """A face that can be re-drawn, and how it is cut out."""
+    """A face that can be swapped, and how it is cut out."""
 
     face: Face
     alignment: Alignment
@@ -67,7 +67,7 @@ class AlignedSwapper(Protocol):
     def swap_faces(
         self, targets: Sequence[np.ndarray], vectors: np.ndarray, batch_size: int = ..., strength: float = ...
     ) -> list[np.ndarray]:
-        """Aligned crops re-drawn."""
+        """Aligned crops, swapped."""
 
 
 class PhotoSwapper:
@@ -130,7 +130,7 @@ class PhotoSwapper:
         return parser_here()
 
     def find_faces(self, photo: np.ndarray, role: str = "target") -> list[FoundFace]:
-        """The faces of a photo that this model can re-draw, the most confident first.
+        """The faces of a photo that this model can swap, the most confident first.
 
         Args:
           photo: uint8 RGB [H, W, 3].
@@ -148,7 +148,7 @@ class PhotoSwapper:
         return max(self.find_faces(photo, role), key=lambda found: found.face.area).crop(photo)
 
     def swap(self, photo: np.ndarray, source: np.ndarray | None, options: SwapOptions = DEFAULT_SWAP) -> np.ndarray:
-        """Re-draw faces in a photo.
+        """Swap faces in a photo.
 
         Args:
           photo: uint8 RGB [H, W, 3], upright.
@@ -159,7 +159,7 @@ class PhotoSwapper:
           uint8 RGB [H, W, 3]. It carries no mark: `provenance.writer.write_result` adds them.
 
         Raises:
-          UserError: no face that can be re-drawn, a named person who is not there, or a source that does not fit.
+          UserError: no face that can be swapped, a named person who is not there, or a source that does not fit.
         """
         found = self.find_faces(photo)
         vectors: Sequence[np.ndarray | None] = [None] * len(found)
@@ -175,7 +175,7 @@ class PhotoSwapper:
         chosen: Mapping[int, np.ndarray],
         options: SwapOptions = DEFAULT_SWAP,
     ) -> np.ndarray:
-        """The photo with some of its faces re-drawn.
+        """The photo with some of its faces swapped.
 
         Args:
           photo: uint8 RGB [H, W, 3]; not changed.
@@ -194,7 +194,7 @@ class PhotoSwapper:
 
 
 def find_faces(detector: Detector, photo: np.ndarray, template: str, size: int) -> list[FoundFace]:
-    """The faces of a photo that can be re-drawn, the most confident first.
+    """The faces of a photo that can be swapped, the most confident first.
 
     Args:
       detector: YuNet or SCRFD.
@@ -228,7 +228,7 @@ def find_faces(detector: Detector, photo: np.ndarray, template: str, size: int) 
 
 
 def unusable(face: Face, alignment: Alignment) -> str:
-    """Why a face cannot be re-drawn, as the end of a sentence; empty where it can."""
+    """Why a face cannot be swapped, as the end of a sentence; empty where it can."""
     width, height = face.box[2:]
     if min(width, height) < SMALLEST:
         return f"is too small ({width:.0f}×{height:.0f} pixels, {SMALLEST:.0f} are the least)"
@@ -240,7 +240,7 @@ def unusable(face: Face, alignment: Alignment) -> str:
 def face_mask(
     photo: np.ndarray, alignment: Alignment, keep: Sequence[str] = (), parse: Parse | None = None
 ) -> np.ndarray:
-    """Which part of a crop is re-drawn, softly: float32 [size, size], 0 at the crop's border.
+    """Which part of a crop is swapped, softly: float32 [size, size], 0 at the crop's border.
 
     Args:
       photo: uint8 RGB [H, W, 3].
@@ -265,12 +265,12 @@ def put_back(
     options: SwapOptions = DEFAULT_SWAP,
     parse: Parse | None = None,
 ) -> np.ndarray:
-    """The photo with re-drawn crops pasted into it.
+    """The photo with swapped crops pasted into it.
 
     Args:
       photo: uint8 RGB [H, W, 3]; not changed.
-      found: all faces: also those that are not re-drawn keep what is theirs where faces overlap.
-      results: index of a face → its crop, re-drawn: uint8 RGB [size, size, 3].
+      found: all faces: also those that are not swapped keep what is theirs where faces overlap.
+      results: index of a face → its crop, swapped: uint8 RGB [size, size, 3].
       options: what is kept of the target, whether colours are matched, and how results are blended.
       parse: as in `face_mask`.
 
@@ -282,7 +282,7 @@ def put_back(
             "keeping what is in front of a face needs face parsing; its weights are not here.", "parsing-missing"
         )
     masks = [face_mask(photo, one.alignment, options.keep, parse) for one in found]
-    places = share([place(photo.shape, one.alignment, mask) for one, mask in zip(found, masks)])
+    places = resolve_overlaps([place(photo.shape, one.alignment, mask) for one, mask in zip(found, masks)])
     picture = photo.copy()
     for i, result in results.items():
         drawn = match_colour(result, found[i].crop(photo), masks[i]) if options.match_colour else result

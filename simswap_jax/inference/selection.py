@@ -134,7 +134,7 @@ def match_people(
       Index of a candidate → index of a person.
 
     Raises:
-      UserError: somebody is not there; it says how near the nearest face came.
+      UserError: somebody is not there; it says the best similarity.
     """
     cosines = [
         (float(people[person] @ candidate.vector), person, index)

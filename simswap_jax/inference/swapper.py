@@ -1,4 +1,4 @@
-"""FaceSwapper: a model folder made ready to re-draw faces."""
+"""FaceSwapper: a model folder made ready to swap faces."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LEAST_ALIKE = 0.25  # cosine of a source photo to the mean of the others, Mobile
 
 
 class FaceSwapper:
-    """Re-draws target faces with the identity of a source.
+    """Swaps faces: targets get the identity of a source.
 
     Attributes:
       model: the model folder as read.
@@ -124,7 +124,7 @@ class FaceSwapper:
         options: SwapOptions = DEFAULT_SWAP,
         **changes: Any,
     ) -> np.ndarray:
-        """Re-draw faces in a photo.
+        """Swap faces in a photo.
 
         Args:
           photo: uint8 RGB [H, W, 3], upright.
@@ -139,7 +139,7 @@ class FaceSwapper:
           uint8 RGB [H, W, 3]. It carries no mark: `provenance.writer.write_result` adds them.
 
         Raises:
-          UserError: no face that can be re-drawn, a named person who is not there, or arguments that do not fit.
+          UserError: no face that can be swapped, a named person who is not there, or arguments that do not fit.
         """
         if faces is not None:
             changes["faces"] = FaceSelection.of(faces)
@@ -171,7 +171,7 @@ class FaceSwapper:
         batch_size: int = BATCH_SIZE,
         strength: float = 1.0,
     ) -> np.ndarray:
-        """Re-draw aligned face crops with other identities.
+        """Give aligned face crops other identities.
 
         Args:
           targets: uint8 RGB [B, H, W, 3] or one [H, W, 3], H = W of any size.

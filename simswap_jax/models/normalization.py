@@ -12,7 +12,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 def check_convention(convention: str) -> None:
     """A ValueError unless there is such a convention."""
     if convention not in CONVENTIONS:
-        raise ValueError(f"There is no value convention {convention!r}; choose one of {', '.join(CONVENTIONS)}.")
+        raise ValueError(f"There is no input normalization {convention!r}; choose one of {', '.join(CONVENTIONS)}.")
 
 
 def normalize(images: Float[Array, "*b 3"], convention: str) -> Float[Array, "*b 3"]:

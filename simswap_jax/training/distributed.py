@@ -223,7 +223,7 @@ def should_stop(step: int, asked: bool) -> bool:
     """Whether all processes stop after this step; every process asks after each of its steps.
 
     Args:
-      step: the step that was begun last.
+      step: the step that was started last.
       asked: this process alone was asked to. Where there are several, a signal goes to JAX's own service instead, which
         finds a step that nobody has passed.
     """

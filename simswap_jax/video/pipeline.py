@@ -2,7 +2,7 @@
 
 Two passes. The first detects and tracks the faces, so it is known who is in the video before anything is drawn: the
 largest person is the largest of the video and not of a frame, and nobody is mistaken for another where they cross. The
-second decodes again, re-draws, marks and encodes. In each the stages work at the same time; neither holds more frames
+second decodes again, swaps, marks and encodes. In each the stages work at the same time; neither holds more frames
 than its queues. What is done is kept beside the output until the video is whole, so that an interrupted run resumes.
 """
 
@@ -46,7 +46,7 @@ class VideoResult:
 
     Attributes:
       frames: of the video.
-      faces: that were re-drawn, over all frames.
+      faces: that were swapped, over all frames.
       seconds: that it took, and
       stages: for how long each of its stages worked, in seconds over all threads.
       carried: those of ``provenance.options.MARKS`` that the file carries.
@@ -68,7 +68,7 @@ def swap_video(
     marks: MarkOptions = ALL_MARKS,
     encoding: EncodingOptions = DEFAULT_ENCODING,
 ) -> VideoResult:
-    """Re-draw faces in a video file and write another.
+    """Swap faces in a video file and write another.
 
     Args:
       swapper: with a model of photos.

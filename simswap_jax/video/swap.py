@@ -1,4 +1,4 @@
-"""The second pass over a video: every frame cut out, re-drawn, pasted back, marked and encoded."""
+"""The second pass over a video: every frame cut out, swapped, pasted back, marked and encoded."""
 
 import logging
 from collections.abc import Generator, Iterable, Sequence

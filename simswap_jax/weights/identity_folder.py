@@ -1,4 +1,4 @@
-"""An identity network at rest: a folder of ours (config.json + identity.safetensors) or anybody's weight file."""
+"""An identity network as stored: a folder of ours (config.json + identity.safetensors) or anybody's weight file."""
 
 import json
 from dataclasses import dataclass
@@ -28,7 +28,8 @@ class Identity:
       sha256: of the weight file; names the network in caches and model folders.
       name: of the file or folder, for people.
       ours: trained by this project, so that it may be passed on.
-      copy_of: SHA-256 of the network that this is a hardened copy of (`robust_identity.py`); empty for others.
+      copy_of: SHA-256 of the network that this is an adversarially robust copy of (`robust_identity.py`); empty for
+        others.
     """
 
     network: IdentityNetwork

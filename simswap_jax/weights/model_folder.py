@@ -353,7 +353,7 @@ def _card(model: ModelFolder, include_identity: bool, dtype: str) -> str:
     licence = str(model.card.get("licence", "unstated"))
     rows = {
         "Generator": f"{model.network.family.name}: {model.network.family.describe(model.generator)}",
-        "Value convention": model.network.convention,
+        "Input normalization": model.network.convention,
         "Face crops": f"{model.face_size}×{model.face_size}, aligned as '{model.alignment}'",
         **_identity_rows(model, include_identity),
         "Weights": dtype,

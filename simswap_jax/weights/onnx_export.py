@@ -11,7 +11,7 @@ contract            H = W       target's values                 beside it
 ``facefusion-512``  512         RGB in [0,1]                    ``NAME.hash``; `simswap_unofficial_512`
 ==================  ==========  ==============================  =========================================
 
-The generator's own value convention is converted inside the file, so nobody who uses it has to know.
+The generator's own input normalization is converted inside the file, so nobody who uses it has to know.
 """
 
 import zlib
@@ -60,7 +60,7 @@ def export_generator(
     """Writes a generator as ONNX, with its ``.hash`` where the contract wants one.
 
     Args:
-      config: the generator's shape and value convention.
+      config: the generator's shape and input normalization.
       variables: its Flax variables.
       path: ends in ``.onnx``.
       contract: one of `CONTRACTS`.
@@ -238,7 +238,7 @@ def _drawing_and_mask(graph: Graph, x: str, stride: int) -> tuple[str, str]:
 
 
 def _convert(graph: Graph, x: str, given: str, wanted: str) -> str:
-    """From one value convention to another."""
+    """From one input normalization to another."""
     if given == wanted:
         return x
     mean = graph.constant("imagenet_mean", np.array(IMAGENET_MEAN, np.float32).reshape(1, 3, 1, 1))

@@ -1,4 +1,4 @@
-"""Which value convention a generator was trained in, found out on a face.
+"""Which input normalization a generator was trained in, found out on a face.
 
 Nothing in a weight file tells `unit` from `imagenet`. But a generator that is given a face and that face's own identity
 draws the face again, if it sees and gives the values that it was trained on, and stripes or masks if not.

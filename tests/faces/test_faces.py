@@ -13,7 +13,7 @@ from simswap_jax.faces.blending import (
     paste,
     paste_gradients,
     place,
-    share,
+    resolve_overlaps,
     soft_mask,
 )
 from simswap_jax.faces.detection import Face, FaceDetector, distinct, overlap
@@ -143,7 +143,7 @@ def test_overlapping_faces_share_their_pixels_and_others_keep_theirs():
         align(transform(turned(100.0, 0.0, (x, 40.0)), TEMPLATES["arcface"][0]), "arcface", 64) for x in (20, 70, 200)
     ]
     before = [place(shape, fit, soft_mask(fit.landmarks, 64)) for fit in fits]
-    after = share(before)
+    after = resolve_overlaps(before)
     total = np.zeros(shape)
     for one in after:
         total[one.window] += one.mask

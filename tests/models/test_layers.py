@@ -247,7 +247,7 @@ def test_generator_configs():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"convention": "rgb"}, "value convention"),
+        ({"convention": "rgb"}, "input normalization"),
         ({"dtype": "float16"}, "computing type"),
         ({"widths": (8,)}, "nothing to down-sample"),
         ({"blocks": 0}, "must be positive"),

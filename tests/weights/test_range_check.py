@@ -1,4 +1,4 @@
-"""A generator that was trained in one value convention is recognised on a face, whichever it was."""
+"""A generator that was trained in one input normalization is recognised on a face, whichever it was."""
 
 import jax
 import jax.numpy as jnp

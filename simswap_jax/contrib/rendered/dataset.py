@@ -182,8 +182,8 @@ def _write_pictures(root: Path, labels: Labels, size: int) -> None:
 
 
 # How much of an identity each number is: standard deviations of the weighted numbers; OTHERS for those not named here.
-# Colours, brows and lips can be re-drawn; outlines and cuts of hair can hardly, and a mole or a nose is next to nothing
-# in 32×32 pixels.
+# Colours, brows and lips can be transferred; outlines and cuts of hair can hardly, and a mole or a nose is next to
+# nothing in 32×32 pixels.
 WEIGHTS = {
     "skin_tone": 3.0,
     "skin_hue": 1.0,
@@ -233,7 +233,8 @@ def class_prototypes(root: Path, names: Sequence[str], width: int) -> np.ndarray
     """
     if width < PERSON_SIZE:
         raise UserError(
-            f"config.network.embedding is {width}, but known centres need at least {PERSON_SIZE}; raise it."
+            f"config.network.embedding is {width}, but fixed class prototypes need at least {PERSON_SIZE}; raise it.",
+            "prototypes-need-dimensions",
         )
     labels = read_labels(root)
     weights = np.array([WEIGHTS.get(number, OTHERS) for number in PERSON])

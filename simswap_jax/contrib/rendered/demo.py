@@ -1,7 +1,7 @@
 """The demo: the whole job in minutes on two CPU cores, with identities that are rendered and so belong to nobody.
 
 Render people → train an identity network on some, freeze it → train a small SimSwap against it → swap held-out
-identities → measure whose face came out with an independent recogniser, and compare with the ground truth.
+identities → measure whose identity the results carry with an independent recogniser, and compare with the ground truth.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The recogniser of rendered people: the identity method, trained on people that nobody else is trained on.
+"""Face recognition of rendered people: the identity method, trained on people that nobody else is trained on.
 
 Its weights ship in ``contrib/rendered/pretrained/judges/identity`` (they are ours: Apache-2.0). To train it again:
 ``python -m simswap_jax.contrib.rendered.cli identity-judge --workdir runs/rendered_judge``.

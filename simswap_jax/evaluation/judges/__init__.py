@@ -1,1 +1,1 @@
-"""The networks that evaluate results: recognisers, head pose, landmarks, features."""
+"""The networks that evaluate results: face recognition, head pose, landmarks, features."""

@@ -1,4 +1,7 @@
-"""The networks that judge: recognisers, head pose, features for FID and KID. One wrapper serves every ONNX file."""
+"""The networks that evaluate: face recognition, head pose, features for FID and KID.
+
+One wrapper serves every ONNX file.
+"""
 
 from __future__ import annotations
 
