@@ -31,7 +31,6 @@ FILES = {
     "trial": "runner",
     "work": "job_cache",
     "rows": "baselines, external",
-    "regions": "leakage",
     "films": "decode",
     "film_command": "swap_video",
     "film_look": "detect",

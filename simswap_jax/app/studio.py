@@ -107,7 +107,7 @@ class Studio:
                         height, width = picture.shape[:2]
                         return Target(path, (width, height), tuple(faces), largest(faces), still, frame.index)
         raise UserError(
-            f"no face was found at the beginning of {path.name}; cut it so that it begins with one.", "no-face"
+            f"no face was found at the beginning of {path.name}; cut it so that it begins with one.", "no-face-at-start"
         )
 
     def identity(self, sources: Sequence[Path]) -> tuple[np.ndarray, list[Path]]:
@@ -148,7 +148,7 @@ class Studio:
         """
         if not sources:
             raise UserError(
-                "There is no source yet; add a picture of the person whose face is to appear.", "source-missing"
+                "There is no source yet; add a picture of the person whose face is to appear.", "source-not-chosen"
             )
         if self.whole_photos and not target.chosen:
             raise UserError("No face is chosen; click on one in the photo.", "nobody-chosen")

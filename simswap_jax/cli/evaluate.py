@@ -101,6 +101,6 @@ def named(words: Sequence[str], what: str) -> dict[str, Path]:
         path = Path(folder if equals else word).expanduser()
         title = name if equals else next((part for part in reversed(path.parts) if part != "model"), "model")
         if title in found:
-            raise UserError(f"two {what} are called '{title}'; name them: NAME=FOLDER.", "row-name-taken")
+            raise UserError(f"two {what} are called '{title}'; name them: NAME=FOLDER.", "name-given-twice")
         found[title] = path
     return found

@@ -49,7 +49,7 @@ def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, Path]:
             f"the experiment file cannot be run ({type(error).__name__}: {last[0].strip()}).", "experiment-file"
         ) from error
     if left:
-        raise UserError(f"'{left[0]}' is not understood; fields are set as --config.name=value.", "command-line")
+        raise UserError(f"'{left[0]}' is not understood; fields are set as --config.name=value.", "flag-not-understood")
     if config is None or workdir is None:
         raise UserError(
             f"--{'config' if config is None else 'workdir'} is missing; simswap-jax train --help shows an example.",

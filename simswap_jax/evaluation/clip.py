@@ -109,7 +109,7 @@ def clip_inputs(
       UserError: too few frames, or no face.
     """
     if len(frames) < LEAST:
-        raise UserError(f"{path} has {len(frames)} frames; stability needs at least {LEAST}.", "too-few-frames")
+        raise UserError(f"{path} has {len(frames)} frames; stability needs at least {LEAST}.", "clip-too-short")
     height, width = frames[0].shape[:2]
     if height == width:
         aligned = source.shape[0] == source.shape[1]

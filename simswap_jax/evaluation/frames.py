@@ -50,7 +50,7 @@ def video_frames(path: Path) -> Iterator[np.ndarray]:
     except (av.error.FFmpegError, IndexError) as error:
         raise UserError(
             f"{path} is not a video that can be read ({error}); give another, or a folder of frames.",
-            "video-unreadable",
+            "frames-unreadable",
         ) from error
 
 

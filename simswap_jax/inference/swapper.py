@@ -96,7 +96,7 @@ class FaceSwapper:
         """
         pictures = [photos] if isinstance(photos, np.ndarray) and photos.ndim == 3 else list(photos)
         if not pictures:
-            raise UserError("an identity needs at least one picture; give one.", "no-picture")
+            raise UserError("an identity needs at least one picture; give one.", "identity-without-picture")
         crops = pictures if aligned else [self.photos.largest_face(picture, "source") for picture in pictures]
         return normalised(self.identity_vectors(crops).mean(axis=0))
 

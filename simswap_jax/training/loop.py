@@ -350,7 +350,7 @@ def disk_errors(workdir: Path) -> Iterator[None]:
         raise UserError(
             f"the workdir {workdir} cannot be written any more ({error.strerror}); make room, then start again: "
             "the last checkpoint stays.",
-            "workdir-cannot-be-written",
+            "workdir-write-failed",
         ) from error
 
 

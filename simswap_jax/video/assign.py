@@ -45,7 +45,7 @@ def assign_identities(
     if not plan.faces:
         raise UserError(
             "every face of this video is too small or turned too far away; give one that shows it better.",
-            "no-usable-face",
+            "no-usable-face-in-video",
         )
     return plan
 

@@ -67,7 +67,7 @@ def read(path: str | Path, part: str | None = None) -> WeightFile:
     """
     path = Path(path)
     if not path.exists():
-        raise UserError(f"{path} does not exist; give a .pth, .tar, .ckpt or .safetensors file.", "weight-file-missing")
+        raise UserError(f"{path} does not exist; give a .pth, .tar, .ckpt or .safetensors file.", "weight-path-missing")
     if path.is_dir():
         raise UserError(f"{path} is a folder; give a .pth, .tar, .ckpt or .safetensors file.", "weight-file-is-folder")
     try:
@@ -148,7 +148,7 @@ def _read_safetensors(path: Path) -> WeightFile:
             f"{path} is damaged or no safetensors file ({_first_line(error)}); fetch it again.", "weight-file-damaged"
         ) from error
     if not tensors:
-        raise UserError(f"{path} holds no weights.", "weight-file-without-weights")
+        raise UserError(f"{path} holds no weights.", "weight-file-lists-nothing")
     tensors, wrapper = unwrap(tensors)
     return WeightFile(path, tensors, "safetensors", file_sha256(path), wrapper=wrapper)
 

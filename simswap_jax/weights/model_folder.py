@@ -24,6 +24,7 @@ import numpy as np
 from flax import traverse_util
 
 from simswap_jax.errors import UserError
+from simswap_jax.faces.alignment import TEMPLATES
 from simswap_jax.io.atomic import file_sha256, replacing_folder
 from simswap_jax.models import families
 from simswap_jax.models.families import FamilyConfig, SwapNetwork
@@ -34,7 +35,9 @@ from simswap_jax.weights.layouts import COUNTS
 FORMAT = 2
 READ = (1, 2)
 CONFIG, GENERATOR, IDENTITY, CARD = "config.json", "generator.safetensors", "identity.safetensors", "README.md"
-ALIGNMENTS = ("simswap", "simswap-frontal", "ffhq", "arcface", "rendered")
+# Packages whose crops come aligned: the last word of the name is an alignment that no detector finds in photos.
+ALIGNED_CROPS = ("simswap_jax.contrib.rendered",)
+ALIGNMENTS = (*TEMPLATES, *(name.rpartition(".")[2] for name in ALIGNED_CROPS))
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
 
@@ -81,7 +84,7 @@ class ModelFolder:
             raise UserError(
                 f"this model, a generator of the family {self.network.family.name}, has no identity network; "
                 "use one that takes identity vectors.",
-                "model-without-identity-network",
+                "model-takes-no-vectors",
             )
         return IdentityNetwork(self.identity)
 

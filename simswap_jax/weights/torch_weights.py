@@ -191,7 +191,7 @@ def load_identity_network(src: Source) -> tuple[IdentityNetwork, Variables]:
     else:
         raise UserError(
             f"{name} is not an identity network{_likeness(tensors)}; give an ArcFace, iResNet or MobileFaceNet.",
-            "wrong-network",
+            "not-an-identity-network",
         )
     return IdentityNetwork(config), _to_variables(tensors, layouts.identity(config), name)
 
@@ -411,19 +411,19 @@ def _to_state_dict(variables: Mapping[str, Any], leaves: Iterable[Leaf]) -> Stat
             continue
         if place not in flat:
             raise UserError(
-                f"The variables have no {'/'.join(place)}; give those of this network.", "variables-missing"
+                f"The variables have no {'/'.join(place)}; give those of this network.", "network-variables-missing"
             )
         array = _to_torch(np.asarray(flat.pop(place)).astype(np.float32), leaf)
         if array.shape != leaf.shape:
             raise UserError(
                 f"The variables' {'/'.join(place)} makes {leaf.key} of shape {array.shape} instead of {leaf.shape}; "
                 "give those of this network.",
-                "variables-shape",
+                "network-variables-shape",
             )
         state_dict[leaf.key] = array
     if flat:
         raise UserError(
             f"The variables hold {'/'.join(next(iter(flat)))}, which this network does not use; remove it.",
-            "variables-unknown",
+            "network-variables-unknown",
         )
     return state_dict

@@ -97,7 +97,7 @@ def test_the_faces_that_were_clicked_are_swapped_in_a_photo(studio, tmp_path):
     source, output = [tmp_path / "source.png"], tmp_path / "x.png"
     with raises_user_error("nobody-chosen"):
         studio.swap(source, replace(target, chosen=frozenset()), output, SwapOptions(), NO_MANIFEST)
-    with raises_user_error("source-missing"):
+    with raises_user_error("source-not-chosen"):
         studio.swap([], target, output, SwapOptions(), NO_MANIFEST)
     told = []
     for chosen, wanted in ((target.clicked(40, 64).chosen | {0, 1}, [2, 2]), ({0}, [2, 1]), ({1}, [0, 2])):

@@ -311,7 +311,7 @@ MISTAKES = {
     "output": (["--output", "text.onnx"], "output-is-file", "text.onnx"),
     "no protocol": (["--protocol", "frames"], "protocol-unknown", "frames"),
     "no protocol there": (["--protocol", "json:frames"], "protocol-unknown", "json:frames"),
-    "another thing": (["--protocol", "json:loads"], "protocol-unknown", "json:loads"),
+    "another thing": (["--protocol", "json:loads"], "protocol-of-another-type", "json:loads"),
     "no features": (["--features", "none.onnx"], "network-missing", "none.onnx"),
     "features": (["--features", "text.onnx"], "onnx-unreadable", "text.onnx"),
     "no landmarks": (["--landmarks", "none.onnx"], "network-missing", "none.onnx"),

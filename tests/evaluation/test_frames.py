@@ -31,5 +31,5 @@ def test_what_is_no_clip_gets_a_sentence(tmp_path):
         list(frames.frames_of(tmp_path / "none.mp4"))
     pytest.importorskip("av")
     (tmp_path / "text.mp4").write_text("no video")
-    with raises_user_error("video-unreadable", "text.mp4"):
+    with raises_user_error("frames-unreadable", "text.mp4"):
         list(frames.frames_of(tmp_path / "text.mp4"))

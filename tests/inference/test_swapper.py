@@ -162,7 +162,7 @@ def test_mistakes_get_a_sentence(swapper, mistake):
 def test_identity_needs_a_picture_and_a_model_of_photos(swapper):
     with raises_user_error("model-takes-crops-only", "aligned=True"):
         swapper.identity(faces(1)[0])  # a model of rendered faces
-    with raises_user_error("no-picture"):
+    with raises_user_error("identity-without-picture"):
         swapper.identity([], aligned=True)
 
 

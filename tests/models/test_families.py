@@ -96,7 +96,7 @@ def test_what_a_family_has_no_writer_for_is_refused_in_one_sentence(tmp_path, mo
         torch_weights.generator_state_dict(model.network, model.variables)
     with raises_user_error("family-without-pytorch", NAME):
         torch_weights.load_generator({}, family=NAME)
-    with raises_user_error("model-without-identity-network", NAME):
+    with raises_user_error("model-takes-no-vectors", NAME):
         _ = model.identity_network
     assert list(tmp_path.iterdir()) == []
 

@@ -54,13 +54,13 @@ def real_step():
 
     from ml_collections_configs.simswap_224 import get_config
     from simswap_jax.hardware import preflight
-    from simswap_jax.training import parallel, simswap
+    from simswap_jax.training import runner, sharding, simswap
 
     config: ml_collections.ConfigDict = get_config()
     config.batch_size = 2 * DEVICES
-    method = simswap.of_networks(config, preflight.identity_network(config, IDENTITY))
-    mesh = parallel.mesh_of(jax.devices(), 1)
-    step = parallel.jitted_step(method, mesh, parallel.state_shardings(method, mesh))
+    method = simswap.from_networks(config, preflight.identity_network(config, IDENTITY))
+    mesh = sharding.mesh_of(jax.devices(), 1)
+    step = runner.jitted_step(method, mesh, sharding.state_shardings(method, mesh))
     state = jax.eval_shape(method.init, jax.random.PRNGKey(0))
     return step, (state, preflight.batch_shapes(method), method.frozen)
 
@@ -69,13 +69,13 @@ def small_step():
     """(the tests' small step jitted for eight devices, its arguments): see ``real_step``."""
     import jax
 
-    from simswap_jax.training import parallel
+    from simswap_jax.training import runner, sharding
     from tests.support.small_method import small_batch, small_config, small_method
 
     config = small_config()
     method = small_method(config)
-    mesh = parallel.mesh_of(jax.devices(), 1)
-    step = parallel.jitted_step(method, mesh, parallel.state_shardings(method, mesh))
+    mesh = sharding.mesh_of(jax.devices(), 1)
+    step = runner.jitted_step(method, mesh, sharding.state_shardings(method, mesh))
     return step, (jax.eval_shape(method.init, jax.random.PRNGKey(0)), small_batch(0), method.frozen)
 
 

@@ -9,6 +9,7 @@ import pytest
 from tests.snapshots import user_errors
 from tests.snapshots.user_errors import PLACEHOLDER, snapshot
 
+ONE_MISTAKE = {"broken-picture"}  # whose sentences differ in the reason only
 LIKE = 0.45  # share of words that sentences of one code have in common, at least
 
 
@@ -32,7 +33,7 @@ def test_codes_are_kebab_case():
 def test_no_code_names_two_mistakes():
     by_code = defaultdict(list)
     for sentence in user_errors.sentences():
-        if sentence.code not in ("", PLACEHOLDER, user_errors.EXTRA):
+        if sentence.code not in ("", PLACEHOLDER, user_errors.EXTRA, *ONE_MISTAKE):
             by_code[sentence.code].append(sentence)
     mixed = [
         f"{code}: {first.where} and {other.where}: {first.text} | {other.text}"

@@ -439,7 +439,7 @@ def test_the_command_line_sets_fields(tmp_path):
             "command-line",
             "batchsize",
         ),
-        (["--config", str(CONFIGS / "simswap_224.py"), "--workdir", "x", "extra"], "command-line", "'extra'"),
+        (["--config", str(CONFIGS / "simswap_224.py"), "--workdir", "x", "extra"], "flag-not-understood", "'extra'"),
     ],
 )
 def test_a_wrong_command_line_is_one_sentence(words, code, named):

@@ -269,7 +269,7 @@ def test_a_file_that_is_written_anew_does_not_change_what_was_read(tmp_path, con
 
 
 def test_missing_files_and_folders_are_one_sentence(tmp_path):
-    with raises_user_error("weight-file-missing"):
+    with raises_user_error("weight-path-missing"):
         read(tmp_path / "nothing.pth")
     with raises_user_error("weight-file-is-folder"):
         read(tmp_path)

@@ -243,7 +243,7 @@ def test_what_the_weights_are_not():
         tw.load_generator(weights, preset="224")
     with raises_user_error("generator-config", "rgb"):
         tw.load_generator(weights, "rgb")
-    with raises_user_error("wrong-network", "a SimSwap generator"):
+    with raises_user_error("not-an-identity-network", "a SimSwap generator"):
         tw.load_discriminator(weights)
     with raises_user_error("wrong-network", "a SimSwap generator"):
         tw.load_identity_network(weights)
@@ -265,17 +265,17 @@ def test_a_512_generator_is_not_a_224():
 def test_variables_of_another_network_are_refused():
     _, variables = tw.load_generator(small_weights())
     wider = Generator(dataclasses.replace(SMALL, widths=(4, 7)))
-    with raises_user_error("variables-shape", "down1.0.weight"):
+    with raises_user_error("network-variables-shape", "down1.0.weight"):
         tw.generator_state_dict(wider, variables)
-    with raises_user_error("variables-missing", "params/bottleneck_2"):
+    with raises_user_error("network-variables-missing", "params/bottleneck_2"):
         tw.generator_state_dict(Generator(dataclasses.replace(SMALL, blocks=3)), variables)
-    with raises_user_error("variables-unknown"):
+    with raises_user_error("network-variables-unknown"):
         tw.generator_state_dict(Generator(dataclasses.replace(SMALL, blocks=1)), variables)
-    with raises_user_error("variables-missing"):
+    with raises_user_error("network-variables-missing"):
         tw.face_parsing_state_dict(BiSeNet(), variables)
-    with raises_user_error("variables-missing"):
+    with raises_user_error("network-variables-missing"):
         tw.discriminator_state_dicts(MultiScaleDiscriminator(), variables)
-    with raises_user_error("variables-missing"):
+    with raises_user_error("network-variables-missing"):
         tw.identity_state_dict(IdentityNetwork(IdentityConfig.from_name("iresnet18")), variables)
 
 

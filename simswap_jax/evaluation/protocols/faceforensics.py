@@ -126,7 +126,7 @@ def prepare(request: EvaluationRequest, models: Sequence[ModelCandidate], size: 
     if template not in TEMPLATES:
         raise UserError(
             f"this model takes crops aligned as '{template}', to which no photo can be aligned; name another --model.",
-            "model-takes-crops-only",
+            "model-cannot-align-photos",
         )
     names_of_pairs = pairs_of(request.splits or sorted((request.data / "splits").glob("*.json")), request.data)
     names = sorted({name for pair in names_of_pairs for name in pair})

@@ -36,7 +36,7 @@ def draw_pairs(pictures: Mapping[str, Sequence[str]], names: Sequence[str], coun
             f"{len(names)} of the people are held out; swapping needs two: hold out a larger part.", "too-few-people"
         )
     if count < 1:
-        raise UserError(f"{count} pairs were asked for; ask for at least one.", "no-pairs")
+        raise UserError(f"{count} pairs were asked for; ask for at least one.", "pairs-below-one")
     random = np.random.default_rng(seed)
     pairs: list[Pair] = []
     while len(pairs) < count:

@@ -129,7 +129,7 @@ def find_protocol(name: str) -> EvaluationProtocol:
             "protocol-unknown",
         ) from error
     if not isinstance(found, EvaluationProtocol):
-        raise UserError(f"'{name}' is no EvaluationProtocol but {type(found).__name__}.", "protocol-unknown")
+        raise UserError(f"'{name}' is no EvaluationProtocol but {type(found).__name__}.", "protocol-of-another-type")
     return found
 
 

@@ -35,7 +35,7 @@ def test_a_protocol_is_kept_and_read(tmp_path):
 def test_impossible_protocols_get_a_sentence(tmp_path):
     with raises_user_error("too-few-people"):
         draw_pairs(PICTURES, ["p1"], 5)
-    with raises_user_error("no-pairs"):
+    with raises_user_error("pairs-below-one"):
         draw_pairs(PICTURES, ["p1", "p2"], 0)
     with raises_user_error("pairs-unreadable", "none.json"):
         load_pairs(tmp_path / "none.json")
