@@ -243,9 +243,9 @@ def test_what_the_weights_are_not():
         tw.load_generator(weights, preset="224")
     with raises_user_error("generator-config", "rgb"):
         tw.load_generator(weights, "rgb")
-    with raises_user_error("not-an-identity-network", "a SimSwap generator"):
-        tw.load_discriminator(weights)
     with raises_user_error("wrong-network", "a SimSwap generator"):
+        tw.load_discriminator(weights)
+    with raises_user_error("not-an-identity-network", "a SimSwap generator"):
         tw.load_identity_network(weights)
     with raises_user_error("wrong-network", "BiSeNet"):
         tw.load_face_parsing(weights)
@@ -253,7 +253,7 @@ def test_what_the_weights_are_not():
         tw.load_generator({})
     with raises_user_error("key-type", "down1.0.bias"):
         tw.load_generator({**weights, "down1.0.bias": np.zeros(6, np.complex64)})
-    with raises_user_error("weight-file-missing", "nowhere.pth"):
+    with raises_user_error("weight-path-missing", "nowhere.pth"):
         tw.load_generator("nowhere.pth")
 
 
