@@ -19,7 +19,7 @@ from simswap_jax.models.config import DictConfig
 from simswap_jax.models.families import Family
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.training import simswap
-from simswap_jax.training.config import use_generator
+from simswap_jax.training.experiment import use_generator
 from simswap_jax.training.loop import train
 from simswap_jax.training.simswap import SimSwap
 from simswap_jax.weights import identity_folder, model_folder
@@ -71,22 +71,25 @@ class WithoutDiscriminators(SimSwap):
     """SimSwap's identity and reconstruction losses alone."""
 
     def step(self, state, batch, frozen):
-        generator = state.networks["generator"]
         weights, embed = self.config.losses, self.identity.network.embed
 
         def gradients(at, floats):
+            generator = at.networks["generator"]
+
             def loss(params):
-                variables = {"params": params, **generator.collections}
+                variables, mutable = {"params": params, **generator.collections}, list(generator.collections)
                 vectors = embed(frozen, floats["source"])
-                result = self.generator.apply(variables, floats["target"], {"vector": vectors}, train=True)
+                result, statistics = self.generator.apply(
+                    variables, floats["target"], {"vector": vectors}, train=True, mutable=mutable
+                )
                 terms = {
                     "identity": paper.identity(embed(frozen, result), vectors),
                     "reconstruction": paper.reconstruction(result, floats["target"], floats["same_person"]),
                 }
-                return sum(weights[name] * term for name, term in terms.items()), terms
+                return sum(weights[name] * term for name, term in terms.items()), (statistics, terms)
 
-            made, terms = jax.grad(loss, has_aux=True)(at.networks["generator"].params)
-            return {"generator": made}, {"generator": generator.collections}, terms
+            made, (statistics, terms) = jax.grad(loss, has_aux=True)(generator.params)
+            return {"generator": made}, {"generator": statistics}, terms
 
         return self.update(gradients, state, self.decode(batch))
 

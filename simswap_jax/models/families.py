@@ -299,13 +299,19 @@ _NO_FIELDS = ("identity_size", "first_down")  # the identity network's and the p
 
 
 def _simswap_config(fields: Mapping[str, Any], identity_size: int) -> GeneratorConfig:
-    """With a preset, the shape is the preset's: fields that say another are not looked at."""
+    """With a preset, the shape is the preset's; a field that asks for another shape is refused."""
     values = _without_defaults(fields)
     preset = values.pop("preset", "")
     if not preset:
         return GeneratorConfig.from_dict({**values, "identity_size": identity_size})
     common = {name: values[name] for name in ("convention", "dtype", "remat") if name in values}
-    return GeneratorConfig.from_preset(preset, identity_size=identity_size, **common)
+    config = GeneratorConfig.from_preset(preset, identity_size=identity_size, **common)
+    plain, made = GeneratorConfig().to_dict(), config.to_dict()
+    asked = GeneratorConfig.from_dict({name: value for name, value in values.items() if name in plain}).to_dict()
+    for name, value in asked.items():
+        if name not in _NO_FIELDS and value not in (plain[name], made[name]):
+            raise ValueError(f"generator.{name} is {value}, and preset {preset!r} has {made[name]}; set preset to ''.")
+    return config
 
 
 def _compact_config(fields: Mapping[str, Any], identity_size: int) -> CompactConfig:

@@ -19,7 +19,8 @@ import optax
 from simswap_jax.data import loader
 from simswap_jax.data.dataset import People
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
-from simswap_jax.training.config import Experiment, check_whole_batch, common_config, resolve
+from simswap_jax.training.config import check_whole_batch, common_config
+from simswap_jax.training.experiment import Experiment, resolve
 from simswap_jax.training.method import Batch, Metrics, Work
 from simswap_jax.training.schedules import learning_rate
 from simswap_jax.training.state import PyTree, TrainState, network_state

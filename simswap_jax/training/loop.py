@@ -22,8 +22,8 @@ from simswap_jax.errors import UserError
 from simswap_jax.io import contact_sheet
 from simswap_jax.io.atomic import write_bytes, write_json
 from simswap_jax.io.images import encode_png
-from simswap_jax.training import chips, distributed, flops, runner
-from simswap_jax.training import config as experiment
+from simswap_jax.training import chips, distributed, experiment, flops, runner
+from simswap_jax.training import config as fields
 from simswap_jax.training import method as methods
 from simswap_jax.training.checkpoints import Checkpoints, quiet_orbax, require_disk_space
 from simswap_jax.training.method import Method
@@ -38,26 +38,6 @@ CONFIG = "config.json"
 SAMPLES = "AI-generated: samples of a training run"  # the visible mark of sample sheets
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 MEMORY = 2**30  # bytes of decoded pictures that are kept, if the whole data set fits
-# Fields that may differ when a workdir is resumed; everything else makes it another experiment.
-FREE = {
-    "steps",
-    "log_every",
-    "sample_every",
-    "checkpoint_every",
-    "keep",
-    "processes.count",
-    "processes.index",
-    "processes.coordinator",
-    "processes.wait",
-    "devices",
-    "parallel",
-    "fsdp",
-    "nonfinite_limit",
-    "data.root",
-    "data.cache",
-    "data.threads",
-}
-flat = experiment.flat
 
 
 @dataclass(frozen=True)
@@ -87,7 +67,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> Trained:
       UserError: the experiment cannot run here, with the reason; nothing that stood in ``workdir`` is lost.
     """
     # ---- Set-up ----
-    experiment.check(config)
+    fields.check(config)
     workdir = set_up_workdir(config, Path(workdir).expanduser())
     root, cache = folders(config, workdir)
     people = training_people(config, root, cache)
@@ -255,7 +235,7 @@ def check_workdir_config(workdir: Path, config: ml_collections.ConfigDict) -> No
     try:
         if path.exists():
             stored = experiment.upgraded(json.loads(path.read_text(encoding="utf-8")))
-            for name, former, value in differing(stored, flat(wanted), experiment.default_config(config.method)):
+            for name, former, value in experiment.differing(stored, wanted, fields.default_config(config.method)):
                 raise UserError(
                     f"{workdir} holds another experiment: config.{name} was {former!r} and is now {value!r}; "
                     "use another --workdir, or the old value to resume.",
@@ -273,27 +253,6 @@ def check_workdir_config(workdir: Path, config: ml_collections.ConfigDict) -> No
             f"{path} is damaged, so it cannot be told which experiment {workdir} holds; use another --workdir.",
             "workdir-config-damaged",
         ) from error
-
-
-def differing(
-    stored: dict[str, Any], wanted: dict[str, Any], default: ml_collections.ConfigDict
-) -> Iterator[tuple[str, Any, Any]]:
-    """(field, former value, value wanted now) of what makes two experiments different ones.
-
-    A field that was not there yet when the workdir was made counts with its default: how it was done before. One of a
-    section that former versions gave to every method, and this experiment has not, does not count.
-    """
-    before = flat(json.loads(default.to_json())) | stored
-    sections = {name.split(".")[0] for name in wanted}
-    for name in sorted(set(before) | set(wanted)):
-        gone = name not in wanted and (
-            name in experiment.FORMER_SHARED
-            or (name.split(".")[0] in experiment.FORMER_SECTIONS and name.split(".")[0] not in sections)
-            or (name.startswith("generator.") and name not in stored)
-            or (name, before[name]) == ("generator.preset", "")
-        )
-        if name not in FREE and not gone and before.get(name) != wanted.get(name):
-            yield name, before.get(name), wanted.get(name)
 
 
 # ---- In the loop ----

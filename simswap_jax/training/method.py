@@ -15,7 +15,8 @@ import numpy as np
 
 from simswap_jax.data import loader
 from simswap_jax.data.dataset import People
-from simswap_jax.training.config import reference_of, resolve
+from simswap_jax.training.config import reference_of
+from simswap_jax.training.experiment import resolve
 from simswap_jax.training.state import PyTree, TrainState
 
 Batch = Mapping[str, Any]

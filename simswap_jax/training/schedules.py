@@ -8,7 +8,7 @@ import ml_collections
 import optax
 
 from simswap_jax import losses
-from simswap_jax.training.config import resolve
+from simswap_jax.training.experiment import resolve
 from simswap_jax.training.step import LossWeights
 from simswap_jax.training.step import identity_loss as papers_identity_loss
 

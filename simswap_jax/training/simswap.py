@@ -22,7 +22,8 @@ from simswap_jax.models import DiscriminatorConfig, MultiScaleDiscriminator, fam
 from simswap_jax.models.families import SwapNetwork
 from simswap_jax.models.normalization import denormalize, normalize
 from simswap_jax.training import flops, schedules
-from simswap_jax.training.config import Experiment, check_choice, common_config, resolve
+from simswap_jax.training.config import check_choice, common_config
+from simswap_jax.training.experiment import Experiment, resolve
 from simswap_jax.training.method import Batch, Metrics, Work
 from simswap_jax.training.state import PyTree, TrainState, network_state
 from simswap_jax.training.step import Networks, train_step

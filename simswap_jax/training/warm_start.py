@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 
 from simswap_jax.errors import UserError
 from simswap_jax.models import families
-from simswap_jax.training import config as experiment
+from simswap_jax.training import experiment
 from simswap_jax.training.checkpoints import verify_manifest
 from simswap_jax.training.state import PyTree, TrainState
 

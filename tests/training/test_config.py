@@ -6,9 +6,9 @@ import pytest
 
 from simswap_jax.cli import train as command
 from simswap_jax.contrib.small_models import robust_identity
-from simswap_jax.training import config as experiment
-from simswap_jax.training import identity, loop
-from simswap_jax.training.config import AUGMENTATION, MUON, PERTURBATION, PROTOTYPES, default_config, use_generator
+from simswap_jax.training import experiment, identity, loop
+from simswap_jax.training.config import default_config
+from simswap_jax.training.experiment import AUGMENTATION, MUON, PERTURBATION, PROTOTYPES, use_generator
 from tests.support.errors import raises_user_error
 
 OLD = pytest.warns(DeprecationWarning, match="former version")

@@ -10,7 +10,7 @@ import pytest
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.training import loop, runner, simswap
 from simswap_jax.training.checkpoints import Checkpoints
-from simswap_jax.training.config import use_generator
+from simswap_jax.training.experiment import use_generator
 from simswap_jax.training.warm_start import init_from
 from simswap_jax.weights import identity_folder
 from tests.support.errors import raises_user_error

@@ -30,7 +30,8 @@ from simswap_jax.io.contact_sheet import contact_sheet
 from simswap_jax.io.images import read_picture
 from simswap_jax.provenance.label_xmp import draw_label
 from simswap_jax.training import identity
-from simswap_jax.training.config import PERTURBATION, PROTOTYPES, default_config, use_generator
+from simswap_jax.training.config import default_config
+from simswap_jax.training.experiment import PERTURBATION, PROTOTYPES, use_generator
 from simswap_jax.training.loop import Trained, train
 from simswap_jax.training.sharding import use_cpu_cores
 

@@ -15,7 +15,7 @@ import ml_collections
 
 from simswap_jax.errors import UserError
 from simswap_jax.models.normalization import denormalize, normalize
-from simswap_jax.training.config import AUGMENTATION, Experiment
+from simswap_jax.training.experiment import AUGMENTATION, Experiment
 from simswap_jax.training.method import Batch
 from simswap_jax.training.simswap import SimSwap
 from simswap_jax.training.state import PyTree, TrainState

@@ -7,7 +7,7 @@ from optax.contrib import MuonDimensionNumbers
 from optax.contrib import muon as optax_muon
 
 from simswap_jax.errors import UserError
-from simswap_jax.training.config import MUON
+from simswap_jax.training.experiment import MUON
 from simswap_jax.training.schedules import adam, learning_rate
 from simswap_jax.training.state import PyTree
 

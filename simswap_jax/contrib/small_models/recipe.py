@@ -2,7 +2,7 @@
 
 import ml_collections
 
-from simswap_jax.training.config import use_generator
+from simswap_jax.training.experiment import use_generator
 
 
 def small_model_recipe(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

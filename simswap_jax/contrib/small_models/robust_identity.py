@@ -21,7 +21,8 @@ from simswap_jax import losses
 from simswap_jax.data import loader
 from simswap_jax.data.dataset import People
 from simswap_jax.training import schedules
-from simswap_jax.training.config import Experiment, check_whole_batch, common_config
+from simswap_jax.training.config import check_whole_batch, common_config
+from simswap_jax.training.experiment import Experiment
 from simswap_jax.training.identity import shuffled_pictures
 from simswap_jax.training.method import Batch, Metrics, Work
 from simswap_jax.training.state import PyTree, TrainState, network_state

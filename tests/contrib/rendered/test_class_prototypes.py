@@ -11,7 +11,7 @@ from simswap_jax.contrib.rendered.dataset import OTHERS, WEIGHTS, class_prototyp
 from simswap_jax.contrib.rendered.face_parameters import PERSON, PERSON_SIZE
 from simswap_jax.errors import UserError
 from simswap_jax.training import identity
-from simswap_jax.training.config import PROTOTYPES
+from simswap_jax.training.experiment import PROTOTYPES
 from simswap_jax.training.loop import train
 from simswap_jax.training.metrics import read_lines
 from simswap_jax.weights import identity_folder
