@@ -13,7 +13,7 @@ import pytest
 
 from simswap_jax.cli import main as cli
 from simswap_jax.cli import train as command
-from simswap_jax.training import loop
+from simswap_jax.training import experiment
 from simswap_jax.training.config import default_config
 from tests import conftest
 
@@ -190,11 +190,11 @@ def test_every_module_says_what_it_is():
 
 def test_every_field_of_an_experiment_is_explained():
     page = (ROOT / "docs" / "reference" / "config.md").read_text(encoding="utf-8")
-    fields = loop.flat(default_config().to_dict())
+    fields = experiment.flat(default_config().to_dict())
     missing = [name for name in fields if f"`{name}`" not in page and f"`.{name.split('.')[-1]}`" not in page]
     assert missing == []
     free = page.split("These fields may change")[1].split("Any other difference")[0]
-    assert set(re.findall(r"`([\w.]+)`", free)) == loop.FREE
+    assert set(re.findall(r"`([\w.]+)`", free)) == experiment.FREE
 
 
 def test_the_python_example_names_what_is_there():

@@ -126,7 +126,7 @@ import json, sys
 from pathlib import Path
 from types import SimpleNamespace
 from simswap_jax.app.page import build
-from simswap_jax.app.sessions import Sessions
+from simswap_jax.app.gate import Sessions
 from simswap_jax.app.studio import Studio
 swapper = SimpleNamespace(photos=SimpleNamespace(takes_photos=sys.argv[1] == "photos"))
 page = build(Studio(swapper), Sessions(Path(sys.argv[2])), 5)

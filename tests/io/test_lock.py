@@ -20,7 +20,7 @@ def test_only_one_at_a_time_and_again_afterwards(tmp_path):
 def test_another_process_is_kept_out_until_the_holder_ends(tmp_path):
     program = (
         "import sys, pathlib\n"
-        "from simswap_jax.io.lock import exclusive_lock\n"
+        "from simswap_jax.io.job_cache import exclusive_lock\n"
         "with exclusive_lock(pathlib.Path(sys.argv[1]), 'it'):\n"
         "    print('held', flush=True); sys.stdin.read()\n"
     )
@@ -51,5 +51,5 @@ def test_a_place_that_cannot_be_made_is_one_sentence(tmp_path):
 
 
 def test_importing_it_needs_no_posix():
-    program = "import sys; sys.modules['fcntl'] = None; import simswap_jax.io.lock, simswap_jax.io.atomic"
+    program = "import sys; sys.modules['fcntl'] = None; import simswap_jax.io.job_cache, simswap_jax.io.atomic"
     subprocess.run([sys.executable, "-c", program], check=True)
