@@ -32,7 +32,7 @@ def run(order):
 
 
 def main():
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)  # flushes every line
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)  # flushes
     for name in ("absl", "jax", "orbax"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for line in sys.stdin:
