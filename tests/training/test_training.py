@@ -326,7 +326,7 @@ def test_a_disk_that_fills_up_on_the_way_is_one_sentence(config, tmp_path, monke
         file.symlink_to("/dev/full")
 
     monkeypatch.setattr(loop.Checkpoints, "save", save_and_fill)
-    with refused("workdir-cannot-be-written", "No space left on device"):
+    with refused("workdir-write-failed", "No space left on device"):
         train(config, tmp_path / "run")
     monkeypatch.undo()
     file.unlink()
