@@ -286,7 +286,17 @@ class Experiment(ml_collections.ConfigDict):
         """The type of a field's value."""
         return type(self[key])
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a copy: its fields are what they are, under today's names."""
+        object.__setattr__(self, "_restoring", True)
+        try:
+            super().__setstate__(state)
+        finally:
+            object.__delattr__(self, "_restoring")
+
     def _former(self, key: str) -> _Former | None:
+        if "_restoring" in self.__dict__:
+            return None
         found = _FORMER.get(key)
         if found is None or key in self._fields or found.beside not in self._fields:
             return None
