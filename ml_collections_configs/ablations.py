@@ -7,9 +7,8 @@ Hardware, time, score: not trained here yet; no number is claimed.
 
 import ml_collections
 
-from simswap_jax.contrib.small_models.recipe import tiny_config
 from simswap_jax.evaluation.sweep import ablated, feature_maps, names
-from simswap_jax.training.config import default_config
+from simswap_jax.training.config import default_config, tiny_config
 
 ABLATIONS = names(feature_maps(default_config()))
 

@@ -13,8 +13,8 @@ has the table.
 
 import ml_collections
 
-from simswap_jax.contrib.small_models.recipe import small_model_recipe, tiny_config
-from simswap_jax.training.config import default_config
+from simswap_jax.contrib.small_models.recipe import small_model_recipe
+from simswap_jax.training.config import default_config, tiny_config
 
 STAGES = {  # steps, weight of the identity loss, the generator's learning rate
     "first": (1_500, 10.0, 1.5e-3),

@@ -8,8 +8,8 @@ recognition network takes 53 % for the source among 227 people; docs/experiments
 
 import ml_collections
 
-from simswap_jax.contrib.small_models.recipe import small_model_recipe, tiny_config
-from simswap_jax.training.config import default_config
+from simswap_jax.contrib.small_models.recipe import small_model_recipe
+from simswap_jax.training.config import default_config, tiny_config
 
 
 def get_config() -> ml_collections.ConfigDict:

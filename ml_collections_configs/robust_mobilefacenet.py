@@ -9,7 +9,7 @@ withstands, and what it does for a swap.
 import ml_collections
 
 from simswap_jax.contrib.small_models import robust_identity
-from simswap_jax.contrib.small_models.recipe import tiny_config
+from simswap_jax.training.config import tiny_config
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -8,8 +8,7 @@ Hardware, time, score: not trained here yet; no number is claimed.
 
 import ml_collections
 
-from simswap_jax.contrib.small_models.recipe import tiny_config
-from simswap_jax.training.config import default_config
+from simswap_jax.training.config import default_config, tiny_config
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -59,7 +59,7 @@ TINT = Family(
     fields=lambda: {"convention": "unit"},
     from_fields=lambda fields, identity_size: TintConfig(identity_size, fields["convention"]),
     describe=lambda config: "one dense layer",
-    grown_from=lambda former, config: None,
+    warm_start=lambda former, config: None,
 )
 
 

@@ -149,7 +149,7 @@ def as_compact(config: GeneratorConfig) -> CompactConfig:
     return config if isinstance(config, CompactConfig) else CompactConfig(**dataclasses.asdict(config))
 
 
-def grown_from(former: GeneratorConfig, config: GeneratorConfig) -> Callable[[Any, Any], Any] | None:
+def warm_start(former: GeneratorConfig, config: GeneratorConfig) -> Callable[[Any, Any], Any] | None:
     """How parameters of a former generator begin this one; None where they do not fit.
 
     A generator that gets a composition mask only now begins with a nearly closed one: its results are at first what

@@ -48,7 +48,7 @@ class FamilyConfig(Protocol):
 
 
 Params = Any
-Growth = Callable[[Params, Params], Params]
+WarmStart = Callable[[Params, Params], Params]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Family:
       fields: the fields of an experiment's ``config.generator`` with their defaults.
       from_fields: (an experiment's fields, dimensions of the identity vector) → config; ValueError in one sentence.
       describe: config → the model card's row.
-      grown_from: (former config, config) → how parameters of the former begin this one: (former's, fresh) → params;
+      warm_start: (former config, config) → how parameters of the former begin this one: (former's, fresh) → params;
         None where they do not fit.
       torch: its PyTorch layout, if it has one.
       onnx: ``"module:function"`` of what writes it as ONNX, if anything does.
@@ -91,7 +91,7 @@ class Family:
     fields: Callable[[], dict[str, Any]]
     from_fields: Callable[[Mapping[str, Any], int], Any]
     describe: Callable[[Any], str]
-    grown_from: Callable[[Any, Any], Growth | None]
+    warm_start: Callable[[Any, Any], WarmStart | None]
     torch: TorchNames | None = None
     onnx: str | None = None
 
@@ -285,14 +285,9 @@ def build(config: FamilyConfig, axis_name: str | None = None) -> SwapNetwork:
 # --- the two that are known by name ---------------------------------------------------------------------------------
 
 
-def _simswap_fields() -> dict[str, Any]:
-    fields = {name: value for name, value in GeneratorConfig().to_dict().items() if name not in _NO_FIELDS}
-    return {"preset": "224", **fields, "widths": GeneratorConfig().widths}
-
-
-def _compact_fields() -> dict[str, Any]:
-    fields = {name: value for name, value in CompactConfig().to_dict().items() if name not in _NO_FIELDS}
-    return {**fields, "widths": CompactConfig().widths}
+def _fields(default: GeneratorConfig, **more: Any) -> dict[str, Any]:
+    fields = {name: value for name, value in default.to_dict().items() if name not in _NO_FIELDS}
+    return {**more, **fields, "widths": default.widths}
 
 
 _NO_FIELDS = ("identity_size", "first_down")  # the identity network's and the preset's
@@ -337,23 +332,20 @@ SIMSWAP = Family(
     config_class=GeneratorConfig,
     takes=frozenset({"vector"}),
     module=Generator,
-    fields=_simswap_fields,
+    fields=functools.partial(_fields, GeneratorConfig(), preset="224"),
     from_fields=_simswap_config,
     describe=_describe,
-    grown_from=compact.grown_from,
+    warm_start=compact.warm_start,
     torch=_TORCH,
     onnx=_ONNX,
 )
-COMPACT = Family(
+COMPACT = dataclasses.replace(  # with the same parameter names, and so the same warm start, PyTorch and ONNX layouts
+    SIMSWAP,
     name="compact",
     config_class=CompactConfig,
-    takes=frozenset({"vector"}),
     module=CompactGenerator,
-    fields=_compact_fields,
+    fields=functools.partial(_fields, CompactConfig()),
     from_fields=_compact_config,
     describe=_describe_compact,
-    grown_from=compact.grown_from,
-    torch=_TORCH,
-    onnx=_ONNX,
 )
 _KNOWN = {family.name: family for family in (SIMSWAP, COMPACT)}

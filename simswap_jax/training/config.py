@@ -30,29 +30,29 @@ def common_config() -> ml_collections.ConfigDict:
             "method": "",  # a name of training.method.METHODS, or "package.module:build"
             "seed": 0,
             "init_from": "",  # workdir of another run, with whose networks this one begins
-            "steps": 500_000,
-            "batch_size": 16,
+            "steps": 500_000,  # paper: more than 500 epochs of VGGFace2
+            "batch_size": 16,  # not stated
             "data": Experiment(
                 {
                     "root": "",  # <root>/<person>/<picture>
                     "cache": "",  # where the ArrayRecord files go; <workdir>/data if empty
-                    "size": 224,
+                    "size": 224,  # paper
                     "alignment": "simswap",  # the template that the pictures were aligned to
                     "held_out": 0.0,  # share of the people kept out of training, chosen by name
-                    "flip": True,
+                    "flip": True,  # ours
                     "threads": 2,
                 }
             ),
             "optimizer": Experiment(
                 {
                     "learning_rate": 4e-4,  # not stated in the paper
-                    "b1": 0.0,
-                    "b2": 0.999,
+                    "b1": 0.0,  # paper
+                    "b2": 0.999,  # paper
                     "warmup": 0,
                     "decay": "constant",  # or "cosine", to a twentieth at the last step
                 }
             ),
-            "ema": 0.999,  # 0 keeps no average
+            "ema": 0.999,  # ours: decay of the average of the weights that is shown and exported; 0 keeps none
             "log_every": 100,
             "sample_every": 5_000,
             "checkpoint_every": 5_000,
@@ -110,6 +110,28 @@ def default_config(method: str = "simswap") -> ml_collections.ConfigDict:
       UserError: there is no such method.
     """
     config: ml_collections.ConfigDict = module_of(method).default_config()
+    return config
+
+
+def tiny_config(
+    config: ml_collections.ConfigDict, widths: tuple[int, ...], maps: int = 3, blocks: int = 2
+) -> ml_collections.ConfigDict:
+    """An experiment as its test runs it: narrow networks at 48 pixels, two steps of four. Changes and gives ``config``.
+
+    Args:
+      widths: of the generator, as many as the experiment's own has.
+      maps: down-samplings of the discriminators.
+      blocks: ID blocks.
+    """
+    config.steps, config.batch_size = 2, 4
+    config.data.size = 48
+    config.log_every, config.sample_every, config.checkpoint_every = 1, 2, 2
+    if "generator" in config:
+        config.data.source_size = 32
+        if "preset" in config.generator:
+            config.generator.preset = ""
+        config.generator.widths, config.generator.blocks = widths, blocks
+        config.discriminator.widths, config.discriminator.tail = (4,) * maps, 4
     return config
 
 

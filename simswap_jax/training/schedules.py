@@ -1,16 +1,12 @@
 """What changes with the step: learning rates and the weights of the losses."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
 
-from simswap_jax import losses
 from simswap_jax.training.experiment import resolve
 from simswap_jax.training.step import LossWeights
-from simswap_jax.training.step import identity_loss as papers_identity_loss
 
 
 def learning_rate(config: ml_collections.ConfigDict, peak: float) -> optax.Schedule:
@@ -32,36 +28,18 @@ def loss_weights(config: ml_collections.ConfigDict, step: jax.Array) -> LossWeig
     weights do from a tenth. The paper's weights are constant.
     """
     fields = config.losses
-    ramp = jnp.minimum(1.0, (step + 1.0) / fields.identity_ramp) if fields.identity_ramp else 1.0
+    identity_ramp = jnp.minimum(1.0, (step + 1.0) / fields.identity_ramp) if fields.identity_ramp else 1.0
+    rest_ramp = jnp.minimum(1.0, 0.1 + 0.9 * step / fields.rest_ramp) if fields.rest_ramp else 1.0
     return LossWeights(
-        identity=fields.identity * ramp,
-        reconstruction=fields.reconstruction,
-        adversarial=fields.adversarial,
+        identity=fields.identity * identity_ramp,
+        reconstruction=fields.reconstruction * rest_ramp,
+        adversarial=fields.adversarial * rest_ramp,
         gradient_penalty=fields.gradient_penalty,
-        feature_matching=fields.feature_matching,
+        feature_matching=fields.feature_matching * rest_ramp,
+        identity_margin=fields.identity_margin,
         feature_matching_first=fields.feature_matching_first,
         feature_matching_end=fields.feature_matching_end or None,
-        common=jnp.minimum(1.0, 0.1 + 0.9 * step / fields.rest_ramp) if fields.rest_ramp else 1.0,
     )
-
-
-def identity_loss(
-    config: ml_collections.ConfigDict,
-) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-    """L_id of an experiment: the paper's, or with ``losses.identity_margin`` one that is 0 for vectors that are near.
-
-    Returns:
-      (result vectors, source vectors) → (what is minimised, the paper's L_id, which is reported).
-    """
-    margin = config.losses.identity_margin
-    if not margin:
-        return papers_identity_loss
-
-    def with_margin(result_vectors: jax.Array, source_vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
-        distance = losses.identity(result_vectors, source_vectors)
-        return losses.identity(result_vectors, source_vectors, margin), distance
-
-    return with_margin
 
 
 def adam(config: ml_collections.ConfigDict, peak: float) -> optax.GradientTransformation:
@@ -69,7 +47,7 @@ def adam(config: ml_collections.ConfigDict, peak: float) -> optax.GradientTransf
     return optax.adam(learning_rate(config, peak), b1=config.optimizer.b1, b2=config.optimizer.b2)
 
 
-def generator(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
+def generator_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
     """The generator's optimiser: Adam, or ``function(config)`` for ``optimizer.generator = "package.module:function"``.
 
     Raises:

@@ -34,6 +34,76 @@ from simswap_jax.weights import identity_folder, model_folder
 Augmentation = Callable[[TrainState, Batch, PyTree, jax.Array], Batch]
 
 
+# ---- The recipe ----
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """The paper's recipe at 224 pixels, beside what every method has (`training.config.common_config`).
+
+    Each value says whose it is: the paper's; not stated there, so chosen here; or off, because it is not in the paper.
+    """
+    config = common_config()
+    config.method = "simswap"
+    config.data.source_size = 112  # what ArcFace sees
+    config.data.precompute_embeddings = False  # off; True: identity vectors computed once, in place of source pictures
+    config.data.pairing = "alternate"  # paper: batches of either kind in turn; "mixed" (ours): both in each
+    config.data.same_fraction = 0.5  # ours: of a "mixed" batch
+    config.generator = Experiment({"family": "simswap", **families.get("simswap").fields()})  # paper: §3.2, nine blocks
+    config.discriminator = Experiment(
+        {
+            "widths": (64, 128, 256, 512),  # paper: a multi-scale PatchGAN
+            "tail": 512,
+            "scales": 2,
+            "norm": "batch",  # not stated
+            "dtype": "float32",
+        }
+    )
+    config.identity = Experiment(
+        {
+            "weights": "arcface_checkpoint.tar",  # paper: an ArcFace
+            "robust": "",  # off; folder of a robust copy (config.method = "robust_identity"), by which L_id judges
+            "dtype": "",  # what the step computes its maps in: "float32", "bfloat16", or "" for the network's own
+        }
+    )
+    config.losses = Experiment(
+        {
+            "identity": 10.0,  # paper
+            "reconstruction": 10.0,  # paper
+            "adversarial": 1.0,  # paper
+            "gradient_penalty": 1e-5,  # paper
+            "feature_matching": 10.0,  # paper
+            "feature_matching_first": 3,  # paper's m, counted from 0; its value is not stated
+            "feature_matching_end": 0,  # off; maps from this one on are left out
+            "identity_margin": 0.0,  # off; a sample whose 1 − cosine is below this is pulled no nearer
+            "identity_ramp": 0,  # off; steps over which the identity weight grows from 0
+            "rest_ramp": 0,  # off; steps over which the generator's other weights grow from a tenth
+        }
+    )
+    config.augmentation = ""  # off; "package.module:function" of what is done to the generator's input
+    config.augmentation_options = Experiment()
+    config.optimizer.discriminator_learning_rate = 4e-4  # not stated
+    config.optimizer.generator = "adam"  # paper; or "package.module:function"
+    return config
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Refuse an experiment that SimSwap cannot train.
+
+    Raises:
+      UserError: with the field, its value and the remedy.
+    """
+    check_choice(config, "data.pairing", ("alternate", "mixed"))
+    check_choice(config, "identity.dtype", ("", "float32", "bfloat16"))
+    if not 0.0 <= config.losses.identity_margin < 2.0:
+        raise UserError(
+            f"config.losses.identity_margin is {config.losses.identity_margin}; it is a 1 − cosine, 0 to below 2.",
+            "config-identity-margin",
+        )
+
+
+# ---- The method ----
+
+
 @dataclass(frozen=True)
 class SimSwap:
     """The networks and the optimisers of one experiment.
@@ -62,14 +132,14 @@ class SimSwap:
         dtype = self.config.identity.dtype
         network = self.identity.network
         network = replace(network, config=replace(network.config, dtype=dtype)) if dtype else network
-        return Networks(self.generator, self.discriminator, network, schedules.identity_loss(self.config))
+        return Networks(self.generator, self.discriminator, network)
 
     @functools.cached_property
     def update(self) -> UpdateRule:
         """Adam for both players, the generator's moving average, micro-batches and the guard."""
         config = self.config
         by_network: dict[str, optax.GradientTransformation] = {
-            "generator": schedules.generator(config),
+            "generator": schedules.generator_optimizer(config),
             "discriminator": schedules.adam(config, config.optimizer.discriminator_learning_rate),
         }
         return UpdateRule(
@@ -94,16 +164,16 @@ class SimSwap:
 
     def init(self, key: jax.Array) -> TrainState:
         """Fresh networks, optimisers and average."""
-        of_generator, of_discriminator, of_run = jax.random.split(key, 3)
+        generator_key, discriminator_key, run_key = jax.random.split(key, 3)
         size = self.config.data.size
-        generator = self.generator.init(of_generator, size)
-        discriminator = self.discriminator.init(of_discriminator, jnp.zeros((2, size, size, 3)), train=False)
+        generator = self.generator.init(generator_key, size)
+        discriminator = self.discriminator.init(discriminator_key, jnp.zeros((2, size, size, 3)), train=False)
         networks = {
             "generator": network_state(generator, self.update.optimizers["generator"]),
             "discriminator": network_state(discriminator, self.update.optimizers["discriminator"]),
         }
         # A copy: the donated state must not hold one buffer twice.
-        return TrainState.create(of_run, networks, jax.tree.map(jnp.copy, generator) if self.config.ema else {})
+        return TrainState.create(run_key, networks, jax.tree.map(jnp.copy, generator) if self.config.ema else {})
 
     def decode(self, batch: Batch) -> dict[str, jax.Array]:
         """uint8 pictures → the floats that the step takes."""
@@ -219,66 +289,7 @@ class SimSwap:
         model_folder.write(folder, self.model(state), include_identity=self.identity.ours)
 
 
-# ---- The experiment ----
-
-
-def default_config() -> ml_collections.ConfigDict:
-    """The paper's recipe at 224 pixels (section 3; weights of the losses as in section 4).
-
-    Fields that the paper leaves open carry a comment.
-    """
-    config = common_config()
-    config.method = "simswap"
-    config.data.source_size = 112
-    config.data.precompute_embeddings = False  # identity vectors computed once, in place of source pictures
-    config.data.pairing = "alternate"  # "alternate" (paper): batches of either kind in turn; "mixed": both in each
-    config.data.same_fraction = 0.5  # of a "mixed" batch
-    config.generator = Experiment({"family": "simswap", **families.get("simswap").fields()})
-    config.discriminator = Experiment(
-        {"widths": (64, 128, 256, 512), "tail": 512, "scales": 2, "norm": "batch", "dtype": "float32"}
-    )
-    config.identity = Experiment(
-        {
-            "weights": "arcface_checkpoint.tar",
-            "robust": "",  # folder of a robust copy (config.method = "robust_identity"), by which results are judged
-            "dtype": "",  # what the step computes its maps in: "float32", "bfloat16", or "" for the network's own
-        }
-    )
-    config.losses = Experiment(
-        {
-            "identity": 10.0,
-            "identity_margin": 0.0,  # a sample whose 1 − cosine is below this is pulled no nearer; the paper's is 0
-            "reconstruction": 10.0,
-            "adversarial": 1.0,
-            "gradient_penalty": 1e-5,
-            "feature_matching": 10.0,
-            "feature_matching_first": 3,  # the paper's m, counted from 0; not stated there
-            "feature_matching_end": 0,  # maps from this one on are left out; 0 leaves out none
-            "rest_ramp": 0,  # steps over which the generator's other weights grow from a tenth
-            "identity_ramp": 0,  # steps over which the identity weight grows from 0
-        }
-    )
-    # Not in the paper: "package.module:function" of what is done to the generator's input, and its options.
-    config.augmentation = ""
-    config.augmentation_options = Experiment()
-    config.optimizer.discriminator_learning_rate = 4e-4
-    config.optimizer.generator = "adam"  # or "package.module:function"
-    return config
-
-
-def check(config: ml_collections.ConfigDict) -> None:
-    """Refuse an experiment that SimSwap cannot train.
-
-    Raises:
-      UserError: with the field, its value and the remedy.
-    """
-    check_choice(config, "data.pairing", ("alternate", "mixed"))
-    check_choice(config, "identity.dtype", ("", "float32", "bfloat16"))
-    if not 0.0 <= config.losses.identity_margin < 2.0:
-        raise UserError(
-            f"config.losses.identity_margin is {config.losses.identity_margin}; it is a 1 − cosine, 0 to below 2.",
-            "config-identity-margin",
-        )
+# ---- From an experiment to the method ----
 
 
 def build(config: ml_collections.ConfigDict, people: People | None, axis_name: str | None = None) -> SimSwap:

@@ -5,7 +5,7 @@ identity vectors float [B, D] of length one.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,37 +23,31 @@ from simswap_jax.training.update import Gradients, UpdateRule
 Batch = Mapping[str, Any]
 
 
-def identity_loss(result_vectors: jax.Array, source_vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """L_id (equation 3), once to be minimised and once to be reported."""
-    loss = losses.identity(result_vectors, source_vectors)
-    return loss, loss
-
-
 @dataclass(frozen=True)
 class Networks:
-    """The generator, the discriminators, the frozen identity network, and how L_id compares its vectors."""
+    """The generator, the discriminators and the frozen identity network."""
 
     generator: SwapNetwork
     discriminator: MultiScaleDiscriminator
     identity: IdentityNetwork
-    identity_loss: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]] = identity_loss
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """The λ of the paper's section 4. ``common`` multiplies those of all but identity; it is 1 in the paper.
+    """The λ of the paper's section 4, constants there.
 
+    ``identity_margin``: see `losses.identity`; the paper's is 0.
     ``feature_matching_first``, ``feature_matching_end``: which maps of a discriminator L_wFM compares, from 0.
     """
 
     identity: float | jax.Array = 10.0
-    reconstruction: float = 10.0
-    adversarial: float = 1.0
+    reconstruction: float | jax.Array = 10.0
+    adversarial: float | jax.Array = 1.0
     gradient_penalty: float = 1e-5
-    feature_matching: float = 10.0
+    feature_matching: float | jax.Array = 10.0
+    identity_margin: float = 0.0
     feature_matching_first: int = 3
     feature_matching_end: int | None = None
-    common: float | jax.Array = 1.0
 
 
 def generator_loss(
@@ -80,9 +74,9 @@ def generator_loss(
     fake, _ = discriminate(networks, discriminator.params, discriminator.collections, result)
     real, _ = discriminate(networks, discriminator.params, discriminator.collections, batch["target"])
     result_vectors = networks.identity.embed(frozen, denormalize(result, networks.generator.convention))
-    loss_of_identity, distance = networks.identity_loss(result_vectors, batch["identity"])
+    identity, margin = losses.identity(result_vectors, batch["identity"]), weights.identity_margin
     terms = {
-        "identity": distance,
+        "identity": identity,
         "reconstruction": losses.reconstruction(result, batch["target"], batch["same_person"]),
         "adversarial": losses.adversarial_generator([scale.logits for scale in fake]),
         "weak_feature_matching": losses.weak_feature_matching(
@@ -92,8 +86,9 @@ def generator_loss(
             weights.feature_matching_end,
         ),
     }
-    total = weights.identity * loss_of_identity + weights.common * (
-        weights.reconstruction * terms["reconstruction"]
+    total = (
+        weights.identity * (losses.identity(result_vectors, batch["identity"], margin) if margin else identity)
+        + weights.reconstruction * terms["reconstruction"]
         + weights.adversarial * terms["adversarial"]
         + weights.feature_matching * terms["weak_feature_matching"]
     )
@@ -140,13 +135,13 @@ def gradients(
     vectors = batch["identity"] if "identity" in batch else networks.identity.embed(frozen, batch["source"])
     batch = {**batch, "identity": jax.lax.stop_gradient(vectors)}
 
-    of_generator = jax.value_and_grad(generator_loss, has_aux=True)
-    (_, (result, generator_collections, generator_terms)), generator_gradients = of_generator(
+    generator_fn = jax.value_and_grad(generator_loss, has_aux=True)
+    (_, (result, generator_collections, generator_terms)), generator_gradients = generator_fn(
         state.networks["generator"].params, networks, weights, state, batch, frozen
     )
     result = jax.lax.stop_gradient(result)
-    of_discriminator = jax.value_and_grad(discriminator_loss, has_aux=True)
-    (_, (discriminator_collections, discriminator_terms)), discriminator_gradients = of_discriminator(
+    discriminator_fn = jax.value_and_grad(discriminator_loss, has_aux=True)
+    (_, (discriminator_collections, discriminator_terms)), discriminator_gradients = discriminator_fn(
         state.networks["discriminator"].params, networks, weights, state, batch["target"], result, alpha
     )
     return (

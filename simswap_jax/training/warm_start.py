@@ -26,7 +26,7 @@ def init_from(state: TrainState, config: ml_collections.ConfigDict, shapes: Shap
 
     Step, key, position of the data and optimisers are the fresh one's: give it a short ``optimizer.warmup``. The other
     run's workdir is only read. Where this experiment's generator is another than that run's, its family is asked how
-    the former's variables grow into it.
+    this one starts from the former's variables.
 
     Args:
       state: fresh.
@@ -40,13 +40,13 @@ def init_from(state: TrainState, config: ml_collections.ConfigDict, shapes: Shap
     workdir = Path(config.init_from).expanduser()
     step = newest_whole(workdir)
     former = former_experiment(config, workdir / config_name)
-    grow = growth(former, config, workdir)
+    start_from = generator_start(former, config, workdir)
     found = _restore(workdir, step, shapes(former))
     fresh = ({name: network.params for name, network in state.networks.items()}, state.ema)
     there = ({name: network.params for name, network in found.networks.items()}, found.ema)
-    params, ema = jax.jit(functools.partial(_grown, grow), out_shardings=jax.tree.map(lambda x: x.sharding, fresh))(
-        there, fresh
-    )
+    params, ema = jax.jit(
+        functools.partial(_started, start_from), out_shardings=jax.tree.map(lambda x: x.sharding, fresh)
+    )(there, fresh)
     networks = {
         name: replace(network, params=params[name], collections=found.networks[name].collections)
         for name, network in state.networks.items()
@@ -96,7 +96,7 @@ def former_experiment(config: ml_collections.ConfigDict, stored: Path) -> ml_col
     return former
 
 
-def growth(
+def generator_start(
     former: ml_collections.ConfigDict, config: ml_collections.ConfigDict, workdir: Path
 ) -> Callable[[PyTree, PyTree], PyTree] | None:
     """(the former generator's parameters, fresh ones) → parameters to start from; None without a generator.
@@ -107,14 +107,14 @@ def growth(
     if "generator" not in config:
         return None
     configs = [generator_shape(each) for each in (former, config)]
-    grow: Callable[[PyTree, PyTree], PyTree] | None = families.get(config.generator.family).grown_from(*configs)
-    if grow is None:
+    start_from: Callable[[PyTree, PyTree], PyTree] | None = families.get(config.generator.family).warm_start(*configs)
+    if start_from is None:
         raise UserError(
             f"the generator of {workdir} (config.init_from) is of another shape, or has a part that this one lacks; "
             "give this experiment the same generator.",
             "init-from-other-generator",
         )
-    return grow
+    return start_from
 
 
 def generator_shape(config: ml_collections.ConfigDict) -> Any:
@@ -123,12 +123,12 @@ def generator_shape(config: ml_collections.ConfigDict) -> Any:
     return families.get(fields.pop("family")).from_fields(fields, 512)
 
 
-def _grown(grow: Callable[[PyTree, PyTree], PyTree] | None, there: PyTree, fresh: PyTree) -> PyTree:
-    if grow is None:
+def _started(start_from: Callable[[PyTree, PyTree], PyTree] | None, there: PyTree, fresh: PyTree) -> PyTree:
+    if start_from is None:
         return there
     (networks, ema), (fresh_networks, fresh_ema) = there, fresh
-    networks = {**networks, "generator": grow(networks["generator"], fresh_networks["generator"])}
-    return networks, {**ema, "params": grow(ema["params"], fresh_ema["params"])} if ema else ema
+    networks = {**networks, "generator": start_from(networks["generator"], fresh_networks["generator"])}
+    return networks, {**ema, "params": start_from(ema["params"], fresh_ema["params"])} if ema else ema
 
 
 def _restore(workdir: Path, step: int, like: PyTree) -> TrainState:

@@ -14,12 +14,11 @@ from jax.interpreters import partial_eval
 
 from simswap_jax.cli import main as cli
 from simswap_jax.cli import preflight as command
-from simswap_jax.contrib.small_models.recipe import tiny_config
 from simswap_jax.hardware import preflight
 from simswap_jax.hardware.preflight import PreflightRequest
 from simswap_jax.hardware.report import Collective, bound, table
 from simswap_jax.training import chips, flops, loop, simswap
-from simswap_jax.training.config import default_config
+from simswap_jax.training.config import default_config, tiny_config
 from simswap_jax.training.metrics import Progress
 from tests.support.errors import raises_user_error
 from tests.support.small_method import small_config, small_method

@@ -54,7 +54,7 @@ TOY = Family(
     fields=lambda: ToyConfig().to_dict(),
     from_fields=lambda fields, identity_size: ToyConfig.from_dict(fields),
     describe=lambda config: f"{config.people} tints",
-    grown_from=lambda former, config: None,
+    warm_start=lambda former, config: None,
 )
 
 
@@ -183,14 +183,14 @@ def test_the_door_gives_what_the_module_gives(config):
 def test_a_generator_grows_a_mask_that_is_nearly_closed():
     small = {"widths": (4, 6), "blocks": 1, "identity_size": 3}
     plain, masked = GeneratorConfig(**small), CompactConfig(**small, composition_mask=True, mask_stride=2)
-    assert families.of_config(plain).grown_from(masked, plain) is None
-    assert families.of_config(masked).grown_from(dataclasses.replace(plain, blocks=2), masked) is None
+    assert families.of_config(plain).warm_start(masked, plain) is None
+    assert families.of_config(masked).warm_start(dataclasses.replace(plain, blocks=2), masked) is None
     former, fresh = (
         jax.tree.map(lambda x: jnp.ones(x.shape), jax.eval_shape(lambda n=n: n.init(jax.random.key(0), 8)))["params"]
         for n in (families.build(plain), families.build(masked))
     )
-    grown = families.of_config(masked).grown_from(plain, masked)(former, fresh)
+    grown = families.of_config(masked).warm_start(plain, masked)(former, fresh)
     assert jax.tree.map(jnp.shape, grown) == jax.tree.map(jnp.shape, fresh)
     assert grown["last_layer"]["bias"].tolist() == [1, 1, 1, CLOSED]
     assert not grown["last_layer"]["kernel"][..., 3].any()
-    assert families.of_config(masked).grown_from(masked, masked)(fresh, fresh)["last_layer"]["bias"].tolist() == [1] * 4
+    assert families.of_config(masked).warm_start(masked, masked)(fresh, fresh)["last_layer"]["bias"].tolist() == [1] * 4

@@ -25,25 +25,3 @@ def small_model_recipe(config: ml_collections.ConfigDict) -> ml_collections.Conf
     config.optimizer.b1, config.optimizer.warmup, config.optimizer.decay = 0.8, 100, "cosine"
     config.ema = 0.998
     return config
-
-
-def tiny_config(
-    config: ml_collections.ConfigDict, widths: tuple[int, ...], maps: int = 3, blocks: int = 2
-) -> ml_collections.ConfigDict:
-    """An experiment as its test runs it: narrow networks at 48 pixels, two steps of four. Changes and gives ``config``.
-
-    Args:
-      widths: of the generator, as many as the experiment's own has.
-      maps: down-samplings of the discriminators.
-      blocks: ID blocks.
-    """
-    config.steps, config.batch_size = 2, 4
-    config.data.size = 48
-    config.log_every, config.sample_every, config.checkpoint_every = 1, 2, 2
-    if "generator" in config:
-        config.data.source_size = 32
-        if "preset" in config.generator:
-            config.generator.preset = ""
-        config.generator.widths, config.generator.blocks = widths, blocks
-        config.discriminator.widths, config.discriminator.tail = (4,) * maps, 4
-    return config

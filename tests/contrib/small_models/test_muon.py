@@ -46,7 +46,7 @@ def test_it_moves_the_kernels_between_the_edges(params):
 
 def moves(params, config):
     """What the first update adds to each parameter, for gradients of low rank."""
-    optimizer = schedules.generator(config)
+    optimizer = schedules.generator_optimizer(config)
     random = np.random.default_rng(0)
 
     def slope(value):
@@ -80,25 +80,25 @@ def test_it_moves_a_kernel_equally_far_in_all_directions_and_leaves_the_rest_to_
 def test_none_is_adam(params):
     expected = schedules.adam(small_config(), small_config().optimizer.learning_rate)
     for config in (small_config(), with_muon(0.0)):
-        optimizer = schedules.generator(config)
+        optimizer = schedules.generator_optimizer(config)
         assert jax.tree.structure(optimizer.init(params)) == jax.tree.structure(expected.init(params))
 
 
 def test_a_rate_below_zero_is_refused():
     with raises_user_error("muon-learning-rate", -0.02):
-        schedules.generator(with_muon(-0.02))
+        schedules.generator_optimizer(with_muon(-0.02))
 
 
 def test_an_optimizer_that_is_nowhere_is_refused():
     config = small_config()
     config.optimizer.generator = "nowhere:at_all"
     with raises_user_error("config-cannot-be-imported", "nowhere:at_all", "optimizer.generator"):
-        schedules.generator(config)
+        schedules.generator_optimizer(config)
 
 
 def test_a_method_gives_it_to_the_generator_and_adam_to_the_discriminators(params):
     optimizer = small_method(with_muon()).update.optimizers
-    expected = schedules.generator(with_muon()).init(params)
+    expected = schedules.generator_optimizer(with_muon()).init(params)
     assert jax.tree.structure(optimizer["generator"].init(params)) == jax.tree.structure(expected)
     by_adam = schedules.adam(small_config(), 1e-3).init(params)
     assert jax.tree.structure(optimizer["discriminator"].init(params)) == jax.tree.structure(by_adam)
