@@ -29,7 +29,7 @@ def common_config() -> ml_collections.ConfigDict:
         {
             "method": "",  # a name of training.method.METHODS, or "package.module:build"
             "seed": 0,
-            "init_from": "",  # workdir of another run, with whose networks this one begins
+            "init_from": "",  # workdir of another run, or a model folder, with whose networks this one starts
             "steps": 500_000,  # paper: more than 500 epochs of VGGFace2
             "batch_size": 16,  # not stated
             "data": Experiment(

@@ -75,7 +75,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> Trained:
     method = methods.build(config, people, runner.axis_name(config))
     run = runner.build(config, method)
     checkpoints = Checkpoints(workdir, config.keep)
-    state, position = initial_state(config, run, checkpoints, people)
+    identity_sha256 = getattr(getattr(method, "identity", None), "sha256", None)
+    state, position = initial_state(config, run, checkpoints, people, identity_sha256)
     start = int(state.step)
 
     writers = Writers(workdir, start) if distributed.is_primary() else NoWriters()
@@ -178,9 +179,15 @@ def training_people(config: ml_collections.ConfigDict, root: Path, cache: Path) 
 
 
 def initial_state(
-    config: ml_collections.ConfigDict, run: runner.Runner, checkpoints: Checkpoints, people: People
+    config: ml_collections.ConfigDict,
+    run: runner.Runner,
+    checkpoints: Checkpoints,
+    people: People,
+    identity_sha256: str | None = None,
 ) -> tuple[TrainState, Any]:
     """State and position of the newest checkpoint; else a fresh state, with the networks of ``config.init_from``.
+
+    ``identity_sha256`` is of the identity network trained against, if any: a model folder must be made for it.
 
     Raises:
       UserError: there is no room for a checkpoint, or none can be read.
@@ -194,7 +201,8 @@ def initial_state(
         return restored
     state = run.init(key)
     if config.init_from:
-        state = init_from(state, config, functools.partial(shapes, people=people, key=key), CONFIG)
+        like_config = functools.partial(shapes, people=people, key=key)
+        state = init_from(state, config, like_config, CONFIG, identity_sha256)
         logger.info("initialized from the networks of %s", config.init_from)
     return state, None
 

@@ -1,4 +1,4 @@
-"""The networks of another run as the first ones of this run: a second stage with other weights, or fine-tuning."""
+"""The networks of another run, or a model folder's, as the first ones of this run: a further stage, or fine-tuning."""
 
 import copy
 import functools
@@ -10,19 +10,30 @@ from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 import orbax.checkpoint as ocp
 
 from simswap_jax.errors import UserError
 from simswap_jax.models import families
+from simswap_jax.models.families import WarmStart
 from simswap_jax.training import experiment
 from simswap_jax.training.checkpoints import verify_manifest
 from simswap_jax.training.state import PyTree, TrainState
+from simswap_jax.weights import model_folder
 
 Shapes = Callable[[ml_collections.ConfigDict], PyTree]
 
 
-def init_from(state: TrainState, config: ml_collections.ConfigDict, shapes: Shapes, config_name: str) -> TrainState:
-    """A fresh state with the networks of the newest whole checkpoint of ``config.init_from``.
+def init_from(
+    state: TrainState,
+    config: ml_collections.ConfigDict,
+    shapes: Shapes,
+    config_name: str,
+    identity_sha256: str | None = None,
+) -> TrainState:
+    """A fresh state with the networks of ``config.init_from``: a workdir's newest whole checkpoint, or a model folder.
+
+    Of a model folder comes the generator, for parameters and average alike; discriminators are the fresh ones.
 
     Step, key, position of the data and optimisers are the fresh one's: give it a short ``optimizer.warmup``. The other
     run's workdir is only read. Where this experiment's generator is another than that run's, its family is asked how
@@ -33,24 +44,46 @@ def init_from(state: TrainState, config: ml_collections.ConfigDict, shapes: Shap
       config: the experiment that starts.
       shapes: an experiment's state as shapes, types and shardings.
       config_name: name of the file in a workdir that holds its experiment.
+      identity_sha256: of the identity network; a model folder that was made for another one is refused.
 
     Raises:
       UserError: there is no whole checkpoint, or its networks are not this experiment's.
     """
     workdir = Path(config.init_from).expanduser()
+    if (workdir / model_folder.GENERATOR).is_file():
+        return _with_generator(state, config, workdir, identity_sha256)
     step = newest_whole(workdir)
     former = former_experiment(config, workdir / config_name)
-    start_from = generator_start(former, config, workdir)
+    start_from = generator_start(former, config)
     found = _restore(workdir, step, shapes(former))
     fresh = ({name: network.params for name, network in state.networks.items()}, state.ema)
     there = ({name: network.params for name, network in found.networks.items()}, found.ema)
-    params, ema = jax.jit(
-        functools.partial(_started, start_from), out_shardings=jax.tree.map(lambda x: x.sharding, fresh)
-    )(there, fresh)
+    params, ema = _started_like(fresh, there, start_from)
     networks = {
         name: replace(network, params=params[name], collections=found.networks[name].collections)
         for name, network in state.networks.items()
     }
+    return replace(state, networks=networks, ema=ema)
+
+
+def _with_generator(
+    state: TrainState, config: ml_collections.ConfigDict, folder: Path, identity_sha256: str | None
+) -> TrainState:
+    model = model_folder.read(folder, identity_sha256=identity_sha256, with_identity=False)
+    if "generator" not in config:
+        raise UserError(
+            f"{folder} (config.init_from) is a model folder, and this experiment trains no generator; name a workdir.",
+            "init-from-without-generator",
+        )
+    start_from = warm_start_of(model.generator, _generator_config(config, model.network.identity_size or 0), config)
+    variables = jax.tree.map(lambda x: np.asarray(x, np.float32), dict(model.variables))
+    params, collections = variables.pop("params"), variables
+    generator = state.networks["generator"]
+    fresh = ({"generator": generator.params}, state.ema)
+    there = ({"generator": params}, {"params": params, **collections} if state.ema else {})
+    started, ema = _started_like(fresh, there, start_from)
+    statistics = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), collections, generator.collections)
+    networks = {**state.networks, "generator": replace(generator, params=started["generator"], collections=statistics)}
     return replace(state, networks=networks, ema=ema)
 
 
@@ -96,9 +129,7 @@ def former_experiment(config: ml_collections.ConfigDict, stored: Path) -> ml_col
     return former
 
 
-def generator_start(
-    former: ml_collections.ConfigDict, config: ml_collections.ConfigDict, workdir: Path
-) -> Callable[[PyTree, PyTree], PyTree] | None:
+def generator_start(former: ml_collections.ConfigDict, config: ml_collections.ConfigDict) -> WarmStart | None:
     """(the former generator's parameters, fresh ones) → parameters to start from; None without a generator.
 
     Raises:
@@ -106,24 +137,38 @@ def generator_start(
     """
     if "generator" not in config:
         return None
-    configs = [generator_shape(each) for each in (former, config)]
-    start_from: Callable[[PyTree, PyTree], PyTree] | None = families.get(config.generator.family).warm_start(*configs)
+    any_size = 512  # the networks are compared whatever the identity vectors are
+    return warm_start_of(_generator_config(former, any_size), _generator_config(config, any_size), config)
+
+
+def warm_start_of(former: Any, wanted: Any, config: ml_collections.ConfigDict) -> WarmStart:
+    """How parameters of a generator's configuration start another one, as the family of ``config`` says.
+
+    Raises:
+      UserError: they cannot.
+    """
+    start_from = families.get(config.generator.family).warm_start(former, wanted)
     if start_from is None:
         raise UserError(
-            f"the generator of {workdir} (config.init_from) is of another shape, or has a part that this one lacks; "
-            "give this experiment the same generator.",
+            f"the generator of {config.init_from} (config.init_from) is of another shape, or has a part that this one "
+            "lacks; give this experiment the same generator.",
             "init-from-other-generator",
         )
     return start_from
 
 
-def generator_shape(config: ml_collections.ConfigDict) -> Any:
-    """The generator's configuration of an experiment, for comparison: whatever the identity vectors are."""
+def _generator_config(config: ml_collections.ConfigDict, identity_size: int) -> Any:
     fields = config.generator.to_dict()
-    return families.get(fields.pop("family")).from_fields(fields, 512)
+    return families.get(fields.pop("family")).from_fields(fields, identity_size)
 
 
-def _started(start_from: Callable[[PyTree, PyTree], PyTree] | None, there: PyTree, fresh: PyTree) -> PyTree:
+def _started_like(fresh: PyTree, there: PyTree, start_from: WarmStart | None) -> PyTree:
+    """What starts from ``there``, with the shapes and shardings of ``fresh``."""
+    shardings = jax.tree.map(lambda x: x.sharding, fresh)
+    return jax.jit(functools.partial(_started, start_from), out_shardings=shardings)(there, fresh)
+
+
+def _started(start_from: WarmStart | None, there: PyTree, fresh: PyTree) -> PyTree:
     if start_from is None:
         return there
     (networks, ema), (fresh_networks, fresh_ema) = there, fresh

@@ -97,3 +97,20 @@ def test_networks_that_do_not_fit_are_refused(config, first, tmp_path):
     described.write_text("{}")
     with raises_user_error("init-from-damaged", "config.json"):
         init_from(first, config, SHAPES, loop.CONFIG)
+
+
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_a_model_folder_gives_its_generator(config, first, tmp_path, parallel):
+    method = simswap.build(config, None)
+    method.export(first, tmp_path / "model")
+    config.parallel, config.init_from = parallel, str(tmp_path / "model")
+    state = fresh(config, 1)
+    made = init_from(state, config, SHAPES, loop.CONFIG, method.identity.sha256)
+    equal(made.networks["generator"].variables, first.ema)
+    equal(made.ema, first.ema)
+    equal(made.networks["discriminator"].variables, state.networks["discriminator"].variables)
+    with raises_user_error("model-identity"):
+        init_from(state, config, SHAPES, loop.CONFIG, "00" * 32)
+    config.generator.blocks = 2
+    with raises_user_error("init-from-other-generator", tmp_path / "model"):
+        init_from(state, config, SHAPES, loop.CONFIG)

@@ -1,0 +1,182 @@
+"""SimSwap with other losses in each half of a batch, as a method: a step on a CPU saves what the other half costs.
+
+Same-person pairs have their answer and learn by reconstruction. Pairs of two people have none and learn by identity,
+discriminators and feature matching. The paper computes every loss on every pair, and L_rec is 0 for two people; what is
+left out here is L_id, L_adv and L_wFM of same-person pairs. Each pair that is left has the same gradient as in the
+paper's step. Not in the paper.
+
+``config.method = "simswap_jax.contrib.small_models.split_batch:build"``, with ``config.data.pairing = "mixed"``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from simswap_jax import losses
+from simswap_jax.data.dataset import People
+from simswap_jax.errors import UserError
+from simswap_jax.models.normalization import denormalize
+from simswap_jax.training import schedules, simswap
+from simswap_jax.training.config import check_choice, check_whole_batch
+from simswap_jax.training.method import Batch, Metrics, Work
+from simswap_jax.training.simswap import SimSwap
+from simswap_jax.training.state import PyTree, TrainState
+from simswap_jax.training.step import LossWeights, Networks, discriminate, discriminator_loss
+from simswap_jax.training.update import Gradients
+
+METHOD = "simswap_jax.contrib.small_models.split_batch:build"
+
+
+@dataclass(frozen=True)
+class SplitBatchSimSwap(SimSwap):
+    """SimSwap with losses by half; the attributes are `SimSwap`'s."""
+
+    @property
+    def same(self) -> int:
+        """How many pairs, the first of a batch, are of one person."""
+        return round(self.config.data.same_fraction * self.config.batch_size)
+
+    @property
+    def share(self) -> float:
+        """Share of the pairs of two people."""
+        return 1.0 - self.same / float(self.config.batch_size)
+
+    def augment(self, state: TrainState, batch: Batch, frozen: PyTree, key: jax.Array) -> Batch:
+        """The batch with augmented inputs of same-person pairs; the generator draws for these only."""
+        if self.augmentation is None:
+            return batch
+        first = self.augmentation(state, {name: value[: self.same] for name, value in batch.items()}, frozen, key)
+        inputs = jnp.concatenate([first["generator_input"], batch["generator_input"][self.same :]])
+        return {**batch, "generator_input": inputs}
+
+    def step(self, state: TrainState, batch: Batch, frozen: PyTree) -> tuple[TrainState, Metrics]:
+        """One update of generator and discriminators, from a batch of uint8 pictures whose first are same-person."""
+        key = jax.random.fold_in(state.key, state.step)
+        floats = self.augment(state, self.decode(batch), frozen, jax.random.fold_in(key, 1))
+        weights = schedules.loss_weights(self.config, state.step)
+
+        def of_part(at: TrainState, part: Mapping[str, Any]) -> Gradients:
+            alpha = jax.random.uniform(key, (part["target"].shape[0] - self.same, 1, 1, 1))
+            return gradients(self.networks, weights, at, part, frozen, alpha, self.same)
+
+        return self.update(of_part, state, floats)
+
+    def work(self) -> Sequence[Work]:
+        """As `SimSwap.work`, with what is computed of a part only."""
+        generator, *others = super().work()
+        once = getattr(self.augmentation, "generator_passes", 0)
+        saved = replace(generator, passes=generator.passes - once * self.share)
+        return (saved, *(replace(work, passes=work.passes * self.share) for work in others))
+
+
+def generator_loss(
+    params: PyTree, networks: Networks, weights: LossWeights, state: TrainState, batch: Batch, frozen: PyTree, same: int
+) -> tuple[jax.Array, Any]:
+    """As `training.step.generator_loss`: L_rec of the first ``same`` pairs, the other losses of the rest.
+
+    Args:
+      params: of the generator.
+      batch: ``target``, ``generator_input``, ``identity``, ``same_person``.
+      frozen: variables of the identity network.
+      same: how many pairs, the first, are of one person.
+
+    Returns:
+      the sum, and (I_R, the generator's new collections, the losses by name; means over the pairs that have them).
+    """
+    share = 1.0 - same / float(batch["target"].shape[0])
+    collections = state.networks["generator"].collections
+    result, collections = networks.generator.apply(
+        {"params": params, **collections},
+        batch["generator_input"],
+        {"vector": batch["identity"]},
+        train=True,
+        mutable=list(collections),
+    )
+    swapped, vectors, target = result[same:], batch["identity"][same:], batch["target"][same:]
+    discriminator = state.networks["discriminator"]
+    fake, _ = discriminate(networks, discriminator.params, discriminator.collections, swapped)
+    real, _ = discriminate(networks, discriminator.params, discriminator.collections, target)
+    result_vectors = networks.identity.embed(frozen, denormalize(swapped, networks.generator.convention))
+    matched = (weights.feature_matching_first, weights.feature_matching_end)
+    terms = {
+        "identity": losses.identity(result_vectors, vectors),
+        "reconstruction": losses.reconstruction(result, batch["target"], batch["same_person"]),
+        "adversarial": losses.adversarial_generator([scale.logits for scale in fake]),
+        "weak_feature_matching": losses.weak_feature_matching(
+            [scale.features for scale in fake], [scale.features for scale in real], *matched
+        ),
+    }
+    total = weights.reconstruction * terms["reconstruction"] + share * (
+        weights.identity * losses.identity(result_vectors, vectors, weights.identity_margin)
+        + weights.adversarial * terms["adversarial"]
+        + weights.feature_matching * terms["weak_feature_matching"]
+    )
+    return total, (result, collections, {**terms, "generator": total})
+
+
+def gradients(
+    networks: Networks, weights: LossWeights, state: TrainState, batch: Batch, frozen: PyTree, alpha: jax.Array,
+    same: int,
+) -> Gradients:  # fmt: skip
+    """Gradients of both players at the same parameters and the same I_R; arguments as above.
+
+    ``batch`` may hold ``source`` in place of ``identity``, as in `training.step.gradients`.
+    """
+    vectors = batch["identity"] if "identity" in batch else networks.identity.embed(frozen, batch["source"])
+    batch = {**batch, "identity": jax.lax.stop_gradient(vectors)}
+    generator, discriminator = state.networks["generator"], state.networks["discriminator"]
+    (_, (result, generator_collections, generator_terms)), generator_gradients = jax.value_and_grad(
+        generator_loss, has_aux=True
+    )(generator.params, networks, weights, state, batch, frozen, same)
+    seen = (batch["target"][same:], jax.lax.stop_gradient(result)[same:], alpha)
+    (_, (discriminator_collections, discriminator_terms)), discriminator_gradients = jax.value_and_grad(
+        discriminator_loss, has_aux=True
+    )(discriminator.params, networks, weights, state, *seen)
+    return (
+        {"generator": generator_gradients, "discriminator": discriminator_gradients},
+        {"generator": generator_collections, "discriminator": discriminator_collections},
+        {**generator_terms, **discriminator_terms},
+    )
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """SimSwap's, with both kinds of pairs in each batch and identity vectors computed once."""
+    config = simswap.default_config()
+    config.method = METHOD
+    config.data.pairing, config.data.precompute_embeddings = "mixed", True
+    return config
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Refuse an experiment whose batches cannot be split so.
+
+    Raises:
+      UserError: with the field, its value and the remedy.
+    """
+    simswap.check(config)
+    check_choice(config, "data.pairing", ("mixed",))
+    check_choice(config, "parallel", ("jit",))
+    check_whole_batch(config)
+    same = round(config.data.same_fraction * config.batch_size)
+    if not 1 <= same <= config.batch_size - 2:
+        raise UserError(
+            f"config.data.same_fraction is {config.data.same_fraction}, {same} of {config.batch_size} pairs; "
+            "this method needs at least one pair of one person and two of two people.",
+            "split-batch-fraction",
+        )
+
+
+def build(config: ml_collections.ConfigDict, people: People | None, axis_name: str | None = None) -> SplitBatchSimSwap:
+    """The method for one experiment; reads the identity network.
+
+    Raises:
+      UserError: the identity network is missing, or the generator cannot be made.
+    """
+    made = simswap.build(config, people, axis_name)
+    return SplitBatchSimSwap(
+        made.config, made.generator, made.discriminator, made.identity, made.axis_name, made.robust
+    )

@@ -1,0 +1,106 @@
+"""Losses by half of a batch: what is left out is what same-person pairs had, and no more."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from simswap_jax import losses
+from simswap_jax.contrib.small_models import split_batch
+from simswap_jax.contrib.small_models.augmentation import use_augmentation
+from simswap_jax.models import MultiScaleDiscriminator
+from simswap_jax.models.normalization import denormalize
+from simswap_jax.training import flops, step
+from simswap_jax.training.step import LossWeights, discriminate
+from tests.support.errors import raises_user_error
+from tests.support.small_method import small_batch, small_config, small_method
+
+SAME = 6  # of 16
+
+
+def split_method(**changes):
+    """The method of networks of a few channels, without batch norm in the discriminators."""
+    fields = {"data.same_fraction": SAME / 16, "losses.gradient_penalty": 0.0, **changes}
+    made = small_method(small_config(**fields), scales=1)
+    discriminator = MultiScaleDiscriminator(replace(made.discriminator.config, norm="none"))
+    return split_batch.SplitBatchSimSwap(made.config, made.generator, discriminator, made.identity)
+
+
+def vectors_batch():
+    """A batch as the loader makes it: vectors, and same-person pairs first."""
+    batch = small_batch(0)
+    vectors = np.random.default_rng(1).normal(size=(16, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return {"target": batch["target"], "identity": vectors, "same_person": np.arange(16) < SAME}
+
+
+def test_what_is_left_out_is_what_same_person_pairs_had():
+    method = split_method()
+    state = jax.jit(method.init)(jax.random.PRNGKey(0))
+    networks, weights = method.networks, LossWeights(feature_matching_first=1)
+    floats = jax.tree.map(jnp.asarray, method.decode(vectors_batch()))
+    params = state.networks["generator"].params
+
+    def parts(params):
+        whole, (result, _, _) = step.generator_loss(params, networks, weights, state, floats, method.frozen)
+        split, _ = split_batch.generator_loss(params, networks, weights, state, floats, method.frozen, SAME)
+        first = jax.tree.map(lambda x: x[:SAME], {**floats, "result": result})
+        discriminator = state.networks["discriminator"]
+        (fake,), _ = discriminate(networks, discriminator.params, discriminator.collections, first["result"])
+        (real,), _ = discriminate(networks, discriminator.params, discriminator.collections, first["target"])
+        vectors = networks.identity.embed(method.frozen, denormalize(first["result"], "unit"))
+        left_out = (
+            weights.identity * losses.identity(vectors, first["identity"])
+            + weights.adversarial * losses.adversarial_generator([fake.logits])
+            + weights.feature_matching * losses.weak_feature_matching([fake.features], [real.features], 1)
+        )
+        return jnp.stack([whole, split + SAME / 16 * left_out])
+
+    whole, again = jax.jit(parts)(params)
+    np.testing.assert_allclose(whole, again, rtol=1e-5)
+    slopes = np.concatenate(
+        [leaf.reshape(2, -1) for leaf in jax.tree.leaves(jax.jit(jax.jacrev(parts))(params))], axis=1
+    )
+    assert np.linalg.norm(slopes[0] - slopes[1]) < 1e-4 * np.linalg.norm(slopes[0])
+
+
+def test_a_step_trains_both_players_and_costs_less():
+    method = split_method(ema=0.9)
+    plain = small_method(method.config, scales=1)
+    state = jax.jit(method.init)(jax.random.PRNGKey(0))
+    after, told = jax.jit(method.step)(state, vectors_batch(), method.frozen)
+    assert all(np.isfinite(value) for value in told.values())
+    for name in ("generator", "discriminator"):
+        before = jax.tree.leaves(state.networks[name].params)
+        moved = [np.abs(a - b).max() > 0 for a, b in zip(jax.tree.leaves(after.networks[name].params), before)]
+        assert np.mean(moved) > 0.8  # a bias before a norm has no gradient
+    assert flops.per_image(method) < flops.per_image(plain)
+
+
+def test_inputs_of_two_people_are_not_augmented():
+    made = split_method()
+    method = replace(made, config=use_augmentation(made.config.copy_and_resolve_references(), 1.0, 1.0))
+    state = jax.jit(method.init)(jax.random.PRNGKey(0))
+    floats = jax.tree.map(jnp.asarray, method.decode(vectors_batch()))
+    given = jax.jit(method.augment)(state, floats, method.frozen, jax.random.PRNGKey(1))["generator_input"]
+    np.testing.assert_array_equal(given[SAME:], floats["target"][SAME:])
+    assert (np.abs(given[:SAME] - floats["target"][:SAME]).max(axis=(1, 2, 3)) > 1e-3).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"data.pairing": "alternate"}, "config-unknown-choice"),
+        ({"parallel": "pmap"}, "config-unknown-choice"),
+        ({"accumulate": 2}, "config-accumulate-unsupported"),
+        ({"data.same_fraction": 1.0}, "split-batch-fraction"),
+    ],
+)
+def test_batches_that_cannot_be_split_are_refused(changes, code):
+    config = split_batch.default_config()
+    with config.unlocked():
+        config.update_from_flattened_dict(changes)
+    with raises_user_error(code):
+        split_batch.check(config)
