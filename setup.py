@@ -8,7 +8,7 @@ ONNX = ["onnx>=1.17", "onnxruntime>=1.20"]
 VIDEO = ["av>=18"]  # the first with display matrices and opaque copies of streams that we tried
 PROVENANCE = ["c2pa-python>=0.38", "cryptography>=42"]
 APP = ["gradio>=6.31"]
-MODEL_FILES = ["pretrained/**/*.json", "pretrained/**/*.safetensors", "pretrained/**/*.md"]
+MODEL_FILES = [f"pretrained/**/*.{ending}" for ending in ("json", "safetensors", "md", "jpg")]
 DEV = [
     "pytest>=8",
     "pytest-xdist>=3.6",

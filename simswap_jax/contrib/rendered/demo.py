@@ -1,7 +1,8 @@
-"""The demo: the whole job in minutes on two CPU cores, with identities that are rendered and so belong to nobody.
+"""The demo: swaps of the example people in seconds, then the whole job in minutes on two CPU cores.
 
-Render people → train an identity network on some, freeze it → train a small SimSwap against it → swap held-out
-identities → measure whose identity the results carry with an independent recogniser, and compare with the ground truth.
+The second part has identities that are rendered and so belong to nobody: render people → train an identity network on
+some, freeze it → train a small SimSwap against it → swap held-out identities → measure whose identity the results
+carry with an independent recogniser, and compare with the ground truth.
 """
 
 import json
@@ -24,16 +25,20 @@ from simswap_jax.data.dataset import held_out
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.judges.networks import Recogniser
 from simswap_jax.evaluation.metrics import identity as identity_metrics
-from simswap_jax.inference.swapper import FaceSwapper, resized
+from simswap_jax.inference import example_people
+from simswap_jax.inference.arrays import resized
+from simswap_jax.inference.swapper import DEFAULT_MODEL, PRETRAINED, FaceSwapper
 from simswap_jax.io.atomic import write_text
 from simswap_jax.io.contact_sheet import contact_sheet
 from simswap_jax.io.images import read_picture
 from simswap_jax.provenance.label_xmp import draw_label
+from simswap_jax.provenance.writer import write_sheet
 from simswap_jax.training import identity
 from simswap_jax.training.config import default_config
 from simswap_jax.training.experiment import PERTURBATION, PROTOTYPES, use_generator
 from simswap_jax.training.loop import Trained, train
 from simswap_jax.training.sharding import use_cpu_cores
+from simswap_jax.weights import model_folder
 
 PEOPLE, EACH, SIZE = 600, 40, 64
 PEOPLE_SEED, ATTRIBUTE_SEED = 1, 2
@@ -41,6 +46,8 @@ HELD_OUT = 0.18
 PAIRS = 336
 BATCH = 8  # of SimSwap: four pictures a core fit its cache
 SHOWN = 12
+REAL = "real_faces.png"
+SOURCES, TARGETS = slice(0, 5), slice(5, 10)  # of the example people, on the sheet of real faces
 SWEEP_STEPS = 400  # of a variant of the ablation
 SWEEP_FEATURE_MATCHING = 2.0  # the demo's weight is next to none, and what is ablated has to weigh something
 logger = logging.getLogger(__name__)
@@ -121,23 +128,33 @@ def run(workdir: Path) -> bool:
     use_cpu_cores(BATCH)
     of_identity, of_swap, metrics_file = workdir / "identity", workdir / "simswap", workdir / "metrics.json"
 
-    with timer.stage("rendering", f"1/4 rendering {PEOPLE} people, {EACH} pictures each", people.exists):
+    with timer.stage("swapping", "1/5 swapping real faces with the model that ships", (workdir / REAL).exists):
+        swap_example_people(workdir / REAL)
+    with timer.stage("rendering", f"2/5 rendering {PEOPLE} people, {EACH} pictures each", people.exists):
         render_people(people, PEOPLE)
-    with timer.stage("identity", "2/4 training an identity network on some of them", (of_identity / "model").exists):
+    with timer.stage("identity", "3/5 training an identity network on some of them", (of_identity / "model").exists):
         known = train(identity_config(people, cache), of_identity)
     if not known.finished:
         return False
-    with timer.stage("simswap", "3/4 training SimSwap against it, frozen", (of_swap / "model").exists):
+    with timer.stage("simswap", "4/5 training SimSwap against it, frozen", (of_swap / "model").exists):
         swap = train_in_two(simswap_config(people, cache, known.model), workdir / "simswap_first", of_swap)
     if not swap.finished:
         return False
-    with timer.stage("judging", "4/4 swapping held-out identities, and measuring", metrics_file.exists):
+    with timer.stage("judging", "5/5 swapping held-out identities, and measuring", metrics_file.exists):
         metrics, sheet = evaluate_held_out(swap.model, people)
     config = simswap_config(workdir, workdir, workdir)
     pictures = f"{PEOPLE} rendered people × {EACH}, {SIZE} pixels"
     differs = differences(config, first_stage(config).steps, pictures)
     write_report(workdir, metrics | {"seconds": round(timer.total, 1)}, sheet, differs)
     return True
+
+
+def swap_example_people(path: Path) -> None:
+    """Write a sheet of swaps of the example people by the model that ships, with all marks; needs no other file."""
+    swapper = FaceSwapper(model_folder.read(PRETRAINED / DEFAULT_MODEL, with_identity=False))
+    people = example_people.read_people(swapper.model)
+    write_sheet(path, example_people.swap_sheet(swapper, people[SOURCES], people[TARGETS]))
+    logger.info("    %s: photos of people who consented (CC BY, %s)", path, example_people.CREDIT)
 
 
 def render_people(folder: Path, count: int) -> None:
