@@ -20,6 +20,7 @@ from simswap_jax.inference.options import (
     SwapOptions,
 )
 from simswap_jax.inference.photo import DETECTOR
+from simswap_jax.inference.runtime import RUNTIMES
 from simswap_jax.inference.swapper import FaceSwapper
 from simswap_jax.provenance import c2pa, writer
 from simswap_jax.provenance.certificates import Credentials, local_credentials, read_credentials
@@ -115,7 +116,11 @@ def main(arguments: Sequence[str]) -> int:
     check_output(given)
     request, encoding = swap_request(given), encoding_options(given)
     swapper = FaceSwapper.from_pretrained(
-        given.model, face_size=given.size, alignment=given.alignment, detector=given.detector or DETECTOR
+        given.model,
+        face_size=given.size,
+        alignment=given.alignment,
+        detector=given.detector or DETECTOR,
+        runtime=given.runtime,
     )
     outcome = Outcome()
     if given.grid:
@@ -158,6 +163,7 @@ def add_model_arguments(parse: argparse.ArgumentParser) -> None:
     add("--size", type=int, metavar="PIXELS", help="side of the crops; a model trained on another size is refused")
     add("--strength", type=float, default=1.0, help="from 0, the target's own identity, to 1, the source's (default 1)")
     add("--batch-size", type=int, default=BATCH_SIZE, help=f"faces at once (default {BATCH_SIZE})")
+    add("--runtime", choices=RUNTIMES, default="auto", help="what runs the generator (auto: onnx on a CPU with it)")
 
 
 def add_file_arguments(parse: argparse.ArgumentParser) -> None:

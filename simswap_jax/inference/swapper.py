@@ -17,9 +17,8 @@ from simswap_jax.errors import UserError
 from simswap_jax.inference.arrays import batches, check_face, check_vectors, normalised, pad, resized
 from simswap_jax.inference.options import BATCH_SIZE, DEFAULT_SWAP, Faces, FaceSelection, SwapOptions, check_strength
 from simswap_jax.inference.photo import DETECTOR, PhotoSwapper
-from simswap_jax.models.families import SwapNetwork
+from simswap_jax.inference.runtime import choose
 from simswap_jax.models.identity import IdentityNetwork
-from simswap_jax.models.normalization import denormalize, normalize
 from simswap_jax.weights import model_folder
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
@@ -35,18 +34,27 @@ class FaceSwapper:
       face_size: side of the crops that the generator sees, in pixels; other sizes are resized to it and back.
       identity_size: dimensions of an identity vector.
       photos: the same for whole photos, with a face detector.
+      runtime: what runs the generator, ``"jax"`` or ``"onnx"``.
     """
 
-    def __init__(self, model: model_folder.ModelFolder, detector: str | Path = DETECTOR) -> None:
-        """Make a model ready; ``detector`` is the file that finds faces, looked for when the first photo comes."""
+    def __init__(self, model: model_folder.ModelFolder, detector: str | Path = DETECTOR, runtime: str = "auto") -> None:
+        """Make a model ready.
+
+        Args:
+          model: as read.
+          detector: the file that finds faces, looked for when the first photo comes.
+          runtime: ``"jax"``, ``"onnx"``, or ``"auto"``: onnxruntime on a CPU where it is installed.
+
+        Raises:
+          UserError: there is no such runtime, or it cannot run this generator.
+        """
         self.model = model
         self.photos = PhotoSwapper(self, detector)
         self.face_size = model.face_size
         self.identity_size = model.network.identity_size or 0
+        self.runtime, self._redraw = choose(runtime, model)
         # The variables are arguments, never closed over: they would be baked into every program.
-        self._generator_variables = jax.device_put(model.variables)
         self._identity_variables = jax.device_put(model.identity_variables)
-        self._redraw = jax.jit(partial(redraw, model.network))
         # SimSwap's own ArcFace gets nearest-neighbour crops when swapping, as released; other networks bicubic ones.
         network = model.identity_network
         method = "nearest" if network.config.family == "arcface" else "bicubic"
@@ -60,6 +68,7 @@ class FaceSwapper:
         face_size: int | None = None,
         alignment: str | None = None,
         detector: str | Path = DETECTOR,
+        runtime: str = "auto",
     ) -> FaceSwapper:
         """Load a model folder.
 
@@ -68,6 +77,8 @@ class FaceSwapper:
           face_size, alignment: side in pixels and template of the crops that it is to be used on, where they are
             known; a model that was trained on others is refused.
           detector: the file that finds faces, looked for when the first photo comes.
+          runtime: what runs the generator: ``"jax"``, ``"onnx"``, or ``"auto"``, onnxruntime on a CPU where it is
+            installed.
 
         Raises:
           UserError: there is no such folder, it is damaged, made for other crops, or its identity network is missing.
@@ -79,7 +90,7 @@ class FaceSwapper:
                     "no model ships with this installation; name a model folder that `simswap-jax train` left.",
                     "model-missing",
                 )
-        return cls(model_folder.read(Path(folder), face_size=face_size, alignment=alignment), detector)
+        return cls(model_folder.read(Path(folder), face_size=face_size, alignment=alignment), detector, runtime)
 
     def identity(self, photos: np.ndarray | Sequence[np.ndarray], aligned: bool = False) -> np.ndarray:
         """The identity vector of one person, v_S of the paper.
@@ -209,16 +220,9 @@ class FaceSwapper:
         results: list[np.ndarray] = []
         for chunk, count in batches(len(targets), batch_size):
             faces = np.stack([resized(targets[i], self.face_size) for i in chunk])
-            drawn = self._redraw(self._generator_variables, pad(faces, count), pad(wanted[chunk], count))
+            drawn = self._redraw(pad(faces, count), pad(wanted[chunk], count))
             results += [resized(face, targets[i].shape[0]) for i, face in zip(chunk, np.asarray(drawn))]
         return results
-
-
-def redraw(network: SwapNetwork, variables: Any, targets: jax.Array, vectors: jax.Array) -> jax.Array:
-    """I_R = G(I_T, v_S) on 8-bit pictures: uint8 [B, H, W, 3], [B, D] → uint8 [B, H, W, 3]. Pure; to be jitted."""
-    values = normalize(targets.astype(jnp.float32) / 255.0, network.convention)
-    results = denormalize(network.apply(variables, values, {"vector": vectors}).astype(jnp.float32), network.convention)
-    return jnp.round(jnp.clip(results, 0.0, 1.0) * 255.0).astype(jnp.uint8)
 
 
 def embed(network: IdentityNetwork, method: str, variables: Any, pictures: jax.Array) -> jax.Array:

@@ -69,13 +69,13 @@ def test_one_picture_and_one_vector(swapper):
 
 
 def test_batches_change_nothing_and_compile_little(folder):
-    swapper = FaceSwapper.from_pretrained(folder)
+    swapper = FaceSwapper.from_pretrained(folder, runtime="jax")
     targets, vectors = faces(7), unit(np.random.default_rng(1).standard_normal((7, 16)).astype(np.float32))
     whole = swapper.swap_aligned(targets, vectors, batch_size=8)
     split = swapper.swap_aligned(targets, vectors, batch_size=4)  # 4 + 3 padded to 4: one more program
     np.testing.assert_allclose(whole.astype(int), split, atol=1)
     swapper.swap_aligned(faces(5, 50), vectors[:5], batch_size=8)  # another size, padded to 8: none
-    assert swapper._redraw._cache_size() == 2
+    assert swapper._redraw.func._cache_size() == 2
     assert swapper.swap_aligned(targets[:0], vectors[:0]).shape == (0, FACE_SIZE, FACE_SIZE, 3)
 
 
@@ -129,12 +129,13 @@ def test_strength_goes_from_the_targets_own_identity_to_the_sources(swapper):
     assert np.abs(half.astype(int) - full).mean() < gap
 
 
-def test_weights_are_arguments_of_the_program(swapper):
+def test_weights_are_arguments_of_the_program(folder):
+    swapper = FaceSwapper.from_pretrained(folder, runtime="jax")
     # Closed over, a generator's hundreds of megabytes would be baked into every compiled program.
     inputs = (jnp.zeros((1, 32, 32, 3), jnp.uint8), jnp.zeros((1, 16)))
-    program = swapper._redraw.lower(swapper._generator_variables, *inputs)
+    program = swapper._redraw.func.lower(*swapper._redraw.args, *inputs)
     arguments = len(jax.tree.leaves(program.args_info))
-    assert arguments == len(jax.tree.leaves(swapper._generator_variables)) + 2
+    assert arguments == len(jax.tree.leaves(swapper.model.variables)) + 2
 
 
 GOOD = np.ones(16, np.float32)

@@ -1,0 +1,117 @@
+"""What runs the generator: XLA through JAX, or onnxruntime on CPUs, with the same pixels within one grey level.
+
+onnxruntime takes about half of the time on a CPU and starts without compiling. Each generator is exported once, into
+the cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from simswap_jax.errors import UserError, missing_extra
+from simswap_jax.io.atomic import CannotWrite, write_bytes
+from simswap_jax.models import families
+from simswap_jax.models.families import SwapNetwork
+from simswap_jax.models.normalization import denormalize, normalize
+from simswap_jax.weights import registry
+from simswap_jax.weights.model_folder import ModelFolder
+
+RUNTIMES = ("auto", "jax", "onnx")
+EXPORT = 1  # of the files in the cache; another number exports anew
+
+# (targets uint8 [B, H, W, 3], identity vectors float32 [B, D]) → results uint8 [B, H, W, 3], of NumPy or JAX
+Redraw = Callable[[np.ndarray, np.ndarray], Any]
+
+
+def choose(name: str, model: ModelFolder) -> tuple[str, Redraw]:
+    """The runtime that a name stands for, and the generator in it.
+
+    Args:
+      name: ``"jax"``, ``"onnx"``, or ``"auto"``: onnxruntime on a CPU where the extra ``onnx`` is installed, else JAX.
+      model: what is run.
+
+    Raises:
+      UserError: an unknown name, a generator that has no ONNX form, or the extra is missing.
+    """
+    if name not in RUNTIMES:
+        raise UserError(f"there is no runtime '{name}'; choose one of {', '.join(RUNTIMES)}.", "runtime-unknown")
+    if name == "auto":
+        here = all(find_spec(package) for package in ("onnx", "onnxruntime"))
+        exportable = families.of_config(model.generator).onnx is not None and model.generator.dtype == "float32"
+        name = "onnx" if here and exportable and jax.default_backend() == "cpu" else "jax"
+    return name, on_onnxruntime(model) if name == "onnx" else on_jax(model)
+
+
+def on_jax(model: ModelFolder) -> Redraw:
+    """The generator compiled by XLA for the default device."""
+    # The variables are arguments, never closed over: they would be baked into every program.
+    return partial(jax.jit(partial(redraw, model.network)), jax.device_put(model.variables))
+
+
+def redraw(network: SwapNetwork, variables: Any, targets: jax.Array, vectors: jax.Array) -> jax.Array:
+    """I_R = G(I_T, v_S) on 8-bit pictures: uint8 [B, H, W, 3], [B, D] → uint8 [B, H, W, 3]. Pure; to be jitted."""
+    values = normalize(targets.astype(jnp.float32) / 255.0, network.convention)
+    results = denormalize(network.apply(variables, values, {"vector": vectors}).astype(jnp.float32), network.convention)
+    return jnp.round(jnp.clip(results, 0.0, 1.0) * 255.0).astype(jnp.uint8)
+
+
+def on_onnxruntime(model: ModelFolder) -> Redraw:
+    """The generator in onnxruntime, on the CPU.
+
+    Raises:
+      UserError: a generator that has no ONNX form, or the extra ``onnx`` is missing.
+    """
+    try:
+        onnxruntime = import_module("onnxruntime")
+    except ImportError as error:
+        raise missing_extra("onnxruntime", "onnx", "running the generator in onnxruntime") from error
+    options = onnxruntime.SessionOptions()
+    # Threads that wait give their core away: to JAX, to the detector, to the other stages of a video.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(_exported(model), options, providers=["CPUExecutionProvider"])
+
+    def run(targets: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        values = np.ascontiguousarray(targets.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
+        (results,) = session.run(["output"], {"target": values, "source": np.asarray(vectors, np.float32)})
+        pictures = np.rint(np.clip(results, 0.0, 1.0) * 255.0).astype(np.uint8)
+        return np.ascontiguousarray(pictures.transpose(0, 2, 3, 1))
+
+    return run
+
+
+def _exported(model: ModelFolder) -> bytes:
+    """The generator as an ONNX file's bytes: out of the cache, or exported and, where there is room, put there."""
+    from simswap_jax.weights.onnx_export import export_generator
+
+    place = registry.cache_folder().parent / "onnx" / f"{content_hash(model)}.onnx"
+    with suppress(OSError):
+        return place.read_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        written = export_generator(model.generator, model.variables, Path(folder) / "generator.onnx").read_bytes()
+    with suppress(CannotWrite, OSError):  # no cache to write to: the next start exports again
+        write_bytes(place, written)
+    return written
+
+
+def content_hash(model: ModelFolder) -> str:
+    """SHA-256 of what an export is made of: the configuration, the weights and the export's version."""
+    digest = hashlib.sha256(json.dumps([EXPORT, families.config_to_dict(model.generator)], sort_keys=True).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(model.variables):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
