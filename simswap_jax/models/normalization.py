@@ -21,11 +21,8 @@ def normalize(images: Float[Array, "*b 3"], convention: str) -> Float[Array, "*b
     Raises:
       ValueError: there is no such convention.
     """
-    check_convention(convention)
-    if convention == "unit":
-        return images
-    mean, std = _constants(images)
-    return (images - mean) / std
+    constants = _constants(convention, images)
+    return (images - constants[0]) / constants[1] if constants else images
 
 
 def denormalize(values: Float[Array, "*b 3"], convention: str) -> Float[Array, "*b 3"]:
@@ -34,13 +31,14 @@ def denormalize(values: Float[Array, "*b 3"], convention: str) -> Float[Array, "
     Raises:
       ValueError: there is no such convention.
     """
+    constants = _constants(convention, values)
+    return values * constants[1] + constants[0] if constants else values
+
+
+def _constants(convention: str, like: Array) -> tuple[Array, ...]:
+    """(mean, standard deviation) in the shape and type of ``like``; nothing for ``unit``."""
     check_convention(convention)
     if convention == "unit":
-        return values
-    mean, std = _constants(values)
-    return values * std + mean
-
-
-def _constants(like: Array) -> tuple[Array, ...]:
+        return ()
     shape = (1,) * (like.ndim - 1) + (3,)
     return tuple(jnp.asarray(value, like.dtype).reshape(shape) for value in (IMAGENET_MEAN, IMAGENET_STD))

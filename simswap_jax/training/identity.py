@@ -65,8 +65,39 @@ class AngularHead(nn.Module):
         return self.param("centres", nn.initializers.normal(1.0), (self.people, vectors.shape[-1]))
 
 
+class ShuffledPictures:
+    """What methods that train on single pictures, and draw none, have in common."""
+
+    config: ml_collections.ConfigDict
+
+    def batches(self, people: People, cache: Path, start: loader.State | None = None) -> loader.Batches:
+        """Endless batches of this process: {"image": uint8 [B, H, W, 3], "person": int32 [B]}, shuffled, from a position."""
+        del cache
+        data = self.config.data
+        iterator = loader.picture_batches(
+            people,
+            self.config.batch_size,
+            data.size,
+            self.config.seed,
+            data.flip,
+            host_index=jax.process_index(),
+            host_count=jax.process_count(),
+        )
+        if start is not None:
+            iterator.set_state(start)
+        return iterator
+
+    def sample(self, state: TrainState, batch: Batch, frozen: PyTree) -> dict[str, np.ndarray]:
+        """Nothing to see: vectors."""
+        return {}
+
+    def work(self) -> Sequence[Work]:
+        """Not counted."""
+        return ()
+
+
 @dataclass(frozen=True)
-class IdentityTraining:
+class IdentityTraining(ShuffledPictures):
     """One identity network and the table of the people it is trained to tell apart.
 
     Attributes:
@@ -168,43 +199,11 @@ class IdentityTraining:
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, person)
         return jnp.mean(loss), (collections, right)
 
-    def batches(self, people: People, cache: Path, start: loader.State | None = None) -> loader.Batches:
-        """Pictures of the training people, shuffled, with their numbers."""
-        del cache
-        return shuffled_pictures(self.config, people, start)
-
-    def sample(self, state: TrainState, batch: Batch, frozen: PyTree) -> dict[str, np.ndarray]:
-        """Nothing to see: vectors."""
-        return {}
-
     def export(self, state: TrainState, folder: Path) -> None:
         """Write an identity folder."""
         variables = state.ema if self.config.ema else state.networks["identity"].variables
         card = {"step": int(state.step), "people": self.people, "licence": "that of the training pictures"}
         identity_folder.write(folder, self.network.config, variables, card)
-
-    def work(self) -> Sequence[Work]:
-        """Not counted."""
-        return ()
-
-
-def shuffled_pictures(
-    config: ml_collections.ConfigDict, people: People, start: loader.State | None = None
-) -> loader.Batches:
-    """Give this process's endless {"image": uint8 [B, H, W, 3], "person": int32 [B]}, shuffled, from a position."""
-    data = config.data
-    iterator = loader.picture_batches(
-        people,
-        config.batch_size,
-        data.size,
-        config.seed,
-        data.flip,
-        host_index=jax.process_index(),
-        host_count=jax.process_count(),
-    )
-    if start is not None:
-        iterator.set_state(start)
-    return iterator
 
 
 def default_config() -> ml_collections.ConfigDict:

@@ -7,7 +7,7 @@ source's vector from f and judges the result by h (``config.identity.robust``).
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 
 from simswap_jax import losses
-from simswap_jax.data import loader
 from simswap_jax.data.dataset import People
 from simswap_jax.training import schedules
 from simswap_jax.training.config import check_whole_batch, common_config
 from simswap_jax.training.experiment import Experiment
-from simswap_jax.training.identity import shuffled_pictures
-from simswap_jax.training.method import Batch, Metrics, Work
+from simswap_jax.training.identity import ShuffledPictures
+from simswap_jax.training.method import Batch, Metrics
 from simswap_jax.training.state import PyTree, TrainState, network_state
 from simswap_jax.training.update import Gradients, UpdateRule, per_sample_random
 from simswap_jax.weights import identity_folder
@@ -82,7 +80,7 @@ def colour_perturbed_pictures(
 
 
 @dataclass(frozen=True)
-class RobustIdentity:
+class RobustIdentity(ShuffledPictures):
     """The network that is copied, and how robust the copy is made (``config.robust_identity``).
 
     Attributes:
@@ -139,15 +137,6 @@ class RobustIdentity:
         value, gradients = jax.value_and_grad(loss)(copy.params, moved)
         return {"identity": gradients}, {"identity": copy.collections}, {"distance": value}
 
-    def batches(self, people: People, cache: Path, start: loader.State | None = None) -> loader.Batches:
-        """Pictures of the training people, shuffled."""
-        del cache
-        return shuffled_pictures(self.config, people, start)
-
-    def sample(self, state: TrainState, batch: Batch, frozen: PyTree) -> dict[str, np.ndarray]:
-        """Nothing to see: vectors."""
-        return {}
-
     def export(self, state: TrainState, folder: Path) -> None:
         """Write an identity folder, which says whose copy it is."""
         variables = state.ema if self.config.ema else state.networks["identity"].variables
@@ -157,10 +146,6 @@ class RobustIdentity:
             "licence": "that of the network it is a copy of, and of the training pictures",
         }
         identity_folder.write(folder, self.teacher.network.config, variables, card)
-
-    def work(self) -> Sequence[Work]:
-        """Not counted."""
-        return ()
 
 
 def default_config() -> ml_collections.ConfigDict:
