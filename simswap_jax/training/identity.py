@@ -71,7 +71,7 @@ class ShuffledPictures:
     config: ml_collections.ConfigDict
 
     def batches(self, people: People, cache: Path, start: loader.State | None = None) -> loader.Batches:
-        """Endless batches of this process: {"image": uint8 [B, H, W, 3], "person": int32 [B]}, shuffled, from a position."""
+        """Endless batches: {"image": uint8 [B, H, W, 3], "person": int32 [B]}, shuffled, from a position."""
         del cache
         data = self.config.data
         iterator = loader.picture_batches(

@@ -394,7 +394,14 @@ def test_every_experiment_is_whole(stem, name):
     assert (made.accumulate, made.nonfinite_limit) == (small.accumulate, small.nonfinite_limit)
 
 
-@pytest.mark.parametrize(("stem", "name"), [("simswap_512", None), ("simswap_224_deep", None), ABLATIONS[-4]])
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [
+        ABLATIONS[-4],
+        pytest.param("simswap_512", None, marks=pytest.mark.slow),
+        pytest.param("simswap_224_deep", None, marks=pytest.mark.slow),
+    ],
+)
 def test_an_experiments_step_can_be_traced(stem, name, known):
     """The small experiment's step, without compiling it: shapes go in and the same shapes come out."""
     small = experiment(stem).get_test_config(*([] if name is None else [name]))
