@@ -260,6 +260,7 @@ def protocol_of(setup: Setup, measured: Measured) -> dict[str, Any]:
         "seed": pairs.seed,
         "pairs": len(pairs.pairs),
         "people": len(pairs.people),
+        "people_in_training": setup.data.training.value,
         "gallery_people": len(measured.gallery.names),
         "gallery_pictures": len(measured.gallery.vectors),
         "size": setup.inputs.size,

@@ -100,7 +100,9 @@ def test_the_whole_command(model, people, tmp_path, caplog):
         for value in (v for v in row.values() if isinstance(v, dict)):
             assert value["low"] <= value["mean"] <= value["high"]
     assert metrics["judge_is_training_network"] == []
-    assert "ours on 12 swaps of 6 held-out identities" in caplog.text
+    assert "ours on 12 swaps of 6 identities" in caplog.text
+    assert "Whether a training saw these people is not known." in caplog.text  # its card does not say
+    assert protocol["people_in_training"] == "not known"
     assert "lower bound: untouched target" in caplog.text
     table = (out / "table.md").read_text()
     assert "| SimSwap (published) | 90.00 | 0.61 | 2.14 |" in table
