@@ -24,7 +24,7 @@ from simswap_jax.weights import onnx_trial, registry
 
 BATCH_SIZE = 32  # where a file leaves it open
 MOST_BYTES = 1 << 30  # of a file
-WAIT = 60.0  # seconds for a trial, beside its bound on the processor's time
+WAIT = 120.0  # seconds for a trial, beside its bound on the processor's time
 RUN_SECONDS = 300.0  # for one batch: far more than any network takes that passed its trial
 SAID = 160  # characters of a library's words
 

@@ -151,7 +151,7 @@ def test_each_role_wants_its_own_answer(tmp_path, opened, shape):
 
 
 def test_what_only_hangs_on_some_pictures_is_stopped(tmp_path, monkeypatch):
-    """It counts to the brightest value × 2^50. Its trial finds that out; here it is told that the trial saw black only."""
+    """It counts to the brightest value × 2^50: here the trial seems to have seen black only."""
     monkeypatch.setattr(onnx_session, "RUN_SECONDS", 0.2)
     (tmp_path / "x.onnx").write_bytes(counting("brightest"))
     with raises_user_error("onnx-too-slow"):
