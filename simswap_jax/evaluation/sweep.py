@@ -139,7 +139,7 @@ def experiment(request: SweepRequest) -> tuple[ml_collections.ConfigDict, str] |
         raise UserError(
             "config.data.held_out is 0, so that every variant would be evaluated on people it was trained on; hold out "
             "a part, such as 0.12.",
-            "nobody-held-out",
+            "sweep-holds-nobody-out",
         )
     if request.config.devices == 0 and request.config.fsdp == 1:
         use_cpu_cores(request.config.batch_size // max(1, request.config.accumulate))

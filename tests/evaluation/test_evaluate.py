@@ -326,6 +326,7 @@ MISTAKES = {
     "no results": (["--results", "Theirs=none"], "results-missing", "none"),
     "results of other pairs": (["--results", "Theirs=lonely"], "results-incomplete", 500),
     "a taken name": (["--model", "target=MODEL"], "row-name-taken", "target"),
+    "a name taken in small letters": (["--model", "Target=MODEL"], "row-name-taken", "Target"),
     "a strange name": (["--model", "a b=MODEL"], "row-name-invalid", "a b"),
     "no labels": (["--protocol", "synthetic"], "labels-missing", "labels.npz"),
     "no videos": (["--protocol", "faceforensics"], "not-faceforensics", "original_sequences"),

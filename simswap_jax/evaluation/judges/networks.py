@@ -21,7 +21,7 @@ from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.weights import identity_folder, model_folder
 from simswap_jax.weights.onnx_session import BATCH_SIZE, OnnxSession, printable
 
-MOST_FEATURES = 1 << 22  # numbers of a picture
+MOST_FEATURES = 1 << 22  # values a picture
 
 
 @dataclass(frozen=True)

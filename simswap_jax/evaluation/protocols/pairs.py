@@ -122,7 +122,7 @@ def trained_on(stated: str, models: Sequence[ModelCandidate], names: Sequence[st
             raise UserError(
                 f"the training of '{key}' held out {share:g} of its people, and {len(seen)} of these {len(names)} are "
                 f"not among them ('{seen[0]}'); draw new pairs, or say --people unseen where none of them took part.",
-                "trained-on-people",
+                "pairs-of-trained-on-people",
             )
     return Training.HELD_OUT if models and len(shares) == len(models) else Training.UNKNOWN
 

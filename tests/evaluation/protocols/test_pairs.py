@@ -93,11 +93,11 @@ def test_a_training_that_held_nobody_out_is_refused(tmp_path, options):
 
 
 def test_people_of_another_choice_are_refused(tmp_path):
-    with raises_user_error("trained-on-people", "'a'"):
+    with raises_user_error("pairs-of-trained-on-people", "'a'"):
         data_of(tmp_path, [model("a", held_out=0.4)], held_out_seed=1)
     save_pairs(tmp_path / "pairs.json", data_of(tmp_path, people="unseen").pairs)
     again = {"protocol": str(tmp_path / "pairs.json")}
-    with raises_user_error("trained-on-people", "'a'"):
+    with raises_user_error("pairs-of-trained-on-people", "'a'"):
         data_of(tmp_path, [model("a", held_out=0.4)], **again)
     with raises_user_error("nobody-held-out", "'a'"):
         data_of(tmp_path, [model("a", held_out=0.0)], **again)
