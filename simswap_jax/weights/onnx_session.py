@@ -196,7 +196,7 @@ def tried(path: Path, engine: str, **settings: int) -> dict[str, Any]:
         verdict = json.loads(kept.read_bytes()) if kept else None
     except (OSError, ValueError):
         verdict = None
-    if verdict is None:
+    if not isinstance(verdict, dict):
         verdict = try_apart(job)
         if kept and verdict.get("fault") not in ("slow", "crashed"):  # the machine's fault, perhaps
             with contextlib.suppress(OSError):

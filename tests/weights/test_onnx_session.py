@@ -185,7 +185,7 @@ def test_a_file_is_tried_once_and_again_when_it_changes(tmp_path, monkeypatch):
     np.testing.assert_array_equal(OnnxRecogniser(path).embed(faces(3, 8)), wanted)
     assert len(trials) == 1
     for kept in (tmp_path / "cache/simswap_jax/trials").iterdir():
-        kept.write_text("damaged")
+        kept.write_text("[]")
     OnnxRecogniser(path)
     assert len(trials) == 2
     path.write_bytes(b"no network")
