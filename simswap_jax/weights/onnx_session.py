@@ -212,7 +212,8 @@ def _kept_at(job: dict[str, Any]) -> Path | None:
     except RuntimeError:  # no home
         return None
     library = import_engine(job["engine"], path).__version__
-    key = [onnx_trial.VERSION, library, registry.file_sha256(path), {**job, "path": path.suffix}]
+    files = [registry.file_sha256(file) for file in (path, onnx_trial.__file__)]  # another trial, another verdict
+    key = [library, files, {**job, "path": path.suffix}]
     return folder / f"{json_fingerprint(key)}.json" if folder.is_absolute() else None
 
 

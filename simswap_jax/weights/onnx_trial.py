@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-VERSION = 1  # of what is tried
 MOST_SIDE = 2048  # pixels of an input
 MOST_VALUES = 1 << 25  # of an input, all pictures together
 MOST_FIELDS_DEEP = 100  # messages in messages, as protobuf itself bounds them
