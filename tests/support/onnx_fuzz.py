@@ -7,6 +7,7 @@ most seconds of the processor, and by how many megabytes the worst exceeded its 
 import json
 import os
 import resource
+import signal
 import sys
 import traceback
 import warnings
@@ -27,6 +28,7 @@ from simswap_jax.weights import onnx_session, onnx_trial
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 NUMBERS = [0, 1, -1, 7, 4096, 2**31 - 1, 2**31, 2**33, 2**40, 2**60, -(2**63)]
 KINDS = ["Add", "Exp", "Expand", "Tile", "ConstantOfShape", "Reshape", "Cast", "Identity", "NonZero", "Range", "MatMul"]
+HANGS = 300  # seconds of the clock after which a process waits for something that never comes
 PICTURES = list(np.random.default_rng(0).integers(0, 256, (3, 24, 24, 3), np.uint8))
 
 
@@ -221,6 +223,7 @@ def forked(work):
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
+        signal.alarm(HANGS)
         os.dup2(writing, 1)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         try:

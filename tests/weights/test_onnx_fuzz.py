@@ -37,4 +37,4 @@ def test_many_mutated_networks(tmp_path, seed):
     outcomes = fuzz(seed, MANY, tmp_path)
     assert outcomes["answered"] > MANY / 20  # the mutants are neither hopeless
     refused = {code.removeprefix("refused onnx-") for code in outcomes if code.startswith("refused onnx-")}
-    assert refused >= {"too-slow", "too-large", "external-data", "run-failed", "not-finite", "input-unsupported"}
+    assert refused >= {"too-large", "external-data", "not-finite", "input-unsupported"}
