@@ -11,6 +11,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Tests compile far longer than they compute. LLVM at level 0 halves that; the programs and XLA's passes are the same.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("SIMSWAP_JAX_OFFLINE", "1")
+os.environ.setdefault("XDG_CACHE_HOME", str(Path(__file__).parents[1] / ".cache"))  # where ONNX files' trials are kept
 os.environ.setdefault("SIMSWAP_JAX_CONFIG", str(Path(__file__).parents[1] / ".cache" / "config"))
 
 import jax
@@ -59,6 +60,8 @@ HEAVY = (
     "tests/training/test_warm_start.py",
     "tests/video/test_pipeline.py",
     "tests/weights/test_onnx_export.py",
+    "tests/weights/test_onnx_fuzz.py",
+    "tests/weights/test_onnx_session.py",
     "tests/weights/test_pickle_reader_fuzz.py",
     "tests/weights/test_pretrained.py",
     "tests/weights/test_range_check.py",

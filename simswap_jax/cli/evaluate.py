@@ -9,12 +9,18 @@ from simswap_jax.errors import UserError
 from simswap_jax.evaluation.evaluate import evaluate
 from simswap_jax.evaluation.judges.networks import INPUT_RANGES
 from simswap_jax.evaluation.protocols.protocol import PROTOCOLS
-from simswap_jax.evaluation.request import EvaluationRequest
+from simswap_jax.evaluation.request import HELD_OUT, PEOPLE, EvaluationRequest
 from simswap_jax.weights import model_folder
 
 DESCRIPTION = (
     "Swap held-out identities and measure the results with independent networks, beside baselines, upper bounds and "
     "other programs' pictures."
+)
+
+
+PEOPLE_HELP = (
+    "whom to swap: those whom training held out by name (default); unseen: all of --data, none of whom took part in "
+    "training; any: all of them, whether or not"
 )
 
 
@@ -46,8 +52,9 @@ def parser() -> argparse.ArgumentParser:
 
     add("--alignment", choices=model_folder.ALIGNMENTS, help="template of the crops; other models are refused")
     add("--size", type=int, metavar="PIXELS", help="side of the crops; a model trained on another size is refused")
+    add("--people", choices=PEOPLE, default=HELD_OUT, help=PEOPLE_HELP)
     add("--held-out-fraction", type=float, help="part of the people to swap, by name (default: what training held out)")
-    add("--held-out-seed", type=int, default=0, help="the training's seed of that choice (default 0)")
+    add("--held-out-seed", type=int, default=0, help="of that choice; trainings choose with 0 (default 0)")
     add("--pairs", type=int, default=500, help="how many swaps (default 500)")
     add("--seed", type=int, default=0, help="of drawing the pairs (default 0)")
     add("--far", type=float, default=1e-3, help="false-accept rate at which true accepts are counted (default 0.001)")
@@ -76,6 +83,7 @@ def request_of(options: argparse.Namespace) -> EvaluationRequest:
         feature_range=options.features_values,
         alignment=options.alignment,
         size=options.size,
+        people=options.people,
         held_out_fraction=options.held_out_fraction,
         held_out_seed=options.held_out_seed,
         pairs=options.pairs,

@@ -7,6 +7,7 @@ from importlib import import_module
 
 from simswap_jax import __version__
 from simswap_jax.errors import UserError
+from simswap_jax.io.atomic import refuse_address
 from simswap_jax.io.progress import log_lines
 
 # command → (module:function taking the remaining arguments, what it does)
@@ -57,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     module, function = VERBS[verb][0].split(":")
     try:
+        for word in rest:  # of a flag and its value, or a name and its folder, each part
+            for part in word.split("="):
+                refuse_address(part)
         with log_lines(to_stderr="--json" in rest):  # standard output is JSON then
             return int(getattr(import_module(module), function)(rest) or 0)
     except UserError as error:

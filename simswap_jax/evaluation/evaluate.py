@@ -183,7 +183,7 @@ def candidates_of(setup: Setup) -> list[Candidate]:
     taken = {GENUINE, SOURCE.key}
     for candidate in sorted(candidates, key=lambda one: one.kind != BASELINE):
         key = candidate.key
-        if key in taken:
+        if key.casefold() in taken:  # many disks, which hold what is measured so far, know no capitals
             raise UserError(
                 f"there is already a row called '{key}'; call this one otherwise: NAME=FOLDER.", "row-name-taken"
             )
@@ -191,7 +191,7 @@ def candidates_of(setup: Setup) -> list[Candidate]:
             raise UserError(
                 f"'{key}' cannot be a row's name; use letters, digits, '-', '_' and '.'.", "row-name-invalid"
             )
-        taken.add(key)
+        taken.add(key.casefold())
     return candidates
 
 
@@ -260,6 +260,7 @@ def protocol_of(setup: Setup, measured: Measured) -> dict[str, Any]:
         "seed": pairs.seed,
         "pairs": len(pairs.pairs),
         "people": len(pairs.people),
+        "people_in_training": setup.data.training.value,
         "gallery_people": len(measured.gallery.names),
         "gallery_pictures": len(measured.gallery.vectors),
         "size": setup.inputs.size,

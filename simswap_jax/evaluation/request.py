@@ -7,6 +7,8 @@ from typing import Any
 
 from simswap_jax.errors import UserError
 
+HELD_OUT, UNSEEN, ANY = PEOPLE = ("held-out", "unseen", "any")
+
 
 @dataclass(frozen=True)
 class EvaluationRequest:
@@ -22,8 +24,10 @@ class EvaluationRequest:
       pose, landmarks, features: paths of further metric networks; without one its metrics are left out.
       feature_range: RGB values that an ONNX feature network takes, a name of ``judges.networks.INPUT_RANGES``.
       alignment, size: template and side in pixels of the crops; models trained on others are refused.
-      held_out_fraction: part of the people to evaluate; None: what the models' trainings held out.
-      held_out_seed: the trainings' seed of that choice.
+      people: a name of `PEOPLE`: whom the models' trainings held out, people whom no training saw, or anybody.
+      held_out_fraction: part of the people to evaluate; None: what the models' trainings held out, or everybody where
+        ``people`` says that they were not trained on, or may have been.
+      held_out_seed: of choosing that part; trainings choose with 0.
       pairs: how many swaps.
       seed: of drawing the pairs.
       false_accept_rate: at which true accepts are counted, in (0, 1).
@@ -45,6 +49,7 @@ class EvaluationRequest:
     feature_range: str = "255"
     alignment: str | None = None
     size: int | None = None
+    people: str = HELD_OUT
     held_out_fraction: float | None = None
     held_out_seed: int = 0
     pairs: int = 500
@@ -69,6 +74,8 @@ def check(request: EvaluationRequest) -> None:
         raise UserError(f"--pairs is {request.pairs}; evaluate at least one.", "no-pairs")
     if not 0 < request.false_accept_rate < 1:
         raise UserError(f"--far is {request.false_accept_rate}; it lies between 0 and 1.", "rate-out-of-range")
+    if request.people not in PEOPLE:
+        raise UserError(f"--people is '{request.people}'; choose one of {', '.join(PEOPLE)}.", "people-unknown")
     if request.frames < 2:
         raise UserError(f"--frames is {request.frames}; take at least 2 of a video.", "too-few-frames")
     if request.held_out_fraction is not None and not 0 < request.held_out_fraction <= 1:

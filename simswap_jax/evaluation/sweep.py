@@ -135,6 +135,12 @@ def experiment(request: SweepRequest) -> tuple[ml_collections.ConfigDict, str] |
         raise UserError(
             "--judge is missing; name a recogniser that took no part in the training.", "recogniser-missing"
         )
+    if not request.config.data.held_out:
+        raise UserError(
+            "config.data.held_out is 0, so that every variant would be evaluated on people it was trained on; hold out "
+            "a part, such as 0.12.",
+            "sweep-holds-nobody-out",
+        )
     if request.config.devices == 0 and request.config.fsdp == 1:
         use_cpu_cores(request.config.batch_size // max(1, request.config.accumulate))
     return request.config, "pairs"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -128,41 +129,19 @@ def _face(row: np.ndarray, back: np.ndarray) -> Face:
 SIDE = 640  # pixels of the square that the network sees
 STRIDES = (8, 16, 32)
 ANCHORS = 2  # in each place of a map
-OUTPUTS = 9  # scores, boxes and landmarks for each stride
 
 
 class ScrfdDetector:
     """Finds faces and their five landmarks with one of InsightFace's ``scrfd_*_bnkps`` or ``det_10g`` networks."""
 
-    def __init__(self, model: str | Path, threshold: float = 0.5) -> None:
-        """Load the network.
+    def __init__(self, run: Callable[[np.ndarray], Sequence[np.ndarray]], threshold: float = 0.5) -> None:
+        """Take the network; `weights.onnx_session.scrfd` opens a file.
 
         Args:
-          model: its ONNX file.
+          run: float32 [1, 3, SIDE, SIDE] → its outputs, of the shapes that `check_scrfd` wants.
           threshold: the least confidence of a face.
-
-        Raises:
-          ValueError: the file is missing, no SCRFD with landmarks, or onnxruntime is not installed.
         """
-        if not Path(model).is_file():
-            raise ValueError(f"there is no face detector {model}; name an ONNX file.")
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ValueError("SCRFD needs the package onnxruntime; install the extra 'onnx'.") from error
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        try:
-            self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's own exceptions share no class
-            raise ValueError(f"{model} is no network that onnxruntime reads; name SCRFD's ONNX file.") from error
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1 or len(outputs) != OUTPUTS:
-            raise ValueError(
-                f"{model} is no SCRFD with landmarks ({len(outputs)} outputs, {OUTPUTS} are wanted); "
-                "name YuNet, or an SCRFD whose name has 'kps' in it."
-            )
-        self._input, self._threshold = inputs[0].name, threshold
+        self._run, self._threshold = run, threshold
 
     def detect(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
         """The faces of a photo, uint8 RGB [H, W, 3], the most confident first."""
@@ -173,9 +152,20 @@ class ScrfdDetector:
         square: np.ndarray = np.zeros((SIDE, SIDE, 3), np.uint8)
         square[: size[1], : size[0]] = cv2.resize(photo, size, interpolation=kernel)
         blob = ((square.astype(np.float32) - 127.5) / 128.0).transpose(2, 0, 1)[None]
-        maps = [np.asarray(one).reshape(-1, one.shape[-1]) for one in self._session.run(None, {self._input: blob})]
+        maps = [one.reshape(-1, one.shape[-1]) for one in self._run(np.ascontiguousarray(blob))]
         back = np.array([width / size[0], height / size[1]])
         return distinct(decoded(maps, self._threshold, back))
+
+
+def check_scrfd(shapes: Sequence[Sequence[int] | None]) -> None:
+    """Raise ValueError unless outputs of these shapes (None: no floats) are SCRFD's for a square of `SIDE`."""
+    wanted = [(ANCHORS * (SIDE // stride) ** 2, width) for width in (1, 4, 10) for stride in STRIDES]
+    found = [(math.prod(shape[:-1]), shape[-1]) if shape else (0, 0) for shape in shapes]
+    if found != wanted:
+        raise ValueError(
+            f"is no SCRFD with landmarks ({len(found)} outputs, {len(wanted)} of other sizes are wanted); "
+            "name YuNet, or an SCRFD whose name has 'kps' in it."
+        )
 
 
 def decoded(maps: list[Float[np.ndarray, "_ _"]], threshold: float, back: Float[np.ndarray, " 2"]) -> list[Face]:

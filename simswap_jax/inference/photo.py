@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,13 +22,13 @@ from simswap_jax.faces.blending import (
     resolve_overlaps,
     soft_mask,
 )
-from simswap_jax.faces.detection import Detector, Face, FaceDetector, ScrfdDetector
+from simswap_jax.faces.detection import Detector, Face, FaceDetector
 from simswap_jax.inference.arrays import check_photo
 from simswap_jax.inference.options import DEFAULT_SWAP, SwapOptions
 from simswap_jax.inference.parsing import WEIGHTS as PARSING
 from simswap_jax.inference.parsing import FaceParser, parser_here
 from simswap_jax.inference.selection import PhotoCandidate, needs_vectors, select_faces
-from simswap_jax.weights import registry
+from simswap_jax.weights import onnx_session, registry
 from simswap_jax.weights.model_folder import ModelFolder
 
 DETECTOR = "face_detection_yunet.onnx"  # of configs/weights.yaml
@@ -109,11 +108,14 @@ class PhotoSwapper:
         """
         path = registry.find(self.detector_file, "finding faces in photos")
         try:
+            onnx_session.check_yunet(path)
             return FaceDetector(path)
         except ValueError as error:
-            with suppress(ValueError):
-                return ScrfdDetector(path)
-            raise UserError(str(error), "detector-unusable") from error
+            try:
+                return onnx_session.scrfd(path)
+            except UserError as other:
+                telling = error if other.code in ("onnx-unreadable", "extra-missing") else other
+                raise UserError(str(telling), "detector-unusable") from error
 
     def parser(self, required: bool = False) -> FaceParser | None:
         """Face parsing where its weights are here.

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -33,9 +34,23 @@ class CannotWrite(UserError, OSError):
         return str(self.args[0])
 
 
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # as gs:// and, once it went through Path, gs:/; not Windows' C:/
+
+
+def refuse_address(path: str | os.PathLike) -> None:
+    """Raise a UserError for ``gs://…`` and other addresses: they would become local folders called ``gs:``."""
+    if ADDRESS.match(os.fspath(path)):
+        raise UserError(
+            f"{os.fspath(path)} is an address, and only folders and files of this computer are read and written; mount "
+            "the bucket (gcsfuse, mountpoint-s3) and name the folder, or copy it here.",
+            "address-not-supported",
+        )
+
+
 @contextlib.contextmanager
 def explain_write_errors(path: str | os.PathLike) -> Iterator[None]:
-    """Turn an `OSError` of the block into a `CannotWrite` that names ``path``."""
+    """Turn an `OSError` of the block into a `CannotWrite` that names ``path``; refuse addresses before it."""
+    refuse_address(path)
     try:
         yield
     except CannotWrite:

@@ -20,6 +20,7 @@ from simswap_jax.io.atomic import replacing_file
 from simswap_jax.io.images import BrokenPicture, decode_picture, encode_jpeg, encode_png, read_bytes
 from simswap_jax.preparation.manifest import PhotoRecord, stamp
 from simswap_jax.preparation.sources import Photo, Settings
+from simswap_jax.weights import onnx_session
 
 SHARPNESS_SIDE = 112  # pixels: sharpness is measured at one size, whatever the crop's
 MARGIN = 8  # of them at each side, which may lie outside the photo
@@ -153,6 +154,10 @@ def cut_out(job: Job, photos: Sequence[Photo], processes: int) -> Iterator[Photo
     Raises:
       UserError: the faces cannot be written, or a process dies.
     """
+    try:
+        onnx_session.check_yunet(Path(job.detector))
+    except UserError as error:
+        raise UserError(str(error), "not-a-detector") from None
     if processes == 1:
         work = worker(job)
         yield from map(work, photos)

@@ -3,13 +3,15 @@
 An experiment file changes what it changes and no more. Fields of one method stand in that method's module.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 import ml_collections
 
 from simswap_jax.errors import UserError
+from simswap_jax.io.atomic import refuse_address
 from simswap_jax.training.experiment import RENAMED_VALUES, Experiment, resolve
 from simswap_jax.weights import model_folder
 
@@ -163,6 +165,7 @@ def check_common(config: ml_collections.ConfigDict) -> None:
         raise UserError(
             "config.data.root is empty; name the folder of people with --config.data.root=FOLDER.", "config-data-root"
         )
+    check_addresses(config)
     check_choice(config, "parallel", ("jit", "pmap"))
     for name, least in {"steps": 1, "fsdp": 1, "accumulate": 1, "nonfinite_limit": 0, "keep": 1}.items():
         if config[name] < least:
@@ -185,6 +188,19 @@ def check_common(config: ml_collections.ConfigDict) -> None:
             "config-held-out",
         )
     check_choice(config, "optimizer.decay", ("constant", "cosine"))
+
+
+def check_addresses(config: Mapping[str, Any]) -> None:
+    """Refuse ``gs://…`` and other addresses in any field.
+
+    Raises:
+      UserError: with the address.
+    """
+    for value in config.values():
+        if isinstance(value, str):
+            refuse_address(value)
+        elif isinstance(value, (ml_collections.ConfigDict, dict)):
+            check_addresses(value)
 
 
 def check_choice(config: ml_collections.ConfigDict, name: str, choices: Iterable[str]) -> None:

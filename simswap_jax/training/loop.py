@@ -20,7 +20,7 @@ from simswap_jax.data import loader, records
 from simswap_jax.data.dataset import People, held_out
 from simswap_jax.errors import UserError
 from simswap_jax.io import contact_sheet
-from simswap_jax.io.atomic import write_bytes, write_json
+from simswap_jax.io.atomic import refuse_address, write_bytes, write_json
 from simswap_jax.io.images import encode_png
 from simswap_jax.training import chips, distributed, experiment, flops, runner
 from simswap_jax.training import config as fields
@@ -142,8 +142,10 @@ def set_up_workdir(config: ml_collections.ConfigDict, workdir: Path) -> Path:
     """Connect the processes, let only the primary speak, and make the workdir this experiment's.
 
     Raises:
-      UserError: as ``distributed.initialize`` and ``check_workdir_config``; a process does not see the workdir.
+      UserError: as ``distributed.initialize`` and ``check_workdir_config``; it is an address, or a process does not see
+        it.
     """
+    refuse_address(workdir)
     distributed.initialize(config.processes)
     if not distributed.is_primary():
         logging.getLogger("simswap_jax").setLevel(logging.ERROR)

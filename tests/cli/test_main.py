@@ -53,6 +53,24 @@ def test_log_lines_go_to_the_output_or_beside_json(command, capsys):
     assert capsys.readouterr() == ("", "halfway\n")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["gs://b/x"],
+        ["--workdir", "gs://b/x"],
+        ["--workdir=gs://b/x"],
+        ["--model", "A=gs://b/x"],
+        ["--c.d.root=s3://b/x"],
+    ],
+)
+def test_an_address_is_refused_before_the_command_begins(command, capsys, words):
+    command(lambda arguments: pytest.fail("it began"))
+    assert cli.main(["work", *words]) == 2
+    said = capsys.readouterr().err
+    assert "://b/x is an address" in said
+    assert len(said.splitlines()) == 1
+
+
 def test_mistakes_and_interrupts_have_a_status(command, capsys):
     def mistaken(arguments):
         raise UserError("that is wrong.", "wrong")

@@ -100,7 +100,9 @@ def test_the_whole_command(model, people, tmp_path, caplog):
         for value in (v for v in row.values() if isinstance(v, dict)):
             assert value["low"] <= value["mean"] <= value["high"]
     assert metrics["judge_is_training_network"] == []
-    assert "ours on 12 swaps of 6 held-out identities" in caplog.text
+    assert "ours on 12 swaps of 6 identities" in caplog.text
+    assert "Whether a training saw these people is not known." in caplog.text  # its card does not say
+    assert protocol["people_in_training"] == "not known"
     assert "lower bound: untouched target" in caplog.text
     table = (out / "table.md").read_text()
     assert "| SimSwap (published) | 90.00 | 0.61 | 2.14 |" in table
@@ -324,6 +326,7 @@ MISTAKES = {
     "no results": (["--results", "Theirs=none"], "results-missing", "none"),
     "results of other pairs": (["--results", "Theirs=lonely"], "results-incomplete", 500),
     "a taken name": (["--model", "target=MODEL"], "row-name-taken", "target"),
+    "a name taken in small letters": (["--model", "Target=MODEL"], "row-name-taken", "Target"),
     "a strange name": (["--model", "a b=MODEL"], "row-name-invalid", "a b"),
     "no labels": (["--protocol", "synthetic"], "labels-missing", "labels.npz"),
     "no videos": (["--protocol", "faceforensics"], "not-faceforensics", "original_sequences"),

@@ -55,6 +55,7 @@ def test_variants_are_read_and_put_in_the_papers_order(tmp_path):
         ({"variants": ("oFM", "xFM")}, "variant-unknown", "xFM"),
         ({"variants": ()}, "no-variants", "oFM"),
         ({"config": default_config()}, "recogniser-missing", "--judge"),
+        ({"config": default_config(), "recogniser": "j.onnx"}, "sweep-holds-nobody-out", "config.data.held_out"),
     ],
 )
 def test_mistakes_get_one_sentence(request_, code, named, tmp_path, monkeypatch):

@@ -7,6 +7,8 @@ from simswap_jax.errors import UserError
 from simswap_jax.faces.detection import ANCHORS, SIDE, STRIDES, ScrfdDetector
 from simswap_jax.inference.swapper import FaceSwapper
 from simswap_jax.weights import model_folder
+from simswap_jax.weights.onnx_session import scrfd
+from tests.support.errors import raises_user_error
 
 onnx = pytest.importorskip("onnx")
 
@@ -59,7 +61,7 @@ def network(tmp_path_factory):
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.5])
 def test_faces_lie_where_the_maps_say(network, scale):
     photo = np.zeros((round(480 * scale), round(640 * scale), 3), np.uint8)
-    found = ScrfdDetector(network).detect(photo)
+    found = scrfd(network).detect(photo)
     assert [round(face.score, 2) for face in found] == [0.9, 0.8]
     for face, (box, points, _, _) in zip(found, FACES):
         left, top, width, height = face.box
@@ -68,13 +70,15 @@ def test_faces_lie_where_the_maps_say(network, scale):
 
 
 def test_another_network_gets_a_sentence(tmp_path, network):
-    with pytest.raises(ValueError, match="there is no face detector"):
-        ScrfdDetector(tmp_path / "none.onnx")
+    with raises_user_error("network-missing", "none.onnx"):
+        scrfd(tmp_path / "none.onnx")
     (tmp_path / "text.onnx").write_text("no network")
-    with pytest.raises(ValueError, match="no network that onnxruntime reads"):
-        ScrfdDetector(tmp_path / "text.onnx")
-    with pytest.raises(ValueError, match="no SCRFD with landmarks"):
-        ScrfdDetector(write_network(tmp_path / "plain.onnx", answer()[:6]))
+    with raises_user_error("onnx-unreadable", "text.onnx"):
+        scrfd(tmp_path / "text.onnx")
+    with raises_user_error("not-scrfd", "plain.onnx", "6 outputs"):
+        scrfd(write_network(tmp_path / "plain.onnx", answer()[:6]))
+    with raises_user_error("not-scrfd", "other.onnx"):
+        scrfd(write_network(tmp_path / "other.onnx", [values[:-1] for values in answer()]))
 
 
 def test_a_swapper_takes_either_detector(network, tmp_path, outside):

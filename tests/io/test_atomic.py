@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -127,3 +128,21 @@ def test_a_folder_on_a_full_disk_leaves_the_old_one(tmp_path, monkeypatch):
         (fresh / "c").write_text("new")
     assert (place / "c").read_text() == "old"
     assert list(tmp_path.iterdir()) == [place]
+
+
+@pytest.mark.parametrize(
+    "address", ["gs://bucket/run/a.txt", "s3://b/a", "https://x.org/a", "file:///tmp/a", "a+b.c-1:/d"]
+)
+def test_an_address_never_becomes_a_folder(tmp_path, monkeypatch, address):
+    monkeypatch.chdir(tmp_path)
+    for place in (address, Path(address)):
+        with raises_user_error("address-not-supported", Path(address)):
+            write_text(place, "x")
+        with raises_user_error("address-not-supported", Path(address)), replacing_folder(place):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["C:/models", "a:b/c", "gs/x", "a=b", "module.name:attribute", "1s://x"])
+def test_what_only_looks_like_an_address_is_a_path(name):
+    atomic.refuse_address(name)

@@ -258,6 +258,9 @@ def test_updates_that_are_not_finite_end_the_training(root, tmp_path):
         ("data.alignment", "crooked", "config-alignment"),
         ("data.size", 62, "config-size-no-multiple"),
         ("data.root", "", "config-data-root"),
+        ("data.root", "gs://bucket/faces", "address-not-supported"),
+        ("data.cache", "s3://bucket/records", "address-not-supported"),
+        ("identity.weights", "https://example.org/arcface.pth", "address-not-supported"),
         ("identity.weights", "nowhere.ckpt", None),
         ("identity.dtype", "float16", "config-unknown-choice"),
         ("generator.convention", "bgr", "config-generator"),
@@ -282,6 +285,14 @@ def test_a_wrong_field_is_one_sentence(config, tmp_path, field, value, code):
     assert caught.value.code == code or code is None
     assert str(value) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_workdir_in_a_bucket_is_refused_before_anything_is_made(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in ("gs://bucket/run", Path("gs://bucket/run")):  # a Path has one slash only
+        with refused("address-not-supported", "gs:/"):
+            train(config, place)
+    assert not Path("gs:").exists()
 
 
 def test_one_person_is_refused(config, root, tmp_path):

@@ -1,5 +1,6 @@
 """The networks of an evaluation, and their predictions for pictures."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,8 @@ import cv2
 import numpy as np
 
 from simswap_jax.errors import UserError
-from simswap_jax.evaluation.judges.networks import FeatureNetwork, OnnxNetwork, PoseEstimator, Recogniser
-from simswap_jax.faces.detection import FaceDetector
-from simswap_jax.weights import registry
+from simswap_jax.evaluation.judges.networks import FeatureNetwork, OnnxNetwork, PoseEstimator, Recogniser, Wanted
+from simswap_jax.weights import onnx_session, registry
 
 YUNET_SIDE = 192  # pixels of the crops that YuNet is shown
 
@@ -43,10 +43,7 @@ class YuNetLandmarks:
 
     def __init__(self, path: Path) -> None:
         self.name, self.sha256 = path.stem, registry.file_sha256(path)
-        try:
-            self._detector = FaceDetector(path, threshold=0.3)
-        except ValueError as error:
-            raise UserError(str(error), "not-yunet") from error
+        self._detector = onnx_session.yunet(path, threshold=0.3)
 
     def find(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """N uint8 RGB squares → float64 [N, 5, 2]; of several faces the largest."""
@@ -66,26 +63,25 @@ class OnnxLandmarks:
     """
 
     def __init__(self, path: Path) -> None:
-        self._network = OnnxNetwork(path, "a landmark network")
+        wanted = Wanted("a landmark network", "landmarks [n, 2 K], K ≥ 5", are_pairs)  # its kind has more outputs
+        self._network = OnnxNetwork(path, wanted)
         self.name, self.sha256 = self._network.name, self._network.sha256
-        self.points = self.find([np.zeros((*self._network.size, 3), np.uint8)]).shape[1]
+        self.points = math.prod(self._network.answers) // 2
 
     def find(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """N uint8 RGB squares → float64 [N, K, 2]."""
-        return np.concatenate([self._points(outputs) for outputs in self._network.run(pictures, unit_range)])
+        return np.concatenate([self._points(output) for output in self._network.run(pictures, unit_range)])
 
-    def _points(self, outputs: Sequence[np.ndarray]) -> np.ndarray:
-        """The output that can be pairs: networks of this kind have more than one."""
+    def _points(self, output: np.ndarray) -> np.ndarray:
         height, width = self._network.size
-        for output in outputs:
-            flat = output.reshape(len(output), -1)
-            if flat.shape[1] % 2 == 0 and 10 <= flat.shape[1] <= 2000:
-                points: np.ndarray = flat.reshape(len(flat), -1, 2).astype(np.float64)
-                fractions = np.abs(points).max() <= 2.0
-                return points if fractions else (points + 0.5) / np.array([width, height])
-        raise UserError(
-            f"{self.name} has no output of landmarks [n, 2 K], K ≥ 5; name another network.", "no-landmark-output"
-        )
+        points: np.ndarray = output.reshape(len(output), -1, 2).astype(np.float64)
+        fractions = np.abs(points).max() <= 2.0
+        return points if fractions else (points + 0.5) / np.array([width, height])
+
+
+def are_pairs(shape: Sequence[int]) -> bool:
+    """Whether an answer of this shape a picture can be landmarks."""
+    return math.prod(shape) % 2 == 0 and 10 <= math.prod(shape) <= 2000
 
 
 def unit_range(pictures: np.ndarray) -> np.ndarray:

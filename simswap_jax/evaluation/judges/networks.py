@@ -1,14 +1,12 @@
-"""The networks that evaluate: face recognition, head pose, features for FID and KID.
-
-One wrapper serves every ONNX file.
-"""
+"""The networks that evaluate: face recognition, head pose, features for FID and KID."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,54 +14,76 @@ import cv2
 import jax
 import numpy as np
 
-from simswap_jax.errors import UserError, missing_extra
+from simswap_jax.errors import UserError
 from simswap_jax.inference.swapper import batches, embed, normalised, pad
 from simswap_jax.io.images import read_picture
 from simswap_jax.models.identity import IdentityNetwork
-from simswap_jax.weights import identity_folder, model_folder, registry
+from simswap_jax.weights import identity_folder, model_folder
+from simswap_jax.weights.onnx_session import BATCH_SIZE, OnnxSession, printable
 
-BATCH_SIZE = 32  # where a file leaves it open
+MOST_FEATURES = 1 << 22  # values a picture
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a network must answer.
+
+    Attributes:
+      role: what it is used as, for errors, e.g. ``"a recogniser"``.
+      output: what one of its outputs is, for errors, e.g. ``"vectors [n, D]"``.
+      fits: whether an output of this shape a picture is that.
+    """
+
+    role: str
+    output: str
+    fits: Callable[[Sequence[int]], bool]
 
 
 class OnnxNetwork:
-    """A network of one input, float32 [n, 3, H, W], run by onnxruntime on the CPU.
+    """A network of one input, float32 [n, 3, H, W], in an ONNX file, shown pictures in batches.
 
     Attributes:
       name: the file's, for tables.
       sha256: of the file.
       size: height and width of its input, pixels.
+      answers: the shape of its answer to one picture.
     """
 
-    def __init__(self, path: Path, role: str, *, side: int = 112, batch: int = BATCH_SIZE) -> None:
-        """Open a file.
+    def __init__(self, path: Path, wanted: Wanted, *, side: int = 112, batch: int = BATCH_SIZE) -> None:
+        """Open a file; of its outputs the first that fits is read.
 
         Args:
           path: the ONNX file.
-          role: what the network is used as, for errors, e.g. ``"a recogniser"``.
+          wanted: what it must answer.
           side: height and width where the file leaves them open.
           batch: the most pictures a run, where the file leaves it open.
 
         Raises:
-          UserError: the file is missing or no such network, or onnxruntime is not installed.
+          UserError: as of `OnnxSession`, or no output fits.
         """
-        self._session = open_session(path, f"running {role} in an ONNX file")
-        self.name, self.sha256 = path.stem, registry.file_sha256(path)
-        inputs = self._session.get_inputs()
-        if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[1] != 3:
-            shapes = [(one.name, one.shape) for one in inputs]
-            raise UserError(
-                f"{path} takes {shapes}, but {role} takes one input [n, 3, H, W]; name another network.",
-                "onnx-input-unsupported",
+        self._session = OnnxSession(path, wanted.role, side=side, batch=batch)
+        self.name, self.sha256 = path.stem, self._session.sha256
+        self._batch = self._session.count or batch
+        self.size = tuple(self._session.size)
+        per_picture = [
+            shape[1:] if shape and shape[0] == self._session.rows else None for shape in self._session.shapes
+        ]
+        fitting = [i for i, shape in enumerate(per_picture) if shape is not None and wanted.fits(shape)]
+        if not fitting:
+            answers = ", ".join(
+                str(list(shape)) if shape is not None else "no floats" for shape in self._session.shapes
             )
-        count, _, height, width = inputs[0].shape
-        self._input = inputs[0].name
-        self._fixed_batch = isinstance(count, int)
-        self._batch = count if isinstance(count, int) else batch
-        self.size = tuple(length if isinstance(length, int) else side for length in (height, width))
+            raise UserError(
+                f"{path} answers {printable(answers)} to {self._session.rows} pictures, but {wanted.role} answers "
+                f"{wanted.output}; name another network.",
+                "onnx-output-unsupported",
+            )
+        self._output = fitting[0]
+        self.answers = per_picture[self._output] or ()
 
     def run(
         self, pictures: Sequence[np.ndarray], normalise: Callable[[np.ndarray], np.ndarray]
-    ) -> Iterator[list[np.ndarray]]:
+    ) -> Iterator[np.ndarray]:
         """Run pictures in batches.
 
         Args:
@@ -71,33 +91,16 @@ class OnnxNetwork:
           normalise: uint8 [n, H, W, 3] → the values [n, H, W, 3] that the network takes.
 
         Yields:
-          all outputs of a batch, a row for each of its pictures.
+          the output of a batch, a row for each of its pictures.
+
+        Raises:
+          UserError: as of `OnnxSession.answer`.
         """
         for start in range(0, len(pictures), self._batch):
             batch = np.stack([resized(picture, self.size) for picture in pictures[start : start + self._batch]])
-            full = pad(batch, self._batch) if self._fixed_batch else batch
+            full = pad(batch, self._batch) if self._session.count else batch
             planes = np.ascontiguousarray(normalise(full).transpose(0, 3, 1, 2), dtype=np.float32)
-            yield [output[: len(batch)] for output in self._session.run(None, {self._input: planes})]
-
-
-def open_session(path: Path, purpose: str) -> Any:
-    """An onnxruntime session on the CPU.
-
-    Raises:
-      UserError: the file is missing or no network, or onnxruntime is not installed.
-    """
-    if not path.is_file():
-        raise UserError(f"there is no network {path}; check the path.", "network-missing")
-    try:
-        onnxruntime = import_module("onnxruntime")
-    except ImportError as error:
-        raise missing_extra("onnxruntime", "onnx", purpose) from error
-    try:
-        return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises its own family of errors, without a common base
-        raise UserError(
-            f"{path} is not a network that onnxruntime can load ({str(error).splitlines()[0]}).", "onnx-unreadable"
-        ) from error
+            yield self._session.answer(planes, [self._output])[0][: len(batch)]
 
 
 def resized(picture: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
@@ -107,6 +110,15 @@ def resized(picture: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
         return picture
     smaller = height <= picture.shape[0]
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
+
+
+VECTORS = Wanted("a recogniser", "vectors [n, D]", lambda shape: len(shape) == 1 and shape[0] > 1)
+ANGLES = Wanted("a head-pose network", "yaw, pitch and roll [n, 3]", lambda shape: tuple(shape) == (3,))
+FEATURES = Wanted(
+    "a feature network",
+    "[n, D] or [n, D, h, w]",
+    lambda shape: len(shape) in (1, 3) and 0 < math.prod(shape) <= MOST_FEATURES,
+)
 
 
 class PoseEstimator(Protocol):
@@ -132,12 +144,12 @@ class OnnxPose:
     """
 
     def __init__(self, path: Path) -> None:
-        self._network = OnnxNetwork(path, "a head-pose network", side=64, batch=1)
+        self._network = OnnxNetwork(path, ANGLES, side=64, batch=1)
         self.name, self.sha256 = self._network.name, self._network.sha256
 
     def angles(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """N uint8 RGB squares → float32 [N, 3]: yaw, pitch and roll in degrees."""
-        return np.concatenate([outputs[0] for outputs in self._network.run(pictures, bgr_symmetric)])
+        return np.concatenate(list(self._network.run(pictures, bgr_symmetric)))
 
 
 def bgr_symmetric(pictures: np.ndarray) -> np.ndarray:
@@ -175,13 +187,13 @@ class OnnxFeatures:
     """float32 [n, 3, H, W] RGB → [n, D] or maps [n, D, h, w], which are averaged."""
 
     def __init__(self, path: Path, input_range: str) -> None:
-        self._network = OnnxNetwork(path, "a feature network", side=SIDE)
+        self._network = OnnxNetwork(path, FEATURES, side=SIDE)
         self.name, self.sha256 = self._network.name, f"{self._network.sha256} {input_range}"
         self._mean, self._deviation = (np.array(numbers, np.float32) for numbers in INPUT_RANGES[input_range])
 
     def features(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """N uint8 RGB squares → float32 [N, D]."""
-        maps = [outputs[0] for outputs in self._network.run(pictures, self._normalised)]
+        maps = list(self._network.run(pictures, self._normalised))
         return np.concatenate([m.reshape(*m.shape[:2], -1).mean(axis=2).astype(np.float32) for m in maps])
 
     def _normalised(self, pictures: np.ndarray) -> np.ndarray:
@@ -235,12 +247,12 @@ class OnnxRecogniser:
     """A recogniser in an ONNX file: float32 [n, 3, H, W] RGB 0…255 in, [n, D] out."""
 
     def __init__(self, path: Path) -> None:
-        self._network = OnnxNetwork(path, "a recogniser")
+        self._network = OnnxNetwork(path, VECTORS)
         self.name, self.sha256 = self._network.name, self._network.sha256
 
     def embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """N uint8 RGB squares → float32 [N, D], L2-normalised."""
-        return normalised(np.concatenate([outputs[0] for outputs in self._network.run(pictures, np.asarray)]))
+        return normalised(np.concatenate(list(self._network.run(pictures, np.asarray))))
 
 
 class FlaxRecogniser:

@@ -31,7 +31,7 @@ from simswap_jax.io.atomic import replacing_file, write_text
 from simswap_jax.io.images import encode_png
 from simswap_jax.io.progress import Progress, to_terminal
 from simswap_jax.provenance.writer import list_pictures
-from simswap_jax.weights import registry
+from simswap_jax.weights import onnx_session, registry
 
 QUALITIES = ("raw", "c0", "c23", "c40")
 PLACES = "places.json"  # frame → where its crop was cut
@@ -138,7 +138,7 @@ def prepare(request: EvaluationRequest, models: Sequence[ModelCandidate], size: 
             "videos-incomplete",
         )
     crops = request.output / "crops"
-    detector = FaceDetector(registry.find(DETECTOR, "finding faces in frames"))
+    detector = onnx_session.yunet(registry.find(DETECTOR, "finding faces in frames"))
     cutter = Cutter(detector, template, size, request.frames)
     progress = Progress(len(names), "videos cut", to_terminal)
     places: dict[str, list[float]] = {}

@@ -6,6 +6,7 @@ Another package brings its own as ``--protocol package.module:attribute``, an `E
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
 
@@ -72,6 +73,15 @@ class GroundTruth:
     ladder: Sequence[str] = ()
 
 
+class Training(StrEnum):
+    """What is known of whether the models were trained on the evaluated people."""
+
+    HELD_OUT = "held out"  # they were not: the models' cards say so
+    STATED_UNSEEN = "not trained on, as stated"  # --people unseen
+    PERHAPS = "perhaps trained on"  # --people any
+    UNKNOWN = "not known"
+
+
 @dataclass(frozen=True)
 class ProtocolData:
     """What a protocol has prepared.
@@ -83,6 +93,7 @@ class ProtocolData:
       read_external: name and folder → another program's results of these pairs.
       exclude_source: whether retrieval by the nearest picture leaves the source picture out; the paper does not.
       ground_truth: where the answers are known.
+      training: whether the models were trained on these people.
     """
 
     root: Path
@@ -91,6 +102,7 @@ class ProtocolData:
     read_external: Callable[[str, Path], Candidate]
     exclude_source: bool = True
     ground_truth: GroundTruth | None = None
+    training: Training = Training.UNKNOWN
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from simswap_jax.evaluation.metrics.intervals import Estimate
 from simswap_jax.evaluation.metrics.summary import Summary
+from simswap_jax.evaluation.protocols.protocol import Training
 from simswap_jax.io.html_report import Table
 
 
@@ -153,19 +154,28 @@ def markdown_page(title: str, opening: str, every: Sequence[Table]) -> str:
     return "\n".join([f"# {title}\n", f"{opening}\n", *(markdown(table) for table in every)])
 
 
+CAUTIONS = {
+    Training.HELD_OUT: "",
+    Training.STATED_UNSEEN: " That no training saw these people is what the request says (--people unseen).",
+    Training.PERHAPS: " The training may have seen these people (--people any), which flatters the model.",
+    Training.UNKNOWN: " Whether a training saw these people is not known.",
+}
+
+
 def opening(metrics: Mapping[str, Any], summary: Summary, key: str) -> str:
     """One sentence on the candidate ``key``, and one more where the values mean less than they seem to."""
     protocol, recogniser = metrics["protocol"], metrics["judges"]["identity"]["name"]
-    row, people = summary[key], protocol["gallery_people"]
+    row, people, training = summary[key], protocol["gallery_people"], protocol["people_in_training"]
+    identities = "held-out identities" if training == Training.HELD_OUT else "identities"
     sentence = (
-        f"{key} on {protocol['pairs']} swaps of {protocol['people']} held-out identities: ID retrieval by {recogniser} "
+        f"{key} on {protocol['pairs']} swaps of {protocol['people']} {identities}: ID retrieval by {recogniser} "
         f"{row['retrieval'].mean:.1%} (top-1 of {people}, chance {1 / people:.1%}), "
         f"{row['nearer_source'].mean:.1%} nearer to the source image than to the target"
     )
     if "pose_error" in row:
         floor = summary["shift"]["pose_error"].mean
         sentence += f", pose error {row['pose_error'].mean:.1f}° (noise floor {floor:.1f}°)"
-    sentence += "."
+    sentence += f".{CAUTIONS[training]}"
     if metrics["judge_is_training_network"]:
         names = ", ".join(metrics["judge_is_training_network"])
         sentence += (

@@ -24,7 +24,7 @@ def test_a_landmark_network_sees_unit_rgb_and_answers_fractions_or_pixels(tmp_pa
 
 def test_a_network_without_landmarks_is_refused(tmp_path):
     path = onnx_network(tmp_path / "few.onnx", [("ReduceMean", ["image"], ["out"], {"axes": [2, 3]})], ["n", 3, 1, 1])
-    with raises_user_error("no-landmark-output", "few"):
+    with raises_user_error("onnx-output-unsupported", "few"):
         open_landmarks(path)
 
 

@@ -3,19 +3,20 @@
 import numpy as np
 import pytest
 
-from simswap_jax.evaluation.judges.networks import OnnxNetwork, resized
+from simswap_jax.evaluation.judges.networks import OnnxNetwork, Wanted, open_recogniser, resized
 from tests.support.errors import raises_user_error
 from tests.support.onnx_networks import onnx_network
 from tests.support.small_model import faces
 
+ANYTHING = Wanted("a network", "anything", lambda shape: True)
 IDENTITY = [("Identity", ["image"], ["out"], {})]
 
 
 @pytest.mark.parametrize("batch", ["n", 2, 32])
 def test_every_picture_is_answered_once_whatever_the_batch(tmp_path, batch):
-    network = OnnxNetwork(onnx_network(tmp_path / "x.onnx", IDENTITY, [batch, 3, 4, 4], batch=batch), "a network")
+    network = OnnxNetwork(onnx_network(tmp_path / "x.onnx", IDENTITY, [batch, 3, 4, 4], batch=batch), ANYTHING)
     pictures = faces(5, 4)
-    answers = np.concatenate([outputs[0] for outputs in network.run(list(pictures), np.asarray)])
+    answers = np.concatenate(list(network.run(list(pictures), np.asarray)))
     np.testing.assert_array_equal(answers, pictures.transpose(0, 3, 1, 2))
 
 
@@ -29,7 +30,7 @@ def test_a_network_of_other_inputs_is_refused(tmp_path):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     save(model, tmp_path / "grey.onnx")
     with raises_user_error("onnx-input-unsupported", "grey.onnx", "a recogniser"):
-        OnnxNetwork(tmp_path / "grey.onnx", "a recogniser")
+        open_recogniser(tmp_path / "grey.onnx")
 
 
 def test_a_picture_of_the_right_size_is_left_alone():

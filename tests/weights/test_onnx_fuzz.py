@@ -1,0 +1,40 @@
+"""Mutated ONNX files: an answer or a sentence; never a traceback, a hang, or much memory."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+SAMPLE, MANY = 48, 2500  # mutants in `make test`; of each seed in `make test-all`
+SECONDS = 5  # of the processor, for one file
+
+
+def fuzz(seed, count, folder):
+    program = Path(__file__).parents[1] / "support" / "onnx_fuzz.py"
+    done = subprocess.run(
+        [sys.executable, program, str(seed), str(count), folder], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"seed {seed}: {done.stderr[-2000:]}"
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert sum(found["outcomes"].values()) == count
+    assert found["seconds"] < SECONDS
+    assert found["megabytes"] < 0
+    return found["outcomes"]
+
+
+def test_a_sample_of_mutated_networks(tmp_path):
+    outcomes = fuzz(0, SAMPLE, tmp_path)
+    assert SAMPLE / 10 < outcomes["answered"] < SAMPLE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_many_mutated_networks(tmp_path, seed):
+    outcomes = fuzz(seed, MANY, tmp_path)
+    assert outcomes["answered"] > MANY / 20  # the mutants are neither hopeless
+    refused = {code.removeprefix("refused onnx-") for code in outcomes if code.startswith("refused onnx-")}
+    assert refused >= {"too-large", "external-data", "not-finite", "input-unsupported"}
