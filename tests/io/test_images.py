@@ -157,12 +157,6 @@ def test_broken_files_say_why(tmp_path, data, reason):
     assert "\n" not in str(caught.value)
 
 
-def test_a_huge_picture_is_refused_before_it_is_decoded(monkeypatch):
-    monkeypatch.setattr(images, "MAX_PIXELS", 1000)
-    with raises_user_error("broken-picture", "megapixels"):
-        decode_picture(encoded(Image.fromarray(scene()), "PNG"), "a")
-
-
 def test_a_missing_file_and_a_folder(tmp_path):
     with raises_user_error("no-picture", tmp_path / "nowhere.png"):
         read_picture(tmp_path / "nowhere.png")
