@@ -128,6 +128,7 @@ def picture_hash(picture: np.ndarray) -> bytes:
     return np.packbits(waves > np.median(waves)).tobytes()
 
 
+NOT_READ_HERE = "not read here"  # of settings.REASONS: the one that another run may change
 FACES, LEFT_OUT, TEMPORARY = "faces", "left_out", "unfinished"  # folders of the output
 BLOCK = 1024  # photos that are handed to the processes at once
 CHUNK = 8  # photos that a process takes at once
@@ -202,7 +203,7 @@ def _process(job: Job, first: FaceDetector, closer: FaceDetector, photo: Photo) 
     try:
         picture = decode_picture(read_bytes(photo.path), photo.path.name)
     except BrokenPicture as error:
-        return record_of("unreadable", error.reason)
+        return record_of(NOT_READ_HERE if error.here_only else "unreadable", error.reason)
     except UserError:
         return record_of("unreadable", "is not there any more")
     try:

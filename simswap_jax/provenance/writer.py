@@ -10,7 +10,8 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from simswap_jax.errors import UserError
 from simswap_jax.io.atomic import replacing_file
-from simswap_jax.io.images import ORIENTATION, SUFFIXES, as_its_photo, deep_png
+from simswap_jax.io.folders import describe_rest
+from simswap_jax.io.images import ORIENTATION, as_its_photo, deep_png, is_picture
 from simswap_jax.provenance import c2pa
 from simswap_jax.provenance.certificates import local_credentials
 from simswap_jax.provenance.label_xmp import Provenance, draw_label, xmp_packet
@@ -241,10 +242,12 @@ def list_pictures(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; check the path.", "folder-missing")
-    found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+    found = [p for p in folder.iterdir() if is_picture(p) and not p.name.startswith(".")]
     if not found:
+        here = describe_rest(folder, [p for p in folder.iterdir() if not p.name.startswith(".")]) or "nothing"
         raise UserError(
-            f"there is no picture in {folder}; it should hold files ending in {', '.join(FORMATS)}.",
+            f"there is no picture right inside {folder} (but {here}); name a folder that holds files ending in "
+            f"{', '.join(FORMATS)}.",
             "folder-without-pictures",
         )
     return sorted(found)

@@ -318,7 +318,7 @@ def large_png(path, side):
 
 BAD = {
     "1x1": lambda path: Image.new("RGB", (1, 1)).save(path),
-    "100 megapixels": lambda path: large_png(path, 10_000),
+    "625 megapixels": lambda path: large_png(path, 25_000),
     "cut off": lambda path: path.write_bytes(Path("1.png").read_bytes()[:400]),
     "text": lambda path: path.write_text("no picture"),
     "empty": lambda path: path.write_bytes(b""),
@@ -326,7 +326,7 @@ BAD = {
 }
 NAMED = {
     "1x1": "1×1",
-    "100 megapixels": "80 megapixels",
+    "625 megapixels": "536 megapixels",
     "cut off": "ends too early",
     "text": "not a picture",
     "empty": "empty",
