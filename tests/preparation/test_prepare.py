@@ -116,7 +116,7 @@ def test_every_refusal_has_its_reason(raw, prepared):
     assert set(reasons.values()) == set(REASONS) - {NOT_READ_HERE}  # each was tried
     assert all(row["detail"] for row in rows(request.output / "left_out.csv"))
     page = (request.output / "report.html").read_text()
-    for reason in REASONS:
+    for reason in set(REASONS) - {NOT_READ_HERE}:
         count = sum(1 for one in reasons.values() if one == reason)
         assert f"<td>{reason}</td><td>{count}</td>" in page
     assert "http" not in page.replace("http-equiv", "")  # nothing is fetched
