@@ -35,21 +35,19 @@ warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 class BrokenPicture(UserError):
-    """A file that is not a readable picture. `reason` is the part of the sentence after the file's name.
+    """A file that is not a readable picture. `reason` is the part of the sentence after the file's name."""
 
-    Its code is ``"broken-picture"``; ``"extra-missing"`` or ``"picture-too-large"`` where another machine may read it.
-    """
-
-    def __init__(
-        self, name: str, reason: str, advice: str = "replace or remove this file", code: str = "broken-picture"
-    ) -> None:
-        super().__init__(f"{name} {reason}; {advice}.", code)
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name} {reason}; replace or remove this file.", "broken-picture")
         self.reason = reason
 
-    @property
-    def here_only(self) -> bool:
-        """Whether the file may be whole, and only this machine cannot read it."""
-        return self.code != "broken-picture"
+
+class UnreadHere(BrokenPicture):
+    """A picture that this machine cannot read, for want of a package or of memory; another one may."""
+
+    def __init__(self, name: str, reason: str, advice: str, code: str) -> None:
+        UserError.__init__(self, f"{name} {reason}; {advice}.", code)
+        self.reason = reason
 
 
 def read_picture(path: str | os.PathLike) -> np.ndarray:
@@ -205,7 +203,7 @@ def _decoded(data: bytes, name: str, decode: Callable[[Image.Image], T]) -> T:
     image = _open(data, name)
     too_much = excess(image, _is_sixteen_bit(image, data))
     if too_much:
-        raise BrokenPicture(name, *too_much, "picture-too-large")
+        raise UnreadHere(name, *too_much, code="picture-too-large")
     if image.format in ("JPEG", "MPO") and scan_count(data) > MOST_SCANS:
         raise BrokenPicture(name, f"has more than {MOST_SCANS} scans, which takes minutes to decode")
     try:
@@ -228,13 +226,13 @@ def _open(data: bytes, name: str) -> Image.Image:
         except ImportError:
             reason = "is a HEIC photo, which needs pillow-heif"
             advice = "pip install 'simswap-jax[heic]', or save it as JPEG"
-            raise BrokenPicture(name, reason, advice, "extra-missing") from None
+            raise UnreadHere(name, reason, advice, code="extra-missing") from None
         pillow_heif.register_heif_opener()
     try:
         return Image.open(io.BytesIO(data))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         reason, advice = f"has more than {MOST_PIXELS // 10**6} megapixels", "save it smaller"
-        raise BrokenPicture(name, reason, advice, "picture-too-large") from None
+        raise UnreadHere(name, reason, advice, code="picture-too-large") from None
     except Exception:  # as above
         raise BrokenPicture(name, "is not a picture in a format that can be read") from None
 
@@ -386,9 +384,10 @@ def as_its_photo(picture: np.ndarray, photo: str | Path, kind: str) -> np.ndarra
     lost = {1: kind == "WEBP", 3: not deep, 4: kind == "JPEG"}[channels]
     if values.shape[:2] != picture.shape[:2] or lost:
         return picture
-    result = np.empty(values.shape, np.uint16 if deep else np.uint8)
-    for top in range(0, len(result), max(1, STRIPE // 4 // max(1, result.shape[1]))):
-        rows = slice(top, top + max(1, STRIPE // 4 // max(1, result.shape[1])))
+    result: np.ndarray = np.empty(values.shape, np.uint16 if deep else np.uint8)
+    step = max(1, STRIPE // 4 // max(1, picture.shape[1]))
+    for top in range(0, len(result), step):
+        rows = slice(top, top + step)
         result[rows] = _with_change(values[rows], picture[rows], deep)
     return result
 
@@ -402,8 +401,8 @@ def _with_change(values: np.ndarray, picture: np.ndarray, deep: bool) -> np.ndar
     most = 255.0 * unit
     if values.ndim == 2:
         return np.round(np.clip(values + unit * (change @ LUMA), 0.0, most))
-    colours: np.ndarray = values[:, :, :3].astype(np.float64)
-    if values.shape[2] == 3:
+    colours: np.ndarray = values[..., :3].astype(np.float64)
+    if values.shape[-1] == 3:
         return np.round(np.clip(colours + unit * change, 0.0, most))
     alpha = values[:, :, 3:].astype(np.float64) / most
     shown_too = (np.abs(change).max(axis=2, keepdims=True) >= OPAQUE_FROM) & (alpha < 0.5)

@@ -80,10 +80,7 @@ def local_credentials() -> Credentials:
     """
     folder = certificate_folder()
     if folder is None:
-        raise UserError(
-            "this user has no home folder for the certificate; name a folder in SIMSWAP_JAX_CONFIG.",
-            "certificate-folder",
-        )
+        raise _no_place("the home folder", "this user has none")
     try:
         if (folder / _CHAIN).exists() and _expires(folder / _CHAIN):
             shutil.rmtree(folder)
@@ -91,12 +88,16 @@ def local_credentials() -> Credentials:
             _create(folder)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserError(
-            f"the certificate for C2PA manifests cannot be kept in {folder} ({reason}); name another folder in "
-            "SIMSWAP_JAX_CONFIG, or drop the manifest with --no-c2pa-manifest.",
-            "certificate-folder",
-        ) from error
+        raise _no_place(folder, reason) from error
     return read_credentials(folder / _CHAIN, folder / _KEY)
+
+
+def _no_place(folder: Path | str, reason: str) -> UserError:
+    return UserError(
+        f"the certificate for C2PA manifests cannot be kept in {folder} ({reason}); name another folder in "
+        "SIMSWAP_JAX_CONFIG, or drop the manifest with --no-c2pa-manifest.",
+        "certificate-folder",
+    )
 
 
 def read_credentials(chain: Path, key: Path) -> Credentials:
