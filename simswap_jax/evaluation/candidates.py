@@ -136,7 +136,8 @@ def files_by_pair(folder: Path, pairs: int) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder of results {folder}; check the path.", "results-missing")
-    found = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES}
+    visible = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    found = {path.stem: path for path in visible if path.suffix.lower() in SUFFIXES}
     missing = [index for index in range(pairs) if f"{index:05d}" not in found]
     if missing:
         raise UserError(
@@ -153,8 +154,9 @@ def files_by_pair(folder: Path, pairs: int) -> list[Path]:
         )
     files = [found[f"{index:05d}"] for index in range(pairs)]
     taken = set(files)
-    rest = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and path not in taken]
-    warn_of_rest(folder, rest, "taken is one picture of each pair, right inside it")
+    warn_of_rest(
+        folder, [path for path in visible if path not in taken], "taken is one picture of each pair, right inside it"
+    )
     return files
 
 

@@ -309,7 +309,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _has_alpha(image: Image.Image) -> bool:
-    return "A" in image.mode or "a" in image.mode or "transparency" in image.info
+    return image.mode[-1] in "Aa" or "transparency" in image.info  # not LAB
 
 
 def _is_sixteen_bit(image: Image.Image, data: bytes) -> bool:

@@ -3,7 +3,7 @@ import io
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from simswap_jax.io import images
 from simswap_jax.io.images import BrokenPicture, decode_picture, decode_plain, plain_bytes, read_picture
@@ -102,6 +102,14 @@ def test_other_modes(mode, form):
     picture = decode_picture(data, "a")
     assert picture.dtype == np.uint8
     assert np.abs(picture.astype(int) - np.asarray(image.convert("RGB"))).mean() < 6
+
+
+def test_lab_is_converted_and_has_no_alpha(tmp_path):
+    """Its A is no alpha: results of a Lab photo got a channel of it."""
+    srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    ImageCms.profileToProfile(Image.fromarray(scene()), srgb, lab, outputMode="LAB").save(tmp_path / "x.tif")
+    assert np.abs(read_picture(tmp_path / "x.tif").astype(int) - scene()).mean() < 2
+    assert images.read_values(tmp_path / "x.tif").shape == (40, 32, 3)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
