@@ -8,6 +8,7 @@ ONNX = ["onnx>=1.17", "onnxruntime>=1.20"]
 VIDEO = ["av>=18"]  # the first with display matrices and opaque copies of streams that we tried
 PROVENANCE = ["c2pa-python>=0.38", "cryptography>=42"]
 APP = ["gradio>=6.31"]
+HEIC = ["pillow-heif>=1.1"]
 MODEL_FILES = [f"pretrained/**/*.{ending}" for ending in ("json", "safetensors", "md", "jpg")]
 DEV = [
     "pytest>=8",
@@ -44,6 +45,7 @@ setup(
         "orbax-checkpoint>=0.11",
         "tensorflow-datasets>=4.9.9",
         "numpy>=2.0",
+        "psutil>=5.9",
         "opencv-python>=4.11",
         "clu>=0.0.12",
         "filelock>=3.16",
@@ -61,11 +63,12 @@ setup(
         "torch": ["torch>=2.4"],
         "onnx": ONNX,
         "video": VIDEO,
+        "heic": HEIC,
         "provenance": PROVENANCE,
         "app": APP,
         "tensorboard": ["tensorflow>=2.18", "tensorboard"],
         "preflight": ["libtpu==0.0.42.*"],
-        "dev": [*DEV, *ONNX, *PROVENANCE, *APP, *VIDEO],
+        "dev": [*DEV, *ONNX, *PROVENANCE, *APP, *VIDEO, *HEIC],
     },
     entry_points={"console_scripts": ["simswap-jax=simswap_jax.cli.main:main"]},
 )

@@ -23,7 +23,6 @@ from simswap_jax.provenance.label_xmp import provenance_of
 from simswap_jax.video.decode import is_video, open_video
 from simswap_jax.video.pipeline import swap_video
 
-LARGEST = 40_000_000  # pixels of a photo
 SHOWN = 1024  # pixels of the longer side of what is shown to be clicked on
 FORMATS = ("as the photo", "PNG", "JPEG", "WebP")
 FIRST_FRAMES = 250  # of a video among which one with a face is looked for, every
@@ -221,12 +220,7 @@ def calling_by_name(path: Path) -> Iterator[None]:
 def read(path: Path) -> np.ndarray:
     """A picture file as uint8 RGB, or a UserError that calls it by its name, without the folder it lies in here."""
     with calling_by_name(path):
-        picture = read_picture(path)
-    if picture.shape[0] * picture.shape[1] > LARGEST:
-        raise UserError(
-            f"{path.name} has more than {LARGEST // 1_000_000} megapixels; send a smaller one.", "picture-too-large"
-        )
-    return picture
+        return read_picture(path)
 
 
 def shown(target: Target) -> np.ndarray:

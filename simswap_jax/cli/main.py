@@ -1,6 +1,7 @@
 """``simswap-jax COMMAND …``: one file a command; nothing heavy is imported before the command is known."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -69,13 +70,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("simswap-jax: interrupted.", file=sys.stderr)
         return 130
+    except RuntimeError as error:
+        if "home directory" not in str(error):  # pathlib's words for a ~ that stands for nothing
+            raise
+        print("simswap-jax: a path begins with ~, but this user has no home folder; write it out.", file=sys.stderr)
+        return 2
 
 
 def write_any_text() -> None:
-    """Show letters that the console has not (a Windows console knows some 200) as ``?`` instead of failing."""
+    """Write UTF-8 into files and pipes, and show letters that a console has not as ``?`` instead of failing.
+
+    Who names an encoding in ``PYTHONIOENCODING`` gets that one.
+    """
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, OSError, ValueError):  # a stream that is not a console, or closed
-            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # a stream that is replaced, or closed
+            named = bool(os.environ.get("PYTHONIOENCODING")) or stream.isatty()
+            stream.reconfigure(encoding=None if named else "utf-8", errors="replace")  # type: ignore[union-attr]
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from simswap_jax.inference.photo import DETECTOR
 from simswap_jax.inference.runtime import RUNTIMES
 from simswap_jax.inference.swapper import FaceSwapper
 from simswap_jax.provenance import c2pa, writer
-from simswap_jax.provenance.certificates import Credentials, local_credentials, read_credentials
-from simswap_jax.provenance.options import MANIFEST, marks_sentence
+from simswap_jax.provenance.certificates import Credentials, credentials_here, read_credentials
+from simswap_jax.provenance.options import marks_sentence
 from simswap_jax.provenance.writer import refuse_overwriting
 from simswap_jax.video.decode import av_package, is_video
 from simswap_jax.video.encode import FORMATS as VIDEO_FORMATS
@@ -75,7 +75,8 @@ def run_video(swapper: FaceSwapper, request: SwapRequest, encoding: EncodingOpti
         _log.warning("simswap-jax: stopped; no output was written, and the same command resumes.")
         raise
     outcome.carried.append(result.carried)
-    signed = MANIFEST in result.carried or not request.marks.c2pa or not c2pa.available()
+    boxed = container_of(request.output) != "matroska"
+    signed = boxed or not request.marks.c2pa or not c2pa.available()
     return _sentence(result, request) + ("" if signed else " C2PA knows no Matroska files: there is no manifest in it.")
 
 
@@ -279,7 +280,7 @@ def signing(given: argparse.Namespace) -> Credentials | None:
         raise missing_extra("c2pa-python", "provenance", "signing with --certificate")
     if files:
         return read_credentials(*files)
-    return None if given.no_c2pa_manifest or not c2pa.available() else local_credentials()
+    return None if given.no_c2pa_manifest or not c2pa.available() else credentials_here()
 
 
 def check_paths(given: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from simswap_jax.errors import UserError
+from simswap_jax.io.folders import warn_of_rest
 from simswap_jax.io.images import decode_plain, is_picture, resize_square
 
 
@@ -201,7 +202,8 @@ RECORDS_VERSION = "1.0.0"  # of the records that are built of a folder
 def list_people(root: str | os.PathLike) -> dict[str, list[Path]]:
     """The picture files of `<root>/<person>/<picture>`, by person, both in the order of their names.
 
-    Hidden files and files that are not called pictures are passed over. A person without a picture has an empty list.
+    Hidden files are passed over. Others that are not called pictures, and those in other folders, are not taken: the
+    log names and counts them. A person without a picture has an empty list.
 
     Raises:
       UserError: when the folder is missing, empty, or not one of people.
@@ -217,8 +219,14 @@ def list_people(root: str | os.PathLike) -> dict[str, list[Path]]:
             f"{root} is a file; give the folder that holds one folder of pictures for each person.", "folder-is-file"
         )
     entries = _visible(root)
-    people = {folder.name: [f for f in _visible(folder) if is_picture(f)] for folder in entries if folder.is_dir()}
+    people: dict[str, list[Path]] = {}
+    rest = [entry for entry in entries if not entry.is_dir()]
+    for folder in (entry for entry in entries if entry.is_dir()):
+        people[folder.name] = []
+        for file in _visible(folder):
+            (people[folder.name] if is_picture(file) else rest).append(file)
     if any(people.values()):
+        warn_of_rest(root, rest, "taken are pictures named <person>/<picture>, right inside a person's folder")
         return people
     layout = f"put each person's pictures in a folder of their own, {root}/<person>/<picture>"
     if not entries:

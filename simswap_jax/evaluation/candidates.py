@@ -14,6 +14,7 @@ from simswap_jax.errors import UserError
 from simswap_jax.faces.alignment import TEMPLATES, similarity
 from simswap_jax.faces.blending import soft_mask
 from simswap_jax.inference.swapper import FaceSwapper, check_face, resized
+from simswap_jax.io.folders import warn_of_rest
 from simswap_jax.io.images import SUFFIXES, read_picture
 
 MODEL, EXTERNAL, BASELINE = "model", "results", "baseline"
@@ -135,7 +136,8 @@ def files_by_pair(folder: Path, pairs: int) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder of results {folder}; check the path.", "results-missing")
-    found = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES}
+    visible = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    found = {path.stem: path for path in visible if path.suffix.lower() in SUFFIXES}
     missing = [index for index in range(pairs) if f"{index:05d}" not in found]
     if missing:
         raise UserError(
@@ -150,7 +152,12 @@ def files_by_pair(folder: Path, pairs: int) -> list[Path]:
             "evaluate it with the pairs it was made from (--protocol pairs.json).",
             "results-of-other-pairs",
         )
-    return [found[f"{index:05d}"] for index in range(pairs)]
+    files = [found[f"{index:05d}"] for index in range(pairs)]
+    taken = set(files)
+    warn_of_rest(
+        folder, [path for path in visible if path not in taken], "taken is one picture of each pair, right inside it"
+    )
+    return files
 
 
 def files_sha256(files: Sequence[Path]) -> str:

@@ -15,6 +15,7 @@ from simswap_jax.inference.arrays import check_face, resized
 from simswap_jax.inference.options import FaceSelection, MarkOptions, Source, SwapOptions
 from simswap_jax.inference.swapper import LEAST_ALIKE, FaceSwapper
 from simswap_jax.io.contact_sheet import contact_sheet
+from simswap_jax.io.folders import warn_of_rest
 from simswap_jax.io.images import read_picture
 from simswap_jax.io.progress import Progress
 from simswap_jax.provenance import writer
@@ -180,8 +181,11 @@ def swap_photo(swapper: FaceSwapper, path: Path, source: Source, swap: SwapOptio
 def pair_files(request: SwapRequest, outcome: Outcome) -> list[FileSwap]:
     """What is to be done for a target folder; a target without a source of its name is noted as a failure."""
     folder, given = request.targets[0], request.sources
-    targets = writer.list_pictures(folder)
-    by_name = {path.name: path for path in writer.list_pictures(given[0])} if given[0].is_dir() else None
+    targets = pictures_of(folder, request.output)
+    by_name = {path.name: path for path in pictures_of(given[0], request.output)} if given[0].is_dir() else None
+    if by_name is not None:
+        unused = [by_name[name] for name in sorted(set(by_name) - {target.name for target in targets})]
+        warn_of_rest(given[0], unused, f"taken are sources with the name of a target in {folder}")
     swaps = []
     for target in targets:
         if by_name is not None and target.name not in by_name:
@@ -194,6 +198,20 @@ def pair_files(request: SwapRequest, outcome: Outcome) -> list[FileSwap]:
     inputs = [*targets, *(path for swap in swaps for path in swap.sources), *request.people]
     writer.refuse_overwriting([swap.output for swap in swaps], inputs)
     return swaps
+
+
+def pictures_of(folder: Path, output: Path) -> list[Path]:
+    """The pictures right inside a folder; what else lies there is named and counted, but for earlier results.
+
+    Raises:
+      UserError: there is none.
+    """
+    pictures = writer.list_pictures(folder)
+    taken, results = set(pictures), output.resolve()
+    visible = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    rest = [path for path in visible if path not in taken and path.resolve() != results]
+    warn_of_rest(folder, rest, "taken are the pictures right inside it; name other folders and videos one by one")
+    return pictures
 
 
 def output_name(target: Path) -> str:
@@ -305,7 +323,7 @@ def read_faces(
     files: list[Path] = []
     for path in paths:
         whole = path.is_dir()
-        for file in writer.list_pictures(path) if whole else [path]:
+        for file in pictures_of(path, request.output) if whole else [path]:
             read: Callable[[], Any] = partial(read_face, swapper, file, role, request.aligned)
             face = outcome.attempt(read) if whole else read()
             if face is not None:

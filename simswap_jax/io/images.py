@@ -2,7 +2,8 @@
 
 What is done with the unusual ones: grey is repeated over the three channels, CMYK and palettes are converted, 16-bit
 values are divided by 257 and rounded (65535 → 255), transparency is laid on white, of an animation the first frame is
-taken, and the EXIF orientation is applied. Values are taken as sRGB; embedded colour profiles are not applied.
+taken, and the EXIF orientation is applied. Values are taken as sRGB; embedded colour profiles are not applied. HEIC is
+read by pillow-heif where the extra ``heic`` is installed. A picture is in memory at most twice: as decoded, and as RGB.
 """
 
 import io
@@ -10,20 +11,26 @@ import os
 import struct
 import warnings
 import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from simswap_jax.errors import UserError
+from simswap_jax.io.image_limits import MOST_PIXELS, MOST_SCANS, excess, scan_count
 
+T = TypeVar("T")
 SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif"]
-)  # HEIC may not be readable; then the error says so
-MAX_PIXELS = 80_000_000
+)
+HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")  # of a file's first box
 ORIENTATION = 0x0112  # the EXIF tag
-# Pillow warns from 89 megapixels on; more than ours are refused in any case, in our own words.
+STRIPE = 2**20  # pixels that are converted at once
+# Pillow's own limit counts pixels; ours counts the bytes that they take, and speaks in our own words.
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
@@ -32,6 +39,14 @@ class BrokenPicture(UserError):
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name} {reason}; replace or remove this file.", "broken-picture")
+        self.reason = reason
+
+
+class UnreadHere(BrokenPicture):
+    """A picture that this machine cannot read, for want of a package or of memory; another one may."""
+
+    def __init__(self, name: str, reason: str, advice: str, code: str) -> None:
+        UserError.__init__(self, f"{name} {reason}; {advice}.", code)
         self.reason = reason
 
 
@@ -85,7 +100,7 @@ def has_more_than_rgb(path: str | os.PathLike) -> bool:
     """Whether a picture file has an alpha channel, 16 bits or grey, by its header; False for what is no picture."""
     try:
         data = read_bytes(path)
-        image = Image.open(io.BytesIO(data))
+        image = _open(data, str(path))
         return _is_sixteen_bit(image, data) or image.mode in ("L", "1") or _has_alpha(image)
     except Exception:  # Pillow's parsers raise anything on hostile bytes
         return False
@@ -101,19 +116,15 @@ def read_values(path: str | os.PathLike) -> np.ndarray:
       UserError: as `read_picture`.
     """
     data, name = read_bytes(path), str(path)
-    decode_picture(data, name)  # says what is wrong with it
-    image = Image.open(io.BytesIO(data))
-    orientation = image.getexif().get(ORIENTATION, 1)
-    if _is_sixteen_bit(image, data):
-        values: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        if values is None:
-            raise BrokenPicture(name, "is damaged (its 16-bit values cannot be read)")
-        if values.ndim == 3:
-            values = cv2.cvtColor(values, cv2.COLOR_BGR2RGB if values.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
-        return values if image.format == "TIFF" else np.ascontiguousarray(_upright(values, orientation))
-    image.load()
-    mode = "RGBA" if _has_alpha(image) else "L" if image.mode in ("L", "1") else "RGB"
-    return np.ascontiguousarray(_upright(np.asarray(image.convert(mode)), orientation))
+
+    def values(image: Image.Image) -> np.ndarray:
+        if _is_sixteen_bit(image, data):
+            return np.ascontiguousarray(_upright(*_read_sixteen_bit(image, data)))
+        _load(image)
+        mode = "RGBA" if _has_alpha(image) else "L" if image.mode in ("L", "1") else "RGB"
+        return _converted(image, mode, lambda stripe: stripe)
+
+    return _decoded(data, name, values)
 
 
 def plain_bytes(data: bytes, name: str) -> tuple[bytes, int, int]:
@@ -182,21 +193,22 @@ def is_picture(path: Path) -> bool:
 
 def _decode(data: bytes, name: str) -> tuple[np.ndarray, bool]:
     """(uint8 RGB [H,W,3], whether OpenCV reads these very bytes to the same pixels)."""
+    return _decoded(data, name, lambda image: _to_rgb(image, data))
+
+
+def _decoded(data: bytes, name: str, decode: Callable[[Image.Image], T]) -> T:
+    """What ``decode`` makes of a picture that is neither too large nor broken, or a `BrokenPicture`."""
     if not data:
         raise BrokenPicture(name, "is empty (0 bytes)")
+    image = _open(data, name)
+    too_much = excess(image, _is_sixteen_bit(image, data))
+    if too_much:
+        raise UnreadHere(name, *too_much, code="picture-too-large")
+    if image.format in ("JPEG", "MPO") and scan_count(data) > MOST_SCANS:
+        raise BrokenPicture(name, f"has more than {MOST_SCANS} scans, which takes minutes to decode")
     try:
-        image = Image.open(io.BytesIO(data))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise BrokenPicture(name, f"has more than {MAX_PIXELS // 10**6} megapixels") from None
-    except Exception:  # Pillow's parsers raise anything on hostile bytes
-        raise BrokenPicture(name, "is not a picture in a format that can be read") from None
-    if image.width * image.height > MAX_PIXELS:
-        raise BrokenPicture(name, f"has more than {MAX_PIXELS // 10**6} megapixels")
-    try:
-        return _to_rgb(image, data)
-    except BrokenPicture:
-        raise
-    except Exception as error:
+        return decode(image)
+    except Exception as error:  # Pillow's parsers raise anything on hostile bytes
         text = str(error)
         raise BrokenPicture(
             name,
@@ -206,28 +218,98 @@ def _decode(data: bytes, name: str) -> tuple[np.ndarray, bool]:
         ) from None
 
 
+def _open(data: bytes, name: str) -> Image.Image:
+    """A picture that is opened and not loaded, or a `BrokenPicture`."""
+    if is_heic(data):
+        try:
+            import pillow_heif
+        except ImportError:
+            reason = "is a HEIC photo, which needs pillow-heif"
+            advice = "pip install 'simswap-jax[heic]', or save it as JPEG"
+            raise UnreadHere(name, reason, advice, code="extra-missing") from None
+        pillow_heif.register_heif_opener()
+    try:
+        return Image.open(io.BytesIO(data))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        reason, advice = f"has more than {MOST_PIXELS // 10**6} megapixels", "save it smaller"
+        raise UnreadHere(name, reason, advice, code="picture-too-large") from None
+    except Exception:  # as above
+        raise BrokenPicture(name, "is not a picture in a format that can be read") from None
+
+
+def is_heic(data: bytes) -> bool:
+    """Whether bytes begin as a HEIC file does, whatever it is called; AVIF, of the same kind, is none."""
+    brands = data[8 : min(int.from_bytes(data[:4], "big"), 256)]
+    return data[4:8] == b"ftyp" and b"avif" not in brands and any(brand in brands for brand in HEIC_BRANDS)
+
+
 def _to_rgb(image: Image.Image, data: bytes) -> tuple[np.ndarray, bool]:
-    sixteen = _is_sixteen_bit(image, data)
+    if _is_sixteen_bit(image, data):
+        values, orientation = _read_sixteen_bit(image, data)
+        return _in_stripes(lambda rows: shown(values[rows]), values.shape, orientation), False
+    _load(image)
+    transparent = _has_alpha(image)
+    rgb = _converted(image, "RGBA" if transparent else "RGB", shown)
+    plain = image.format in ("JPEG", "MPO", "PNG") and image.mode == "RGB" and not transparent
+    return rgb, plain and _orientation(image) not in range(2, 9)
+
+
+def shown(values: np.ndarray) -> np.ndarray:
+    """A picture's values as they are seen.
+
+    Args:
+      values: uint8 or uint16; [H,W] grey, [H,W,3] RGB or [H,W,4] RGBA, which is laid on white.
+
+    Returns:
+      uint8 RGB [H,W,3].
+    """
+    if values.dtype == np.uint16:
+        values = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if values.ndim == 2:
+        return np.repeat(values[:, :, None], 3, axis=2)
+    return _over_white(values) if values.shape[2] == 4 else values
+
+
+def _converted(image: Image.Image, mode: str, make: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """A loaded picture's values in a mode of Pillow's, made into something else, upright."""
+    width, height = image.size
+
+    def read(rows: slice) -> np.ndarray:
+        stripe = image if (rows.start, rows.stop) == (0, height) else image.crop((0, rows.start, width, rows.stop))
+        return make(np.asarray(stripe if stripe.mode == mode else stripe.convert(mode)))
+
+    return _in_stripes(read, (height, width), _orientation(image))
+
+
+def _in_stripes(read: Callable[[slice], np.ndarray], shape: Sequence[int], orientation: int) -> np.ndarray:
+    """A picture [height,width,…] put together of its stripes and turned upright, without a second copy of it."""
+    height, width = shape[:2]
+    step = max(1, STRIPE // max(1, width))
+    first = read(slice(0, min(step, height)))
+    size = (height, width) if orientation not in range(5, 9) else (width, height)
+    picture = np.empty((*size, *first.shape[2:]), np.uint8)
+    as_stored = _upright(picture, {6: 8, 8: 6}.get(orientation, orientation))
+    as_stored[: len(first)] = first
+    for top in range(step, height, step):
+        rows = slice(top, min(top + step, height))
+        as_stored[rows] = read(rows)
+    return picture
+
+
+def _load(image: Image.Image) -> None:
+    """Decode a picture; some say only then what they are."""
     image.load()
     if image.mode in ("I", "F"):
         raise ValueError("its values have 32 bits; 8 or 16 are understood")
-    orientation = image.getexif().get(ORIENTATION, 1)
-    transparent = _has_alpha(image)
-    plain = image.format in ("JPEG", "MPO", "PNG") and image.mode == "RGB" and not sixteen and not transparent
-    if sixteen:
-        rgb = _read_sixteen_bit(data)
-        if image.format == "TIFF":
-            orientation = 1  # OpenCV turns these itself
-    elif transparent:
-        rgb = _over_white(np.asarray(image.convert("RGBA")))
-    else:
-        rgb = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    upright = _upright(rgb, orientation)
-    return np.ascontiguousarray(upright), plain and upright is rgb
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8."""
+    return image.getexif().get(ORIENTATION, 1)
 
 
 def _has_alpha(image: Image.Image) -> bool:
-    return "A" in image.mode or "a" in image.mode or "transparency" in image.info
+    return image.mode[-1] in "Aa" or "transparency" in image.info  # not LAB
 
 
 def _is_sixteen_bit(image: Image.Image, data: bytes) -> bool:
@@ -237,20 +319,22 @@ def _is_sixteen_bit(image: Image.Image, data: bytes) -> bool:
     return image.mode.startswith("I;16") or max(bits if isinstance(bits, tuple) else (bits,)) == 16
 
 
-def _read_sixteen_bit(data: bytes) -> np.ndarray:
+def _read_sixteen_bit(image: Image.Image, data: bytes) -> tuple[np.ndarray, int]:
+    """uint16 grey [H,W], RGB [H,W,3] or RGBA [H,W,4], and the orientation that is still to be undone."""
+    _load(image)  # says what is damaged, which OpenCV does not
+    orientation = 1 if image.format == "TIFF" else _orientation(image)  # OpenCV turns those itself
+    image.im = None  # type: ignore[assignment]  # gone before OpenCV takes its own memory
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16:
         raise ValueError("its 16-bit values cannot be read")
-    eight = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if eight.ndim == 2:
-        return np.repeat(eight[:, :, None], 3, axis=2)
-    if eight.shape[2] == 4:
-        return _over_white(cv2.cvtColor(eight, cv2.COLOR_BGRA2RGBA))
-    return cv2.cvtColor(eight, cv2.COLOR_BGR2RGB)
+    if values.ndim == 3:
+        for row in values:  # in its place
+            row[:, :3] = row[:, 2::-1]
+    return values, orientation
 
 
 def _over_white(rgba: np.ndarray) -> np.ndarray:
-    values: np.ndarray = rgba.astype(np.uint32)
+    values: np.ndarray = rgba.astype(np.uint16)
     colour, alpha = values[:, :, :3], values[:, :, 3:]
     return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
@@ -295,30 +379,38 @@ def as_its_photo(picture: np.ndarray, photo: str | Path, kind: str) -> np.ndarra
     if not has_more_than_rgb(photo):  # most photos: nothing is decoded a second time
         return picture
     values = read_values(photo)
-    if values.shape[:2] != picture.shape[:2]:
+    deep = kind == "PNG" and values.dtype == np.uint16
+    channels = 1 if values.ndim == 2 else values.shape[2]
+    lost = {1: kind == "WEBP", 3: not deep, 4: kind == "JPEG"}[channels]
+    if values.shape[:2] != picture.shape[:2] or lost:
         return picture
-    if kind != "PNG" and values.dtype == np.uint16:
+    result: np.ndarray = np.empty(values.shape, np.uint16 if deep else np.uint8)
+    step = max(1, STRIPE // 4 // max(1, picture.shape[1]))
+    for top in range(0, len(result), step):
+        rows = slice(top, top + step)
+        result[rows] = _with_change(values[rows], picture[rows], deep)
+    return result
+
+
+def _with_change(values: np.ndarray, picture: np.ndarray, deep: bool) -> np.ndarray:
+    """A photo's values with what a swap changed: ``picture`` is the photo as it is seen, after the swap."""
+    change = picture.astype(np.float64) - shown(values)
+    if values.dtype == np.uint16 and not deep:
         values = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if values.ndim == 3 and values.shape[2] == 4 and kind == "JPEG":
-        return picture
-    plain = values.dtype == np.uint8 and values.ndim == 3 and values.shape[2] == 3
-    if plain or (values.ndim == 2 and kind == "WEBP"):
-        return picture
-    change = picture.astype(np.float64) - read_picture(photo)
-    unit = 257.0 if values.dtype == np.uint16 else 1.0
+    unit = 257.0 if deep else 1.0
     most = 255.0 * unit
     if values.ndim == 2:
-        return np.round(np.clip(values + unit * (change @ LUMA), 0.0, most)).astype(values.dtype)
-    colours: np.ndarray = values[:, :, :3].astype(np.float64)
-    if values.shape[2] == 3:
-        return np.round(np.clip(colours + unit * change, 0.0, most)).astype(values.dtype)
+        return np.round(np.clip(values + unit * (change @ LUMA), 0.0, most))
+    colours: np.ndarray = values[..., :3].astype(np.float64)
+    if values.shape[-1] == 3:
+        return np.round(np.clip(colours + unit * change, 0.0, most))
     alpha = values[:, :, 3:].astype(np.float64) / most
-    shown = (np.abs(change).max(axis=2, keepdims=True) >= OPAQUE_FROM) & (alpha < 0.5)
+    shown_too = (np.abs(change).max(axis=2, keepdims=True) >= OPAQUE_FROM) & (alpha < 0.5)
     # The photo was seen on white, so a change there is alpha times the change of the colour.
     kept = colours + unit * change / np.maximum(alpha, 0.5)
-    merged = np.where(shown, unit * picture.astype(np.float64), kept)
-    together = np.concatenate([merged, np.where(shown, most, most * alpha)], axis=2)
-    return np.round(np.clip(together, 0.0, most)).astype(values.dtype)
+    merged = np.where(shown_too, unit * picture.astype(np.float64), kept)
+    together = np.concatenate([merged, np.where(shown_too, most, most * alpha)], axis=2)
+    return np.round(np.clip(together, 0.0, most))
 
 
 def deep_png(picture: np.ndarray, xmp: bytes | None, exif: bytes, profile: bytes) -> bytes:

@@ -33,7 +33,8 @@ def exclusive_lock(folder: Path, doing: str) -> Iterator[None]:
 
     with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / LOCK).touch()
+        if filelock.FileLock is not filelock.SoftFileLock:  # which a file that is there already keeps out
+            (folder / LOCK).touch()
     lock = filelock.FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()

@@ -17,7 +17,7 @@ from simswap_jax.errors import UserError
 from simswap_jax.faces.alignment import align, crop
 from simswap_jax.faces.detection import Face, FaceDetector
 from simswap_jax.io.atomic import replacing_file
-from simswap_jax.io.images import BrokenPicture, decode_picture, encode_jpeg, encode_png, read_bytes
+from simswap_jax.io.images import BrokenPicture, UnreadHere, decode_picture, encode_jpeg, encode_png, read_bytes
 from simswap_jax.preparation.manifest import PhotoRecord, stamp
 from simswap_jax.preparation.sources import Photo, Settings
 from simswap_jax.weights import onnx_session
@@ -129,6 +129,7 @@ def picture_hash(picture: np.ndarray) -> bytes:
     return np.packbits(waves > np.median(waves)).tobytes()
 
 
+NOT_READ_HERE = "not read here"  # of settings.REASONS: the one that another run may change
 FACES, LEFT_OUT, TEMPORARY = "faces", "left_out", "unfinished"  # folders of the output
 BLOCK = 1024  # photos that are handed to the processes at once
 CHUNK = 8  # photos that a process takes at once
@@ -207,7 +208,7 @@ def _process(job: Job, first: FaceDetector, closer: FaceDetector, photo: Photo) 
     try:
         picture = decode_picture(read_bytes(photo.path), photo.path.name)
     except BrokenPicture as error:
-        return record_of("unreadable", error.reason)
+        return record_of(NOT_READ_HERE if isinstance(error, UnreadHere) else "unreadable", error.reason)
     except UserError:
         return record_of("unreadable", "is not there any more")
     try:

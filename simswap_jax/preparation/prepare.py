@@ -20,6 +20,7 @@ from simswap_jax.io.job_cache import exclusive_lock
 from simswap_jax.io.progress import Progress, format_duration
 from simswap_jax.preparation.crops import (
     FACES,
+    NOT_READ_HERE,
     TEMPORARY,
     Job,
     cut_out,
@@ -188,7 +189,12 @@ def prepare(request: PrepareRequest) -> bool:
         manifest.sort([face_file(photo, request.settings) for photo in photos])
         records = list(manifest.records.values())
         _finish(request, job, records, identity)
-        write_json(output / DONE, {"fingerprint": fingerprint, "photos": len(records)})
+        unread = [record.photo for record in records if record.reason == NOT_READ_HERE]
+        if unread:  # the next run tries them again
+            sentence = "simswap-jax: %d of %d photos need a package or memory that is not here; see %s."
+            logger.warning(sentence, len(unread), len(records), output / LIST)
+        else:
+            write_json(output / DONE, {"fingerprint": fingerprint, "photos": len(records)})
     return True
 
 
@@ -222,7 +228,7 @@ def _known(job: Job, manifest: Manifest, photo: Photo, here: Mapping[str, object
     record = manifest.records.get(face_file(photo, job.settings))
     if record is None or record.photo != relative(photo.path, job.root) or record.stamp != stamp(photo.path):
         return False
-    return bool(record.reason) or record.file in here
+    return record.reason not in ("", NOT_READ_HERE) or record.file in here
 
 
 def _finish(request: PrepareRequest, job: Job, records: Sequence[PhotoRecord], identity: Identity | None) -> None:

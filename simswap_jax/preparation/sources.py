@@ -16,12 +16,14 @@ from typing import Any
 from simswap_jax.data.dataset import list_people
 from simswap_jax.errors import UserError
 from simswap_jax.faces.alignment import TEMPLATES
+from simswap_jax.io.folders import files_below, warn_of_rest
 
 FORMATS = ("jpg", "png")
 
 # Reason → what the report says about it. Each photo that is left out has one of them.
 REASONS: dict[str, str] = {
     "unreadable": "the file is no picture, damaged or gone",
+    "not read here": "this machine lacks the package or the memory for it; the same command tries again",
     "small picture": "a side of the photo is too short",
     "no face": "the detector finds none",
     "doubtful face": "the detector is not sure that it is a face",
@@ -132,7 +134,9 @@ def list_photos(root: Path, names: Path | None = None) -> list[Photo]:
             raise UserError(
                 f"there is no folder {root}; give the folder that {names} names the photos of.", "no-folder"
             )
-        files = sorted((person, root / file) for file, person in _read_names(names))
+        listed = dict(_read_names(names))
+        files = sorted((person, root / file) for file, person in listed.items())
+        warn_of_rest(root, files_below(root, listed), f"taken are those that {names} names")
     return list(_named(files))
 
 

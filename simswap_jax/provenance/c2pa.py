@@ -4,6 +4,7 @@ Needs the extra ``provenance``. No thumbnails, names or paths of inputs go in: o
 from the network, neither when signing nor when reading.
 """
 
+import contextlib
 import importlib.util
 import io
 import json
@@ -249,8 +250,11 @@ def _kind(content: bytes) -> str:
 
 def _settings(c2pa: Any) -> Any:
     """Nothing from the network, no thumbnails, and this machine's own authority is trusted."""
-    authority = certificate_folder() / AUTHORITY
-    trust = {"trust": {"user_anchors": authority.read_text(encoding="utf-8")}} if authority.is_file() else {}
+    trust = {}
+    folder = certificate_folder()
+    with contextlib.suppress(OSError):  # none was made, or it is another user's
+        if folder is not None:
+            trust = {"trust": {"user_anchors": (folder / AUTHORITY).read_text(encoding="utf-8")}}
     quiet = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
     return c2pa.Settings.from_dict({**trust, **quiet, "builder": {"thumbnail": {"enabled": False}}})
 

@@ -6,6 +6,8 @@ authority.
 """
 
 import datetime
+import functools
+import logging
 import os
 import shutil
 import tempfile
@@ -14,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from simswap_jax.errors import UserError, missing_extra
+from simswap_jax.io import user_folders
 
 EXTRA = "pip install 'simswap-jax[provenance]'"
 AUTHORITY = "authority.pem"  # file names in the folder
 _CHAIN, _KEY = "signer.pem", "signer.key"
 _DAYS = 3650
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,31 @@ class Credentials:
         return f"Credentials({self.algorithm})"
 
 
-def certificate_folder() -> Path:
-    """Where the local certificate lies: below ``SIMSWAP_JAX_CONFIG``, else below the user's configuration folder."""
-    named = os.environ.get("SIMSWAP_JAX_CONFIG")
-    if named:
-        return Path(named).expanduser() / "certificates"
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "simswap_jax" / "certificates"
+def certificate_folder() -> Path | None:
+    """Where the local certificate lies: below ``SIMSWAP_JAX_CONFIG``, else below the user's configuration folder; None
+    where there is no home.
+    """
+    folder = user_folders.config_folder()
+    return None if folder is None else folder / "certificates"
+
+
+def credentials_here() -> Credentials | None:
+    """The machine's own, or None where there is no place for them: results then have no manifest, and the log says why.
+
+    Raises:
+      UserError: ``cryptography`` is missing.
+    """
+    _require_cryptography()
+    try:
+        return local_credentials()
+    except UserError as error:
+        _say_once(str(error))
+        return None
+
+
+@functools.cache
+def _say_once(reason: str) -> None:
+    _log.warning("simswap-jax: results get no C2PA manifest: %s", reason)
 
 
 def local_credentials() -> Credentials:
@@ -55,6 +79,8 @@ def local_credentials() -> Credentials:
       UserError: ``cryptography`` is missing, or the folder cannot be written or holds something broken.
     """
     folder = certificate_folder()
+    if folder is None:
+        raise _no_place("the home folder", "this user has none")
     try:
         if (folder / _CHAIN).exists() and _expires(folder / _CHAIN):
             shutil.rmtree(folder)
@@ -62,12 +88,16 @@ def local_credentials() -> Credentials:
             _create(folder)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserError(
-            f"the certificate for C2PA manifests cannot be kept in {folder} ({reason}); name another folder in "
-            "SIMSWAP_JAX_CONFIG, or drop the manifest with --no-c2pa-manifest.",
-            "certificate-folder",
-        ) from error
+        raise _no_place(folder, reason) from error
     return read_credentials(folder / _CHAIN, folder / _KEY)
+
+
+def _no_place(folder: Path | str, reason: str) -> UserError:
+    return UserError(
+        f"the certificate for C2PA manifests cannot be kept in {folder} ({reason}); name another folder in "
+        "SIMSWAP_JAX_CONFIG, or drop the manifest with --no-c2pa-manifest.",
+        "certificate-folder",
+    )
 
 
 def read_credentials(chain: Path, key: Path) -> Credentials:

@@ -10,9 +10,10 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from simswap_jax.errors import UserError
 from simswap_jax.io.atomic import replacing_file
-from simswap_jax.io.images import ORIENTATION, SUFFIXES, as_its_photo, deep_png
+from simswap_jax.io.folders import describe_rest
+from simswap_jax.io.images import ORIENTATION, as_its_photo, deep_png, is_picture
 from simswap_jax.provenance import c2pa
-from simswap_jax.provenance.certificates import local_credentials
+from simswap_jax.provenance.certificates import credentials_here
 from simswap_jax.provenance.label_xmp import Provenance, draw_label, xmp_packet
 from simswap_jax.provenance.options import ALL_MARKS, MANIFEST, MARKS, MarkOptions
 from simswap_jax.provenance.watermark import embed, has_room
@@ -180,18 +181,20 @@ def write_result(
       those of ``MARKS`` that the file carries.
 
     Raises:
-      UserError: as `write_picture`, or the manifest cannot be signed.
+      UserError: as `write_picture`, or the manifest cannot be signed with the credentials that were given.
     """
     if marks.watermark:
         picture = embed(picture)
     if marks.label and not labelled:
         picture = draw_label(picture)
-    signs = marks.c2pa and c2pa.available()
+    credentials = (marks.credentials or credentials_here()) if marks.c2pa and c2pa.available() else None
+    signs = credentials is not None
     carried = carried_marks(marks, picture.shape, signs)
 
     def sign(temporary: Path) -> None:
         others = [name for name in carried if name != MANIFEST]
-        c2pa.sign(temporary, provenance, marks.credentials or local_credentials(), others, parent)
+        assert credentials is not None
+        c2pa.sign(temporary, provenance, credentials, others, parent)
 
     photo = None if parent is None else read_photo_metadata(parent)
     if parent is not None and not labelled:
@@ -209,17 +212,10 @@ def carried_marks(marks: MarkOptions, shape: tuple[int, ...], signed: bool) -> t
 def write_sheet(path: str | Path, sheet: np.ndarray) -> tuple[str, ...]:
     """Write a sheet whose swapped pictures carry their visible labels, with the other marks.
 
-    The manifest is left out where this machine cannot sign: a long run is not to end on that.
-
     Returns:
       those of ``MARKS`` that the file carries.
     """
-    try:
-        credentials = local_credentials() if c2pa.available() else None
-    except UserError:
-        credentials = None
-    marks = MarkOptions(c2pa=credentials is not None, credentials=credentials)
-    return write_result(path, sheet, Provenance(), marks, labelled=True)
+    return write_result(path, sheet, Provenance(), labelled=True)
 
 
 def picture_format(path: str | Path) -> str:
@@ -241,10 +237,12 @@ def list_pictures(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; check the path.", "folder-missing")
-    found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+    found = [p for p in folder.iterdir() if is_picture(p) and not p.name.startswith(".")]
     if not found:
+        here = describe_rest(folder, [p for p in folder.iterdir() if not p.name.startswith(".")]) or "nothing"
         raise UserError(
-            f"there is no picture in {folder}; it should hold files ending in {', '.join(FORMATS)}.",
+            f"there is no picture right inside {folder} (but {here}); name a folder that holds files ending in "
+            f"{', '.join(FORMATS)}.",
             "folder-without-pictures",
         )
     return sorted(found)

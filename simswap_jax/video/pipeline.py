@@ -24,7 +24,7 @@ from simswap_jax.inference.parsing import WEIGHTS as PARSING
 from simswap_jax.inference.selection import needs_vectors
 from simswap_jax.inference.swapper import FaceSwapper
 from simswap_jax.provenance import c2pa
-from simswap_jax.provenance.certificates import local_credentials
+from simswap_jax.provenance.certificates import credentials_here
 from simswap_jax.provenance.label_xmp import Provenance, provenance_of, xmp_packet
 from simswap_jax.provenance.options import ALL_MARKS, MANIFEST
 from simswap_jax.provenance.writer import carried_marks, refuse_overwriting
@@ -148,16 +148,15 @@ def put_together(
     assemble(video, workdir.segments(), encoding, workdir.whole, container, tags)
     if packet and boxed:
         append_xmp(workdir.whole, packet)
-    signs = marks.c2pa and boxed and c2pa.available()
-    carried = carried_marks(marks, video.shape, signs)
-    if not signs:
+    credentials = (marks.credentials or credentials_here()) if marks.c2pa and boxed and c2pa.available() else None
+    carried = carried_marks(marks, video.shape, credentials is not None)
+    if credentials is None:
         os.replace(workdir.whole, workdir.signed)
         return carried
     others = [name for name in carried if name != MANIFEST]
     kind = mime_type(video.path)
     parent = (video.path, kind) if kind is not None and has_manifest(video.path) else None
     mime = "video/quicktime" if container == "mov" else "video/mp4"
-    credentials = marks.credentials or local_credentials()
     c2pa.sign_video(workdir.whole, workdir.signed, mime, made_of, credentials, others, parent)
     workdir.whole.unlink()
     return carried

@@ -1,15 +1,14 @@
 """Where a public weight file lies: the user's folders, the cache, its origin; checked by SHA-256 where one is known.
 
 The files are listed in ``configs/weights.yaml``. Environment: ``SIMSWAP_JAX_WEIGHTS``, folders separated as in PATH;
-``XDG_CACHE_HOME``, where fetched files are kept; ``SIMSWAP_JAX_OFFLINE=1``, never fetch.
+``XDG_CACHE_HOME``, where fetched files are kept (a temporary folder where it cannot be written);
+``SIMSWAP_JAX_OFFLINE=1``, never fetch.
 """
 
 import functools
 import hashlib
 import importlib.resources
 import os
-import sys
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ from http.client import HTTPException
 from pathlib import Path
 
 from simswap_jax.errors import UserError
-from simswap_jax.io.atomic import file_sha256, replacing_file
+from simswap_jax.io import user_folders
+from simswap_jax.io.atomic import CannotWrite, file_sha256, replacing_file
+from simswap_jax.io.progress import to_terminal
 
 __all__ = ["Entry", "catalogue", "file_sha256", "find", "find_by_sha256", "folders", "locate"]
 
@@ -50,15 +51,17 @@ def catalogue() -> dict[str, Entry]:
     return {name: Entry(name, **{**fields, "verbs": tuple(fields["verbs"])}) for name, fields in entries.items()}
 
 
-def cache_folder() -> Path:
-    """Where fetched files are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "simswap_jax" / "weights"
+def cache_folder() -> Path | None:
+    """Where fetched files are kept; None where this user has no home."""
+    folder = user_folders.cache_folder()
+    return None if folder is None else folder / "weights"
 
 
 def folders() -> list[Path]:
     """The folders that are searched, in order: those of SIMSWAP_JAX_WEIGHTS, then the cache."""
-    named = [Path(f).expanduser() for f in os.environ.get("SIMSWAP_JAX_WEIGHTS", "").split(os.pathsep) if f]
-    return [*named, cache_folder()]
+    named = [Path(os.path.expanduser(f)) for f in os.environ.get("SIMSWAP_JAX_WEIGHTS", "").split(os.pathsep) if f]
+    cache = cache_folder()
+    return named if cache is None else [*named, cache]
 
 
 def offline() -> bool:
@@ -68,7 +71,7 @@ def offline() -> bool:
 
 def locate(name: str) -> Path | None:
     """The first file of that name in the folders, unchecked."""
-    return next((folder / name for folder in folders() if (folder / name).is_file()), None)
+    return next((folder / name for folder in folders() if os.path.isfile(folder / name)), None)
 
 
 def find(name_or_path: str | Path, purpose: str) -> Path:
@@ -137,9 +140,9 @@ def find_by_sha256(sha256: str, name: str, purpose: str) -> Path:
 
 def _candidates(name: str) -> Iterator[Path]:
     first = [folder / name for folder in folders()]
-    yield from (path for path in first if path.is_file())
+    yield from (path for path in first if os.path.isfile(path))
     for folder in folders():
-        if folder.is_dir():
+        if os.path.isdir(folder) and os.access(folder, os.R_OK):
             files = sorted(path for path in folder.iterdir() if path.suffix in ENDINGS and path.is_file())
             yield from (path for path in files if path not in first)
 
@@ -153,23 +156,43 @@ def _short(entry: Entry | None) -> str:
 
 
 def _fetch(entry: Entry, purpose: str) -> Path:
-    """Downloads a file into the cache under a temporary name, checks it, and only then gives it its own."""
-    place = cache_folder() / entry.name
-    print(f"fetching {entry.name} ({purpose}; {entry.licence}) from {entry.origin}", file=sys.stderr)
+    """Downloads a file into the cache, or where that cannot be written into a folder for temporary files."""
+    refused: Exception | None = None
+    for folder in [cache_folder(), user_folders.temporary_folder()]:
+        place = None if folder is None else folder / entry.name
+        if place is None:
+            continue
+        if os.path.isfile(place) and file_sha256(place) == entry.sha256:  # of an earlier run, where there is no cache
+            return place
+        try:
+            return _fetch_into(place, entry, purpose)
+        except CannotWrite as error:
+            refused = error
+    where = f"there is no place to keep it ({refused}); get it from {entry.origin}"
+    raise UserError(_missing(entry.name, purpose, where), "download-not-kept")
+
+
+def _fetch_into(place: Path, entry: Entry, purpose: str) -> Path:
+    """Downloads a file under a temporary name, checks it, and only then gives it its own."""
     digest = hashlib.sha256()
+    with replacing_file(place) as temporary, temporary.open("wb") as file:
+        to_terminal(f"fetching {entry.name} ({purpose}; {entry.licence}) from {entry.origin} into {place.parent}")
+        for piece in _pieces(entry, purpose):
+            digest.update(piece)
+            file.write(piece)
+        if digest.hexdigest() != entry.sha256:
+            reason = f"what came from {entry.url} is not the known file (SHA-256 {digest.hexdigest()[:16]}…)"
+            raise UserError(_missing(entry.name, purpose, f"{reason}; get it from {entry.origin}"), "download-differs")
+    return place
+
+
+def _pieces(entry: Entry, purpose: str) -> Iterator[bytes]:
+    """The bytes of a file's address, or a sentence why they do not come."""
     try:
-        with replacing_file(place) as temporary:
-            with urllib.request.urlopen(entry.url, timeout=SECONDS) as response, temporary.open("wb") as file:
-                while piece := response.read(1 << 20):
-                    digest.update(piece)
-                    file.write(piece)
-            if digest.hexdigest() != entry.sha256:
-                reason = f"what came from {entry.url} is not the known file (SHA-256 {digest.hexdigest()[:16]}…)"
-                raise UserError(
-                    _missing(entry.name, purpose, f"{reason}; get it from {entry.origin}"), "download-differs"
-                )
+        with urllib.request.urlopen(entry.url, timeout=SECONDS) as response:
+            while piece := response.read(1 << 20):
+                yield piece
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
         where = f"{entry.url} could not be fetched ({reason}); get it from {entry.origin}"
         raise UserError(_missing(entry.name, purpose, where), "download-failed") from error
-    return place

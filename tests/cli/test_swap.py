@@ -10,6 +10,7 @@ from simswap_jax.errors import UserError
 from simswap_jax.io.images import read_picture
 from simswap_jax.provenance import c2pa
 from simswap_jax.provenance.label_xmp import draw_label, file_sha256, read_provenance
+from tests.support.errors import raises_user_error
 from tests.support.small_model import faces, write_small_model
 
 
@@ -91,6 +92,36 @@ def test_a_folder_of_pairs_by_name(swap, photos, model, caplog):
         wanted = swapper.swap_aligned(read_picture(photos / "targets" / name), vector)
         np.testing.assert_allclose(read_picture(photos / "out" / name).astype(int), wanted, atol=1)
     assert "Swapped 3 of 3 faces" in caplog.text
+
+
+def test_what_a_folder_holds_besides_is_named_and_counted(swap, photos, caplog):
+    """Videos, folders below and other files; earlier results among them are not."""
+    (photos / "targets" / "clip.mp4").touch()
+    (photos / "targets" / "album" / "2024").mkdir(parents=True)
+    for name in ("album/a.jpg", "album/2024/b.jpg", "out/0.png", "Thumbs.db", "noending"):
+        (photos / "targets" / name).parent.mkdir(exist_ok=True)
+        (photos / "targets" / name).touch()
+    output = str(photos / "targets" / "out")
+    assert swap("--source", "sources/0.png", "--target", "targets", "--output", output, "--no-c2pa-manifest") == 0
+    said = [line for line in caplog.messages if "not done" in line]
+    assert len(said) == 1
+    assert "1 .db (Thumbs.db), 2 .jpg (album/2024/b.jpg, album/a.jpg), 1 .mp4 (clip.mp4)" in said[0]
+    assert "1 without ending (noending)" in said[0]
+    assert "out/0.png" not in said[0]
+
+
+def test_sources_without_a_target_are_named(swap, photos, caplog):
+    (photos / "targets" / "2.png").unlink()
+    words = ["--source", "sources", "--target", "targets", "--output", str(photos / "out"), "--no-c2pa-manifest"]
+    assert swap(*words) == 0
+    assert "1 .png (2.png); taken are sources with the name of a target" in caplog.text
+
+
+def test_a_folder_of_folders_says_where_the_pictures_are(swap, photos):
+    (photos / "all" / "targets").mkdir(parents=True)
+    (photos / "all" / "targets" / "1.jpg").touch()
+    with raises_user_error("folder-without-pictures", "1 .jpg (targets/1.jpg)"):
+        swap("--source", "sources/0.png", "--target", str(photos / "all"), "--output", str(photos / "out"))
 
 
 def test_one_person_on_a_folder(swap, photos):

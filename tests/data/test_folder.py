@@ -20,6 +20,24 @@ def test_list_people(tmp_path):
     assert listing["nobody"] == []
 
 
+def test_what_is_not_taken_is_named_and_counted(tmp_path, caplog):
+    """A video, a text, a picture beside the people and pictures one level too deep."""
+    fill(tmp_path / "bea", "1.png", "clip.mp4", ".hidden.jpg")
+    fill(tmp_path / "bea" / "album", "1.jpg", "2.jpg", "3.jpg", "4.JPG")
+    fill(tmp_path, "stray.jpg", "readme.md")
+    assert [file.name for file in list_people(tmp_path)["bea"]] == ["1.png"]
+    assert len(caplog.messages) == 1
+    assert "5 .jpg (bea/album/1.jpg, bea/album/2.jpg, bea/album/3.jpg, …), 1 .md (readme.md)" in caplog.text
+    assert "1 .mp4 (bea/clip.mp4)" in caplog.text
+    assert "hidden" not in caplog.text
+
+
+def test_a_folder_in_which_all_is_taken_says_nothing(tmp_path, caplog):
+    fill(tmp_path / "bea", "1.png", ".hidden.jpg")
+    list_people(tmp_path)
+    assert caplog.messages == []
+
+
 def test_list_people_explains_wrong_folders(tmp_path):
     with raises_user_error("no-folder", tmp_path / "gone"):
         list_people(tmp_path / "gone")

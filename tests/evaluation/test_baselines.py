@@ -22,6 +22,15 @@ def test_the_source_is_pasted_onto_the_targets_landmarks():
     assert candidates.source_pasted(source, target, unknown, unknown)[eye[1], eye[0]].max() < 20
 
 
+def test_what_lies_among_results_and_belongs_to_no_pair_is_named(tmp_path, caplog):
+    """A text, a film, folders below, and a second picture of the same pair."""
+    for name in ("00000.jpg", "00000.png", "00001.png", "clip.mp4", "log.txt", "old/00000.png", ".hidden.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [path.name for path in candidates.files_by_pair(tmp_path, 2)] == ["00000.png", "00001.png"]
+    assert "1 .jpg (00000.jpg), 1 .mp4 (clip.mp4), 1 .png (old/00000.png), 1 .txt (log.txt)" in caplog.text
+
+
 def test_the_mild_changes_are_mild_and_no_more_than_named():
     picture = cv2.GaussianBlur(faces(1, 112)[0], (0, 0), 2)
     moved = candidates.shifted(picture)

@@ -4,11 +4,13 @@ import json
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from simswap_jax.errors import UserError
 from simswap_jax.provenance import c2pa as c2pa_manifest
 from simswap_jax.provenance import certificates, writer
 from simswap_jax.provenance.label_xmp import SOURCE_TYPE, Provenance, read_provenance
@@ -132,11 +134,42 @@ def test_your_own_certificate_signs_and_mistakes_get_sentences(place, monkeypatc
 
 
 @needs_extra
-def test_a_folder_that_cannot_be_written_gets_a_sentence_and_nothing_is_left(place, monkeypatch):
-    (place / "file").write_text("")
-    monkeypatch.setenv("SIMSWAP_JAX_CONFIG", str(place / "file"))
-    with raises_user_error("certificate-folder", "--no-c2pa-manifest"):
-        write(place / "x.png")
+@pytest.mark.parametrize("home", ["unwritable", "unreadable certificate", "none"])
+def test_without_a_place_for_the_certificate_results_have_no_manifest_and_it_is_said(place, monkeypatch, caplog, home):
+    monkeypatch.setenv("SIMSWAP_JAX_CONFIG", str(place / "config"))
+    if home == "unwritable":
+        (place / "config").write_text("")
+    elif home == "unreadable certificate":
+        certificates.local_credentials()
+        monkeypatch.setattr(certificates, "read_credentials", another_users)
+    else:
+        monkeypatch.delenv("SIMSWAP_JAX_CONFIG")
+        monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+        monkeypatch.setattr(Path, "home", no_home)
+    with raises_user_error("certificate-unreadable" if "unreadable" in home else "certificate-folder"):
+        certificates.local_credentials()
+    certificates._say_once.cache_clear()
+    for name in ("x.png", "y.jpg"):
+        assert write(place / name) == (LABEL, METADATA, WATERMARK)
+        assert not c2pa_manifest.has_manifest(place / name)
+        assert c2pa_manifest.read(place / name) is None
+    assert caplog.text.count("results get no C2PA manifest") == 1
+
+
+def no_home():
+    raise RuntimeError("Could not determine home directory.")
+
+
+def another_users(chain, key):
+    raise UserError(f"{key} cannot be read (Permission denied).", "certificate-unreadable")
+
+
+@needs_extra
+def test_a_certificate_that_was_given_must_sign(place):
+    """What is asked for by name is not left out."""
+    broken = certificates.Credentials(b"no certificate", b"no key", "es256")
+    with raises_user_error("c2pa-signing"):
+        write(place / "x.png", credentials=broken)
     assert not (place / "x.png").exists()
 
 

@@ -1,10 +1,13 @@
 """Where weight files are found, what is fetched, what is refused. The origin is a file: no network."""
 
 import hashlib
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from simswap_jax.cli.main import VERBS
+from simswap_jax.io import user_folders
 from simswap_jax.weights import registry
 from simswap_jax.weights.registry import Entry
 from tests.support.errors import raises_user_error
@@ -123,3 +126,33 @@ def test_a_file_is_found_by_its_sum_whatever_its_name(place):
 
 def test_a_known_sum_is_fetched(place):
     assert registry.find_by_sha256(SHA, "whatever.pth", "tests").read_bytes() == CONTENT
+
+
+def test_without_a_cache_what_is_fetched_goes_where_it_can(place, monkeypatch, capsys):
+    """No home at all, or one that cannot be written: into this user's temporary folder, checked in every run."""
+    (place / "file").write_text("")
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "file"))
+    found = registry.find("net.pth", "tests")
+    assert found.read_bytes() == CONTENT
+    assert found.parent.parent == place
+    assert str(found.parent) in capsys.readouterr().err
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
+    assert registry.folders() == [place / "mine"]
+    assert registry.find("net.pth", "tests") == found
+    assert capsys.readouterr().err == ""  # not fetched again
+    found.write_bytes(b"somebody else's")
+    assert registry.find("net.pth", "tests").read_bytes() == CONTENT
+
+
+def no_home():
+    raise RuntimeError("Could not determine home directory.")
+
+
+def test_where_nothing_can_be_written_a_sentence_says_so(place, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "mine" / "net.txt"))
+    (place / "mine" / "net.txt").write_text("")
+    monkeypatch.setattr(user_folders, "temporary_folder", lambda: None)
+    with raises_user_error("download-not-kept", "net.pth", "SIMSWAP_JAX_WEIGHTS"):
+        registry.find("net.pth", "tests")
