@@ -23,10 +23,10 @@ import numpy as np
 
 from simswap_jax.errors import UserError, missing_extra
 from simswap_jax.io.atomic import CannotWrite, write_bytes
+from simswap_jax.io.user_folders import cache_folder
 from simswap_jax.models import families
 from simswap_jax.models.families import SwapNetwork
 from simswap_jax.models.normalization import denormalize, normalize
-from simswap_jax.weights import registry
 from simswap_jax.weights.model_folder import ModelFolder
 
 RUNTIMES = ("auto", "jax", "onnx")
@@ -97,13 +97,16 @@ def _exported(model: ModelFolder) -> bytes:
     """The generator as an ONNX file's bytes: out of the cache, or exported and, where there is room, put there."""
     from simswap_jax.weights.onnx_export import export_generator
 
-    place = registry.cache_folder().parent / "onnx" / f"{content_hash(model)}.onnx"
-    with suppress(OSError):
-        return place.read_bytes()
+    cache = cache_folder()
+    place = None if cache is None else cache / "onnx" / f"{content_hash(model)}.onnx"
+    if place is not None:
+        with suppress(OSError):
+            return place.read_bytes()
     with tempfile.TemporaryDirectory() as folder:
         written = export_generator(model.generator, model.variables, Path(folder) / "generator.onnx").read_bytes()
-    with suppress(CannotWrite, OSError):  # no cache to write to: the next start exports again
-        write_bytes(place, written)
+    if place is not None:
+        with suppress(CannotWrite, OSError):  # no cache to write to: the next start exports again
+            write_bytes(place, written)
     return written
 
 

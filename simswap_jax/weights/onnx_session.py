@@ -20,6 +20,7 @@ import numpy as np
 from simswap_jax.errors import UserError, missing_extra
 from simswap_jax.faces.detection import SIDE, FaceDetector, ScrfdDetector, check_scrfd
 from simswap_jax.io.atomic import json_fingerprint, write_json
+from simswap_jax.io.user_folders import cache_folder
 from simswap_jax.weights import onnx_trial, registry
 
 BATCH_SIZE = 32  # where a file leaves it open
@@ -207,14 +208,13 @@ def tried(path: Path, engine: str, **settings: int) -> dict[str, Any]:
 def _kept_at(job: dict[str, Any]) -> Path | None:
     """Where the verdict on a file is kept; None where there is no place for it."""
     path = Path(job["path"])
-    try:
-        folder = registry.cache_folder().parent / "trials"
-    except RuntimeError:  # no home
+    cache = cache_folder()
+    if cache is None:
         return None
     library = import_engine(job["engine"], path).__version__
     files = [registry.file_sha256(file) for file in (path, onnx_trial.__file__)]  # another trial, another verdict
     key = [library, files, {**job, "path": path.suffix}]
-    return folder / f"{json_fingerprint(key)}.json" if folder.is_absolute() else None
+    return cache / "trials" / f"{json_fingerprint(key)}.json"
 
 
 def import_engine(engine: str, path: Path) -> Any:
