@@ -30,7 +30,7 @@ def temporary_folder() -> Path | None:
 
 def _below_home(variable: str, usual: str) -> Path | None:
     named = os.environ.get(variable)
-    if named:
+    if named and Path(named).is_absolute():  # the rule of XDG: another is no folder
         return Path(named) / "simswap_jax"
     with contextlib.suppress(RuntimeError):  # a user without a home, as in many containers
         return Path.home() / usual / "simswap_jax"
