@@ -205,19 +205,10 @@ def find_faces(detector: Detector, photo: np.ndarray, template: str, size: int) 
     Raises:
       UserError: there is none; it says why those that were detected are left out.
     """
-    found, reasons = [], []
-    for face in detector.detect(photo):
-        try:
-            alignment = align(face.landmarks, template, size)
-        except ValueError as error:
-            raise UserError(str(error), "face-not-alignable") from error
-        reason = unusable(face, alignment)
-        if reason:
-            reasons.append(reason)
-        else:
-            found.append(FoundFace(face, alignment))
+    found, left_out = detect_faces(detector, photo, template, size)
     if found:
         return found
+    reasons = [reason for _, reason in left_out]
     height, width = photo.shape[:2]
     if not reasons:
         raise UserError(
@@ -227,11 +218,31 @@ def find_faces(detector: Detector, photo: np.ndarray, template: str, size: int) 
     raise UserError(f"{counted} in this photo {reasons[0]}; give a photo that shows one better.", "no-usable-face")
 
 
+def detect_faces(
+    detector: Detector, photo: np.ndarray, template: str, size: int
+) -> tuple[list[FoundFace], list[tuple[Face, str]]]:
+    """The faces of a photo that can be swapped, and those that cannot, each with why: `find_faces`' arguments."""
+    found, left_out = [], []
+    for face in detector.detect(photo):
+        try:
+            alignment = align(face.landmarks, template, size)
+        except ValueError as error:
+            raise UserError(str(error), "face-not-alignable") from error
+        reason = unusable(face, alignment)
+        if reason:
+            left_out.append((face, reason))
+        else:
+            found.append(FoundFace(face, alignment))
+    return found, left_out
+
+
 def unusable(face: Face, alignment: Alignment) -> str:
     """Why a face cannot be swapped, as the end of a sentence; empty where it can."""
     width, height = face.box[2:]
     if min(width, height) < SMALLEST:
         return f"is too small ({width:.0f}×{height:.0f} pixels, {SMALLEST:.0f} are the least)"
+    if not face.direction_known:
+        return "lies so that it cannot be told which way up it is"
     if alignment.residual > FARTHEST:
         return "is turned too far away for this model"
     return ""
