@@ -16,6 +16,7 @@ from simswap_jax.faces.alignment import TEMPLATES, Alignment, align, crop
 from simswap_jax.faces.blending import (
     below_brows,
     match_colour,
+    match_tone,
     mouth_area,
     paste,
     paste_gradients,
@@ -190,7 +191,7 @@ class PhotoSwapper:
         crops = [found[i].crop(photo) for i in chosen]
         vectors = np.stack(list(chosen.values()))
         results = self.swapper.swap_faces(crops, vectors, options.batch_size, options.strength)
-        return put_back(photo, found, dict(zip(chosen, results)), options, parse)
+        return put_back(photo, found, dict(zip(chosen, results)), options, parse, dict(zip(chosen, crops)))
 
 
 def find_faces(detector: Detector, photo: np.ndarray, template: str, size: int) -> list[FoundFace]:
@@ -275,8 +276,9 @@ def put_back(
     results: Mapping[int, np.ndarray],
     options: SwapOptions = DEFAULT_SWAP,
     parse: Parse | None = None,
+    crops: Mapping[int, np.ndarray] | None = None,
 ) -> np.ndarray:
-    """The photo with swapped crops pasted into it.
+    """The photo with swapped crops pasted into it; where its own are toned or without colour, so are they.
 
     Args:
       photo: uint8 RGB [H, W, 3]; not changed.
@@ -284,6 +286,7 @@ def put_back(
       results: index of a face → its crop, swapped: uint8 RGB [size, size, 3].
       options: what is kept of the target, whether colours are matched, and how results are blended.
       parse: as in `face_mask`.
+      crops: index of a face → its crop of the photo, where they are at hand.
 
     Returns:
       uint8 RGB [H, W, 3].
@@ -296,6 +299,8 @@ def put_back(
     places = resolve_overlaps([place(photo.shape, one.alignment, mask) for one, mask in zip(found, masks)])
     picture = photo.copy()
     for i, result in results.items():
-        drawn = match_colour(result, found[i].crop(photo), masks[i]) if options.match_colour else result
+        target = found[i].crop(photo) if crops is None else crops[i]
+        drawn = match_colour(result, target, masks[i]) if options.match_colour else result
+        drawn = match_tone(drawn, target, masks[i])
         (paste_gradients if options.blend == "poisson" else paste)(picture, drawn, found[i].alignment, places[i])
     return picture
