@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from simswap_jax.faces.direction import directed
-from simswap_jax.faces.face import OVERLAP, distinct, inside, overlap, size_of
+from simswap_jax.faces.face import MOSTLY, OVERLAP, distinct, inside, overlap, size_of, without_ghosts
 from simswap_jax.faces.face import Face as Face  # its home for callers
 
 SIDES = (1280, 640, 320)  # the longer side of what YuNet sees; it splits faces over about 600 pixels into several boxes
@@ -46,10 +46,10 @@ def find_all(detector: Detector, photo: UInt8[np.ndarray, "h w 3"]) -> list[Face
     """What `Detector.detect` gives: upright faces, those that lie, and small ones, each in its own direction."""
     faces = [directed(detector.glance, photo, face) or face for face in detector.look(photo)]
     for face in (*lying(detector, photo), *small(detector, photo)):
-        if all(overlap(face, other) <= OVERLAP and inside(face, other) <= 0.5 for other in faces):
+        if all(overlap(face, other) <= OVERLAP and inside(face, other) <= MOSTLY for other in faces):
             again = directed(detector.glance, photo, face)
             faces += [] if again is None else [again]
-    return distinct(faces)
+    return without_ghosts(distinct(faces))
 
 
 def lying(detector: Detector, photo: UInt8[np.ndarray, "h w 3"]) -> Iterator[Face]:

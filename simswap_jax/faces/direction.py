@@ -22,7 +22,6 @@ ROOM = 2.0  # side of what a tile shows, in units of the face's size
 COLUMNS = 3  # of tiles side by side
 DOUBT = 0.01  # confidence by which a direction must be ahead of those that lie across it
 AGREE = 0.1  # of a face's size, mean distance of landmarks that say the same
-UPRIGHT = 25.0  # degrees: up to here detectors place the landmarks of a tilted face well
 TWISTED = 10.0  # degrees that a closer look may turn a face by before it is looked at once more
 
 # One look of a detector at a picture, uint8 RGB [H, W, 3], as it is.

@@ -10,6 +10,8 @@ from jaxtyping import Float
 
 from simswap_jax.faces.alignment import fits
 
+UPRIGHT = 25.0  # degrees: up to here detectors place the landmarks of a tilted face well
+MOSTLY = 0.6  # of a face's box, from which it lies in another
 OVERLAP = 0.3  # of two boxes, intersection over union, from which they are one face
 
 
@@ -64,6 +66,20 @@ def distinct(faces: Iterable[Face]) -> list[Face]:
         if all(overlap(face, other) <= OVERLAP for other in kept):
             kept.append(face)
     return kept
+
+
+def without_ghosts(faces: Iterable[Face]) -> list[Face]:
+    """The faces without those that a detector saw upright across a tilted one, of which it is surer in its direction."""
+    faces = list(faces)
+    tilted = [face for face in faces if abs(tilt_of(face.landmarks)) >= UPRIGHT]
+    return [
+        face
+        for face in faces
+        if not any(
+            other is not face and other.score > face.score and max(inside(other, face), inside(face, other)) > MOSTLY
+            for other in tilted
+        )
+    ]
 
 
 def overlap(one: Face, other: Face) -> float:

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from simswap_jax.faces.detection import Detector
-from simswap_jax.faces.direction import UPRIGHT, closer, directed
-from simswap_jax.faces.face import Face, overlap, size_of, tilt_of
+from simswap_jax.faces.direction import closer, directed
+from simswap_jax.faces.face import UPRIGHT, Face, overlap, size_of, tilt_of, without_ghosts
 
 GAP = 8  # frames from one sighting of a face to the next, at most
 REACH = 0.4  # how far a face may lie from where it was expected, in units of its size
@@ -137,7 +137,7 @@ class Directions:
         for face in lying:
             if all(overlap(face, other) <= SAME for other in right):
                 _add(right, directed(detector.glance, picture, face))
-        return right
+        return without_ghosts(right)
 
     def remember(self, index: int, faces: Sequence[Face], cut: bool = False) -> None:
         """Note the faces of a frame, put right; after a cut nothing of before counts."""
