@@ -69,7 +69,7 @@ def distinct(faces: Iterable[Face]) -> list[Face]:
 
 
 def without_ghosts(faces: Iterable[Face]) -> list[Face]:
-    """The faces without those that a detector saw upright across a tilted one, of which it is surer in its direction."""
+    """The faces without those seen upright across a tilted one, of which the detector is surer in its own direction."""
     faces = list(faces)
     tilted = [face for face in faces if abs(tilt_of(face.landmarks)) >= UPRIGHT]
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ SMALLEST = 12.0  # pixels, of the shorter side of a face's box
 # Of landmarks from their template, in units of the crop's side; a profile on a frontal template has more.
 FARTHEST = 0.08
 
+_log = logging.getLogger(__name__)
+
 # A photo, a face's alignment in it and what is kept → which part of the crop is face, float32 [size, size]; None where
 # it cannot be told.
 Parse = Callable[[np.ndarray, Alignment, Sequence[str]], np.ndarray | None]
@@ -53,6 +56,27 @@ class FoundFace:
     def crop(self, photo: np.ndarray) -> np.ndarray:
         """The aligned face, uint8 RGB [size, size, 3]."""
         return crop(photo, self.alignment)
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenFace:
+    """The face of a photo that stands for a person.
+
+    Attributes:
+      picture: the aligned face, uint8 RGB [size, size, 3].
+      number: which one it is from the left, from 1.
+      count: of the faces of the photo that can be taken.
+    """
+
+    picture: np.ndarray
+    number: int
+    count: int
+
+    def sentence(self, photo: str) -> str:
+        """Which face of several was taken, of a photo called so; empty where there is one face only."""
+        if self.count == 1:
+            return ""
+        return f"{photo} shows {self.count} faces; number {self.number} from the left is taken."
 
 
 class AlignedSwapper(Protocol):
@@ -146,7 +170,28 @@ class PhotoSwapper:
 
     def largest_face(self, photo: np.ndarray, role: str = "target") -> np.ndarray:
         """The largest face of a photo, aligned as the model wants it: uint8 RGB [face_size, face_size, 3]."""
-        return max(self.find_faces(photo, role), key=lambda found: found.face.area).crop(photo)
+        return self.choose_face(photo, role).picture
+
+    def choose_face(self, photo: np.ndarray, role: str = "source", number: int = 0) -> ChosenFace:
+        """The face of a photo that stands for a person.
+
+        Args:
+          photo: uint8 RGB [H, W, 3].
+          role: what the photo is called in an error.
+          number: of the face, from the left, from 1; 0: the largest.
+
+        Raises:
+          UserError: there is no face of that number, or what `find_faces` says.
+        """
+        found = sorted(self.find_faces(photo, role), key=lambda one: float(one.face.centre[0]))
+        if number > len(found):
+            raise UserError(
+                f"the {role} photo shows {len(found)} {'face' if len(found) == 1 else 'faces'} that can be taken, so "
+                f"there is no number {number}; 1 is the face on the left, 0 the largest.",
+                "source-face-missing",
+            )
+        index = number - 1 if number else max(range(len(found)), key=lambda i: found[i].face.area)
+        return ChosenFace(found[index].crop(photo), index + 1, len(found))
 
     def swap(self, photo: np.ndarray, source: np.ndarray | None, options: SwapOptions = DEFAULT_SWAP) -> np.ndarray:
         """Swap faces in a photo.
@@ -208,6 +253,9 @@ def find_faces(detector: Detector, photo: np.ndarray, template: str, size: int) 
     """
     found, left_out = detect_faces(detector, photo, template, size)
     if found:
+        if left_out:
+            counted = "a face" if len(left_out) == 1 else f"{len(left_out)} faces, of which one"
+            _log.info("simswap-jax: left out of the photo: %s that %s.", counted, left_out[0][1])
         return found
     reasons = [reason for _, reason in left_out]
     height, width = photo.shape[:2]

@@ -48,7 +48,7 @@ def test_a_source_that_shows_somebody_else_is_left_out_and_named(tmp_path):
     paths = [tmp_path / f"{i}.png" for i in range(4)]
     for path, grey in zip(paths, (10, 240, 20, 30)):
         cv2.imwrite(str(path), np.full((32, 32, 3), grey, np.uint8))
-    vector, odd = Studio(Dark()).identity(paths)
+    vector, odd, _ = Studio(Dark()).identity(paths)
     np.testing.assert_allclose(vector, [1, 0])
     assert odd == [paths[1]]
     said = describe_sources(Tab(tuple(paths)), odd)

@@ -6,10 +6,10 @@ import pytest
 
 from simswap_jax.faces.detection import FaceDetector, lying
 from simswap_jax.faces.direction import directed, views
-from simswap_jax.faces.face import Face, tilt_of
+from simswap_jax.faces.face import Face, tilt_of, without_ghosts
 from simswap_jax.faces.tracking import CHECK_EVERY, GAP, LYING_EVERY, Directions
 from simswap_jax.io.images import read_picture
-from tests.support.tilted import Upright, landmarks_at, photo_of
+from tests.support.tilted import Upright, draw_face, landmarks_at, photo_of
 
 TILTS = range(-180, 180, 15)
 
@@ -57,6 +57,31 @@ def test_a_direction_that_cannot_be_told_is_said():
     photo, _ = photo_of(120)
     (face,) = Upright(unsure=True).detect(photo)
     assert not face.direction_known
+
+
+def test_a_face_seen_upright_across_a_tilted_one_is_none():
+    whole = landmarks_at(np.array([50.0, 50.0]), 100.0, 0.0)
+    ghost = Face((0.0, 0.0, 100.0, 100.0), whole, 0.8)
+    real = Face((30.0, 30.0, 40.0, 40.0), landmarks_at(np.array([50.0, 50.0]), 40.0, 70.0), 0.9)
+    nested = Face((30.0, 30.0, 40.0, 40.0), landmarks_at(np.array([50.0, 50.0]), 40.0, 0.0), 0.9)
+    assert without_ghosts([real, ghost]) == [real]
+    assert without_ghosts([nested, ghost]) == [nested, ghost]
+
+
+def test_small_faces_of_a_large_photo_are_found_in_tiles():
+    photo = np.full((900, 4000, 3), 40, np.uint8)
+    wanted = {(60, 70): 24, (1299, 450): 30, (3960, 860): 40}  # one of them on the edge between tiles
+    for centre, size in wanted.items():
+        draw_face(photo, centre, size, 0)
+
+    class Shrinking(Upright):
+        def look(self, photo):
+            return []  # they are too small for a look at the whole
+
+    found = Shrinking().detect(photo)
+    assert sorted((round(x), round(y)) for x, y in (face.centre for face in found)) == [
+        pytest.approx(centre, abs=2) for centre in sorted(wanted)
+    ]
 
 
 def test_views_lie_where_the_face_is_also_at_the_photos_edge():
