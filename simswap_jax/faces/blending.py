@@ -13,6 +13,7 @@ DENSE = 8.0  # pixels of the crop per pixel of the photo from which it is shrunk
 DENSE_ENOUGH = 4.0  # and what is left then
 LUMA = np.array([0.299, 0.587, 0.114])
 TONE_SIDE = 32  # pixels at which a tone is measured, so that grain and JPEG do not count
+FLAT = 8.0  # levels, standard deviation under which a target has no brightness to take a tone from
 TONED = 2.4, 3.4  # levels that colours stray from a tone: up to the first it is toned, from the second on it is not
 # Logarithms of mean red over green and blue over green (each plus 8 levels) of faces, with room: docs/experiments.
 RED_TO_GREEN, BLUE_TO_GREEN = (-0.1, 0.85), (-1.0, 0.3)
@@ -151,6 +152,9 @@ def match_tone(
     small, drawn, weight = (
         cv2.resize(one, (TONE_SIDE, TONE_SIDE), interpolation=cv2.INTER_AREA) for one in (target, face, mask)
     )
+    share = weight[:, :, None] / max(float(weight.sum()), 1e-6)
+    if _colours(small, share)[1].max() < FLAT:
+        return face
     tone = _tone_of(small, weight)
     strength = max(1.0 - (tone.stray - TONED[0]) / (TONED[1] - TONED[0]), _coloured(small, weight))
     if strength <= 0.0:
