@@ -93,10 +93,10 @@ class Answers:
             return (tab if tab.example else replace(tab, sources=())), describe_sources(tab if tab.example else Tab())
         tab = replace(tab, sources=self.own(request, files), example=False)
         try:
-            _, odd = self.studio.identity(tab.sources)
+            _, odd, several = self.studio.identity(tab.sources)
         except UserError as error:
             raise UserError(f"Source: {error}", error.code) from error
-        return tab, describe_sources(tab, odd)
+        return tab, " ".join([describe_sources(tab, odd), *several])
 
     def source_example(self, number: int, tab: Tab) -> tuple[Tab, str, None]:
         """An example face was clicked to be the source; uploads make way."""
@@ -250,6 +250,14 @@ def lay_out_source(parts: SimpleNamespace, answers: Answers, megabytes: int) -> 
     gr.Markdown("Or an example face:")
     parts.source_gallery = gallery(gr, answers.source_examples, "source-examples")
     parts.source_text = gr.Markdown(elem_id="source-said")
+    parts.source_face = gr.Number(
+        0,
+        label="Of a picture with several faces: number from the left (0: the largest)",
+        precision=0,
+        minimum=0,
+        visible=answers.studio.whole_photos,
+        elem_id="source-face",
+    )
 
 
 def lay_out_target(parts: SimpleNamespace, answers: Answers, megabytes: int) -> None:
@@ -327,6 +335,7 @@ def handlers(answers: Answers) -> SimpleNamespace:
         blending: str,
         dropped: list[str],
         wanted: str,
+        source_face: float | None,
         agreed: bool,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  # gradio looks for it there
@@ -336,6 +345,7 @@ def handlers(answers: Answers) -> SimpleNamespace:
             match_colour=match_colour,
             keep=tuple(name for name, text in KEEPS.items() if text in kept),
             blend=next(name for name, text in BLENDINGS.items() if text == blending),
+            source_faces=(int(source_face or 0),),
         )
         wanted_marks: dict[str, Any] = {name: text not in dropped for name, text in DROPS.items()}
         order = Order(swap, MarkOptions(**wanted_marks), wanted, agreed)
@@ -384,6 +394,7 @@ def connect(parts: SimpleNamespace, on: SimpleNamespace) -> None:
     parts.target_gallery.select(on.target_example, [tab], [*target, parts.target_file], **in_turn)
     parts.faces.select(on.photo_clicked, [tab], target, show_progress="hidden", **in_turn)
     options = [parts.strength, parts.match_colour, parts.kept, parts.blending, parts.dropped, parts.wanted]
+    options.append(parts.source_face)
     parts.button.click(
         on.swap_clicked,
         [tab, *options, parts.agreed],

@@ -15,7 +15,7 @@ import numpy as np
 from simswap_jax.errors import UserError
 from simswap_jax.inference.arrays import check_face
 from simswap_jax.inference.options import FaceSelection, MarkOptions, Source, SwapOptions
-from simswap_jax.inference.photo import FoundFace
+from simswap_jax.inference.photo import ChosenFace, FoundFace
 from simswap_jax.inference.swapper import LEAST_ALIKE, FaceSwapper
 from simswap_jax.io.images import encode_png, read_picture
 from simswap_jax.provenance import writer
@@ -109,19 +109,30 @@ class Studio:
             f"no face was found at the beginning of {path.name}; cut it so that it begins with one.", "no-face-at-start"
         )
 
-    def identity(self, sources: Sequence[Path]) -> tuple[np.ndarray, list[Path]]:
-        """The identity vector [D] of one person, out of their pictures, and those that show somebody else: left out."""
+    def identity(self, sources: Sequence[Path], face: int = 0) -> tuple[np.ndarray, list[Path], list[str]]:
+        """The identity of one person, out of their pictures.
+
+        Args:
+          sources: the pictures.
+          face: which face of a picture that shows several: its number from the left, or 0 for the largest.
+
+        Returns:
+          The vector [D], the pictures that show somebody else (left out), and of pictures with several faces which one
+          was taken, as sentences.
+        """
         pictures = [read(path) for path in sources]
         if not self.whole_photos:
             for picture in pictures:
                 check_face(picture, "source")
         with self._turn:
-            faces = [
-                self._swapper.photos.largest_face(picture, "source") if self.whole_photos else picture
+            choose = self._swapper.photos.choose_face
+            chosen = [
+                choose(picture, "source", face) if self.whole_photos else ChosenFace(picture, 1, 1)
                 for picture in pictures
             ]
-            vector, cosines = self._swapper.one_identity(faces)
-        return vector, [path for path, cosine in zip(sources, cosines) if cosine < LEAST_ALIKE]
+            vector, cosines = self._swapper.one_identity([one.picture for one in chosen])
+        odd = [path for path, cosine in zip(sources, cosines) if cosine < LEAST_ALIKE]
+        return vector, odd, [said for path, one in zip(sources, chosen) if (said := one.sentence(path.name))]
 
     def swap(
         self,
@@ -152,7 +163,7 @@ class Studio:
         if self.whole_photos and not target.chosen:
             raise UserError("No face is chosen; click on one in the photo.", "nobody-chosen")
         say(0.05, "Reading the source")
-        source = Source(self.identity(sources)[0], tuple(sources))
+        source = Source(self.identity(sources, swap.source_faces[0])[0], tuple(sources))
         if target.frame is not None:
             return self._swap_video(source, target, output, swap, marks, say)
         photo = read(target.path)

@@ -203,6 +203,13 @@ def add_photo_arguments(parse: argparse.ArgumentParser) -> None:
         metavar="PHOTO",
         help="only the person of this photo; of several, each gets the source in the same place",
     )
+    add(
+        "--source-face",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="which face of each source photo, or of all: its number from the left (default 0: the largest)",
+    )
     add("--threshold", type=float, help=f"cosine from which a face is a --person (default {THRESHOLD})")
     add("--match-colour", action="store_true", help="give results the colours of the faces that they replace")
     add("--keep", nargs="+", choices=KEEP, default=[], help="of the target: its mouth, hairline, what is in front")
@@ -248,6 +255,7 @@ def swap_request(given: argparse.Namespace) -> SwapRequest:
             keep=tuple(given.keep),
             blend=given.blend or BLENDS[0],
             batch_size=given.batch_size,
+            source_faces=tuple(given.source_face or (0,)),
         ),
         marks=mark_options(given),
         quality=given.quality,
@@ -296,7 +304,7 @@ def check_paths(given: argparse.Namespace) -> None:
 
 def check_photo_arguments(given: argparse.Namespace) -> None:
     """A UserError for arguments of whole photos that do not go together, or with --aligned or --grid."""
-    names = ("faces", "person", "threshold", "match_colour", "keep", "blend", "detector")
+    names = ("faces", "person", "source_face", "threshold", "match_colour", "keep", "blend", "detector")
     flags = [f"--{name.replace('_', '-')}" for name in names if getattr(given, name) not in (None, False, [])]
     if flags and (given.aligned or given.grid):
         other = "--aligned" if given.aligned else "--grid"

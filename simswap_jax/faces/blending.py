@@ -11,6 +11,13 @@ from simswap_jax.faces.alignment import Alignment, enlarged, inverse, transform
 
 DENSE = 8.0  # pixels of the crop per pixel of the photo from which it is shrunk before it is sampled
 DENSE_ENOUGH = 4.0  # and what is left then
+LUMA = np.array([0.299, 0.587, 0.114])
+TONE_SIDE = 32  # pixels at which a tone is measured, so that grain and JPEG do not count
+FLAT = 8.0  # levels, standard deviation under which a target has no brightness to take a tone from
+TONED = 2.4, 3.4  # levels that colours stray from a tone: up to the first it is toned, from the second on it is not
+# Logarithms of mean red over green and blue over green (each plus 8 levels) of faces, with room: docs/experiments.
+RED_TO_GREEN, BLUE_TO_GREEN = (-0.1, 0.85), (-1.0, 0.3)
+FADE = 0.2  # beyond that light counts as coloured in full
 SHARPNESS = 3  # of the line between two faces that overlap
 
 
@@ -121,6 +128,96 @@ def match_colour(
     (mean, spread), (wanted_mean, wanted_spread) = (_colours(picture, weight) for picture in (face, target))
     gain = np.clip(wanted_spread / np.maximum(spread, 1e-3), 1 / 1.5, 1.5)
     return np.round(np.clip((face - mean) * gain + wanted_mean, 0.0, 255.0)).astype(np.uint8)
+
+
+def match_tone(
+    face: UInt8[np.ndarray, "s s 3"], target: UInt8[np.ndarray, "s s 3"], mask: Float[np.ndarray, "s s"]
+) -> UInt8[np.ndarray, "s s 3"]:
+    """A swapped crop in the tone of a black-and-white, toned or strongly coloured target; any other as it is.
+
+    In a toned picture colour is a function of brightness; that function is taken from the target, and how far colours
+    stray from it.
+
+    Args:
+      face, target: uint8 RGB [size, size, 3].
+      mask: float32 [size, size], where the colours count.
+
+    Returns:
+      uint8 RGB [size, size, 3]: without colour where the target has none, ``face`` itself where its colours are those
+      of faces; in between some of both, so that a video does not jump.
+    """
+    if (target == target[:, :, :1]).all():
+        grey = np.round(face.astype(np.float64) @ LUMA)
+        return np.repeat(grey[:, :, None], 3, axis=2).astype(np.uint8)
+    small, drawn, weight = (
+        cv2.resize(one, (TONE_SIDE, TONE_SIDE), interpolation=cv2.INTER_AREA) for one in (target, face, mask)
+    )
+    share = weight[:, :, None] / max(float(weight.sum()), 1e-6)
+    if _colours(small, share)[1].max() < FLAT:
+        return face
+    tone = _tone_of(small, weight)
+    strength = max(1.0 - (tone.stray - TONED[0]) / (TONED[1] - TONED[0]), _coloured(small, weight))
+    if strength <= 0.0:
+        return face
+    own = _tone_of(drawn, weight, tone.axis)
+    values = face.astype(np.float64)
+    rest = min(1.0, tone.stray / max(own.stray, 1e-6)) * (values - own.at(values))
+    toned = values + min(strength, 1.0) * (tone.at(values) + rest - values)
+    return np.round(np.clip(toned, 0.0, 255.0)).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class _Tone:
+    """Colour as a function of brightness.
+
+    Attributes:
+      axis: float64 [3], a colour's brightness is its product with it.
+      curve: float64 [4, 3], the coefficients of a cubic of brightness / 255.
+      ends: the least and the greatest brightness / 255 that was seen; beyond them the curve goes straight on.
+      stray: root mean square distance of colours from it, in levels.
+    """
+
+    axis: np.ndarray
+    curve: np.ndarray
+    ends: tuple[float, float]
+    stray: float
+
+    def at(self, colours: np.ndarray) -> np.ndarray:
+        """The colours [..., 3] that have the brightness of those given."""
+        bright = colours @ self.axis / 255.0
+        held = np.clip(bright, *self.ends)
+        powers, slopes = (
+            np.stack([held**i for i in range(4)], -1),
+            np.stack([i * held ** max(i - 1, 0) for i in range(4)], -1),
+        )
+        return powers @ self.curve + (slopes @ self.curve) * (bright - held)[..., None]
+
+
+def _tone_of(picture: np.ndarray, weight: np.ndarray, axis: np.ndarray | None = None) -> _Tone:
+    """The tone that fits a picture [H, W, 3] best under weights [H, W]; its axis follows where the colours vary."""
+    colours = picture.reshape(-1, 3).astype(np.float64)
+    share = (weight.ravel() + 0.02).astype(np.float64)[:, None]  # all around counts a little, for the curve's ends
+    share /= share.sum()
+    if axis is None:
+        apart = colours - (share * colours).sum(axis=0)
+        main = np.linalg.eigh(apart.T @ (share * apart))[1][:, -1]
+        axis = LUMA * main**2 / (LUMA * main**2).sum()
+    bright = colours @ axis / 255.0
+    root = np.sqrt(share)
+    powers = np.stack([bright**i for i in range(4)], axis=1)
+    curve = np.linalg.lstsq(root * powers, root * colours, rcond=None)[0]
+    stray = float(np.sqrt((share * (colours - powers @ curve) ** 2).sum()))
+    return _Tone(axis, curve, (float(bright.min()), float(bright.max())), stray)
+
+
+def _coloured(picture: np.ndarray, weight: np.ndarray) -> float:
+    """How far the mean colour is from those of faces in any usual light: 0 among them, 1 and more in coloured light."""
+    red, green, blue = 8.0 + (picture * weight[:, :, None]).sum(axis=(0, 1)) / max(float(weight.sum()), 1e-6)
+    beyond = [
+        max(low - value, value - high, 0.0)
+        for value, (low, high) in zip(np.log([red / green, blue / green]), (RED_TO_GREEN, BLUE_TO_GREEN))
+    ]
+    return max(beyond) / FADE
 
 
 def _colours(picture: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

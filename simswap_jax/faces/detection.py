@@ -3,46 +3,79 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from simswap_jax.faces.direction import directed
+from simswap_jax.faces.face import MOSTLY, OVERLAP, distinct, inside, overlap, size_of, without_ghosts
+from simswap_jax.faces.face import Face as Face  # its home for callers
+
 SIDES = (1280, 640, 320)  # the longer side of what YuNet sees; it splits faces over about 600 pixels into several boxes
 LARGE = 200.0  # pixels in the first of these looks; the later ones count for faces as wide, and err on smaller ones
-OVERLAP = 0.3  # of two boxes, intersection over union, from which they are one face
+LYING_SIDE = 640  # the longer side at which faces that lie on their side or upside down are looked for
+SHRUNK = 1.25  # times smaller than the photo, from which a look misses small faces, so that tiles are looked at too
+SMALL = 40.0  # pixels in a look at the whole photo, up to which a face counts that was found in a tile
 
 
-@dataclass(frozen=True)
-class Face:
-    """One face in a photo.
+@runtime_checkable
+class Detector(Protocol):
+    """Whatever finds faces.
 
     Attributes:
-      box: left, top, width, height in the photo's pixels; may reach beyond its edge.
-      landmarks: float64 [5, 2], x and y in the photo's pixels: the eye on the picture's left, the other eye, the tip of
-        the nose, the mouth's corner on the picture's left, the other corner.
-      score: the detector's confidence, 0 to 1.
+      side: the longer side, in pixels, of what it sees of a large photo at first.
     """
 
-    box: tuple[float, float, float, float]
-    landmarks: Float[np.ndarray, "5 2"]
-    score: float
-
-    @property
-    def area(self) -> float:
-        """Of the box, in square pixels."""
-        return self.box[2] * self.box[3]
-
-
-class Detector(Protocol):
-    """Whatever finds faces."""
+    side: int
 
     def detect(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
-        """The faces of a photo, uint8 RGB [H, W, 3], the most confident first."""
+        """The faces of a photo, uint8 RGB [H, W, 3], the most confident first, whichever way up and however small."""
+
+    def look(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
+        """As `detect`, but quickly: tilted faces get wrong landmarks or are missed, and so are small ones."""
+
+    def glance(self, picture: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
+        """A single look at a picture as it is."""
+
+
+def find_all(detector: Detector, photo: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
+    """What `Detector.detect` gives: upright faces, those that lie, and small ones, each in its own direction."""
+    faces = [directed(detector.glance, photo, face) or face for face in detector.look(photo)]
+    for face in (*lying(detector, photo), *small(detector, photo)):
+        if all(overlap(face, other) <= OVERLAP and inside(face, other) <= MOSTLY for other in faces):
+            again = directed(detector.glance, photo, face)
+            faces += [] if again is None else [again]
+    return without_ghosts(distinct(faces))
+
+
+def lying(detector: Detector, photo: UInt8[np.ndarray, "h w 3"]) -> Iterator[Face]:
+    """Faces of a photo that are seen when it is turned by quarters; upright ones among them, with wrong landmarks."""
+    height, width = photo.shape[:2]
+    scale = min(1.0, LYING_SIDE / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    picture = photo if scale == 1.0 else cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
+    for quarters in (1, 2, 3):
+        for face in detector.glance(np.ascontiguousarray(np.rot90(picture, quarters))):
+            yield _scaled(_turned(face, quarters, size), width / size[0], height / size[1])
+
+
+def small(detector: Detector, photo: UInt8[np.ndarray, "h w 3"]) -> Iterator[Face]:
+    """Faces of a large photo that are too small to be seen in the whole: looked for in tiles that overlap."""
+    height, width = photo.shape[:2]
+    shrunk = max(height, width) / detector.side
+    if shrunk < SHRUNK:
+        return
+    shared = round(1.5 * SMALL * shrunk)
+    for rows in _stretches(height, detector.side + shared, shared):
+        for columns in _stretches(width, detector.side + shared, shared):
+            for face in detector.glance(np.ascontiguousarray(photo[rows, columns])):
+                if size_of(face) <= SMALL * shrunk:
+                    yield _shifted(face, columns.start, rows.start)
 
 
 class FaceDetector:
@@ -64,7 +97,7 @@ class FaceDetector:
         """
         if not Path(model).is_file():
             raise ValueError(f"there is no face detector {model}; name YuNet's ONNX file.")
-        self._sides = sides
+        self._sides, self.side = sides, max(sides)
         # OpenCV 5 prints a warning about its own choice of engine for every network that it loads.
         level = cv2.utils.logging.getLogLevel()
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -77,7 +110,11 @@ class FaceDetector:
             cv2.utils.logging.setLogLevel(level)
 
     def detect(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
-        """The faces of a photo, uint8 RGB [H, W, 3], the most confident first.
+        """The faces of a photo, uint8 RGB [H, W, 3], the most confident first, whichever way up and however small."""
+        return find_all(self, photo)
+
+    def look(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
+        """The upright faces of a photo, uint8 RGB [H, W, 3], the most confident first.
 
         It is looked at in several sizes, because YuNet tears large faces into pieces; of what is found twice, the
         more confident stays.
@@ -86,6 +123,10 @@ class FaceDetector:
         first, *later = sorted({min(1.0, side / longest) for side in self._sides}, reverse=True)
         again = (face for scale in later for face in self._look(photo, scale))
         return distinct([*self._look(photo, first), *(face for face in again if face.box[2] * first >= LARGE)])
+
+    def glance(self, picture: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
+        """The upright faces of a picture, uint8 RGB [H, W, 3], looked at once, as it is."""
+        return self._look(picture, 1.0)
 
     def _look(self, photo: np.ndarray, scale: float) -> list[Face]:
         """The faces of a photo seen at ``scale`` (1: as it is)."""
@@ -98,21 +139,34 @@ class FaceDetector:
         return [] if rows is None else [_face(row, back) for row in rows]
 
 
-def distinct(faces: Iterable[Face]) -> list[Face]:
-    """The faces by falling confidence, without those that a more confident one overlaps by more than `OVERLAP`."""
-    kept: list[Face] = []
-    for face in sorted(faces, key=lambda face: -face.score):
-        if all(overlap(face, other) <= OVERLAP for other in kept):
-            kept.append(face)
-    return kept
+def _stretches(length: int, side: int, shared: int) -> list[slice]:
+    """A length in as few equal stretches as none is longer than ``side``; neighbours share a part at least."""
+    count = max(1, -(-(length - shared) // max(side - shared, 1)))
+    each = -(-(length + (count - 1) * shared) // count)
+    starts = [round(i * (length - each) / max(count - 1, 1)) for i in range(count)]
+    return [slice(start, start + each) for start in starts]
 
 
-def overlap(one: Face, other: Face) -> float:
-    """Intersection over union of two boxes, 0 to 1."""
-    left, top = (max(one.box[i], other.box[i]) for i in (0, 1))
-    right, bottom = (min(one.box[i] + one.box[i + 2], other.box[i] + other.box[i + 2]) for i in (0, 1))
-    shared = max(0.0, right - left) * max(0.0, bottom - top)
-    return shared / max(one.area + other.area - shared, 1e-9)
+def _turned(face: Face, quarters: int, size: tuple[int, int]) -> Face:
+    """A face of a picture turned by quarters (as ``np.rot90`` does), in the picture of ``size`` (width, height)."""
+    (left, top, wide, high), points = face.box, face.landmarks
+    for turn in range(quarters):
+        # Back by one: a column of what is turned is a row, counted from the other end.
+        length = size[0] if (quarters - turn) % 2 else size[1]
+        left, top, wide, high = length - top - high, left, high, wide
+        points = np.column_stack([length - 1.0 - points[:, 1], points[:, 0]])
+    return replace(face, box=(left, top, wide, high), landmarks=points)
+
+
+def _scaled(face: Face, x: float, y: float) -> Face:
+    left, top, width, height = face.box
+    landmarks = (face.landmarks + 0.5) * (x, y) - 0.5
+    return replace(face, box=(left * x, top * y, width * x, height * y), landmarks=landmarks)
+
+
+def _shifted(face: Face, x: float, y: float) -> Face:
+    left, top, width, height = face.box
+    return replace(face, box=(left + x, top + y, width, height), landmarks=face.landmarks + np.array([x, y]))
 
 
 def _face(row: np.ndarray, back: np.ndarray) -> Face:
@@ -141,10 +195,18 @@ class ScrfdDetector:
           run: float32 [1, 3, SIDE, SIDE] → its outputs, of the shapes that `check_scrfd` wants.
           threshold: the least confidence of a face.
         """
-        self._run, self._threshold = run, threshold
+        self._run, self._threshold, self.side = run, threshold, SIDE
 
     def detect(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
-        """The faces of a photo, uint8 RGB [H, W, 3], the most confident first."""
+        """The faces of a photo, uint8 RGB [H, W, 3], the most confident first, whichever way up and however small."""
+        return find_all(self, photo)
+
+    def glance(self, picture: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
+        """As `look`: the network sees every picture in one square."""
+        return self.look(picture)
+
+    def look(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
+        """The upright faces of a photo, uint8 RGB [H, W, 3], the most confident first."""
         height, width = photo.shape[:2]
         scale = SIDE / max(height, width)
         size = max(1, round(width * scale)), max(1, round(height * scale))

@@ -1,4 +1,4 @@
-"""Which faces of following frames are one and the same, and where they are without the detector's trembling.
+"""Which faces of following frames are one and the same, which way up, and where, without the detector's trembling.
 
 A track is a run of sightings of one face. It ends where the video is cut, where the face is not seen for `GAP`
 frames, and where two faces come so near to each other that either could be meant: what follows is a new track, and who
@@ -9,14 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
-from simswap_jax.faces.detection import Face
+from simswap_jax.faces.detection import Detector
+from simswap_jax.faces.direction import closer, directed
+from simswap_jax.faces.face import UPRIGHT, Face, overlap, size_of, tilt_of, without_ghosts
 
 GAP = 8  # frames from one sighting of a face to the next, at most
 REACH = 0.4  # how far a face may lie from where it was expected, in units of its size
+SAME = 0.3  # of two boxes, intersection over union, from which they are the same face a frame apart
 GROWTH = 1.6  # by which a face may be larger or smaller than it was
 WINDOW = 2.0  # frames, standard deviation of the smoothing window: white noise keeps 0.38 of its size
+CHECK_EVERY = 12  # frames after which it is found out anew which way up every face is
+LYING_EVERY = 36  # frames after which faces are looked for in the turned frame, too
 HOLD = 0.04  # of a face's size: smoothing moves no landmark farther, so that quick turns are not dragged behind
 
 
@@ -94,6 +99,77 @@ class Tracker:
         return self._count - 1
 
 
+class Directions:
+    """Which way up the faces of a video are: found out where one appears and now and then, carried on in between.
+
+    A function of what it was given, so that it can be replayed.
+    """
+
+    def __init__(self) -> None:
+        self._known: list[tuple[int, Face]] = []
+
+    def put_right(
+        self,
+        detector: Detector,
+        picture: UInt8[np.ndarray, "h w 3"],
+        index: int,
+        faces: Sequence[Face],
+        lying: Sequence[Face] = (),
+    ) -> list[Face]:
+        """The faces of the next frame with the landmarks of their own direction.
+
+        Args:
+          detector: looks closer at those that are tilted.
+          picture: the frame, uint8 RGB [H, W, 3].
+          index: its number.
+          faces: what the detector's ``look`` found in it.
+          lying: what it found in the turned frame, if that was looked at.
+        """
+        right, followed = [], []
+        for face in faces:
+            known = max(self._known, key=lambda one: overlap(one[1], face), default=None)
+            old = known[1] if known is not None and overlap(known[1], face) > SAME else None
+            followed.append(old)
+            right.append(_put_right(detector, picture, face, old, check=index % CHECK_EVERY == 0))
+        for _, old in self._known:
+            if abs(tilt_of(old.landmarks)) >= UPRIGHT and not any(old is one for one in followed):
+                _add(right, closer(detector.glance, picture, old))
+        for face in lying:
+            if all(overlap(face, other) <= SAME for other in right):
+                _add(right, directed(detector.glance, picture, face))
+        return without_ghosts(right)
+
+    def remember(self, index: int, faces: Sequence[Face], cut: bool = False) -> None:
+        """Note the faces of a frame, put right; after a cut nothing of before counts."""
+        old = [
+            (when, face)
+            for when, face in self._known
+            if not cut and index - when < GAP and all(overlap(face, other) <= SAME for other in faces)
+        ]
+        self._known = [*((index, face) for face in faces), *old]
+
+
+def _put_right(detector: Detector, picture: np.ndarray, face: Face, old: Face | None, check: bool) -> Face:
+    """A face of a frame with the landmarks of its own direction; ``old``: the same face a frame ago."""
+    upright = abs(tilt_of(face.landmarks)) < UPRIGHT
+    if old is None or check:
+        found = directed(detector.glance, picture, face) or face
+        # Looks differ by a little: an upright face keeps the one that all its frames have.
+        return face if upright and found.direction_known and abs(tilt_of(found.landmarks)) < UPRIGHT else found
+    if not old.direction_known:
+        return replace(face, direction_known=False)
+    if upright and abs(tilt_of(old.landmarks)) < UPRIGHT:
+        return face
+    found_here = closer(detector.glance, picture, replace(old, box=face.box))
+    return found_here or directed(detector.glance, picture, face) or face
+
+
+def _add(faces: list[Face], face: Face | None) -> None:
+    """Add a face that is none of those that are there."""
+    if face is not None and all(overlap(face, other) <= SAME for other in faces):
+        faces.append(face)
+
+
 def nearest_first(distances: Float[np.ndarray, "n m"], limit: float) -> dict[int, int]:
     """One-to-one pairs of rows and columns [N, M], the nearest first, all under ``limit``: column → row."""
     left: np.ndarray = np.array(distances, np.float64)
@@ -103,11 +179,6 @@ def nearest_first(distances: Float[np.ndarray, "n m"], limit: float) -> dict[int
         pairs[column] = row
         left[row, :] = left[:, column] = np.inf
     return pairs
-
-
-def size_of(face: Face) -> float:
-    """Side of the square of the same area as a face's box, in pixels; at least 1."""
-    return max(1.0, float(np.sqrt(abs(face.area))))
 
 
 def steadied(

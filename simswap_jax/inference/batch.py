@@ -12,7 +12,7 @@ import numpy as np
 
 from simswap_jax.errors import UserError
 from simswap_jax.inference.arrays import check_face, resized
-from simswap_jax.inference.options import FaceSelection, MarkOptions, Source, SwapOptions
+from simswap_jax.inference.options import FaceSelection, MarkOptions, Source, SwapOptions, face_numbers
 from simswap_jax.inference.swapper import LEAST_ALIKE, FaceSwapper
 from simswap_jax.io.contact_sheet import contact_sheet
 from simswap_jax.io.folders import warn_of_rest
@@ -100,15 +100,21 @@ def naming(path: Path, action: Callable[[], T]) -> T:
         raise UserError(f"{path}: {error}", error.code) from error
 
 
-def read_face(swapper: FaceSwapper, path: Path, role: str, aligned: bool = False) -> np.ndarray:
-    """A face crop, uint8 RGB [H, H, 3]: the picture itself if it is aligned, else the largest face of the photo.
+def read_face(swapper: FaceSwapper, path: Path, role: str, aligned: bool = False, number: int = 0) -> np.ndarray:
+    """A face crop, uint8 RGB [H, H, 3]: the picture itself if it is aligned, else a face of the photo.
+
+    It is the largest one, or that of a ``number`` from the left; where there are several, the log says which.
 
     Raises:
       UserError: it cannot be read, shows no face, or is no square; the sentence names the file.
     """
     picture = read_picture(path)
     if not aligned:
-        return naming(path, lambda: swapper.photos.largest_face(picture, role))
+        chosen = naming(path, lambda: swapper.photos.choose_face(picture, role, number))
+        if sentence := chosen.sentence(str(path)):
+            advice = " --source-face N takes another." if role == "source" else ""
+            _log.info("simswap-jax: %s%s", sentence, advice)
+        return chosen.picture
     naming(path, lambda: check_face(picture, role))
     return picture
 
@@ -127,7 +133,8 @@ def resolve_source(
       The source, and the options with the named people in them.
     """
     files = request.sources if files is None else tuple(files)
-    faces = [read_face(swapper, path, "source", request.aligned) for path in files]
+    numbers = face_numbers(request.swap.source_faces, len(files))
+    faces = [read_face(swapper, path, "source", request.aligned, number) for path, number in zip(files, numbers)]
     if not request.people:
         return Source(source_vector(swapper, files, faces), files), request.swap
     people = swapper.identity_vectors([read_face(swapper, path, "person") for path in request.people])

@@ -87,6 +87,8 @@ class SwapOptions:
         the weights of face parsing, with which hair and hands in front of a face stay anyway).
       blend: ``"feather"``, or ``"poisson"`` to carry over gradients instead of colours.
       batch_size: the most faces that go through a network at once.
+      source_faces: which face of each source photo gives the identity: its number from the left, or 0 for the largest;
+        one number counts for all photos.
 
     Raises:
       UserError: a value out of its range.
@@ -99,9 +101,11 @@ class SwapOptions:
     keep: tuple[str, ...] = ()
     blend: str = BLENDS[0]
     batch_size: int = BATCH_SIZE
+    source_faces: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keep", tuple(self.keep))
+        object.__setattr__(self, "source_faces", tuple(self.source_faces))
         object.__setattr__(self, "faces", FaceSelection.of(self.faces))
         check_strength(self.strength)
         check_batch_size(self.batch_size)
@@ -153,6 +157,23 @@ class EncodingOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.crf <= 51:
             raise UserError(f"the crf is {self.crf}; it goes from 0 (lossless) to 51 (worst).", "crf-range")
+
+
+def face_numbers(numbers: int | Sequence[int], photos: int) -> list[int]:
+    """Which face of each of some photos is meant: one number for all of them, or one for each.
+
+    Raises:
+      UserError: another count, or a number under 0.
+    """
+    each = [numbers] if isinstance(numbers, int) else list(numbers)
+    each = each * photos if len(each) == 1 else each
+    if len(each) != photos or any(number < 0 for number in each):
+        raise UserError(
+            f"there are {photos} source photos and the face numbers {', '.join(map(str, each)) or 'are none'}; "
+            "give one number for each photo or one for all: 1 is the face on the left, 0 the largest.",
+            "source-face-numbers",
+        )
+    return each
 
 
 def check_strength(strength: float) -> None:

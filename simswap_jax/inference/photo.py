@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from simswap_jax.faces.alignment import TEMPLATES, Alignment, align, crop
 from simswap_jax.faces.blending import (
     below_brows,
     match_colour,
+    match_tone,
     mouth_area,
     paste,
     paste_gradients,
@@ -36,6 +38,8 @@ SMALLEST = 12.0  # pixels, of the shorter side of a face's box
 # Of landmarks from their template, in units of the crop's side; a profile on a frontal template has more.
 FARTHEST = 0.08
 
+_log = logging.getLogger(__name__)
+
 # A photo, a face's alignment in it and what is kept → which part of the crop is face, float32 [size, size]; None where
 # it cannot be told.
 Parse = Callable[[np.ndarray, Alignment, Sequence[str]], np.ndarray | None]
@@ -51,6 +55,27 @@ class FoundFace:
     def crop(self, photo: np.ndarray) -> np.ndarray:
         """The aligned face, uint8 RGB [size, size, 3]."""
         return crop(photo, self.alignment)
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenFace:
+    """The face of a photo that stands for a person.
+
+    Attributes:
+      picture: the aligned face, uint8 RGB [size, size, 3].
+      number: which one it is from the left, from 1.
+      count: of the faces of the photo that can be taken.
+    """
+
+    picture: np.ndarray
+    number: int
+    count: int
+
+    def sentence(self, photo: str) -> str:
+        """Which face of several was taken, of a photo called so; empty where there is one face only."""
+        if self.count == 1:
+            return ""
+        return f"{photo} shows {self.count} faces; number {self.number} from the left is taken."
 
 
 class AlignedSwapper(Protocol):
@@ -147,7 +172,28 @@ class PhotoSwapper:
 
     def largest_face(self, photo: np.ndarray, role: str = "target") -> np.ndarray:
         """The largest face of a photo, aligned as the model wants it: uint8 RGB [face_size, face_size, 3]."""
-        return max(self.find_faces(photo, role), key=lambda found: found.face.area).crop(photo)
+        return self.choose_face(photo, role).picture
+
+    def choose_face(self, photo: np.ndarray, role: str = "source", number: int = 0) -> ChosenFace:
+        """The face of a photo that stands for a person.
+
+        Args:
+          photo: uint8 RGB [H, W, 3].
+          role: what the photo is called in an error.
+          number: of the face, from the left, from 1; 0: the largest.
+
+        Raises:
+          UserError: there is no face of that number, or what `find_faces` says.
+        """
+        found = sorted(self.find_faces(photo, role), key=lambda one: float(one.face.centre[0]))
+        if number > len(found):
+            raise UserError(
+                f"the {role} photo shows {len(found)} {'face' if len(found) == 1 else 'faces'} that can be taken, so "
+                f"there is no number {number}; 1 is the face on the left, 0 the largest.",
+                "source-face-missing",
+            )
+        index = number - 1 if number else max(range(len(found)), key=lambda i: found[i].face.area)
+        return ChosenFace(found[index].crop(photo), index + 1, len(found))
 
     def swap(self, photo: np.ndarray, source: np.ndarray | None, options: SwapOptions = DEFAULT_SWAP) -> np.ndarray:
         """Swap faces in a photo.
@@ -192,7 +238,7 @@ class PhotoSwapper:
         crops = [found[i].crop(photo) for i in chosen]
         vectors = np.stack(list(chosen.values()))
         results = self.swapper.swap_faces(crops, vectors, options.batch_size, options.strength)
-        return put_back(photo, found, dict(zip(chosen, results)), options, parse)
+        return put_back(photo, found, dict(zip(chosen, results)), options, parse, dict(zip(chosen, crops)))
 
 
 def find_faces(detector: Detector, photo: np.ndarray, template: str, size: int) -> list[FoundFace]:
@@ -207,19 +253,13 @@ def find_faces(detector: Detector, photo: np.ndarray, template: str, size: int) 
     Raises:
       UserError: there is none; it says why those that were detected are left out.
     """
-    found, reasons = [], []
-    for face in detector.detect(photo):
-        try:
-            alignment = align(face.landmarks, template, size)
-        except ValueError as error:
-            raise UserError(str(error), "face-not-alignable") from error
-        reason = unusable(face, alignment)
-        if reason:
-            reasons.append(reason)
-        else:
-            found.append(FoundFace(face, alignment))
+    found, left_out = detect_faces(detector, photo, template, size)
     if found:
+        if left_out:
+            counted = "a face" if len(left_out) == 1 else f"{len(left_out)} faces, of which one"
+            _log.info("simswap-jax: left out of the photo: %s that %s.", counted, left_out[0][1])
         return found
+    reasons = [reason for _, reason in left_out]
     height, width = photo.shape[:2]
     if not reasons:
         raise UserError(
@@ -229,11 +269,31 @@ def find_faces(detector: Detector, photo: np.ndarray, template: str, size: int) 
     raise UserError(f"{counted} in this photo {reasons[0]}; give a photo that shows one better.", "no-usable-face")
 
 
+def detect_faces(
+    detector: Detector, photo: np.ndarray, template: str, size: int
+) -> tuple[list[FoundFace], list[tuple[Face, str]]]:
+    """The faces of a photo that can be swapped, and those that cannot, each with why: `find_faces`' arguments."""
+    found, left_out = [], []
+    for face in detector.detect(photo):
+        try:
+            alignment = align(face.landmarks, template, size)
+        except ValueError as error:
+            raise UserError(str(error), "face-not-alignable") from error
+        reason = unusable(face, alignment)
+        if reason:
+            left_out.append((face, reason))
+        else:
+            found.append(FoundFace(face, alignment))
+    return found, left_out
+
+
 def unusable(face: Face, alignment: Alignment) -> str:
     """Why a face cannot be swapped, as the end of a sentence; empty where it can."""
     width, height = face.box[2:]
     if min(width, height) < SMALLEST:
         return f"is too small ({width:.0f}×{height:.0f} pixels, {SMALLEST:.0f} are the least)"
+    if not face.direction_known:
+        return "lies so that it cannot be told which way up it is"
     if alignment.residual > FARTHEST:
         return "is turned too far away for this model"
     return ""
@@ -266,8 +326,9 @@ def put_back(
     results: Mapping[int, np.ndarray],
     options: SwapOptions = DEFAULT_SWAP,
     parse: Parse | None = None,
+    crops: Mapping[int, np.ndarray] | None = None,
 ) -> np.ndarray:
-    """The photo with swapped crops pasted into it.
+    """The photo with swapped crops pasted into it; where its own are toned or without colour, so are they.
 
     Args:
       photo: uint8 RGB [H, W, 3]; not changed.
@@ -275,6 +336,7 @@ def put_back(
       results: index of a face → its crop, swapped: uint8 RGB [size, size, 3].
       options: what is kept of the target, whether colours are matched, and how results are blended.
       parse: as in `face_mask`.
+      crops: index of a face → its crop of the photo, where they are at hand.
 
     Returns:
       uint8 RGB [H, W, 3].
@@ -287,6 +349,8 @@ def put_back(
     places = resolve_overlaps([place(photo.shape, one.alignment, mask) for one, mask in zip(found, masks)])
     picture = photo.copy()
     for i, result in results.items():
-        drawn = match_colour(result, found[i].crop(photo), masks[i]) if options.match_colour else result
+        target = found[i].crop(photo) if crops is None else crops[i]
+        drawn = match_colour(result, target, masks[i]) if options.match_colour else result
+        drawn = match_tone(drawn, target, masks[i])
         (paste_gradients if options.blend == "poisson" else paste)(picture, drawn, found[i].alignment, places[i])
     return picture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,7 +16,15 @@ import numpy as np
 from simswap_jax.data.embeddings import cosine_to_others
 from simswap_jax.errors import UserError
 from simswap_jax.inference.arrays import batches, check_face, check_vectors, normalised, pad, resized
-from simswap_jax.inference.options import BATCH_SIZE, DEFAULT_SWAP, Faces, FaceSelection, SwapOptions, check_strength
+from simswap_jax.inference.options import (
+    BATCH_SIZE,
+    DEFAULT_SWAP,
+    Faces,
+    FaceSelection,
+    SwapOptions,
+    check_strength,
+    face_numbers,
+)
 from simswap_jax.inference.photo import DETECTOR, PhotoSwapper
 from simswap_jax.inference.runtime import choose
 from simswap_jax.models.identity import IdentityNetwork
@@ -24,6 +33,8 @@ from simswap_jax.weights import model_folder
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 DEFAULT_MODEL = "faces"
 LEAST_ALIKE = 0.25  # cosine of a source photo to the mean of the others, MobileFaceNet: docs/experiments/prepare.md
+
+_log = logging.getLogger(__name__)
 
 
 class FaceSwapper:
@@ -92,12 +103,16 @@ class FaceSwapper:
                 )
         return cls(model_folder.read(Path(folder), face_size=face_size, alignment=alignment), detector, runtime)
 
-    def identity(self, photos: np.ndarray | Sequence[np.ndarray], aligned: bool = False) -> np.ndarray:
+    def identity(
+        self, photos: np.ndarray | Sequence[np.ndarray], aligned: bool = False, face: int | Sequence[int] = 0
+    ) -> np.ndarray:
         """The identity vector of one person, v_S of the paper.
 
         Args:
           photos: one or several uint8 RGB pictures of the same person; several are averaged, which steadies the vector.
-          aligned: the pictures are face crops already; otherwise the largest face of each is taken.
+          aligned: the pictures are face crops already; otherwise one face of each is taken.
+          face: which, of each photo or of all: its number from the left, or 0 for the largest. Where a photo shows
+            several, the log says which was taken.
 
         Returns:
           float32 [D], L2-normalised. Who does not belong among several is told by `one_identity`.
@@ -108,8 +123,16 @@ class FaceSwapper:
         pictures = [photos] if isinstance(photos, np.ndarray) and photos.ndim == 3 else list(photos)
         if not pictures:
             raise UserError("an identity needs at least one picture; give one.", "identity-without-picture")
-        crops = pictures if aligned else [self.photos.largest_face(picture, "source") for picture in pictures]
+        crops = pictures if aligned else self._source_faces(pictures, face_numbers(face, len(pictures)))
         return normalised(self.identity_vectors(crops).mean(axis=0))
+
+    def _source_faces(self, photos: Sequence[np.ndarray], numbers: Sequence[int]) -> list[np.ndarray]:
+        """The face of each photo that is meant, aligned; where there are several, the log says which."""
+        chosen = [self.photos.choose_face(photo, "source", number) for photo, number in zip(photos, numbers)]
+        for i, one in enumerate(chosen):
+            if sentence := one.sentence("the source photo" if len(photos) == 1 else f"source photo {i + 1}"):
+                _log.info("simswap-jax: %s identity(face=N) takes another.", sentence)
+        return [one.picture for one in chosen]
 
     def one_identity(self, faces: Sequence[np.ndarray], least: float = LEAST_ALIKE) -> tuple[np.ndarray, np.ndarray]:
         """The identity vector of several aligned faces of one person, without those that show somebody else.

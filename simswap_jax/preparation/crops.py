@@ -15,7 +15,9 @@ import numpy as np
 
 from simswap_jax.errors import UserError
 from simswap_jax.faces.alignment import align, crop
-from simswap_jax.faces.detection import Face, FaceDetector
+from simswap_jax.faces.detection import FaceDetector
+from simswap_jax.faces.direction import directed
+from simswap_jax.faces.face import Face
 from simswap_jax.io.atomic import replacing_file
 from simswap_jax.io.images import BrokenPicture, UnreadHere, decode_picture, encode_jpeg, encode_png, read_bytes
 from simswap_jax.preparation.manifest import PhotoRecord, stamp
@@ -58,8 +60,14 @@ class AlignedFace:
     photo_hash: bytes
 
 
-def aligned_face(detector: FaceDetector, photo: np.ndarray, settings: Settings) -> AlignedFace:
-    """The largest face of a photo, uint8 RGB [H, W, 3], aligned.
+def aligned_face(detector: FaceDetector, photo: np.ndarray, settings: Settings, closely: bool = True) -> AlignedFace:
+    """The largest face of a photo, uint8 RGB [H, W, 3], aligned in its own direction.
+
+    Args:
+      detector: YuNet.
+      photo: is searched.
+      settings: what is kept.
+      closely: also faces that lie, and small ones, are looked for.
 
     Raises:
       Rejected: the photo or its face is not what the settings ask for.
@@ -67,7 +75,11 @@ def aligned_face(detector: FaceDetector, photo: np.ndarray, settings: Settings) 
     height, width = photo.shape[:2]
     if min(height, width) < settings.least_picture:
         raise Rejected("small picture", f"{width}x{height} pixels")
-    face = largest(detector.detect(photo), settings)
+    face = largest(detector.detect(photo) if closely else detector.look(photo), settings)
+    if not closely:
+        face = directed(detector.glance, photo, face) or face
+    if not face.direction_known:
+        raise Rejected("doubtful face", "it cannot be told which way up it is")
     try:
         alignment = align(face.landmarks, settings.template, settings.size)
     except ValueError as error:
@@ -230,7 +242,7 @@ def _process(job: Job, first: FaceDetector, closer: FaceDetector, photo: Photo) 
 def _found(first: FaceDetector, closer: FaceDetector, picture: np.ndarray, settings: Settings) -> AlignedFace:
     """The face of a photo; where the first sides find none, others are tried."""
     try:
-        return aligned_face(first, picture, settings)
+        return aligned_face(first, picture, settings, closely=False)
     except Rejected as rejection:
         if rejection.reason not in ("no face", "doubtful face"):
             raise

@@ -7,8 +7,8 @@ import numpy as np
 
 from simswap_jax.errors import UserError
 from simswap_jax.faces.alignment import fits
-from simswap_jax.faces.detection import Face
-from simswap_jax.faces.tracking import majority, size_of, steadied
+from simswap_jax.faces.face import Face, size_of
+from simswap_jax.faces.tracking import majority, steadied
 from simswap_jax.inference.arrays import normalised
 from simswap_jax.inference.options import SwapOptions
 from simswap_jax.inference.photo import FoundFace, unusable

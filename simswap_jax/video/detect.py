@@ -5,7 +5,7 @@ import threading
 from collections.abc import Generator, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 
 from simswap_jax.faces.alignment import align, crop
-from simswap_jax.faces.detection import Face
-from simswap_jax.faces.tracking import Tracker
+from simswap_jax.faces.detection import lying
+from simswap_jax.faces.face import Face
+from simswap_jax.faces.tracking import LYING_EVERY, Directions, Tracker
 from simswap_jax.inference.arrays import normalised
 from simswap_jax.inference.photo import unusable
 from simswap_jax.inference.swapper import FaceSwapper
@@ -54,10 +55,17 @@ class Track:
 
 @dataclass
 class Detections:
-    """What the first pass found: the time of every frame in seconds, and the tracks by number."""
+    """What the first pass found.
+
+    Attributes:
+      times: of every frame, in seconds.
+      tracks: by number.
+      doubtful: sightings of faces of which it cannot be told which way up they are; no track has them.
+    """
 
     times: list[float] = field(default_factory=list)
     tracks: dict[int, Track] = field(default_factory=dict)
+    doubtful: int = 0
 
     def add(self, time: float, numbers: list[int], faces: list[Face]) -> None:
         """Take in the next frame: its faces and the track of each."""
@@ -98,17 +106,22 @@ def track_faces(
                 first_pass.add(one, float(one.frame.pts * video.time_base), cut)
                 progress.add()
     first_pass.save(end=True)
+    if found.doubtful:
+        _log.warning(
+            "simswap-jax: left out: %d times it could not be told which way up a face of this video is.", found.doubtful
+        )
     return found
 
 
 @dataclass(frozen=True)
 class _DetectedFrame:
-    """A frame in which faces were looked for."""
+    """A frame in which faces were looked for, and now and then also for those that lie on their side."""
 
     frame: Frame
     picture: np.ndarray
     thumbnail: np.ndarray
     faces: list[Face]
+    lying: list[Face]
 
 
 def _detect(
@@ -124,8 +137,10 @@ def _detect(
             picture = video.upright(frame.image)
             grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
             small = cv2.resize(grey, _THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32)
-            faces = detectors.own.detect(picture) if frame.index >= done else []
-            return _DetectedFrame(frame, picture, small, faces)
+            if frame.index < done:
+                return _DetectedFrame(frame, picture, small, [], [])
+            on_side = list(lying(detectors.own, picture)) if frame.index % LYING_EVERY == 0 else []
+            return _DetectedFrame(frame, picture, small, detectors.own.look(picture), on_side)
 
     frames = (frame for frame in stages.timed("decode", video.frames()) if frame.index >= done - 1)
     return ordered(detect, threaded(frames, 2), pool, ahead)
@@ -137,7 +152,8 @@ class _FirstPass:
     def __init__(self, swapper: FaceSwapper, embed: bool, store: Path, stages: Stages) -> None:
         self.found = Detections()
         self._swapper, self._embed, self._store, self._stages = swapper, embed, store, stages
-        self._tracker, self._schedule = Tracker(), _Schedule()
+        self._tracker, self._directions, self._schedule = Tracker(), Directions(), _Schedule()
+        self._detector = swapper.photos.new_detector()  # for closer looks; those of the frames are other threads'
         self._rows: list[dict[str, Any]] = []
         self._crops: list[tuple[int, np.ndarray]] = []  # (track, aligned face) of which vectors are made
 
@@ -147,7 +163,9 @@ class _FirstPass:
         for chunk in job_cache.recover(self._store):
             finished = finished or bool(chunk.get("end"))
             for row in chunk["frames"]:
-                for number in self._track(row, [*map(_decoded, row["faces"])]):
+                for number in self._track(
+                    row, [*map(_decoded, row["faces"])], [*map(_decoded, row.get("doubtful", []))]
+                ):
                     self._schedule.due(number)
                     if number in row["embedded"]:
                         self._schedule.embedded(number)
@@ -157,9 +175,12 @@ class _FirstPass:
 
     def add(self, one: _DetectedFrame, time: float, cut: bool) -> None:
         """Take in the next frame."""
-        row: dict[str, Any] = {"time": time, "cut": cut, "faces": [*map(_encoded, one.faces)], "embedded": []}
+        faces, doubtful = self._put_right(one, cut)
+        row: dict[str, Any] = {"time": time, "cut": cut, "faces": [*map(_encoded, faces)], "embedded": []}
+        if doubtful:
+            row["doubtful"] = [*map(_encoded, doubtful)]
         self._rows.append(row)
-        for number, face in zip(self._track(row, one.faces), one.faces):
+        for number, face in zip(self._track(row, faces, doubtful), faces):
             if self._embed and self._schedule.due(number):
                 self._take_crop(row["embedded"], number, face, one.picture)
         if len(self._rows) == CHUNK:
@@ -177,8 +198,22 @@ class _FirstPass:
         job_cache.append(self._store, [chunk])
         self._rows, self._crops = [], []
 
-    def _track(self, row: dict[str, Any], faces: list[Face]) -> list[int]:
+    def _put_right(self, one: _DetectedFrame, cut: bool) -> tuple[list[Face], list[Face]]:
+        """The faces of a frame in their own direction, and those of which it cannot be told."""
+        with self._stages.clock("find faces"):
+            on_side = one.lying or (list(lying(self._detector, one.picture)) if cut else [])
+            if cut:
+                self._directions = Directions()
+            faces = self._directions.put_right(self._detector, one.picture, one.frame.index, one.faces, on_side)
+        doubtful = [face for face in faces if not face.direction_known]
+        return [face for face in faces if face.direction_known], doubtful
+
+    def _track(self, row: dict[str, Any], faces: list[Face], doubtful: list[Face]) -> list[int]:
         """The track of each face of the next frame."""
+        index = len(self.found.times)
+        doubts = [replace(face, direction_known=False) for face in doubtful]
+        self._directions.remember(index, [*faces, *doubts], row["cut"])
+        self.found.doubtful += len(doubtful)
         numbers = self._tracker.update(row["time"], faces, row["cut"])
         self.found.add(row["time"], numbers, faces)
         return numbers

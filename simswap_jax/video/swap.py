@@ -132,7 +132,10 @@ class FrameSwapper:
     def _finish(self, one: _FrameJob) -> tuple[Frame, Any]:
         with self.stages.clock("put back"):
             found = [face for face, _ in one.placed]
-            picture = put_back(one.picture, found, one.results, self.options, self.parse) if found else one.picture
+            crops = dict(zip(sorted(one.results), one.crops))
+            picture = one.picture
+            if found:
+                picture = put_back(picture, found, one.results, self.options, self.parse, crops)
         with self.stages.clock("mark"):
             if self.marks.watermark:
                 picture = embed(picture, FRAME_SURE)

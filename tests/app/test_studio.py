@@ -18,6 +18,7 @@ from simswap_jax.app.page import Tab, describe_sources
 from simswap_jax.app.studio import Studio, progress_lines
 from simswap_jax.inference import photo as photos
 from simswap_jax.inference.options import MarkOptions, SwapOptions
+from simswap_jax.inference.photo import ChosenFace
 from simswap_jax.inference.swapper import FaceSwapper
 from simswap_jax.io.images import encode_png, read_picture
 from simswap_jax.provenance.label_xmp import read_provenance
@@ -34,11 +35,11 @@ class Dark:
     one_identity = FaceSwapper.one_identity
 
     def __init__(self):
-        self.photos = SimpleNamespace(takes_photos=True, largest_face=self.largest_face)
+        self.photos = SimpleNamespace(takes_photos=True, choose_face=self.choose_face)
 
-    def largest_face(self, picture, role):
-        assert role == "source"
-        return picture
+    def choose_face(self, picture, role, number):
+        assert (role, number) == ("source", 0)
+        return ChosenFace(picture, 2, 2)
 
     def identity_vectors(self, faces):
         return np.array([[1.0, 0.0] if face.mean() < 128 else [0.0, 1.0] for face in faces], np.float32)
@@ -48,7 +49,8 @@ def test_a_source_that_shows_somebody_else_is_left_out_and_named(tmp_path):
     paths = [tmp_path / f"{i}.png" for i in range(4)]
     for path, grey in zip(paths, (10, 240, 20, 30)):
         cv2.imwrite(str(path), np.full((32, 32, 3), grey, np.uint8))
-    vector, odd = Studio(Dark()).identity(paths)
+    vector, odd, several = Studio(Dark()).identity(paths)
+    assert several[1] == "1.png shows 2 faces; number 2 from the left is taken."
     np.testing.assert_allclose(vector, [1, 0])
     assert odd == [paths[1]]
     said = describe_sources(Tab(tuple(paths)), odd)

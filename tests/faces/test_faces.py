@@ -9,6 +9,7 @@ from simswap_jax.faces.blending import (
     below_brows,
     border_ramp,
     match_colour,
+    match_tone,
     mouth_area,
     paste,
     paste_gradients,
@@ -161,6 +162,44 @@ def test_matched_colours_have_the_targets_mean():
     weight = mask[:, :, None] / mask.sum()
     np.testing.assert_allclose((matched * weight).sum((0, 1)), (target * weight).sum((0, 1)), atol=0.5)
     np.testing.assert_allclose(match_colour(target, target, mask), target, atol=1)
+
+
+def tones(grey):
+    """Pictures in one tone or light, by name: float grey [H, W] in 0 to 1 → uint8 RGB."""
+    one = grey[:, :, None]
+    made = {
+        "grey": one * np.array([255.0, 255, 255]),
+        "sepia": 255 * np.concatenate([one**0.8, 0.92 * one, 0.78 * one**1.25], axis=2),
+        "duotone": np.array([20.0, 10, 90]) * (1 - one) + np.array([255.0, 220, 80]) * one,
+        "blue light": one * np.array([20.0, 60, 250]),
+    }
+    return {name: np.round(picture).astype(np.uint8) for name, picture in made.items()}
+
+
+@pytest.mark.parametrize("name", ["grey", "sepia", "duotone", "blue light"])
+def test_a_toned_target_keeps_its_tone(name):
+    y, x = np.mgrid[:64, :64] / 63.0
+    grey, other = 0.15 + 0.7 * (0.5 + 0.5 * np.sin(9 * x) * np.cos(7 * y)), 0.15 + 0.7 * (0.4 + 0.5 * x * y)
+    target, wanted = tones(grey)[name], tones(other)[name]
+    # What a model draws there: another face in that tone, with colours that do not belong.
+    drawn = np.clip(wanted + 20.0 * np.sin(12 * x)[:, :, None] * np.array([1.0, -1, 0.5]), 0, 255).astype(np.uint8)
+    mask = soft_mask(TEMPLATES["arcface"][0] * 64, 64)
+    after = match_tone(drawn, target, mask)
+    off, was = (np.abs(one.astype(int) - wanted).mean() for one in (after, drawn))
+    assert off < 0.6 * was
+    # Every colour of the result is on the tone's curve: within a few levels of some colour of the target's kind.
+    curve = tones(np.linspace(0, 1, 256)[None])[name][0].astype(int)
+    assert max(np.abs(curve - colour).max(axis=1).min() for colour in after.reshape(-1, 3)[::7].astype(int)) <= 6
+    assert name != "grey" or (after == after[:, :, :1]).all()
+
+
+def test_a_target_in_colour_leaves_the_result_as_it_is():
+    y, x = np.mgrid[:64, :64] / 63.0
+    skin = np.stack([190 + 30 * np.sin(9 * x), 140 + 25 * np.sin(9 * x + y), 115 + 25 * np.cos(6 * y)], axis=2)
+    lips = np.exp(-30 * ((x - 0.5) ** 2 + (y - 0.75) ** 2))[:, :, None] * np.array([20.0, -50, -20])
+    target = (skin + lips).astype(np.uint8)
+    drawn = np.ascontiguousarray(target[::-1])
+    assert match_tone(drawn, target, soft_mask(TEMPLATES["arcface"][0] * 64, 64)) is drawn
 
 
 def test_gradients_go_over_and_a_step_of_light_does_not():

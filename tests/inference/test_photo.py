@@ -367,6 +367,58 @@ def test_only_a_profile_gets_one_sentence(swapper):
         swapper.swap(THREE, RED)
 
 
+def test_of_several_faces_of_a_source_another_can_be_chosen(swapper, caplog):
+    caplog.set_level("INFO")
+    assert swapper.identity(THREE).argmax() == 2
+    assert "3 faces; number 3 from the left" in caplog.text
+    caplog.clear()
+    assert swapper.identity(group((30, 200, 30))).argmax() == 1
+    assert not caplog.text
+    for number, wanted in ((1, 0), (2, 1), (3, 2)):
+        assert swapper.identity(THREE, face=number).argmax() == wanted
+    both = swapper.identity([THREE, group((200, 30, 30))], face=(2, 1))
+    assert sorted(np.argsort(both)[-2:]) == [0, 1]
+    with raises_user_error("source-face-missing", "3 faces", "number 4"):
+        swapper.identity(THREE, face=4)
+    with raises_user_error("source-face-numbers", "2 source photos", "1, 2, 3"):
+        swapper.identity([THREE, THREE], face=(1, 2, 3))
+
+
+def test_the_verb_takes_the_source_face_that_is_named(run, tmp_path, caplog):
+    caplog.set_level("INFO")
+    Image.fromarray(THREE).save(tmp_path / "three.png")
+    run("--source", "three.png", "--target", "2.png", "--output", "x.png", "--source-face", "1")
+    assert "three.png shows 3 faces; number 1 from the left is taken." in caplog.text
+    with raises_user_error("source-face-missing", "three.png"):
+        run("--source", "three.png", "--target", "2.png", "--output", "y.png", "--source-face", "4")
+    assert not (tmp_path / "y.png").exists()
+
+
+def test_a_face_whose_direction_cannot_be_told_is_left_out_and_said(swapper, caplog):
+    class Doubtful(Detector):
+        def detect(self, photo):
+            first, *others = super().detect(photo)
+            return [replace(first, direction_known=False), *others]
+
+    caplog.set_level("INFO")
+    swapper.photos.__dict__["_detector"] = Doubtful()
+    assert changed(THREE, swapper.swap(THREE, RED, "all")) == [False, True, True]
+    assert "left out of the photo: a face that lies so" in caplog.text
+    with raises_user_error("no-usable-face", "which way up"):
+        swapper.swap(group((200, 30, 30)), RED)
+
+
+def test_results_have_no_colour_where_the_photo_has_none(swapper):
+    swapper._redraw = lambda variables, targets, vectors: np.clip(targets * (0.9, 0.6, 0.4) + 20, 0, 255).astype(
+        "uint8"
+    )
+    photo = np.repeat(np.random.default_rng(0).integers(90, 220, (64, 64, 1), np.uint8), 3, axis=2)
+    for options in (SwapOptions(), SwapOptions(match_colour=True), SwapOptions(blend="poisson")):
+        result = swapper.swap(photo, RED, options=options)
+        assert (result != photo).any()
+        assert (result == result[:, :, :1]).all()
+
+
 REFUSED = {
     "no parsing": (["--keep", "front", "--detector", "0.png"], "parsing-missing"),
     "no face in the source": (["--source", "black.png"], "no-face", "black.png"),

@@ -143,7 +143,7 @@ def test_a_still_face_trembles_less_than_half_as_much(outside, tmp_path):
     clip = write_clip(tmp_path / "still.mp4", pan(outside, 40, still=True, noise=4.0), crf=20)
     detector, tracker, tracks = FaceDetector(outside("face_detection_yunet.onnx")), Tracker(), {}
     for i, (when, picture) in enumerate(islice(pictures_of(clip), 40)):
-        faces = detector.detect(picture)
+        faces = detector.look(picture)
         for number, face in zip(tracker.update(float(when), faces), faces):
             tracks.setdefault(number, []).append((i, float(when), face))
     assert len(tracks) == 2

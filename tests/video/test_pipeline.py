@@ -99,7 +99,7 @@ def test_turned_videos_are_looked_at_upright(swapper, tmp_path, monkeypatch):
     upright = [scene((RED, 20, 60), shape=(192, 128))] * 4
     source = write_clip(tmp_path / "a.mp4", [np.rot90(picture) for picture in upright], rotation=-90)
     seen = []
-    monkeypatch.setattr(Squares, "detect", lambda self, photo: seen.append(photo) or [])
+    monkeypatch.setattr(Squares, "look", lambda self, photo: seen.append(photo) or [])
     with raises_user_error("no-face"):
         swap(swapper, source, tmp_path / "b.mp4")
     assert np.abs(seen[0].astype(int) - upright[0]).mean() < 3
@@ -131,10 +131,10 @@ def centres(squares):
 
 def test_all_are_swapped_in_every_frame_also_where_one_is_missed(swapper, tmp_path, monkeypatch):
     source = write_clip(tmp_path / "a.mp4", two(20))
-    detect, count = Squares.detect, []
+    detect, count = Squares.look, []
     monkeypatch.setattr(
         Squares,
-        "detect",
+        "look",
         lambda self, photo: count.append(0) or detect(self, photo)[: 1 if len(count) in (7, 8) else 2],
     )
     result = swap(swapper, source, tmp_path / "b.mp4")
@@ -206,8 +206,8 @@ def test_a_stopped_run_leaves_no_output_and_resumes_to_the_same_video(swapper, t
     kept = len(list((tmp_path / ".b.mp4.parts").glob("*.json"))) - 1  # without job.json
     chunks = len((tmp_path / ".b.mp4.parts" / "faces.jsonl").read_text().splitlines())
     looked = []
-    detect = Squares.detect
-    monkeypatch.setattr(Squares, "detect", lambda self, photo: looked.append(0) or detect(self, photo))
+    detect = Squares.look
+    monkeypatch.setattr(Squares, "look", lambda self, photo: looked.append(0) or detect(self, photo))
     swap(swapper, source, tmp_path / "b.mp4", faces=WHO[0], threshold=0.5)
     assert len(looked) == (34 - 8 * chunks if where == "looking" else 0)
     assert chunks == {"looking": 3, "drawing": 5, "putting together": 5}[where]

@@ -51,7 +51,7 @@ class YuNetLandmarks:
         for row, picture in enumerate(pictures):
             small = picture.shape[0] < YUNET_SIDE
             interpolation = cv2.INTER_CUBIC if small else cv2.INTER_AREA
-            faces = self._detector.detect(cv2.resize(picture, (YUNET_SIDE, YUNET_SIDE), interpolation=interpolation))
+            faces = self._detector.look(cv2.resize(picture, (YUNET_SIDE, YUNET_SIDE), interpolation=interpolation))
             if faces:
                 found[row] = (max(faces, key=lambda face: face.area).landmarks + 0.5) / YUNET_SIDE
         return found
