@@ -57,7 +57,7 @@ def check_video_arguments(given: argparse.Namespace) -> None:
     if given.grid or given.aligned:
         flag = "--grid" if given.grid else "--aligned"
         raise UserError(f"{videos[0]} is a video; leave out {flag}.", "video-arguments")
-    container_of(given.output)
+    container_of(given.output, videos[0])
     if given.output.is_dir():
         raise UserError(f"{given.output} is a folder; name the video to write.", "output-is-folder")
     av_package()

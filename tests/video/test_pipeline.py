@@ -105,7 +105,7 @@ def test_turned_videos_are_looked_at_upright(swapper, tmp_path, monkeypatch):
     assert np.abs(seen[0].astype(int) - upright[0]).mean() < 3
 
 
-def test_subtitles_are_kept_and_another_container_is_named(unchanged, tmp_path):
+def test_subtitles_are_kept_or_converted_and_that_is_said(unchanged, tmp_path):
     (tmp_path / "a.srt").write_text("1\n00:00:00,100 --> 00:00:00,500\nHello\n")
     source = write_clip(tmp_path / "a.mkv", two(12), subtitles=tmp_path / "a.srt")
     swap(unchanged, source, tmp_path / "b.mkv")
@@ -115,8 +115,13 @@ def test_subtitles_are_kept_and_another_container_is_named(unchanged, tmp_path):
             return [(packet.pts, bytes(packet)) for packet in clip.demux(subtitles=0) if packet.size]
 
     assert spoken(tmp_path / "b.mkv") == spoken(source) == [(100, b"Hello")]
-    with raises_user_error("container-cannot-hold", ".mp4", "aac", ".mkv"):
-        swap(unchanged, source, tmp_path / "b.mp4")
+    result = swap(unchanged, source, tmp_path / "b.mp4")
+    assert len(result.notes) == 1
+    assert "track 2 (subtitles, srt)" in result.notes[0]
+    assert "converted to mov_text" in result.notes[0]
+    back = swap(unchanged, tmp_path / "b.mp4", tmp_path / "c.mkv")
+    assert "converted to subrip" in back.notes[0]
+    assert spoken(tmp_path / "c.mkv") == [(100, b"Hello")]
 
 
 def colours_at(path, places):
