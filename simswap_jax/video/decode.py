@@ -112,10 +112,9 @@ class Video:
 
     def upright(self, frame: Any) -> np.ndarray:
         """A decoded frame as people see it: uint8 RGB [H, W, 3]; HDR and wide gamuts as SDR."""
-        if self.colours.is_plain:
-            picture = self._rgb(frame, "rgb24")
-        else:
-            picture = self.colours.view.seen(self._rgb(frame, "rgb48le"))
+        rgb = self._rgb(frame, "rgb24" if self.colours.is_plain else "rgb48le")
+        picture = rgb.to_ndarray()
+        picture = picture if self.colours.is_plain else self.colours.view.seen(picture)
         return np.ascontiguousarray(np.rot90(picture, self.rotation))
 
     def stored(self, picture: np.ndarray, like: Any, pixels: str) -> Any:
@@ -132,7 +131,7 @@ class Video:
         if pixels == "rgb24":
             return av.VideoFrame.from_ndarray(turned, format=pixels)
         if not self.colours.is_plain:
-            values = self._rgb(like, "rgb48le")
+            values = self._rgb(like, "rgb48le").to_ndarray()
             turned = self.colours.view.changed(values, self.colours.view.seen(values), turned)
         if self.width % 2 or self.height % 2:
             turned = cv2.copyMakeBorder(turned, 0, self.height % 2, 0, self.width % 2, cv2.BORDER_REPLICATE)
@@ -146,11 +145,9 @@ class Video:
         frame.color_primaries, frame.color_trc = kept.primaries, kept.transfer
         return frame
 
-    def _rgb(self, frame: Any, pixels: str) -> np.ndarray:
-        """A decoded frame's RGB values as they are stored."""
-        rgb = frame.reformat(format=pixels, src_colorspace=self.matrix(frame), dst_colorspace=self.matrix(frame))
-        values: np.ndarray = rgb.to_ndarray()
-        return values
+    def _rgb(self, frame: Any, pixels: str) -> Any:
+        """A decoded frame with its RGB values as they are stored."""
+        return frame.reformat(format=pixels, src_colorspace=self.matrix(frame), dst_colorspace=self.matrix(frame))
 
     def matrix(self, frame: Any) -> int:
         """The matrix between RGB and what is stored; where the file does not say, players go by the size."""

@@ -51,6 +51,7 @@ from simswap_jax.video.workdir import VideoWorkdir, digest_of, digest_of_file, d
 
 WORKERS = max(2, min(16, os.cpu_count() or 2))  # threads that detect, cut out and paste
 _BOXED = ("mp4", "mov")  # containers that have places for XMP and C2PA
+_LARGE = 2  # times the original's size
 
 _log = logging.getLogger(__name__)
 
@@ -131,6 +132,7 @@ def swap_video(
         with stages.clock("put together"):
             carried = Assembly(video, codec, container, tracks, marks, made_of).write(workdir)
         os.replace(workdir.signed, output)
+    notes += said(growth(video, codec, output)) if marks.watermark else ()
     seconds = time.monotonic() - started
     return VideoResult(len(detections.times), plan.faces, seconds, dict(stages.seconds), carried, notes)
 
@@ -168,6 +170,16 @@ def damages(video: Video, frames: int) -> Iterator[str]:
     """A sentence where frames of a video are damaged."""
     if count := video.damage.frames:
         yield f"{count} of {frames} frames of {video.path.name} are damaged; they are in the result as they were read."
+
+
+def growth(video: Video, encoding: Encoding, output: Path) -> Iterator[str]:
+    """A sentence where a watermarked video has become much larger than the original."""
+    times = output.stat().st_size / video.path.stat().st_size
+    if times > _LARGE and encoding.codec != PNG:
+        yield (
+            f"{output.name} is {times:.1f} times as large as {video.path.name}: the crf of {encoding.crf} and the "
+            "invisible watermark, which is new in every frame, take room; a higher --crf or --no-watermark saves it."
+        )
 
 
 def fingerprint(

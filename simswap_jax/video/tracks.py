@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from simswap_jax.errors import UserError
 from simswap_jax.video.decode import Video, av_package
 
 COPY, CONVERT, DROP = "copy", "convert", "drop"
 TEXT = {"mp4": "mov_text", "mov": "mov_text", "matroska": "subrip"}  # subtitles that a container takes
 SOUND = "aac"  # that every container takes
 _RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)  # of AAC
+_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 _BITS = 96_000  # a second and channel
 _WORDS = {"audio": "sound", "subtitle": "subtitles"}
 _STYLES = b"""[Script Info]
@@ -115,7 +117,7 @@ class Sound:
     def __init__(self, stream: Any, out: Any) -> None:
         given = stream.codec_context
         rate = next((rate for rate in _RATES if rate <= given.sample_rate), _RATES[-1])
-        layout = given.layout.name if 0 < given.layout.nb_channels <= 8 and given.layout.name else "stereo"
+        layout = _LAYOUTS.get(given.layout.nb_channels, "stereo")
         self.stream = out.add_stream(SOUND, rate=rate, layout=layout)
         self.stream.codec_context.bit_rate = _BITS * self.stream.codec_context.layout.nb_channels
 
@@ -184,6 +186,24 @@ def carried(source: Any, carriers: dict[int, Copy | Sound | Words]) -> Iterator[
 
 
 def tracks_of(video: Video, container: str) -> tuple[Track, ...]:
-    """What becomes of the tracks of a video file in a container of FFmpeg's name."""
+    """What becomes of the tracks of a video file in a container of FFmpeg's name, tried before anything is drawn.
+
+    Raises:
+      UserError: they cannot stand together in it.
+    """
+    av = av_package()
     with video.opened() as source:
-        return () if source is None else plan_tracks(source, container)
+        tracks = () if source is None else plan_tracks(source, container)
+        if any(track.action != DROP for track in tracks):
+            try:
+                with av.open(io.BytesIO(), "w", format=container) as trial:
+                    open_tracks(source, trial, tracks)
+                    trial.start_encoding()
+            except (av.FFmpegError, ValueError) as error:
+                names = ", ".join(track.codec for track in tracks)
+                raise UserError(
+                    f"the sound or subtitles of {video.path} ({names}) cannot be written as {container} ({error}); "
+                    "name an .mkv as the output, or convert them with another program first.",
+                    "container-cannot-hold",
+                ) from error
+    return tracks
