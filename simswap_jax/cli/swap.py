@@ -57,8 +57,8 @@ def check_video_arguments(given: argparse.Namespace) -> None:
         return
     if given.grid or given.aligned:
         flag = "--grid" if given.grid else "--aligned"
-        raise UserError(f"{videos[0]} is a video; leave out {flag}.", "video-arguments")
-    container_of(given.output)
+        raise UserError(f"{videos[0]} is a video or an animation; leave out {flag}.", "video-arguments")
+    container_of(given.output, videos[0])
     if given.output.is_dir():
         raise UserError(f"{given.output} is a folder; name the video to write.", "output-is-folder")
     av_package()
@@ -229,7 +229,7 @@ def add_mark_arguments(parse: argparse.ArgumentParser) -> None:
         "--no-watermark",
         "--no-invisible-mark",
         action="store_true",
-        help="drop the invisible watermark in the pixels, which outlives lost metadata",
+        help="drop the invisible watermark in the pixels, which outlives lost metadata (takes room in a video)",
     )
     add("--certificate", type=Path, metavar="PEM", help="sign the manifest with yours (default: one of this machine)")
     add("--certificate-key", type=Path, metavar="PEM", help="its private key")

@@ -5,21 +5,38 @@ import math
 import struct
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from simswap_jax.errors import UserError, missing_extra
-from simswap_jax.provenance.label_xmp import Provenance, parse_packet
+from simswap_jax.io import animation
+from simswap_jax.io.animation import is_animation
+from simswap_jax.provenance import c2pa
+from simswap_jax.provenance.label_xmp import Provenance, parse_packet, read_provenance
+from simswap_jax.video.colour import BT601, BT709, MATRICES, Colours
 
-SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".wmv", ".flv", ".3gp"}
+# fmt: off
+SUFFIXES = frozenset((
+    ".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".mj2", ".f4v", ".flv", ".mkv", ".webm", ".avi", ".divx", ".wmv",
+    ".asf", ".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".evo", ".mod", ".tod", ".ts", ".mts", ".m2ts", ".m2t",
+    ".trp", ".wtv", ".ogv", ".ogm", ".mxf", ".dv", ".rm", ".rmvb", ".amv", ".nut", ".ivf", ".y4m",
+))
+# fmt: on
 MOST_PIXELS = 8192 * 8192  # of a frame
-_BT709, _BT601, _UNKNOWN = 1, 5, 2  # FFmpeg's numbers of the ways colours are written
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _ISO = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"moof", b"uuid", b"sidx", b"pnot"}
+
+
+@dataclass
+class Damage:
+    """How many frames of a video are damaged, or made of damaged ones."""
+
+    frames: int = 0
 
 
 @dataclass(frozen=True)
@@ -34,6 +51,11 @@ class Video:
       time_base: seconds of a unit of the stream's timestamps.
       rate: frames a second, on average; 25 where the file does not say.
       length: how many frames there are likely to be; 0 if unknown.
+      colours: how they are written, by the first frame.
+      aspect: width of a pixel by its height.
+      alpha: whether there is an alpha channel, which is left out.
+      light: x265's parameters that say how bright the video was made to be; empty if it does not say.
+      damage: how many frames were damaged, once `frames` was at its end.
     """
 
     path: Path
@@ -44,6 +66,11 @@ class Video:
     time_base: Fraction
     rate: Fraction
     length: int
+    colours: Colours = field(default_factory=Colours)
+    aspect: Fraction = Fraction(1)
+    alpha: bool = False
+    light: str = ""
+    damage: Damage = field(default_factory=Damage, compare=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -51,62 +78,108 @@ class Video:
         turned = self.rotation % 2 == 1
         return (self.width, self.height, 3) if turned else (self.height, self.width, 3)
 
+    @contextmanager
+    def opened(self) -> Iterator[Any]:
+        """PyAV's container for reading, with what else is in the file; None for an animation, which has nothing."""
+        with reading(self.path) as container:
+            yield container
+
     def frames(self) -> Generator["Frame", None, None]:
-        """The frames in the order they are shown.
+        """The frames in the order they are shown; those that are damaged, too, as well as they can be decoded.
 
         Raises:
-          UserError: one cannot be decoded, or has another size.
+          UserError: none can be decoded, or one has another size.
         """
-        index, last = 0, -math.inf
+        index, last, damage = 0, -math.inf, Damage()
         usual = max(1, round(1 / (self.rate * self.time_base)))
         with reading(self.path) as container:
             stream = container.streams[self.stream]
             stream.thread_type = "AUTO"
-            for packet in container.demux(stream):
-                if packet.is_corrupt:
+            for frame in decoded(container, stream, damage):
+                if (frame.width, frame.height) != (self.width, self.height):
                     raise UserError(
-                        f"{self.path} is broken at frame {index} or is cut off there; give a whole file.",
-                        "video-broken",
+                        f"{self.path} changes its size at frame {index}; convert it with another program first.",
+                        "video-size-changes",
                     )
-                for frame in packet.decode():
-                    if (frame.width, frame.height) != (self.width, self.height):
-                        raise UserError(
-                            f"{self.path} changes its size at frame {index}; convert it with another program first.",
-                            "video-size-changes",
-                        )
-                    # Some files carry no times, or one twice: then the usual pause, so that all frames stay.
-                    pts = frame.pts if frame.pts is not None else (0 if index == 0 else int(last) + usual)
-                    pts = pts if pts > last else int(last) + 1
-                    yield Frame(index, pts, frame.duration or usual, frame)
-                    index, last = index + 1, pts
+                # Some files carry no times, or one twice: then the usual pause, so that all frames stay.
+                pts = frame.pts if frame.pts is not None else (0 if index == 0 else int(last) + usual)
+                pts = pts if pts > last else int(last) + 1
+                yield Frame(index, pts, frame.duration or usual, frame)
+                index, last = index + 1, pts
         if not index:
-            raise UserError(
-                f"{self.path} has no frame that can be decoded; give another video.", "video-without-frames"
-            )
+            raise without_frames(self.path)
+        self.damage.frames = damage.frames
 
     def upright(self, frame: Any) -> np.ndarray:
-        """A decoded frame as people see it: uint8 RGB [H, W, 3]."""
-        rgb = frame.reformat(format="rgb24", src_colorspace=self.colours(frame), dst_colorspace=self.colours(frame))
-        return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), self.rotation))
+        """A decoded frame as people see it: uint8 RGB [H, W, 3]; HDR and wide gamuts as SDR."""
+        rgb = self._rgb(frame, "rgb24" if self.colours.is_plain else "rgb48le")
+        picture = rgb.to_ndarray()
+        picture = picture if self.colours.is_plain else self.colours.view.seen(picture)
+        return np.ascontiguousarray(np.rot90(picture, self.rotation))
 
     def stored(self, picture: np.ndarray, like: Any, pixels: str) -> Any:
-        """An upright picture as a frame of this video again, with the colours written as in ``like``."""
+        """An upright picture as a frame of this video again, with the colours written as in ``like``.
+
+        Args:
+          picture: uint8 RGB [H, W, 3].
+          like: the decoded frame that it was made of.
+          pixels: FFmpeg's name of the format; in a video's (YUV) odd sizes grow by one row or column.
+        """
         import av
 
         turned = np.ascontiguousarray(np.rot90(picture, -self.rotation))
-        frame = av.VideoFrame.from_ndarray(turned, format="rgb24")
-        colours = self.colours(like)
+        if pixels == "rgb24":
+            return av.VideoFrame.from_ndarray(turned, format=pixels)
+        if not self.colours.is_plain:
+            values = self._rgb(like, "rgb48le").to_ndarray()
+            turned = self.colours.view.changed(values, self.colours.view.seen(values), turned)
+        if self.width % 2 or self.height % 2:
+            turned = cv2.copyMakeBorder(turned, 0, self.height % 2, 0, self.width % 2, cv2.BORDER_REPLICATE)
+        frame = av.VideoFrame.from_ndarray(turned, format="rgb24" if turned.dtype == np.uint8 else "rgb48le")
+        colours = self.matrix(like)
+        kept = Colours.of(like).as_yuv(self.usual_matrix)
         frame = frame.reformat(
-            format=pixels, src_colorspace=colours, dst_colorspace=colours, dst_color_range=like.color_range or 1
+            format=pixels, src_colorspace=colours, dst_colorspace=colours, dst_color_range=kept.range or 1
         )
-        for name in ("colorspace", "color_range", "color_primaries", "color_trc"):
-            setattr(frame, name, getattr(like, name))
+        frame.colorspace, frame.color_range = kept.matrix, kept.range
+        frame.color_primaries, frame.color_trc = kept.primaries, kept.transfer
         return frame
 
-    def colours(self, frame: Any) -> int:
+    def _rgb(self, frame: Any, pixels: str) -> Any:
+        """A decoded frame with its RGB values as they are stored."""
+        return frame.reformat(format=pixels, src_colorspace=self.matrix(frame), dst_colorspace=self.matrix(frame))
+
+    def matrix(self, frame: Any) -> int:
         """The matrix between RGB and what is stored; where the file does not say, players go by the size."""
-        known = {_BT709: _BT709, 4: 4, 5: _BT601, 6: _BT601, 7: 7, 9: 9, 10: 9}
-        return known.get(int(frame.colorspace), _BT709 if self.height >= 720 else _BT601)
+        return MATRICES.get(int(frame.colorspace), self.usual_matrix)
+
+    @property
+    def usual_matrix(self) -> int:
+        """That of files which do not say."""
+        return BT709 if self.height >= 720 else BT601
+
+
+@dataclass(frozen=True)
+class Animation(Video):
+    """A GIF, WebP or APNG with several frames, as if it were a video; times are milliseconds."""
+
+    @contextmanager
+    def opened(self) -> Iterator[Any]:
+        """Nothing else is in it."""
+        yield None
+
+    def frames(self) -> Generator["Frame", None, None]:
+        """The frames in the order they are shown.
+
+        Raises:
+          UserError: one cannot be decoded.
+        """
+        import av
+
+        pts = 0
+        for index, still in enumerate(animation.stills(self.path)):
+            yield Frame(index, pts, still.milliseconds, av.VideoFrame.from_ndarray(still.picture, format="rgb24"))
+            pts += still.milliseconds
 
 
 @dataclass(frozen=True)
@@ -127,33 +200,33 @@ class Frame:
 
 
 def is_video(path: Path) -> bool:
-    """Whether a file's ending says that it is a video."""
-    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+    """Whether a file is moving pictures: a video by its ending, or an animation."""
+    return (path.suffix.lower() in SUFFIXES and not path.is_dir()) or is_animation(path)
 
 
 def open_video(path: str | Path) -> Video:
-    """Open a video file, look at its first frame, and close it.
+    """Open a video file or an animation, look at its first frame, and close it.
 
     Raises:
-      UserError: PyAV is missing; there is no such file; it is no video, has no pictures, is cut off or is broken.
+      UserError: PyAV is missing; there is no such file; it is no video, has no pictures, is cut off or is broken, or
+        has colours that are not read.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no video {path}; check the path.", "video-missing")
     if not path.stat().st_size:
         raise UserError(f"{path} is empty; give a video.", "video-empty")
+    if is_animation(path):
+        return open_animation(path)
     check_whole(path)
     with reading(path) as container:
         stream = find_picture_stream(container, path)
-        width, height = int(stream.codec_context.width or 0), int(stream.codec_context.height or 0)
-        if width * height > MOST_PIXELS:
-            raise UserError(
-                f"the frames of {path} are too large ({width}×{height}); 64 million pixels are the most.",
-                "video-too-large",
-            )
-        first = next((frame for frame in container.decode(stream)), None)
+        check_size(path, int(stream.codec_context.width or 0), int(stream.codec_context.height or 0))
+        first = next(decoded(container, stream, Damage()), None)
         if first is None:
-            raise UserError(f"{path} has no frame that can be decoded; give another video.", "video-without-frames")
+            raise without_frames(path)
+        colours = Colours.of(first)
+        colours.check(path, any("DOVI" in name for name in side_data(first)))
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate or Fraction(25)
         rate = rate if Fraction(1, 100) <= rate <= 1000 else Fraction(25)
         seconds = (stream.duration or 0) * stream.time_base or Fraction(container.duration or 0, 1_000_000)
@@ -166,7 +239,102 @@ def open_video(path: str | Path) -> Video:
             time_base=stream.time_base,
             rate=rate,
             length=stream.frames or max(0, int(seconds * rate)),
+            colours=colours,
+            aspect=Fraction(stream.sample_aspect_ratio or 1) or Fraction(1),
+            alpha=has_alpha(stream, first),
+            light=light_of(first),
         )
+
+
+def open_animation(path: Path) -> Animation:
+    """Read an animation once and say what it is.
+
+    Raises:
+      UserError: PyAV is missing, it is too large or broken.
+    """
+    av_package()
+    first = next(animation.stills(path)).picture
+    check_size(path, first.shape[1], first.shape[0])
+    times = [still.milliseconds for still in animation.stills(path)]
+    return Animation(
+        path=path,
+        stream=0,
+        width=first.shape[1],
+        height=first.shape[0],
+        rotation=0,
+        time_base=Fraction(1, 1000),
+        rate=Fraction(1000 * len(times), sum(times)),
+        length=len(times),
+        alpha=animation.has_transparency(path),
+    )
+
+
+def check_size(path: Path, width: int, height: int) -> None:
+    """A UserError for frames that are too large."""
+    if width * height > MOST_PIXELS:
+        raise UserError(
+            f"the frames of {path} are too large ({width}×{height}); 64 million pixels are the most.",
+            "video-too-large",
+        )
+
+
+def without_frames(path: Path) -> UserError:
+    """The sentence for a video of which nothing can be decoded."""
+    return UserError(f"{path} has no frame that can be decoded; give another video.", "video-without-frames")
+
+
+def side_data(frame: Any) -> dict[str, bytes]:
+    """What stands beside the pixels of a decoded frame, by FFmpeg's names."""
+    each = [frame.side_data[i] for i in range(len(frame.side_data))]
+    return {one.type.name: bytes(one) for one in each}
+
+
+def light_of(frame: Any) -> str:
+    """How bright an HDR video was made to be (SMPTE ST 2086, CTA-861.3), as parameters of x265."""
+    beside, said = side_data(frame), ""
+    screen, level = beside.get("MASTERING_DISPLAY_METADATA", b""), beside.get("CONTENT_LIGHT_LEVEL", b"")
+    if len(screen) >= 88 and all(struct.unpack_from("<2i", screen, 80)):
+        pairs = struct.unpack_from("<20i", screen)  # red, green, blue, white: x and y; darkest, brightest: fractions
+        values = [Fraction(*pairs[i : i + 2]) if pairs[i + 1] else Fraction(0) for i in range(0, 20, 2)]
+        x = [round(value * 50_000) for value in values[:8]]
+        low, high = (round(value * 10_000) for value in values[8:])
+        said += f":master-display=G({x[2]},{x[3]})B({x[4]},{x[5]})R({x[0]},{x[1]})WP({x[6]},{x[7]})L({high},{low})"
+    if len(level) >= 8:
+        said += ":max-cll={},{}".format(*struct.unpack_from("<2I", level))
+    return f":hdr10=1{said}" if said else ""
+
+
+def has_alpha(stream: Any, frame: Any) -> bool:
+    """Whether a video has an alpha channel; VP8 and VP9 keep it beside the pictures."""
+    tags = {name.lower(): value for name, value in stream.metadata.items()}
+    return tags.get("alpha_mode") == "1" or any(component.is_alpha for component in frame.format.components)
+
+
+def decoded(container: Any, stream: Any, damage: Damage) -> Iterator[Any]:
+    """The frames of a stream as PyAV has them; packets that cannot be decoded are left out.
+
+    Args:
+      container: open for reading.
+      stream: of pictures.
+      damage: counts the frames that are damaged, and those that are made of them up to the next key frame.
+    """
+    from av import FFmpegError
+
+    broken, packets = False, 0
+    for packet in container.demux(stream):
+        packets += packet.is_corrupt
+        try:
+            frames = packet.decode()
+        except FFmpegError as error:
+            if isinstance(error, OSError):
+                raise
+            broken, frames = True, []
+            packets += not packet.is_corrupt
+        for frame in frames:
+            broken = frame.is_corrupt or (broken and not frame.key_frame)
+            damage.frames += broken
+            yield frame
+    damage.frames = max(damage.frames, packets)
 
 
 @contextmanager
@@ -276,6 +444,9 @@ def read_video_provenance(path: str | Path) -> Provenance | None:
       UserError: the file cannot be read.
     """
     path = Path(path)
+    if is_animation(path):
+        packet = animation.read_gif_xmp(path) if path.suffix.lower() == ".gif" else None
+        return read_provenance(path) if packet is None else parse_packet(packet)
     with path.open("rb") as file:
         for box in boxes(path):
             file.seek(box.content)
@@ -290,6 +461,8 @@ def read_video_provenance(path: str | Path) -> Provenance | None:
 
 def mime_type(path: str | Path) -> str | None:
     """What C2PA calls a video file by its first box and ending; None for kinds that it has no place in."""
+    if is_animation(path):
+        return animation.MIME[animation.FORMATS[Path(path).suffix.lower()]]
     first = next(boxes(path), None)
     if first is None or first.kind != b"ftyp":
         return None
@@ -297,7 +470,9 @@ def mime_type(path: str | Path) -> str | None:
 
 
 def has_manifest(path: str | Path) -> bool:
-    """Whether an MP4 or MOV holds a C2PA store."""
+    """Whether an MP4, MOV or animation holds a C2PA store."""
+    if is_animation(path):
+        return c2pa.has_manifest(path)
     with Path(path).open("rb") as file:
         for box in boxes(path):
             file.seek(box.content)

@@ -1,6 +1,7 @@
-"""Video files written: segments of encoded frames, and the whole video out of them with everything else copied."""
+"""Video files written: segments of encoded frames, and the whole video out of them with the tracks of the original."""
 
 import heapq
+import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,30 +9,50 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from simswap_jax.errors import UserError
 from simswap_jax.inference.options import EncodingOptions
+from simswap_jax.io import animation
 from simswap_jax.io.atomic import write_text
-from simswap_jax.video.decode import Video, av_package, reading
+from simswap_jax.video.colour import Colours
+from simswap_jax.video.decode import Animation, Video, av_package
+from simswap_jax.video.tracks import Track, carried, open_tracks
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+H264, HEVC, PNG = "libx264", "libx265", "png"
 _PRESET = "veryfast"
+_MOST_STILL = 2**30  # pixels of an animation's frames together: they are in memory at once when they are written
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How frames are encoded, so that every segment and the whole video agree."""
+    """How frames are encoded, so that every segment and the whole video agree.
+
+    Attributes:
+      width, height: in pixels; even in a video, as everybody plays it.
+      rate: frames a second.
+      crf: of x264 and x265.
+      aspect: width of a pixel by its height.
+      colours: how they are written.
+      codec: ``H264``, for HDR and wide gamuts ``HEVC``, for an animation ``PNG``.
+      light: x265's parameters that say how bright an HDR video was made to be; empty if it does not say.
+    """
 
     width: int
     height: int
     rate: Fraction
     crf: int
     aspect: Fraction
-    colours: tuple[int, int, int, int]  # range, matrix, primaries, transfer: FFmpeg's numbers
+    colours: Colours
+    codec: str = H264
+    light: str = ""
 
     @property
     def pixels(self) -> str:
-        """Colours at half size as everybody plays it; odd sizes have no half."""
-        return "yuv444p" if self.width % 2 or self.height % 2 else "yuv420p"
+        """FFmpeg's name of the format of pixels."""
+        return {H264: "yuv420p", HEVC: "yuv420p10le", PNG: "rgb24"}[self.codec]
 
     def apply(self, context: Any) -> None:
         """Set up an encoder that is not open yet.
@@ -42,30 +63,31 @@ class Encoding:
         av = av_package()
         context.width, context.height, context.pix_fmt = self.width, self.height, self.pixels
         context.time_base, context.framerate = 1 / self.rate, self.rate
+        if self.codec == PNG:
+            return
         context.sample_aspect_ratio = self.aspect
-        context.color_range, context.colorspace, context.color_primaries, context.color_trc = self.colours
+        context.color_range, context.colorspace = self.colours.range, self.colours.matrix
+        context.color_primaries, context.color_trc = self.colours.primaries, self.colours.transfer
         context.options = {"preset": _PRESET, "crf": str(self.crf), "bf": "0"}
+        if self.codec == HEVC:
+            context.codec_tag = "hvc1"  # as QuickTime wants it
+            context.options |= {"x265-params": f"log-level=none{self.light}"}
         context.flags |= av.codec.context.Flags.global_header
 
 
-def encoding_for(video: Video, options: EncodingOptions) -> Encoding:
-    """The encoding that fits a video."""
-    with reading(video.path) as container:
-        stream = container.streams[video.stream]
-        first = next(container.decode(stream))
-        return Encoding(
-            width=video.width,
-            height=video.height,
-            rate=video.rate.limit_denominator(60000),
-            crf=options.crf,
-            aspect=Fraction(stream.sample_aspect_ratio or 1) or Fraction(1),
-            colours=(
-                int(first.color_range),
-                int(first.colorspace),
-                int(first.color_primaries),
-                int(first.color_trc),
-            ),
-        )
+def encoding_for(video: Video, options: EncodingOptions, output: Path) -> Encoding:
+    """The encoding that fits a video and the file to write."""
+    still = output.suffix.lower() in animation.FORMATS
+    return Encoding(
+        width=video.width + (0 if still else video.width % 2),
+        height=video.height + (0 if still else video.height % 2),
+        rate=video.rate.limit_denominator(60000),
+        crf=options.crf,
+        aspect=video.aspect,
+        colours=video.colours.as_yuv(video.usual_matrix),
+        codec=PNG if still else H264 if video.colours.is_plain else HEVC,
+        light=video.light,
+    )
 
 
 class Segment:
@@ -79,7 +101,7 @@ class Segment:
         self._list, self._data = segment_files(folder, number)
         self._times: list[tuple[int, int]] = []
         self._rows: list[tuple[int, int]] = []
-        self._context = av.CodecContext.create("libx264", "w")
+        self._context = av.CodecContext.create(encoding.codec, "w")
         encoding.apply(self._context)
         self._file = self._data.open("wb")
 
@@ -121,9 +143,10 @@ def assemble(
     encoding: Encoding,
     output: Path,
     container: str,
+    tracks: Sequence[Track],
     tags: dict[str, str] | None = None,
 ) -> None:
-    """The whole video: pictures from the segments; sound, subtitles, chapters and titles as they are in the original.
+    """The whole video: pictures from the segments; tracks as planned, chapters and titles as they are in the original.
 
     Args:
       video: the original.
@@ -131,6 +154,7 @@ def assemble(
       encoding: as they were made.
       output: where, under its temporary name.
       container: FFmpeg's name of it.
+      tracks: what becomes of sound and subtitles.
       tags: more metadata of the container.
     """
     av = av_package()
@@ -139,96 +163,93 @@ def assemble(
         # When the pictures begin is kept in units of the movie, a millisecond unless told otherwise.
         scale = min(video.time_base.denominator, 2**31 - 1)
         options = {"movflags": "+faststart+use_metadata_tags", "movie_timescale": str(scale)}
-    with reading(video.path) as source, av.open(str(output), "w", format=container, options=options) as out:
-        streams = open_streams(video, source, out, encoding, tags)
-        others = [stream for stream in copied_streams(source) if stream.index in streams.copies]
+    with video.opened() as source, av.open(str(output), "w", format=container, options=options) as out:
+        pictures = out.add_stream(encoding.codec, rate=encoding.rate)
+        encoding.apply(pictures.codec_context)
+        pictures.codec_context.open()
+        pictures.time_base = video.time_base
+        if video.rotation:
+            pictures.set_display_rotation(90 * video.rotation if video.rotation < 3 else -90)
+        carriers = {} if source is None else open_tracks(source, out, tracks)
+        if source is not None:
+            streams = {video.stream: pictures, **{index: carrier.stream for index, carrier in carriers.items()}}
+            keep_descriptions(source, out, streams)
+        out.metadata.update(tags or {})
+        out.start_encoding()
 
         def encoded() -> Iterator[tuple[float, Any]]:
             for packet in read_segments(segments):
-                packet.stream, packet.time_base = streams.pictures, video.time_base
+                packet.stream, packet.time_base = pictures, video.time_base
                 yield float(packet.pts * video.time_base), packet
 
-        def copied() -> Iterator[tuple[float, Any]]:
-            last = 0.0
-            for packet in source.demux(others) if others else ():
-                if packet.size == 0 and packet.dts is None:
-                    continue  # the end of a stream
-                last = last if packet.dts is None else float(packet.dts * packet.time_base)
-                packet.stream = streams.copies[packet.stream.index]
-                yield last, packet
-
-        for _, packet in heapq.merge(encoded(), copied(), key=lambda pair: pair[0]):
+        others = () if source is None else carried(source, carriers)
+        for _, packet in heapq.merge(encoded(), others, key=lambda pair: pair[0]):
             out.mux_one(packet)
 
 
-@dataclass(frozen=True)
-class Streams:
-    """The streams of a video that is being written: pictures, and the copy of each other stream by its old index."""
+def keep_descriptions(source: Any, out: Any, streams: dict[int, Any]) -> None:
+    """Titles, chapters, languages and dispositions as in the original.
 
-    pictures: Any
-    copies: dict[int, Any]
-
-
-def open_streams(
-    video: Video, source: Any, out: Any, encoding: Encoding, tags: dict[str, str] | None = None
-) -> Streams:
-    """Lay out the streams of the result and write its header."""
-    original = source.streams[video.stream]
-    pictures = out.add_stream("libx264", rate=encoding.rate)
-    encoding.apply(pictures.codec_context)
-    pictures.codec_context.open()
-    pictures.time_base = video.time_base
-    if video.rotation:
-        pictures.set_display_rotation(90 * video.rotation if video.rotation < 3 else -90)
-    copies = {stream.index: out.add_stream_from_template(stream, opaque=True) for stream in copied_streams(source)}
-    for stream, copy in [(original, pictures), *((source.streams[index], copy) for index, copy in copies.items())]:
-        copy.metadata.update({key: value for key, value in stream.metadata.items() if key in ("language", "title")})
-        copy.disposition = stream.disposition
-    out.metadata.update({**source.metadata, **(tags or {})})
+    Args:
+      source: the opened original.
+      out: the container that is written.
+      streams: of the new file, by their index in the original.
+    """
+    for index, stream in streams.items():
+        original = source.streams[index]
+        stream.metadata.update({key: value for key, value in original.metadata.items() if key in ("language", "title")})
+        stream.disposition = original.disposition
+    out.metadata.update(source.metadata)
     out.set_chapters(source.chapters())
-    out.start_encoding()
-    return Streams(pictures, copies)
 
 
-def copied_streams(source: Any) -> list[Any]:
-    """The streams that are taken over untouched: sound and subtitles."""
-    return [stream for stream in source.streams if stream.type in ("audio", "subtitle")]
+def assemble_animation(
+    video: Animation, segments: Sequence[tuple[Path, Path]], output: Path, kind: str, xmp: bytes | None
+) -> None:
+    """The whole animation out of its segments.
+
+    Args:
+      video: the original.
+      segments: list and data of each, in order; PNG frames.
+      output: where, under its temporary name.
+      kind: Pillow's name of the format.
+      xmp: a packet to embed, UTF-8.
+    """
+    stills = (
+        animation.Still(np.asarray(Image.open(io.BytesIO(bytes(packet))).convert("RGB")), packet.duration)
+        for packet in read_segments(segments)
+    )
+    animation.write_animation(output, stills, kind, animation.repetitions(video.path), xmp)
 
 
-def check_container(video: Video, encoding: Encoding, output: Path) -> str:
-    """FFmpeg's name of the container that the output's ending stands for.
+def check_animation(video: Video, output: Path) -> None:
+    """A UserError where an animation would have to be written of what is none, or of too much."""
+    if output.suffix.lower() not in animation.FORMATS:
+        return
+    if not isinstance(video, Animation):
+        container_of(output)  # says so
+    if video.width * video.height * video.length > _MOST_STILL:
+        raise UserError(
+            f"{video.path} has too many pixels for an animation ({video.length} frames of {video.width}×{video.height})"
+            "; name an .mp4 as the output.",
+            "animation-too-large",
+        )
+
+
+def container_of(output: Path, target: Path | None = None) -> str:
+    """FFmpeg's name of the container, or Pillow's of the animation, that a file's ending stands for.
+
+    Args:
+      output: the file.
+      target: what is swapped; of an animation, animations can be made, too.
 
     Raises:
-      UserError: another ending, or one that cannot hold the sound or the subtitles of this video as they are.
+      UserError: with the endings there are.
     """
-    import io
-
-    av = av_package()
-    container = container_of(output)
-    with reading(video.path) as source:
-        try:
-            with av.open(io.BytesIO(), "w", format=container) as trial:
-                open_streams(video, source, trial, encoding)
-        except (av.FFmpegError, ValueError) as error:
-            names = sorted(
-                {
-                    stream.codec_context.name if stream.codec_context else stream.type
-                    for stream in copied_streams(source)
-                }
-            )
-            raise UserError(
-                f"a {output.suffix} cannot hold the sound or subtitles of {video.path} as they are "
-                f"({', '.join(names) or error}); name an .mkv as the output.",
-                "container-cannot-hold",
-            ) from error
-    return container
-
-
-def container_of(output: Path) -> str:
-    """FFmpeg's name of the container that a file's ending stands for, or a UserError with the endings there are."""
-    if output.suffix.lower() not in FORMATS:
-        raise UserError(f"{output} does not say which video to write; end it in {', '.join(FORMATS)}.", "video-format")
-    return FORMATS[output.suffix.lower()]
+    endings = FORMATS | (animation.FORMATS if target is not None and animation.is_animation(target) else {})
+    if output.suffix.lower() not in endings:
+        raise UserError(f"{output} does not say which video to write; end it in {', '.join(endings)}.", "video-format")
+    return endings[output.suffix.lower()]
 
 
 def read_segments(segments: Sequence[tuple[Path, Path]]) -> Iterator[Any]:

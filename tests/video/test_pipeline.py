@@ -18,54 +18,20 @@ from simswap_jax import FaceSwapper
 from simswap_jax.cli import main as cli
 from simswap_jax.cli import swap as verb
 from simswap_jax.errors import UserError
-from simswap_jax.inference import photo as photos
 from simswap_jax.inference.options import EncodingOptions, FaceSelection, Source, SwapOptions
 from simswap_jax.provenance import c2pa
 from simswap_jax.provenance.certificates import Credentials
 from simswap_jax.provenance.label_xmp import Provenance, provenance_of
 from simswap_jax.provenance.options import ALL_MARKS, MANIFEST, MARKS, NO_MARKS
 from simswap_jax.provenance.watermark import FRAME_SURE, THRESHOLD, detect_frames, embed
-from simswap_jax.video import detect, pipeline, workdir
-from simswap_jax.video import swap as second_pass
+from simswap_jax.video import pipeline, workdir
 from simswap_jax.video.decode import has_manifest, open_video, read_video_provenance, reading
 from simswap_jax.video.encode import Segment
 from simswap_jax.video.pipeline import swap_video
-from simswap_jax.weights import model_folder
 from tests.support.clips import BLUE, GREEN, RED, SIDE, Squares, read_clip, scene, two, write_clip, write_tone
 from tests.support.errors import raises_user_error
-from tests.support.small_model import write_small_model
 
 WHO = np.eye(16, dtype=np.float32)[:3]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    here = tmp_path_factory.mktemp("model")
-    model = model_folder.read(write_small_model(here / "rendered"))
-    return model_folder.write(here / "photos", replace(model, alignment="simswap-frontal"), include_identity=True)
-
-
-@pytest.fixture
-def swapper(folder, monkeypatch):
-    """Finds coloured squares; re-draws them in the source's first three dimensions; identity is the mean colour."""
-    monkeypatch.setattr(photos, "FaceDetector", Squares)
-    monkeypatch.setattr(photos.registry, "find", lambda name, purpose: name)
-    monkeypatch.setattr(second_pass, "SEGMENT", 10)
-    monkeypatch.setattr(detect, "CHUNK", 8)
-    monkeypatch.setattr(pipeline, "WORKERS", 2)
-    made = FaceSwapper.from_pretrained(folder)
-    made._redraw = lambda variables, targets, vectors: (
-        0 * targets + np.uint8(255) * (np.round(vectors[:, None, None, :3]).astype(np.uint8))
-    )
-    made._embed = lambda variables, pictures: np.pad(np.float32(pictures.mean(axis=(1, 2))) - 60, [(0, 0), (0, 13)])
-    return made
-
-
-@pytest.fixture
-def unchanged(swapper):
-    """A generator that returns its input."""
-    swapper._redraw = lambda variables, targets, vectors: targets
-    return swapper
 
 
 def swap(swapper, target, output, faces="all", source=2, files=(), marks=NO_MARKS, crf=18, **options):
@@ -105,7 +71,7 @@ def test_turned_videos_are_looked_at_upright(swapper, tmp_path, monkeypatch):
     assert np.abs(seen[0].astype(int) - upright[0]).mean() < 3
 
 
-def test_subtitles_are_kept_and_another_container_is_named(unchanged, tmp_path):
+def test_subtitles_are_kept_or_converted_and_that_is_said(unchanged, tmp_path):
     (tmp_path / "a.srt").write_text("1\n00:00:00,100 --> 00:00:00,500\nHello\n")
     source = write_clip(tmp_path / "a.mkv", two(12), subtitles=tmp_path / "a.srt")
     swap(unchanged, source, tmp_path / "b.mkv")
@@ -115,8 +81,13 @@ def test_subtitles_are_kept_and_another_container_is_named(unchanged, tmp_path):
             return [(packet.pts, bytes(packet)) for packet in clip.demux(subtitles=0) if packet.size]
 
     assert spoken(tmp_path / "b.mkv") == spoken(source) == [(100, b"Hello")]
-    with raises_user_error("container-cannot-hold", ".mp4", "aac", ".mkv"):
-        swap(unchanged, source, tmp_path / "b.mp4")
+    result = swap(unchanged, source, tmp_path / "b.mp4")
+    assert len(result.notes) == 1
+    assert "track 2 (subtitles, srt)" in result.notes[0]
+    assert "converted to mov_text" in result.notes[0]
+    back = swap(unchanged, tmp_path / "b.mp4", tmp_path / "c.mkv")
+    assert "converted to subrip" in back.notes[0]
+    assert spoken(tmp_path / "c.mkv") == [(164, b"Hello")]  # all begin later by the silence before the AAC
 
 
 def colours_at(path, places):
