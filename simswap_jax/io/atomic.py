@@ -194,6 +194,22 @@ def _umask() -> int:
     return mask
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file: no pipe or device, which may wait for ever, and no name too long to be one."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def file_sha256(path: str | os.PathLike) -> str:
     """SHA-256 of a file, 64 hexadecimal digits."""
     with open(path, "rb") as file:

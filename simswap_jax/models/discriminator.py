@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -29,6 +30,7 @@ class DiscriminatorConfig(DictConfig):
     """
 
     described: ClassVar[str] = "discriminator"
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {"widths": (1, 8192), "tail": (1, 8192), "scales": (1, 8)}
 
     widths: tuple[int, ...] = (64, 128, 256, 512)
     tail: int = 512

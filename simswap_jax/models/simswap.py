@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -91,6 +92,12 @@ class GeneratorConfig(DictConfig):
 
     family: ClassVar[str] = "simswap"
     described: ClassVar[str] = "generator"
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "widths": (1, 8192),
+        "blocks": (1, 128),
+        "identity_size": (1, 16384),
+        "first_down": (0, 1),
+    }
 
     widths: tuple[int, ...] = (64, 128, 256, 512)
     blocks: int = 9
@@ -137,6 +144,11 @@ class GeneratorConfig(DictConfig):
     def multiple(self) -> int:
         """What height and width must be a multiple of."""
         return 2 ** (len(self.widths) - 1)
+
+    @property
+    def least_size(self) -> int:
+        """The least height and width: maps are mirrored at their edges, by one at the smallest, by three at first."""
+        return max(2 ** len(self.widths), 4)
 
 
 class Generator(nn.Module):

@@ -49,7 +49,7 @@ def test_a_failed_write_leaves_the_old_network_and_nothing_else(folder, monkeypa
     def full_disk(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(identity_folder.json, "dumps", full_disk)
+    monkeypatch.setattr(identity_folder.folder_config, "dump", full_disk)
     with raises_user_error("cannot-write", "No space left"):
         identity_folder.write(folder, CONFIG, variables(1), {})
     jax.tree.map(np.testing.assert_array_equal, identity_folder.read(folder, "tests").variables, variables())
