@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -46,7 +46,7 @@ class FaceSwapper:
         # The variables are arguments, never closed over: they would be baked into every program.
         self._generator_variables = jax.device_put(model.variables)
         self._identity_variables = jax.device_put(model.identity_variables)
-        self._redraw = jax.jit(partial(redraw, model.network))
+        self._redraw = finite_results(jax.jit(partial(redraw, model.network)))
         # SimSwap's own ArcFace gets nearest-neighbour crops when swapping, as released; other networks bicubic ones.
         network = model.identity_network
         method = "nearest" if network.config.family == "arcface" else "bicubic"
@@ -214,11 +214,37 @@ class FaceSwapper:
         return results
 
 
-def redraw(network: SwapNetwork, variables: Any, targets: jax.Array, vectors: jax.Array) -> jax.Array:
-    """I_R = G(I_T, v_S) on 8-bit pictures: uint8 [B, H, W, 3], [B, D] → uint8 [B, H, W, 3]. Pure; to be jitted."""
+def redraw(network: SwapNetwork, variables: Any, targets: jax.Array, vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """I_R = G(I_T, v_S) on 8-bit pictures. Pure; to be jitted.
+
+    Args:
+      network: the generator.
+      variables: its Flax variables.
+      targets: uint8 [B, H, W, 3].
+      vectors: float32 [B, D].
+
+    Returns:
+      uint8 [B, H, W, 3]; and whether all results are finite, a bool: NaN would become black.
+    """
     values = normalize(targets.astype(jnp.float32) / 255.0, network.convention)
     results = denormalize(network.apply(variables, values, {"vector": vectors}).astype(jnp.float32), network.convention)
-    return jnp.round(jnp.clip(results, 0.0, 1.0) * 255.0).astype(jnp.uint8)
+    return jnp.round(jnp.clip(results, 0.0, 1.0) * 255.0).astype(jnp.uint8), jnp.isfinite(results).all()
+
+
+def finite_results(redrawn: Callable[..., tuple[jax.Array, jax.Array]]) -> Callable[..., jax.Array]:
+    """`redraw` with its results alone, refused where they are not finite."""
+
+    def checked(*arguments: Any) -> jax.Array:
+        results, finite = redrawn(*arguments)
+        if not finite:
+            raise UserError(
+                "the model draws numbers that are not finite (its weights are too large, or damaged); use another "
+                "model, or make it again.",
+                "result-not-finite",
+            )
+        return results
+
+    return checked
 
 
 def embed(network: IdentityNetwork, method: str, variables: Any, pictures: jax.Array) -> jax.Array:

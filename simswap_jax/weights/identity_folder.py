@@ -81,8 +81,7 @@ def _read_folder(folder: Path) -> Identity:
             "not-an-identity-folder",
         )
     try:
-        described = folder_config.load(folder / CONFIG)
-        config, copy_of = _config(described)
+        config, copy_of = _config(folder / CONFIG)
         variables = model_folder.unflattened(load_file(folder / WEIGHTS), folder / WEIGHTS)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, UserError):
@@ -97,15 +96,16 @@ def _read_folder(folder: Path) -> Identity:
     return Identity(IdentityNetwork(config), variables, sha256, folder.name, ours, copy_of)
 
 
-def _config(described: Any) -> tuple[IdentityConfig, str]:
+def _config(path: Path) -> tuple[IdentityConfig, str]:
     """The network's configuration, and the SHA-256 of the network that it is a copy of, if of any.
 
     Raises:
       ValueError: its description is wrong.
     """
-    if not isinstance(described, dict):
-        raise ValueError(f"its {CONFIG} is no object")
     try:
+        described = folder_config.load(path)
+        if not isinstance(described, dict):
+            raise ValueError("is no object")
         folder_config.check(described, folder_config.IDENTITY_FOLDER)
         config = folder_config.identity(described["identity"])
     except ValueError as error:

@@ -279,7 +279,7 @@ def _check_whole(model: ModelFolder, name: str) -> None:
         )
     if model.alignment not in ALIGNMENTS:
         raise UserError(
-            f"{name} has the alignment '{model.alignment}'; known are {', '.join(ALIGNMENTS)}.", "unknown-alignment"
+            f"{name} has the alignment '{printable(model.alignment)}'; known are {', '.join(ALIGNMENTS)}.", "unknown-alignment"
         )
     if network.identity_size is not None:
         _check_vectors(model, network.identity_size, name)
@@ -380,7 +380,7 @@ def unflattened(flat: Mapping[str, np.ndarray], path: Path) -> dict[str, Any]:
     """
     try:
         return traverse_util.unflatten_dict(flat, sep="/")
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
         raise UserError(
             f"{path} has names that are part of each other; copy or make it again.", "variables-names"
         ) from error
