@@ -46,7 +46,8 @@ class FaceSwapper:
         # The variables are arguments, never closed over: they would be baked into every program.
         self._generator_variables = jax.device_put(model.variables)
         self._identity_variables = jax.device_put(model.identity_variables)
-        self._redraw = finite_results(jax.jit(partial(redraw, model.network)))
+        self._program = jax.jit(partial(redraw, model.network))
+        self._redraw = finite_results(self._program)
         # SimSwap's own ArcFace gets nearest-neighbour crops when swapping, as released; other networks bicubic ones.
         network = model.identity_network
         method = "nearest" if network.config.family == "arcface" else "bicubic"

@@ -279,7 +279,8 @@ def _check_whole(model: ModelFolder, name: str) -> None:
         )
     if model.alignment not in ALIGNMENTS:
         raise UserError(
-            f"{name} has the alignment '{printable(model.alignment)}'; known are {', '.join(ALIGNMENTS)}.", "unknown-alignment"
+            f"{name} has the alignment '{printable(model.alignment)}'; known are {', '.join(ALIGNMENTS)}.",
+            "unknown-alignment",
         )
     if network.identity_size is not None:
         _check_vectors(model, network.identity_size, name)

@@ -246,6 +246,27 @@ def test_updates_that_are_not_finite_end_the_training(root, tmp_path):
     assert not (tmp_path / "run" / "model").exists()
 
 
+def test_networks_that_are_not_finite_are_neither_saved_nor_exported(root, tmp_path):
+    """By default: without the guard in the step the run ends at the next log step; what was saved before stays."""
+    made = identity.default_config()
+    made.data.root, made.data.cache = str(root), str(tmp_path / "records")
+    made.network.widths, made.batch_size = (4, 8, 8, 8), 16
+    made.network.scale = float("inf")
+    made.log_every, made.checkpoint_every, made.steps = 2, 3, 9
+    assert made.nonfinite_limit == 0
+    with refused("networks-not-finite", "at step 2", "no checkpoint yet", "nonfinite_limit"):
+        train(made, tmp_path / "run")
+    assert not (tmp_path / "run" / "model").exists()
+    assert [path for path in (tmp_path / "run" / "checkpoints").iterdir() if path.name.isdigit()] == []
+
+    def no_number(constant):
+        raise AssertionError(constant)
+
+    (line,) = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line, parse_constant=no_number)["identity_loss"] is None
+    assert metrics.read_lines(tmp_path / "run")[0]["step"] == 2
+
+
 @pytest.mark.parametrize(
     ("field", "value", "code"),
     [
