@@ -62,12 +62,13 @@ class _Part:
     tensors: dict[str, Any]
     module: str = ""
     wrapper: str = ""
+    prefix: str = ""
     left_out: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
         """By what ``--part`` names it."""
-        return "/".join(filter(None, (self.path, self.wrapper.partition("…")[0].strip("./"))))
+        return "/".join(filter(None, (self.path, self.prefix.strip("./"))))
 
 
 def first_not_finite(arrays: Mapping[str, Any]) -> str:
@@ -263,7 +264,8 @@ def _sets(part: _Part, signs: Sequence[str]) -> list[_Part]:
     for prefix in prefixes(tensors, signs)[:MOST_SETS]:
         kept, left_out = behind(tensors, prefix)
         front, inner, rest = wrapper.partition("…")
-        made.append(replace(part, tensors=kept, wrapper=f"{front}{prefix}{inner}{rest}", left_out=left_out))
+        whole = f"{front}{prefix}{inner}{rest}"
+        made.append(replace(part, tensors=kept, wrapper=whole, prefix=prefix, left_out=left_out))
     return made or [bare]
 
 
@@ -344,7 +346,7 @@ def _choose(path: Path, parts: list[_Part], part: str | None, signs: Sequence[st
     """The set of weights that is named, or the only one; where there are signs, the only one that has one."""
     sets = [each for p in parts for each in _sets(p, signs)]
     if part is not None:
-        named = [p for p in sets if p.path == part] or [p for p in sets if p.label == part]
+        named = [p for p in sets if p.path == part] or [p for p in sets if part in (p.label, p.prefix.strip("./"))]
         if not named:
             raise UserError(f"{path} has no part '{printable(part)}'; it has {_listed(sets)}.", "weight-file-part")
         sets = named
