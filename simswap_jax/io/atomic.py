@@ -128,8 +128,10 @@ def replacing_folder(
       CannotWrite: it cannot be written.
     """
     folder = Path(folder)
-    ours = bool(marker) and (folder / marker).is_file()
-    if folder.exists() and not ours and (not folder.is_dir() or any(folder.iterdir())):
+    ours = bool(marker) and is_file(folder / marker)
+    with explain_write_errors(folder):  # a name that cannot be one
+        exists = folder.exists()
+    if exists and not ours and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} holds something that is no {what}; choose another place.", "folder-in-use")
     with explain_write_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)

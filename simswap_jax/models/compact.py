@@ -19,6 +19,7 @@ from flax.typing import Initializer
 from jax import Array
 from jaxtyping import Float
 
+from simswap_jax.models.config import Ranges
 from simswap_jax.models.layers import Conv, Dtype, torch_init
 from simswap_jax.models.ops.resize import bilinear_double, pixel_unshuffle
 from simswap_jax.models.simswap import ConvNormReLU, GeneratorConfig, IDBlock, check_inputs
@@ -51,7 +52,7 @@ class CompactConfig(GeneratorConfig):
     """
 
     family: ClassVar[str] = "compact"
-    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
+    ranges: ClassVar[Ranges] = {
         **GeneratorConfig.ranges,
         "unshuffle": (1, 64),
         "stem_kernel": (1, 63),

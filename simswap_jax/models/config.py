@@ -11,6 +11,7 @@ DTYPES = ("float32", "bfloat16")
 MOST_STAGES = 16  # values in a list: widths, layers
 MOST_LETTERS = 200  # of a text
 ANY_NUMBER = (-1e300, 1e300)
+Ranges = Mapping[str, tuple[float, float]]
 AnyConfig = TypeVar("AnyConfig", bound="DictConfig")
 
 
@@ -26,7 +27,7 @@ class DictConfig:
     """
 
     described: ClassVar[str] = "network"
-    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    ranges: ClassVar[Ranges] = {}
 
     def to_dict(self) -> dict[str, Any]:
         """A dict that JSON can hold."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ from flax import linen as nn
 from jax import Array, lax
 from jaxtyping import Float
 
-from simswap_jax.models.config import DictConfig, check_dtype
+from simswap_jax.models.config import DictConfig, Ranges, check_dtype
 from simswap_jax.models.layers import BatchNorm, Conv, Dtype
 
 NORMS = ("batch", "none")
@@ -30,7 +29,7 @@ class DiscriminatorConfig(DictConfig):
     """
 
     described: ClassVar[str] = "discriminator"
-    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {"widths": (1, 8192), "tail": (1, 8192), "scales": (1, 8)}
+    ranges: ClassVar[Ranges] = {"widths": (1, 8192), "tail": (1, 8192), "scales": (1, 8)}
 
     widths: tuple[int, ...] = (64, 128, 256, 512)
     tail: int = 512

@@ -225,6 +225,12 @@ class SwapNetwork:
         return int(self.config.multiple)
 
     @property
+    def least_size(self) -> int:
+        """The least height and width: maps are mirrored at their edges."""
+        known = isinstance(self.config, GeneratorConfig)
+        return compact.as_compact(self.config).least_size if known else self.multiple
+
+    @property
     def convention(self) -> str:
         """Pixel range of the images."""
         return str(self.config.convention)

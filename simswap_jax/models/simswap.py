@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ from flax.typing import Initializer
 from jax import Array
 from jaxtyping import Float
 
-from simswap_jax.models.config import DictConfig, check_dtype
+from simswap_jax.models.config import DictConfig, Ranges, check_dtype
 from simswap_jax.models.layers import BatchNorm, Conv, Dtype, Linear, instance_norm, torch_init
 from simswap_jax.models.normalization import check_convention
 from simswap_jax.models.ops.resize import bilinear_double
@@ -92,7 +91,7 @@ class GeneratorConfig(DictConfig):
 
     family: ClassVar[str] = "simswap"
     described: ClassVar[str] = "generator"
-    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
+    ranges: ClassVar[Ranges] = {
         "widths": (1, 8192),
         "blocks": (1, 128),
         "identity_size": (1, 16384),
@@ -144,11 +143,6 @@ class GeneratorConfig(DictConfig):
     def multiple(self) -> int:
         """What height and width must be a multiple of."""
         return 2 ** (len(self.widths) - 1)
-
-    @property
-    def least_size(self) -> int:
-        """The least height and width: maps are mirrored at their edges, by one at the smallest, by three at first."""
-        return max(2 ** len(self.widths), 4)
 
 
 class Generator(nn.Module):

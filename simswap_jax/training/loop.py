@@ -116,10 +116,13 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> Trained:
                     require_finite(run, state, checkpoints)
             stopping = distributed.should_stop(step, asked())
             with progress.paused(), jax.transfer_guard("allow"):
-                if config.sample_every and (step % config.sample_every == 0 or last):
-                    write_samples(method, run, state, samples, workdir / "samples" / f"{step:07d}.png")
-                if last or stopping or step % config.checkpoint_every == 0:
+                showing = config.sample_every and (step % config.sample_every == 0 or last)
+                saving = last or stopping or step % config.checkpoint_every == 0
+                if showing or saving:
                     require_finite(run, state, checkpoints)
+                if showing:
+                    write_samples(method, run, state, samples, workdir / "samples" / f"{step:07d}.png")
+                if saving:
                     checkpoints.save(state, batches.get_state())
             if stopping:
                 finished = last

@@ -270,11 +270,10 @@ def _identity_variables(folder: Path, model: ModelFolder, sums: Mapping[str, str
 def _check_whole(model: ModelFolder, name: str) -> None:
     """Refuses a model whose parts do not fit each other; the sentence names the first part that does not."""
     network = model.network
-    least = getattr(model.generator, "least_size", 1)
-    if model.face_size < least or model.face_size % network.multiple:
+    if model.face_size < network.least_size or model.face_size % network.multiple:
         raise UserError(
             f"{name} has a face size of {model.face_size}; its generator needs a multiple of {network.multiple}, "
-            f"{least} or more.",
+            f"{network.least_size} or more.",
             "model-face-size-multiple",
         )
     if model.alignment not in ALIGNMENTS:

@@ -6,7 +6,16 @@ import stat
 import pytest
 
 from simswap_jax.io import atomic
-from simswap_jax.io.atomic import CannotWrite, replacing_file, replacing_folder, write_bytes, write_json, write_text
+from simswap_jax.io.atomic import (
+    CannotWrite,
+    is_file,
+    is_folder,
+    replacing_file,
+    replacing_folder,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from tests.support.errors import raises_user_error
 
 
@@ -127,3 +136,22 @@ def test_a_folder_on_a_full_disk_leaves_the_old_one(tmp_path, monkeypatch):
         (fresh / "c").write_text("new")
     assert (place / "c").read_text() == "old"
     assert list(tmp_path.iterdir()) == [place]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="other limits")
+def test_a_name_too_long_to_be_one_is_one_sentence(tmp_path):
+    path = tmp_path / ("x" * 5000)
+    assert not is_file(path)
+    assert not is_folder(path)
+    for place in (replacing_folder(path, "config.json"), replacing_folder(path), replacing_file(path)):
+        with raises_user_error("cannot-write", "name too long"), place:
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").touch()
+    assert [is_file(tmp_path / name) for name in ("pipe", "file", "none", "a\0b")] == [False, True, False, False]
+    assert [is_folder(place) for place in (tmp_path, tmp_path / "pipe", tmp_path / "file")] == [True, False, False]

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from simswap_jax.models.config import DictConfig, check_dtype
+from simswap_jax.models.config import DictConfig, Ranges, check_dtype
 
 FAMILIES = ("arcface", "iresnet", "mobilefacenet")
 MOST_BLOCKS = 256  # the deepest published network has 98
@@ -39,7 +39,7 @@ class IdentityConfig(DictConfig):
     """
 
     described: ClassVar[str] = "identity network"
-    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
+    ranges: ClassVar[Ranges] = {
         "layers": (1, 128),
         "widths": (1, 8192),
         "size": (1, 1024),
