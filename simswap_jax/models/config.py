@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 DTYPES = ("float32", "bfloat16")
 MOST_STAGES = 16  # values in a list: widths, layers
 MOST_LETTERS = 200  # of a text
+WIDTH = (1, 16384)  # channels, dimensions of a vector
 ANY_NUMBER = (-1e300, 1e300)
 Ranges = Mapping[str, tuple[float, float]]
 AnyConfig = TypeVar("AnyConfig", bound="DictConfig")

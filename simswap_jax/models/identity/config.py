@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from simswap_jax.models.config import DictConfig, Ranges, check_dtype
+from simswap_jax.models.config import WIDTH, DictConfig, Ranges, check_dtype
 
 FAMILIES = ("arcface", "iresnet", "mobilefacenet")
 MOST_BLOCKS = 256  # the deepest published network has 98
@@ -41,10 +41,10 @@ class IdentityConfig(DictConfig):
     described: ClassVar[str] = "identity network"
     ranges: ClassVar[Ranges] = {
         "layers": (1, 128),
-        "widths": (1, 8192),
+        "widths": WIDTH,
         "size": (1, 1024),
         "frame": (1, 1024),
-        "embedding": (1, 16384),
+        "embedding": WIDTH,
     }
 
     family: str = "iresnet"
