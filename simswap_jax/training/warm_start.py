@@ -35,18 +35,13 @@ def init_from(state: TrainState, config: ml_collections.ConfigDict, shapes: Shap
       config_name: name of the file in a workdir that holds its experiment.
 
     Raises:
-      UserError: there is no whole checkpoint, or its networks are not finite or not this experiment's.
+      UserError: there is no whole checkpoint, or its networks are not this experiment's.
     """
     workdir = Path(config.init_from).expanduser()
     step = newest_whole(workdir)
     former = former_experiment(config, workdir / config_name)
     grow = growth(former, config, workdir)
     found = _restore(workdir, step, shapes(former))
-    if not jax.device_get(jax.jit(is_finite)(without_optimizers(found))):
-        raise UserError(
-            f"the networks of step {step} of {workdir} (config.init_from) are not finite; name another run.",
-            "init-from-not-finite",
-        )
     fresh = ({name: network.params for name, network in state.networks.items()}, state.ema)
     there = ({name: network.params for name, network in found.networks.items()}, found.ema)
     params, ema = jax.jit(functools.partial(_grown, grow), out_shardings=jax.tree.map(lambda x: x.sharding, fresh))(
@@ -155,4 +150,9 @@ def _restore(workdir: Path, step: int, like: PyTree) -> TrainState:
                 "this one keeps none; give this experiment the same generator, discriminator and ema.",
                 "init-from-other-shapes",
             ) from error
+    if not jax.device_get(jax.jit(is_finite)(without_optimizers(found))):
+        raise UserError(
+            f"the networks of step {step} of {workdir} (config.init_from) are not finite; name another run.",
+            "init-from-not-finite",
+        )
     return found

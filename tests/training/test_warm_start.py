@@ -53,6 +53,20 @@ def equal(one, other):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
+def test_networks_that_are_not_finite_are_refused(config, first, tmp_path):
+    generator = first.networks["generator"]
+    params = jax.tree.map(lambda leaf: leaf * jnp.nan, generator.params)
+    diverged = replace(
+        first, step=first.step + 1, networks={**first.networks, "generator": replace(generator, params=params)}
+    )
+    checkpoints = Checkpoints(tmp_path / "first", 1)
+    checkpoints.save(diverged, {})
+    checkpoints.wait()
+    checkpoints.close()
+    with raises_user_error("init-from-not-finite", "step 1"):
+        init_from(fresh(config, 1), config, SHAPES, loop.CONFIG)
+
+
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
 def test_networks_come_over_and_the_rest_is_fresh(config, first, tmp_path, parallel):
     config.parallel = parallel
@@ -98,17 +112,3 @@ def test_networks_that_do_not_fit_are_refused(config, first, tmp_path):
     described.write_text("{}")
     with raises_user_error("init-from-damaged", "config.json"):
         init_from(first, config, SHAPES, loop.CONFIG)
-
-
-def test_networks_that_are_not_finite_are_refused(config, first, tmp_path):
-    generator = first.networks["generator"]
-    params = jax.tree.map(lambda leaf: leaf * jnp.nan, generator.params)
-    diverged = replace(
-        first, step=first.step + 1, networks={**first.networks, "generator": replace(generator, params=params)}
-    )
-    checkpoints = Checkpoints(tmp_path / "first", 1)
-    checkpoints.save(diverged, {})
-    checkpoints.wait()
-    checkpoints.close()
-    with raises_user_error("init-from-not-finite", "step 1"):
-        init_from(fresh(config, 1), config, SHAPES, loop.CONFIG)
