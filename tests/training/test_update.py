@@ -88,7 +88,8 @@ def test_rows_hold_no_number_that_json_does_not_know(tmp_path):
         tmp_path / "metrics.jsonl", '{"step": 1, "loss": NaN}\n{"step": 2, "loss": 0.5}\n'
     )  # of a former version
     Writers(tmp_path, 2).write(3, {"loss": float("nan"), "norm": float("-inf"), "speed": 2.5})
-    rows = [json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "metrics.jsonl").open()]
+    written = (tmp_path / "metrics.jsonl").read_text()
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in written.splitlines()]
     assert rows == [
         {"step": 1, "loss": None},
         {"step": 2, "loss": 0.5},
