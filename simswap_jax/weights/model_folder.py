@@ -344,12 +344,12 @@ def check_tree(variables: Mapping[str, Any], needs: Mapping[str, tuple[int, ...]
             "variables-unknown",
         )
     for key, value in {**has, **counts}.items():
-        numbers = "iu" if key in counts else "fV"
+        numbers = "iuf" if key in counts else "fV"  # former versions averaged counts
         if value.dtype.kind not in numbers or (key in counts and value.ndim):
             raise UserError(
                 f"{name} has {printable(key)} of type {value.dtype}; copy or make it again.", "variables-type"
             )
-    check_finite(has, name)
+    check_finite({**has, **counts}, name)
 
 
 def check_finite(arrays: Mapping[str, Any], name: str) -> None:

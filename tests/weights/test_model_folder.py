@@ -385,7 +385,8 @@ def test_weights_of_another_kind_are_refused(folder, model):
     for arrays, code in (
         ({**whole, last: whole[last].astype(np.int32)}, "variables-type"),
         ({**whole, last: whole[last].astype(bool)}, "variables-type"),
-        ({**whole, "num_batches_tracked/a/count": np.float32(np.nan)}, "variables-type"),
+        ({**whole, "num_batches_tracked/a/count": np.float32(np.nan)}, "variables-not-finite"),
+        ({**whole, "num_batches_tracked/a/count": np.bool_(True)}, "variables-type"),
         ({**whole, "num_batches_tracked/a/count": np.ones((3,), np.int64)}, "variables-type"),
         ({**whole, f"{last}/more": whole[last]}, "variables-names"),
         ({**whole, "\x1b[2Jx": whole[last]}, "weight-file-impossible-name"),
