@@ -257,7 +257,9 @@ def test_what_the_weights_are_not():
         tw.load_generator("nowhere.pth")
 
 
-@pytest.mark.parametrize("prefix", ["module.", "netG.", "model.generator.", "_orig_mod.module.", "generator._orig_mod."])
+@pytest.mark.parametrize(
+    "prefix", ["module.", "netG.", "model.generator.", "_orig_mod.module.", "generator._orig_mod."]
+)
 def test_any_prefix_is_taken_off(tmp_path, prefix):
     weights = {f"{prefix}{key}": value for key, value in small_weights().items()}
     others = {"netD.conv2.0.weight": np.zeros((1, 2, 4, 4), np.float32)}
