@@ -1,4 +1,4 @@
-"""The one error that a user's mistake raises."""
+"""The one error that a user's mistake raises, and how names that others chose stand in a sentence."""
 
 
 class UserError(ValueError):
@@ -25,3 +25,16 @@ def missing_extra(package: str, extra: str, purpose: str) -> UserError:
     """
     sentence = f"{purpose} needs {package}, which is not installed: pip install 'simswap-jax[{extra}]'."
     return UserError(sentence, "extra-missing")
+
+
+def printable(text: object, most: int = 300) -> str:
+    """Text of a file's, or a file's name, fit to stand in a sentence: what a terminal would obey is written out.
+
+    Args:
+      text: anything; its ``str`` is taken.
+      most: letters; longer texts lose their middle.
+    """
+    whole = str(text)
+    if len(whole) > most:
+        whole = f"{whole[: most // 2]}…{whole[-most // 2 :]}"
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in whole)

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from simswap_jax.errors import UserError
+from simswap_jax.errors import UserError, printable
+from simswap_jax.io.atomic import is_file
 from simswap_jax.io.progress import Row, Steps, table
 from simswap_jax.weights import registry
 
@@ -52,10 +53,10 @@ def main(arguments: Sequence[str]) -> int:
     from simswap_jax.weights import files, identity_folder, model_folder, torch_weights
 
     steps = Steps()
-    steps.say(f"reading {options.file}")
-    known = not options.file.exists() and options.file.name in registry.catalogue()
+    steps.say(f"reading {printable(options.file)}")
+    known = not is_file(options.file) and options.file.name in registry.catalogue()
     path = registry.find(options.file.name, "import") if known else options.file
-    content = files.read(path, options.part)
+    content = files.read(path, options.part, torch_weights.signs(options.family))
     generator, variables = torch_weights.load_generator(content, preset=options.preset, family=options.family)
     config = generator.config
     size, alignment = _crops(config, options)
@@ -133,7 +134,7 @@ def _card(options: argparse.Namespace, content: Any, how: str) -> dict[str, Any]
     return {
         "licence": options.licence or "unstated",
         "training_step": "unknown",
-        "source_file": content.path.name,
+        "source_file": printable(content.path.name),
         "source_sha256": content.sha256,
         "source_format": content.format,
         "convention_known": how,
@@ -160,7 +161,11 @@ def _rows(options: argparse.Namespace, content: Any, model: Any, how: str) -> li
         else "it names the identity network"
     )
     return [
-        Row("file", f"{content.path.name}, {megabytes:,.1f} MB, {content.format}", f"SHA-256 {content.sha256[:16]}…"),
+        Row(
+            "file",
+            f"{printable(content.path.name)}, {megabytes:,.1f} MB, {content.format}",
+            f"SHA-256 {content.sha256[:16]}…",
+        ),
         Row("in it", f"{len(content.tensors)} tensors of {', '.join(numbers)}", "; ".join(inside)),
         Row("taken for", f"generator, {described}, {parameters / 1e6:.2f} M parameters", "read from the keys"),
         Row("convention", convention, how),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from simswap_jax import __version__
-from simswap_jax.errors import UserError
+from simswap_jax.errors import UserError, printable
 from simswap_jax.io.atomic import refuse_address
 from simswap_jax.io.progress import log_lines
 
@@ -28,6 +28,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "app": ("simswap_jax.cli.app:main", "open the web page: upload, choose a face, swap, compare, download"),
     "doctor": ("simswap_jax.cli.doctor:main", "list the weight files found, or the provenance marks of a file"),
 }
+
+MOST_LETTERS = 4000  # of a sentence; longer only where a name is absurd
 
 
 def usage() -> str:
@@ -65,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with log_lines(to_stderr="--json" in rest):  # standard output is JSON then
             return int(getattr(import_module(module), function)(rest) or 0)
     except UserError as error:
-        print(f"simswap-jax: {error}", file=sys.stderr)
+        print(f"simswap-jax: {printable(error, MOST_LETTERS)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("simswap-jax: interrupted.", file=sys.stderr)

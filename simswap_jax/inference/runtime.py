@@ -32,11 +32,11 @@ from simswap_jax.weights.model_folder import ModelFolder
 RUNTIMES = ("auto", "jax", "onnx")
 EXPORT = 1  # of the files in the cache; another number exports anew
 
-# (targets uint8 [B, H, W, 3], identity vectors float32 [B, D]) → results uint8 [B, H, W, 3], of NumPy or JAX
-Redraw = Callable[[np.ndarray, np.ndarray], Any]
+# (targets uint8 [B, H, W, 3], identity vectors float32 [B, D]) → (results uint8 [B, H, W, 3], whether all are finite)
+Program = Callable[[np.ndarray, np.ndarray], tuple[Any, Any]]
 
 
-def choose(name: str, model: ModelFolder) -> tuple[str, Redraw]:
+def choose(name: str, model: ModelFolder) -> tuple[str, Program]:
     """The runtime that a name stands for, and the generator in it.
 
     Args:
@@ -55,20 +55,46 @@ def choose(name: str, model: ModelFolder) -> tuple[str, Redraw]:
     return name, on_onnxruntime(model) if name == "onnx" else on_jax(model)
 
 
-def on_jax(model: ModelFolder) -> Redraw:
+def on_jax(model: ModelFolder) -> Program:
     """The generator compiled by XLA for the default device."""
     # The variables are arguments, never closed over: they would be baked into every program.
     return partial(jax.jit(partial(redraw, model.network)), jax.device_put(model.variables))
 
 
-def redraw(network: SwapNetwork, variables: Any, targets: jax.Array, vectors: jax.Array) -> jax.Array:
-    """I_R = G(I_T, v_S) on 8-bit pictures: uint8 [B, H, W, 3], [B, D] → uint8 [B, H, W, 3]. Pure; to be jitted."""
+def finite_results(program: Program, targets: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """What a program draws, uint8 [B, H, W, 3].
+
+    Raises:
+      UserError: it is not finite; NaN would become black.
+    """
+    results, finite = program(targets, vectors)
+    if not finite:
+        raise UserError(
+            "the model draws numbers that are not finite (its weights are too large, or damaged); use another "
+            "model, or make it again.",
+            "result-not-finite",
+        )
+    return np.asarray(results)
+
+
+def redraw(network: SwapNetwork, variables: Any, targets: jax.Array, vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """I_R = G(I_T, v_S) on 8-bit pictures. Pure; to be jitted.
+
+    Args:
+      network: the generator.
+      variables: its Flax variables.
+      targets: uint8 [B, H, W, 3].
+      vectors: float32 [B, D].
+
+    Returns:
+      uint8 [B, H, W, 3]; and whether all results are finite, a bool.
+    """
     values = normalize(targets.astype(jnp.float32) / 255.0, network.convention)
     results = denormalize(network.apply(variables, values, {"vector": vectors}).astype(jnp.float32), network.convention)
-    return jnp.round(jnp.clip(results, 0.0, 1.0) * 255.0).astype(jnp.uint8)
+    return jnp.round(jnp.clip(results, 0.0, 1.0) * 255.0).astype(jnp.uint8), jnp.isfinite(results).all()
 
 
-def on_onnxruntime(model: ModelFolder) -> Redraw:
+def on_onnxruntime(model: ModelFolder) -> Program:
     """The generator in onnxruntime, on the CPU.
 
     Raises:
@@ -84,11 +110,12 @@ def on_onnxruntime(model: ModelFolder) -> Redraw:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(_exported(model), options, providers=["CPUExecutionProvider"])
 
-    def run(targets: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    def run(targets: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.bool_]:
         values = np.ascontiguousarray(targets.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
         (results,) = session.run(["output"], {"target": values, "source": np.asarray(vectors, np.float32)})
-        pictures = np.rint(np.clip(results, 0.0, 1.0) * 255.0).astype(np.uint8)
-        return np.ascontiguousarray(pictures.transpose(0, 2, 3, 1))
+        finite = np.isfinite(results).all()
+        pictures = np.rint(np.clip(np.nan_to_num(results), 0.0, 1.0) * 255.0).astype(np.uint8)
+        return np.ascontiguousarray(pictures.transpose(0, 2, 3, 1)), finite
 
     return run
 

@@ -26,7 +26,7 @@ from simswap_jax.inference.options import (
     face_numbers,
 )
 from simswap_jax.inference.photo import DETECTOR, PhotoSwapper
-from simswap_jax.inference.runtime import choose
+from simswap_jax.inference.runtime import choose, finite_results
 from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.weights import model_folder
 
@@ -63,7 +63,7 @@ class FaceSwapper:
         self.photos = PhotoSwapper(self, detector)
         self.face_size = model.face_size
         self.identity_size = model.network.identity_size or 0
-        self.runtime, self._redraw = choose(runtime, model)
+        self.runtime, self._program = choose(runtime, model)
         # The variables are arguments, never closed over: they would be baked into every program.
         self._identity_variables = jax.device_put(model.identity_variables)
         # SimSwap's own ArcFace gets nearest-neighbour crops when swapping, as released; other networks bicubic ones.
@@ -243,8 +243,8 @@ class FaceSwapper:
         results: list[np.ndarray] = []
         for chunk, count in batches(len(targets), batch_size):
             faces = np.stack([resized(targets[i], self.face_size) for i in chunk])
-            drawn = self._redraw(pad(faces, count), pad(wanted[chunk], count))
-            results += [resized(face, targets[i].shape[0]) for i, face in zip(chunk, np.asarray(drawn))]
+            drawn = finite_results(self._program, pad(faces, count), pad(wanted[chunk], count))
+            results += [resized(face, targets[i].shape[0]) for i, face in zip(chunk, drawn)]
         return results
 
 

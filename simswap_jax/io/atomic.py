@@ -143,8 +143,10 @@ def replacing_folder(
       CannotWrite: it cannot be written.
     """
     folder = Path(folder)
-    ours = bool(marker) and (folder / marker).is_file()
-    if folder.exists() and not ours and (not folder.is_dir() or any(folder.iterdir())):
+    ours = bool(marker) and is_file(folder / marker)
+    with explain_write_errors(folder):  # a name that cannot be one
+        exists = folder.exists()
+    if exists and not ours and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} holds something that is no {what}; choose another place.", "folder-in-use")
     with explain_write_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -207,6 +209,22 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file: no pipe or device, which may wait for ever, and no name too long to be one."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def file_sha256(path: str | os.PathLike) -> str:

@@ -19,6 +19,7 @@ from flax.typing import Initializer
 from jax import Array
 from jaxtyping import Float
 
+from simswap_jax.models.config import Ranges
 from simswap_jax.models.layers import Conv, Dtype, torch_init
 from simswap_jax.models.ops.resize import bilinear_double, pixel_unshuffle
 from simswap_jax.models.simswap import ConvNormReLU, GeneratorConfig, IDBlock, check_inputs
@@ -51,6 +52,13 @@ class CompactConfig(GeneratorConfig):
     """
 
     family: ClassVar[str] = "compact"
+    ranges: ClassVar[Ranges] = {
+        **GeneratorConfig.ranges,
+        "unshuffle": (1, 64),
+        "stem_kernel": (1, 63),
+        "mask_stride": (1, 1024),
+        "adain_init_scale": (-1e6, 1e6),
+    }
 
     unshuffle: int = 1
     stem_kernel: int = 7
@@ -82,6 +90,11 @@ class CompactConfig(GeneratorConfig):
     def multiple(self) -> int:
         """What height and width must be a multiple of."""
         return max(self.unshuffle * super().multiple, self.mask_stride)
+
+    @property
+    def least_size(self) -> int:
+        """The least height and width: maps are mirrored at their edges, by one at the smallest, more at first."""
+        return self.unshuffle * max(2 ** len(self.widths), self.stem_kernel // 2 + 1)
 
 
 class CompactGenerator(nn.Module):

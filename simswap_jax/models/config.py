@@ -1,21 +1,34 @@
-"""What all configurations of networks share: a frozen dataclass that JSON can hold."""
+"""What all configurations of networks share: a frozen dataclass that JSON can hold, and what its fields may hold."""
 
 import dataclasses
+import numbers
+import reprlib
+import typing
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 DTYPES = ("float32", "bfloat16")
+MOST_STAGES = 16  # values in a list: widths, layers
+MOST_LETTERS = 200  # of a text
+WIDTH = (1, 16384)  # channels, dimensions of a vector
+ANY_NUMBER = (-1e300, 1e300)
+Ranges = Mapping[str, tuple[float, float]]
 AnyConfig = TypeVar("AnyConfig", bound="DictConfig")
 
 
 class DictConfig:
     """A frozen dataclass that goes into a dict and back.
 
+    What a dict may ask for is checked before anything is built: types by the fields' annotations, numbers by
+    ``ranges``, so that no file can make a network of 2⁴⁰ channels be tried.
+
     Attributes:
       described: what it is the configuration of, for messages.
+      ranges: field → the least and the most that a number may be, or each of a list of numbers.
     """
 
     described: ClassVar[str] = "network"
+    ranges: ClassVar[Ranges] = {}
 
     def to_dict(self) -> dict[str, Any]:
         """A dict that JSON can hold."""
@@ -31,11 +44,55 @@ class DictConfig:
         """
         unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})  # type: ignore[arg-type]
         if unknown:
-            raise ValueError(f"The {cls.described}'s configuration has no field {', '.join(unknown)}; remove it.")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+            named = ", ".join(name if name.isidentifier() else reprlib.repr(name) for name in unknown[:MOST_STAGES])
+            raise ValueError(f"The {cls.described}'s configuration has no field {named}; remove it.")
+        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        _check_fields(cls, fields)
+        return cls(**fields)
 
 
 def check_dtype(dtype: str) -> None:
     """A ValueError unless ``dtype`` is one that networks compute in."""
     if dtype not in DTYPES:
         raise ValueError(f"{dtype!r} is no computing type; choose one of {', '.join(DTYPES)}.")
+
+
+def _check_fields(cls: type[DictConfig], fields: Mapping[str, Any]) -> None:
+    """A ValueError that names the first value whose type or size a field of ``cls`` cannot have."""
+    types = _types(cls)
+    for name, value in fields.items():
+        least, most = cls.ranges.get(name, ANY_NUMBER)
+        if not _fits(value, types[name], least, most):
+            wanted = _words(types[name], least, most)
+            raise ValueError(f"The {cls.described}'s {name} is {reprlib.repr(value)}; it must be {wanted}.")
+
+
+def _types(cls: type[DictConfig]) -> dict[str, Any]:
+    """Field → its type."""
+    hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+
+
+def _fits(value: Any, wanted: Any, least: float, most: float) -> bool:
+    """Whether a value is of a type and in its range; types other than those below are not looked at."""
+    if wanted in (bool, str):
+        return isinstance(value, wanted) and (wanted is bool or len(value) <= MOST_LETTERS)
+    if wanted in (int, float):
+        kind = numbers.Integral if wanted is int else numbers.Real
+        return isinstance(value, kind) and not isinstance(value, bool) and bool(least <= value <= most)  # type: ignore[operator]
+    if typing.get_origin(wanted) is tuple:
+        of, *rest = typing.get_args(wanted)
+        right = isinstance(value, tuple) and len(value) in (range(MOST_STAGES + 1) if ... in rest else (1 + len(rest),))
+        return right and all(_fits(each, of, least, most) for each in value)
+    return True
+
+
+def _words(wanted: Any, least: float, most: float) -> str:
+    """What a value must be, for people."""
+    if typing.get_origin(wanted) is tuple:
+        of, *rest = typing.get_args(wanted)
+        count = f"at most {MOST_STAGES}" if ... in rest else str(1 + len(rest))
+        return f"a list of {count} values, each {_words(of, least, most)}"
+    within = "" if (least, most) == ANY_NUMBER else f" of {least:g} to {most:g}"
+    known = {bool: "true or false", int: f"a whole number{within}", float: f"a finite number{within}"}
+    return known.get(wanted, f"a text of at most {MOST_LETTERS} letters")

@@ -10,7 +10,7 @@ from flax import linen as nn
 from jax import Array, lax
 from jaxtyping import Float
 
-from simswap_jax.models.config import DictConfig, check_dtype
+from simswap_jax.models.config import WIDTH, DictConfig, Ranges, check_dtype
 from simswap_jax.models.layers import BatchNorm, Conv, Dtype
 
 NORMS = ("batch", "none")
@@ -29,6 +29,7 @@ class DiscriminatorConfig(DictConfig):
     """
 
     described: ClassVar[str] = "discriminator"
+    ranges: ClassVar[Ranges] = {"widths": WIDTH, "tail": WIDTH, "scales": (1, 8)}
 
     widths: tuple[int, ...] = (64, 128, 256, 512)
     tail: int = 512

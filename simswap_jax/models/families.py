@@ -8,6 +8,9 @@ Two families are known by name, ``"simswap"`` and ``"compact"``. Any other is na
 import dataclasses
 import functools
 import importlib
+import re
+import reprlib
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -56,13 +59,17 @@ class TorchNames:
     """Where a family's PyTorch layout stands, both as ``"module:function"``.
 
     Attributes:
-      layout: config → the leaves of the public state dict (`weights.layouts.Leaf`), in its order.
+      layout: config → the leaves of the public state dict (`weights.layouts.Leaf`), in its order: all that the
+        module's ``init`` makes.
       config: (named arrays, what to call them, convention, dtype, what no file tells) → config; reads the shape off
         the keys.
+      sign: a key that every one of its state dicts has and no other network's, by which the weights are found among
+        others and behind a prefix; empty: they stand alone.
     """
 
     layout: str
     config: str
+    sign: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,14 +116,23 @@ def get(name: str) -> Family:
     """
     if name in _KNOWN:
         return _KNOWN[name]
+    shown = reprlib.repr(name)
     try:
-        found = resolve(name) if ":" in name else None
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"The generator family {name!r} cannot be imported ({error}); correct its name.") from error
+        found = resolve(name) if _may_be_imported(name) else None
+    except (Exception, SystemExit) as error:  # a module's own, too: the name may come from a file
+        what = reprlib.repr(str(error))
+        raise ValueError(f"The generator family {shown} cannot be imported ({what}); correct its name.") from error
     if not isinstance(found, Family):
         known = ", ".join(_KNOWN)
-        raise ValueError(f"There is no generator family {name!r}; choose {known} or name one as 'package.module:NAME'.")
+        raise ValueError(f"There is no generator family {shown}; choose {known} or name one as 'package.module:NAME'.")
     return found
+
+
+def _may_be_imported(name: str) -> bool:
+    """Whether a name, which a model folder may hold, is ``"package.module:attribute"`` and no program of its own."""
+    module = name.partition(":")[0].split(".")
+    named = re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name) is not None
+    return named and module[0] not in sys.stdlib_module_names and "__main__" not in module[1:]
 
 
 def resolve(name: str) -> Any:
@@ -207,6 +223,12 @@ class SwapNetwork:
     def multiple(self) -> int:
         """What height and width must be a multiple of."""
         return int(self.config.multiple)
+
+    @property
+    def least_size(self) -> int:
+        """The least height and width: maps are mirrored at their edges."""
+        known = isinstance(self.config, GeneratorConfig)
+        return compact.as_compact(self.config).least_size if known else self.multiple
 
     @property
     def convention(self) -> str:
@@ -324,7 +346,11 @@ def _describe_compact(config: CompactConfig) -> str:
     return f"widths {list(config.widths)}, {config.blocks} ID blocks, {stem}{mask}"
 
 
-_TORCH = TorchNames("simswap_jax.weights.layouts:generator", "simswap_jax.weights.torch_weights:generator_config")
+_TORCH = TorchNames(
+    layout="simswap_jax.weights.layouts:generator",
+    config="simswap_jax.weights.torch_weights:generator_config",
+    sign="first_layer.1.weight",
+)
 _ONNX = "simswap_jax.weights.onnx_export:export_simswap"
 
 SIMSWAP = Family(

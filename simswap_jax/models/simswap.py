@@ -11,7 +11,7 @@ from flax.typing import Initializer
 from jax import Array
 from jaxtyping import Float
 
-from simswap_jax.models.config import DictConfig, check_dtype
+from simswap_jax.models.config import WIDTH, DictConfig, Ranges, check_dtype
 from simswap_jax.models.layers import BatchNorm, Conv, Dtype, Linear, instance_norm, torch_init
 from simswap_jax.models.normalization import check_convention
 from simswap_jax.models.ops.resize import bilinear_double
@@ -91,6 +91,7 @@ class GeneratorConfig(DictConfig):
 
     family: ClassVar[str] = "simswap"
     described: ClassVar[str] = "generator"
+    ranges: ClassVar[Ranges] = {"widths": WIDTH, "blocks": (1, 128), "identity_size": WIDTH, "first_down": (0, 1)}
 
     widths: tuple[int, ...] = (64, 128, 256, 512)
     blocks: int = 9

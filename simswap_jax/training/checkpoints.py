@@ -7,6 +7,7 @@ read.
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +80,16 @@ class Checkpoints:
         except (OSError, ValueError) as error:
             raise self._refused(error) from error
 
-    def restore(self, like: PyTree) -> tuple[TrainState, Any] | None:
+    def restore(
+        self, like: PyTree, is_usable: Callable[[TrainState], bool] = lambda state: True
+    ) -> tuple[TrainState, Any] | None:
         """The newest whole checkpoint as (state, position); None if there never was one.
 
-        A damaged one is moved to ``damaged/`` with a warning, and the one before it is taken.
+        One that is damaged, or not finite, is moved to ``damaged/`` with a warning, and the one before it is taken.
 
         Args:
           like: the state's shapes, types and shardings; not those that it was saved with.
+          is_usable: whether all of a state is finite; every process gives the same answer.
 
         Raises:
           UserError: there are checkpoints, but none can be read.
@@ -98,7 +102,9 @@ class Checkpoints:
                     step,
                     args=ocp.args.Composite(state=ocp.args.StandardRestore(like), position=ocp.args.JsonRestore()),
                 )
-                return found["state"], found["position"]["loader"]
+                if is_usable(found["state"]):
+                    return found["state"], found["position"]["loader"]
+                reason = "its networks are not finite"
             except (OSError, ValueError, KeyError) as error:
                 place = self.folder / str(step)
                 if has_manifest(place):
@@ -108,7 +114,7 @@ class Checkpoints:
                         "checkpoint-does-not-fit",
                     ) from error
                 reason = f"cannot be read: {type(error).__name__}"
-                distributed.broadcast_from_primary(lambda: self._set_damaged_aside(step, reason))  # noqa: B023
+            distributed.broadcast_from_primary(lambda: self._set_damaged_aside(step, reason))  # noqa: B023
         if there:
             raise UserError(
                 f"no checkpoint of {self.folder} is whole; they are in {self._set_aside} now. The same command would "

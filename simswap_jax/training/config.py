@@ -63,7 +63,8 @@ def common_config() -> ml_collections.ConfigDict:
             "parallel": "jit",  # or "pmap": the same step, one copy a device
             "fsdp": 1,  # over how many devices each large array of the state is split
             "accumulate": 1,  # micro-batches a step, for batches that do not fit
-            # Updates that are not finite are skipped, and so many in a row end the training; 0 looks at nothing.
+            # Updates that are not finite are skipped, and so many in a row end the training. 0: the step has no such
+            # guard; networks that are not finite end the training at the next log step or checkpoint, unsaved.
             "nonfinite_limit": 0,
             "processes": Experiment(
                 {

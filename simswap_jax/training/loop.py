@@ -4,6 +4,7 @@ import errno
 import functools
 import json
 import logging
+import math
 import os
 import signal
 import threading
@@ -111,12 +112,18 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> Trained:
             last = step == config.steps
             progress.add(metrics)
             if step % config.log_every == 0 or last:
-                progress.log(step)
+                row = progress.log(step)
+                if not all(map(math.isfinite, row.values())):
+                    require_finite(run, state, checkpoints)
             stopping = distributed.should_stop(step, asked())
             with progress.paused(), jax.transfer_guard("allow"):
-                if config.sample_every and (step % config.sample_every == 0 or last):
+                showing = config.sample_every and (step % config.sample_every == 0 or last)
+                saving = last or stopping or step % config.checkpoint_every == 0
+                if showing or saving:
+                    require_finite(run, state, checkpoints)
+                if showing:
                     write_samples(method, run, state, samples, workdir / "samples" / f"{step:07d}.png")
-                if last or stopping or step % config.checkpoint_every == 0:
+                if saving:
                     checkpoints.save(state, batches.get_state())
             if stopping:
                 finished = last
@@ -197,7 +204,7 @@ def initial_state(
     key = jax.random.PRNGKey(config.seed)
     like = run.abstract(key)
     distributed.broadcast_from_primary(lambda: require_disk_space(checkpoints.folder, like))
-    restored = checkpoints.restore(like)
+    restored = checkpoints.restore(like, run.is_finite)
     if restored:
         logger.info("resuming from step %d", int(restored[0].step))
         return restored
@@ -305,6 +312,24 @@ def never_finite(limit: int, step: int, kept: int | None) -> UserError:
         f"the last {limit} updates up to step {step} were not finite and were not made; {stays}. "
         "Start again; if it happens again, use another --workdir and a lower config.optimizer.learning_rate.",
         "updates-not-finite",
+    )
+
+
+def require_finite(run: runner.Runner, state: TrainState, checkpoints: Checkpoints) -> None:
+    """Refuse to go on with, save or export networks that are not finite: they would push the good checkpoints out.
+
+    Raises:
+      UserError: they are not.
+    """
+    if run.is_finite(state):
+        return
+    kept = checkpoints.latest
+    checkpoints.close()
+    stays = f"the checkpoint of step {kept} stays" if kept else "there is no checkpoint yet"
+    raise UserError(
+        f"at step {int(state.step)} the networks are not finite and were not saved; {stays}. Start again with "
+        "--config.nonfinite_limit=20, which leaves such updates out, and a lower config.optimizer.learning_rate.",
+        "networks-not-finite",
     )
 
 

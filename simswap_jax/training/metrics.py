@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,6 +27,12 @@ def read_lines(workdir: Path) -> list[dict[str, Any]]:
     return job_cache.read(workdir / FILE)
 
 
+def json_row(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with null in place of numbers that JSON does not know: NaN and the infinities."""
+    lost = {name for name, value in values.items() if isinstance(value, float) and not math.isfinite(value)}
+    return {name: None if name in lost else value for name, value in values.items()}
+
+
 class Writers:
     """Where a training's numbers go.
 
@@ -37,7 +44,7 @@ class Writers:
     def __init__(self, workdir: Path, step: int) -> None:
         kept = [row for row in read_lines(workdir) if row["step"] <= step]
         self._path = workdir / FILE
-        write_text(self._path, "".join(json.dumps(row) + "\n" for row in kept))
+        write_text(self._path, "".join(json.dumps(json_row(row), allow_nan=False) + "\n" for row in kept))
         self._tensorboard: Any = None
         with suppress(ImportError):  # clu's writers need TensorFlow and TensorBoard
             from clu.metric_writers import SummaryWriter
@@ -46,7 +53,7 @@ class Writers:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Append one row."""
-        job_cache.append(self._path, [{"step": step, **values}])
+        job_cache.append(self._path, [json_row({"step": step, **values})])
         if self._tensorboard is not None:
             self._tensorboard.write_scalars(step, dict(values))
             self._tensorboard.flush()

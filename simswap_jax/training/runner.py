@@ -23,7 +23,7 @@ from simswap_jax.training.sharding import (
     replicated_and_split,
     state_shardings,
 )
-from simswap_jax.training.state import PyTree, TrainState
+from simswap_jax.training.state import PyTree, TrainState, is_finite, without_optimizers
 
 
 def axis_name(config: ml_collections.ConfigDict) -> str | None:
@@ -80,6 +80,8 @@ class Runner:
       UserError: as ``make_mesh``.
     """
 
+    _is_finite: Any = None
+
     def __init__(
         self,
         method: Method,
@@ -135,6 +137,14 @@ class Runner:
         after = self._step(state, batch, self.frozen)
         self.compiled += compilations() - before
         return after
+
+    def is_finite(self, state: TrainState) -> bool:
+        """Whether every number of the networks and of the average is finite; all processes must call this together."""
+        networks = without_optimizers(state)
+        if self._is_finite is None:
+            check = jax.jit(is_finite, out_shardings=self.replicated)
+            self._is_finite = compiled_by_all(check, networks) if distributed.is_multiprocess() else check
+        return bool(jax.device_get(self._is_finite(networks)))
 
     def gather(self, tree: PyTree) -> PyTree:
         """Placed arrays, whole, on one device of this process; a view where nothing is split.

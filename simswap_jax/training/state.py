@@ -66,6 +66,15 @@ def without_optimizers(state: TrainState) -> TrainState:
     return replace(state, networks={name: replace(each, optimizer=()) for name, each in state.networks.items()})
 
 
+def is_finite(state: TrainState) -> jax.Array:
+    """Whether every number of the networks' variables and of the average is finite, a bool scalar. Pure; to be jitted.
+
+    Optimisers' states are not looked at: what they hold is theirs.
+    """
+    trees = ([network.variables for network in state.networks.values()], state.ema)
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(trees)]))
+
+
 def network_state(variables: PyTree, optimizer: optax.GradientTransformation) -> NetworkState:
     """Split fresh Flax variables into parameters and the rest, and start the optimiser."""
     collections = {name: tree for name, tree in variables.items() if name != "params"}

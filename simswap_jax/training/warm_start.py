@@ -18,7 +18,7 @@ from simswap_jax.models import families
 from simswap_jax.models.families import WarmStart
 from simswap_jax.training import experiment
 from simswap_jax.training.checkpoints import verify_manifest
-from simswap_jax.training.state import PyTree, TrainState
+from simswap_jax.training.state import PyTree, TrainState, is_finite, without_optimizers
 from simswap_jax.weights import model_folder
 
 Shapes = Callable[[ml_collections.ConfigDict], PyTree]
@@ -195,4 +195,9 @@ def _restore(workdir: Path, step: int, like: PyTree) -> TrainState:
                 "this one keeps none; give this experiment the same generator, discriminator and ema.",
                 "init-from-other-shapes",
             ) from error
+    if not jax.device_get(jax.jit(is_finite)(without_optimizers(found))):
+        raise UserError(
+            f"the networks of step {step} of {workdir} (config.init_from) are not finite; name another run.",
+            "init-from-not-finite",
+        )
     return found

@@ -5,21 +5,26 @@ running anything of the file, and ``.safetensors``. Writes ``.safetensors``, and
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from simswap_jax.errors import UserError, missing_extra
-from simswap_jax.io.atomic import file_sha256, replacing_file
+from simswap_jax.errors import UserError, missing_extra, printable
+from simswap_jax.io.atomic import file_sha256, is_file, is_folder, replacing_file
 from simswap_jax.weights import torch_files
 from simswap_jax.weights.pickle_reader import Inert, PickleRefused, TensorRef
 
 MOST_DEPTH = 64
 MOST_MODULES = 1 << 13  # a shared one counts as often as it is reached; a ResNet-200 has about 1,000
-WRAPPERS = ("module.", "_orig_mod.")  # DataParallel, torch.compile
+MOST_NAME = 500  # letters of a tensor's name
+MOST_SETS = 32  # of one network's weights, each behind a prefix of its own
+# What frameworks put before every name, and (those that no module is called by) inside of names: DataParallel,
+# torch.compile, FSDP, activation checkpoints, Fabric.
+INSIDE = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
+WRAPPERS = tuple(f"{name}." for name in ("module", *INSIDE))
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,9 @@ class WeightFile:
       sha256: of the whole file, 64 hexadecimal digits.
       part: where in the file the weights lay, e.g. ``"net_state_dict"``; ``""`` at its top.
       module: the class of a whole pickled module (named, never imported), else ``""``.
-      wrapper: the prefix that was taken off every name, e.g. ``"module."``, else ``""``.
-      ignored: the other parts of the file, e.g. ``("epoch", "optimizer")``.
+      wrapper: what was taken off every name, e.g. ``"module."`` or ``"model.generator."``, and after ``"…"`` what was
+        taken out of names; else ``""``.
+      ignored: the other parts of the file, e.g. ``("epoch", "optimizer")``, and names without the prefix.
     """
 
     path: Path
@@ -50,26 +56,46 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class _Part:
+    """A set of weights: one dictionary of the file, or what stands in it behind one prefix."""
+
     path: str
-    tensors: dict[str, TensorRef]
+    tensors: dict[str, Any]
     module: str = ""
+    wrapper: str = ""
+    prefix: str = ""
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """By what ``--part`` names it."""
+        return "/".join(filter(None, (self.path, self.prefix.strip("./"))))
 
 
-def read(path: str | Path, part: str | None = None) -> WeightFile:
+def first_not_finite(arrays: Mapping[str, Any]) -> str:
+    """Name of the first array that holds NaN or infinity, fit for a sentence; empty where there is none."""
+    return next((printable(name) for name, array in arrays.items() if not np.isfinite(np.asarray(array)).all()), "")
+
+
+def read(path: str | Path, part: str | None = None, signs: Sequence[str] = ()) -> WeightFile:
     """Reads a weight file. Nothing of the file is imported or run.
 
     Args:
       path: a file that PyTorch or safetensors wrote.
       part: which set of weights, where the file holds several (``"G_ema"``, ``"model/generator"``); None: the only one.
+      signs: keys of which the wanted network has one and no other network any: by them it is found among several sets,
+        and whatever stands before its names is taken off.
 
     Raises:
       UserError: the file is missing, empty, damaged, of another kind, or holds no or several sets of weights.
     """
     path = Path(path)
-    if not path.exists():
-        raise UserError(f"{path} does not exist; give a .pth, .tar, .ckpt or .safetensors file.", "weight-path-missing")
-    if path.is_dir():
+    if is_folder(path):
         raise UserError(f"{path} is a folder; give a .pth, .tar, .ckpt or .safetensors file.", "weight-file-is-folder")
+    if not is_file(path):
+        raise UserError(
+            f"{printable(path)} does not exist, or is no regular file; give a .pth, .tar, .ckpt or .safetensors file.",
+            "weight-path-missing",
+        )
     try:
         with path.open("rb") as file:
             head = file.read(512)
@@ -80,10 +106,10 @@ def read(path: str | Path, part: str | None = None) -> WeightFile:
     if not head:
         raise UserError(f"{path} is empty; fetch it again.", "weight-file-empty")
     if _is_safetensors(head, path):
-        return _read_safetensors(path)
+        return _read_safetensors(path, part, signs)
     _refuse_other_kinds(path, head)
     try:
-        return _read_torch(path, part)
+        return _read_torch(path, part, signs)
     except PickleRefused as error:
         raise UserError(f"{path} cannot be used: {error}.", "weight-file-refused") from error
     except (ValueError, RecursionError, MemoryError, OSError) as error:
@@ -136,7 +162,7 @@ def _decodes(head: bytes) -> bool:
     return True
 
 
-def _read_safetensors(path: Path) -> WeightFile:
+def _read_safetensors(path: Path, part: str | None, signs: Sequence[str]) -> WeightFile:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -149,44 +175,98 @@ def _read_safetensors(path: Path) -> WeightFile:
         ) from error
     if not tensors:
         raise UserError(f"{path} holds no weights.", "weight-file-lists-nothing")
-    tensors, wrapper = unwrap(tensors)
-    return WeightFile(path, tensors, "safetensors", file_sha256(path), wrapper=wrapper)
+    strange = next((name for name in tensors if not _is_name(name)), None)
+    if strange is not None:
+        raise UserError(
+            f"{path} has a tensor with the impossible name {printable(strange, 60)}; fetch it again.",
+            "weight-file-impossible-name",
+        )
+    chosen = _choose(path, [_Part("", tensors)], part, signs)
+    return WeightFile(
+        path, chosen.tensors, "safetensors", file_sha256(path), wrapper=chosen.wrapper, ignored=chosen.left_out
+    )
+
+
+def _is_name(name: str) -> bool:
+    return name.isprintable() and len(name) <= MOST_NAME
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120].rstrip(".")
+    return printable((str(error).splitlines() or [type(error).__name__])[0], 120).rstrip(".")
 
 
-def _read_torch(path: Path, part: str | None) -> WeightFile:
+def _read_torch(path: Path, part: str | None, signs: Sequence[str]) -> WeightFile:
     data = path.read_bytes()
     content = torch_files.read(data)
     parts, ignored = _parts(content.root)
-    chosen = _choose(path, parts, part)
-    for name in chosen.tensors:
-        if not name.isprintable() or len(name) > 500:
+    for name in (name for each in parts for name in each.tensors):
+        if not _is_name(name):
             raise PickleRefused(f"it has a tensor with the impossible name {name[:60]!r}")
-    tensors = {name: content.array(ref) for name, ref in chosen.tensors.items()}
-    tensors, wrapper = unwrap(tensors)
-    ignored = [*ignored, *(p.path or ", ".join(p.tensors) for p in parts if p is not chosen)]
+    chosen = _choose(path, parts, part, signs)
+    others = [p.path or ", ".join(list(p.tensors)[:8]) for p in parts if p.path != chosen.path]
     return WeightFile(
         path,
-        tensors,
+        {name: content.array(ref) for name, ref in chosen.tensors.items()},
         content.format,
         hashlib.sha256(data).hexdigest(),
         chosen.path,
         chosen.module,
-        wrapper,
-        tuple(i[:80] for i in ignored),
+        chosen.wrapper,
+        tuple(i[:80] for i in (*ignored, *others, *chosen.left_out)),
     )
 
 
-def unwrap(tensors: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Takes off the prefixes that DataParallel and torch.compile put before every name."""
-    taken = ""
-    while tensors and (prefix := next((w for w in WRAPPERS if all(name.startswith(w) for name in tensors)), "")):
-        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+# --- prefixes -------------------------------------------------------------------------------------------------------
+
+
+def unwrap(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Takes off what DataParallel, torch.compile and FSDP put before every name, and what they put inside of names."""
+    names, taken = {name: name for name in tensors}, ""
+    while names and (prefix := next((w for w in WRAPPERS if all(name.startswith(w) for name in names.values())), "")):
+        names = {name: short.removeprefix(prefix) for name, short in names.items()}
         taken += prefix
-    return tensors, taken
+    inside = [w for w in INSIDE if any(w in short.split(".") for short in names.values())]
+    shorter = {name: ".".join(s for s in short.split(".") if s not in INSIDE) for name, short in names.items()}
+    if inside and len(set(shorter.values())) == len(shorter):
+        names, taken = shorter, f"{taken}…{', '.join(f'{w}.' for w in inside)}"
+    return {names[name]: value for name, value in tensors.items()}, taken
+
+
+def prefixes(names: Iterable[str], signs: Sequence[str]) -> list[str]:
+    """What stands before a network's names, ``"model.generator."``, each once; ``""`` where nothing does.
+
+    Args:
+      names: of all arrays.
+      signs: keys of which the network has one.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        for sign in signs:
+            before = name.removesuffix(sign)
+            if name.endswith(sign) and (not before or before[-1] in "./"):
+                found[before] = None
+    return [""] if "" in found else list(found)
+
+
+def behind(tensors: Mapping[str, Any], prefix: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The arrays whose names begin with a prefix, without it; and what the other names begin with."""
+    depth = max(1, prefix.count("."))
+    others = {".".join(name.split(".")[:depth]): None for name in tensors if not name.startswith(prefix)}
+    kept = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return kept, tuple(others)
+
+
+def _sets(part: _Part, signs: Sequence[str]) -> list[_Part]:
+    """A part's sets of weights: one for every prefix that a sign stands behind; itself where there is no sign."""
+    tensors, wrapper = unwrap(part.tensors)
+    bare = replace(part, tensors=tensors, wrapper=wrapper)
+    made = []
+    for prefix in prefixes(tensors, signs)[:MOST_SETS]:
+        kept, left_out = behind(tensors, prefix)
+        front, inner, rest = wrapper.partition("…")
+        whole = f"{front}{prefix}{inner}{rest}"
+        made.append(replace(part, tensors=kept, wrapper=whole, prefix=prefix, left_out=left_out))
+    return made or [bare]
 
 
 def _parts(root: Any) -> tuple[list[_Part], list[str]]:
@@ -204,7 +284,7 @@ def _parts(root: Any) -> tuple[list[_Part], list[str]]:
             seen.add(id(node))
         members = _module_state(node)
         if members is not None:
-            found.append(_Part(path, dict(_named(members)), _printable(str(node.name))))
+            found.append(_Part(path, dict(_named(members)), printable(node.name, 80)))
             return
         items = node.entries if isinstance(node, Inert) else node
         if not isinstance(items, dict) or not items or _is_optimiser(items):
@@ -215,16 +295,11 @@ def _parts(root: Any) -> tuple[list[_Part], list[str]]:
             found.append(_Part(path, own))
         for key, value in items.items():
             if not isinstance(value, TensorRef):
-                name = _printable(str(key)) if isinstance(key, (str, int)) else "?"
+                name = printable(key, 80) if isinstance(key, (str, int)) else "?"
                 walk(value, f"{path}/{name}" if path else name, depth + 1)
 
     walk(root, "", 0)
     return [p for p in found if p.tensors], ignored
-
-
-def _printable(text: str) -> str:
-    """Text of a file, fit to stand in a sentence."""
-    return "".join(c if c.isprintable() else "?" for c in text[:80])
 
 
 def _is_optimiser(items: Mapping[Any, Any]) -> bool:
@@ -267,29 +342,33 @@ def _named(state: dict[str, Any]) -> Iterator[tuple[str, TensorRef]]:
         stack.extend(reversed(members))
 
 
-def _choose(path: Path, parts: list[_Part], part: str | None) -> _Part:
+def _choose(path: Path, parts: list[_Part], part: str | None, signs: Sequence[str]) -> _Part:
+    """The set of weights that is named, or the only one; where there are signs, the only one that has one."""
+    sets = [each for p in parts for each in _sets(p, signs)]
     if part is not None:
-        for candidate in parts:
-            if candidate.path == part:
-                return candidate
-        raise UserError(f"{path} has no part '{part}'; it has {_listed(parts)}.", "weight-file-part")
-    if len(parts) > 1:  # an epoch or a loss kept as a tensor is no set of weights
-        parts = [p for p in parts if any(t.shape for t in p.tensors.values())] or parts
-    if not parts:
+        named = [p for p in sets if p.path == part] or [p for p in sets if part in (p.label, p.prefix.strip("./"))]
+        if not named:
+            raise UserError(f"{path} has no part '{printable(part)}'; it has {_listed(sets)}.", "weight-file-part")
+        sets = named
+    if len(sets) > 1:  # an epoch or a loss kept as a tensor is no set of weights
+        sets = [p for p in sets if any(t.shape for t in p.tensors.values())] or sets
+    if len(sets) > 1:
+        sets = [p for p in sets if prefixes(p.tensors, signs)] or sets
+    if not sets:
         raise UserError(
             f"{path} holds no weights: no tensors outside of optimiser states were found in it.",
             "weight-file-without-weights",
         )
-    if len(parts) > 1:
+    if len(sets) > 1:
         raise UserError(
-            f"{path} holds several sets of weights, {_listed(parts)}; say which with part (--part).",
+            f"{path} holds several sets of weights, {_listed(sets)}; say which with part (--part).",
             "weight-file-several-parts",
         )
-    return parts[0]
+    return sets[0]
 
 
 def _listed(parts: list[_Part]) -> str:
-    names = [f"'{p.path}' ({len(p.tensors)} tensors)" for p in parts[:8]]
+    names = [f"'{p.label}' ({len(p.tensors)} tensors)" for p in parts[:8]]
     return ", ".join(names) + (f" and {len(parts) - 8} more" if len(parts) > 8 else "") if names else "none"
 
 

@@ -1,6 +1,5 @@
 """An identity network as stored: a folder of ours (config.json + identity.safetensors) or anybody's weight file."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,13 @@ from flax import traverse_util
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from simswap_jax.errors import UserError
-from simswap_jax.io.atomic import replacing_folder
+from simswap_jax.errors import UserError, printable
+from simswap_jax.io.atomic import is_file, is_folder, replacing_folder
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
-from simswap_jax.weights import files, model_folder, registry, torch_weights
+from simswap_jax.weights import files, folder_config, layouts, model_folder, registry, torch_weights
+from simswap_jax.weights.folder_config import CONFIG
 
-CONFIG, WEIGHTS = "config.json", "identity.safetensors"
+WEIGHTS = "identity.safetensors"
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,14 @@ def write(folder: Path, config: IdentityConfig, variables: Any, card: dict[str, 
     """Write an identity network of ours; an older one in ``folder`` goes when the new one stands.
 
     Raises:
-      UserError: something else stands at that place, or it cannot be written.
+      UserError: it is not finite, something else stands at that place, or it cannot be written.
     """
+    flat = traverse_util.flatten_dict(jax.device_get(variables), sep="/")
+    model_folder.check_finite(flat, f"the identity network for {folder}")
     with replacing_folder(folder, CONFIG) as fresh:
-        files.save(traverse_util.flatten_dict(jax.device_get(variables), sep="/"), fresh / WEIGHTS)
+        files.save(flat, fresh / WEIGHTS)
         described = {"format": 1, "identity": config.to_dict(), "card": card}
-        (fresh / CONFIG).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+        (fresh / CONFIG).write_bytes(folder_config.dump(described))
 
 
 def read(source: str | Path, purpose: str) -> Identity:
@@ -63,7 +65,7 @@ def read(source: str | Path, purpose: str) -> Identity:
       UserError: it is missing, damaged or not an identity network.
     """
     folder = Path(source).expanduser()
-    if folder.is_dir():
+    if is_folder(folder):
         return _read_folder(folder)
     path = registry.find(str(source), purpose)
     network, variables = torch_weights.load_identity_network(path)
@@ -71,21 +73,44 @@ def read(source: str | Path, purpose: str) -> Identity:
 
 
 def _read_folder(folder: Path) -> Identity:
-    try:
-        described = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        network = IdentityNetwork(IdentityConfig.from_dict(described["identity"]))
-        variables = traverse_util.unflatten_dict(load_file(folder / WEIGHTS), sep="/")
-    except FileNotFoundError as error:
+    lacking = next((name for name in (CONFIG, WEIGHTS) if not is_file(folder / name)), None)
+    if lacking is not None:
         raise UserError(
-            f"{folder} is not an identity network: it has no {Path(error.filename or CONFIG).name}; name a folder that "
+            f"{folder} is not an identity network: it has no {lacking}; name a folder that "
             "`config.method = 'identity'` wrote, or a weight file.",
             "not-an-identity-folder",
-        ) from error
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        )
+    try:
+        config, copy_of = _config(folder / CONFIG)
+        variables = model_folder.unflattened(load_file(folder / WEIGHTS), folder / WEIGHTS)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(
-            f"the identity network in {folder} is damaged ({error}); train or copy it again.", "identity-folder-damaged"
+            f"the identity network in {folder} is damaged ({printable(error)}); train or copy it again.",
+            "identity-folder-damaged",
         ) from error
-    model_folder.check_tree(variables, jax.eval_shape(network.init, jax.random.key(0)), str(folder))
-    copy_of = str(described.get("card", {}).get("copy_of", {}).get("sha256", ""))
+    model_folder.check_tree(variables, layouts.flax_shapes(layouts.identity(config)), str(folder))
     ours = not copy_of  # a copy stays its network's owner's
-    return Identity(network, variables, registry.file_sha256(folder / WEIGHTS), folder.name, ours, copy_of)
+    sha256 = registry.file_sha256(folder / WEIGHTS)
+    return Identity(IdentityNetwork(config), variables, sha256, folder.name, ours, copy_of)
+
+
+def _config(path: Path) -> tuple[IdentityConfig, str]:
+    """The network's configuration, and the SHA-256 of the network that it is a copy of, if of any.
+
+    Raises:
+      ValueError: its description is wrong.
+    """
+    try:
+        described = folder_config.load(path)
+        if not isinstance(described, dict):
+            raise ValueError("is no object")
+        folder_config.check(described, folder_config.IDENTITY_FOLDER)
+        config = folder_config.identity(described["identity"])
+    except ValueError as error:
+        raise ValueError(f"its {CONFIG} {error}") from error
+    copy_of = described.get("card", {})
+    for name in ("copy_of", "sha256"):
+        copy_of = copy_of.get(name, "") if isinstance(copy_of, dict) else ""
+    return config, copy_of if isinstance(copy_of, str) else ""

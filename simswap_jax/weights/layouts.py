@@ -36,8 +36,20 @@ class Leaf:
     kind: str = "plain"
     channels: int = 0
 
+    @property
+    def flax_shape(self) -> tuple[int, ...]:
+        """Its shape in Flax."""
+        if self.kind == "conv":
+            return (*self.shape[2:], self.shape[1], self.shape[0])
+        return self.shape[::-1] if self.kind in ("linear", "flat") else self.shape
+
 
 Leaves = Iterator[Leaf]
+
+
+def flax_shapes(leaves: Leaves) -> dict[str, tuple[int, ...]]:
+    """What a network's ``init`` makes: names joined by "/" → shapes; far quicker than tracing it."""
+    return {"/".join((leaf.collection, *leaf.path)): leaf.flax_shape for leaf in leaves if leaf.collection != COUNTS}
 
 
 def _conv(key: str, path: Path, out: int, inside: int, kernel: int | tuple[int, int], bias: bool = True) -> Leaves:

@@ -13,6 +13,7 @@ no identity vector may come without one. Format 2; format 1, of before there wer
 
 import functools
 import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,18 +24,19 @@ import ml_dtypes
 import numpy as np
 from flax import traverse_util
 
-from simswap_jax.errors import UserError
+from simswap_jax.errors import UserError, printable
 from simswap_jax.faces.alignment import TEMPLATES
-from simswap_jax.io.atomic import file_sha256, replacing_folder
+from simswap_jax.io.atomic import file_sha256, is_file, is_folder, replacing_folder
 from simswap_jax.models import families
 from simswap_jax.models.families import FamilyConfig, SwapNetwork
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
-from simswap_jax.weights import files, layouts, registry, torch_weights
+from simswap_jax.weights import files, folder_config, layouts, registry, torch_weights
+from simswap_jax.weights.folder_config import CONFIG
 from simswap_jax.weights.layouts import COUNTS
 
 FORMAT = 2
 READ = (1, 2)
-CONFIG, GENERATOR, IDENTITY, CARD = "config.json", "generator.safetensors", "identity.safetensors", "README.md"
+GENERATOR, IDENTITY, CARD = "generator.safetensors", "identity.safetensors", "README.md"
 # Packages whose crops come aligned: the last word of the name is an alignment that no detector finds in photos.
 ALIGNED_CROPS = ("simswap_jax.contrib.rendered",)
 ALIGNMENTS = (*TEMPLATES, *(name.rpartition(".")[2] for name in ALIGNED_CROPS))
@@ -138,8 +140,8 @@ def _fill(place: Path, model: ModelFolder, include_identity: bool, dtype: str) -
         "card": model.card,
         "sha256": sums,
     }
-    (place / CONFIG).write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (place / CARD).write_text(_card(model, include_identity, dtype), encoding="utf-8")
+    (place / CONFIG).write_bytes(folder_config.dump(described))
+    (place / CARD).write_bytes(_card(model, include_identity, dtype).encode("utf-8", "backslashreplace"))
 
 
 def read(
@@ -161,26 +163,8 @@ def read(
       UserError: it is missing, damaged, made for another use, or its identity network is not here.
     """
     folder = Path(folder)
-    described = _described(folder)
-    try:
-        identity = described["identity"] or {"config": None, "sha256": "", "name": ""}
-        model = ModelFolder(
-            generator=families.config_from_dict(described["generator"]),
-            variables={},
-            face_size=int(described["face_size"]),
-            alignment=str(described["alignment"]),
-            identity=None if identity["config"] is None else IdentityConfig.from_dict(identity["config"]),
-            identity_variables=None,
-            identity_sha256=str(identity["sha256"]),
-            identity_name=str(identity["name"]),
-            card=dict(described["card"]),
-        )
-        sums = dict(described["sha256"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"has no {error}" if isinstance(error, KeyError) else f"is wrong: {error}".rstrip(".")
-        raise UserError(
-            f"the {CONFIG} of {folder} {what}; copy or make the model again.", "model-folder-config"
-        ) from error
+    fields, sums = _described(folder)
+    model = ModelFolder(variables={}, identity_variables=None, **fields)
     check_use(model, folder, face_size, alignment, identity_sha256)
     variables = _read_weights(folder, GENERATOR, sums)
     found = _identity_variables(folder, model, sums) if with_identity and model.identity is not None else None
@@ -221,36 +205,42 @@ def check_use(
         )
 
 
-def _described(folder: Path) -> dict[str, Any]:
-    if not (folder / CONFIG).is_file():
-        reason = "does not exist" if not folder.exists() else f"is no model folder (it has no {CONFIG})"
+def _described(folder: Path) -> tuple[dict[str, Any], Mapping[str, str]]:
+    """The fields of `ModelFolder` that its config.json tells, and the sums of its files."""
+    if not is_file(folder / CONFIG):
+        reason = f"is no model folder (it has no {CONFIG})" if is_folder(folder) else "does not exist"
         raise UserError(
-            f"{folder} {reason}; name a folder that `simswap-jax train` or `simswap-jax import` left.",
+            f"{printable(folder)} {reason}; name a folder that `simswap-jax train` or `simswap-jax import` left.",
             "not-a-model-folder",
         )
     try:
-        described = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
+        described = folder_config.load(folder / CONFIG)
+        if not isinstance(described, dict) or type(described.get("format")) is not int:
+            raise ValueError("is no description of a model")
+        _check_format(folder, described["format"])
+        fields = folder_config.model(described)
+    except (ValueError, OSError) as error:
+        if isinstance(error, UserError):
+            raise
+        what = "cannot be read" if isinstance(error, OSError) else error
         raise UserError(
-            f"the {CONFIG} of {folder} is damaged; copy or make the model again.", "model-folder-config"
+            f"the {CONFIG} of {folder} {what}; copy or make the model again.", "model-folder-config"
         ) from error
-    if not isinstance(described, dict) or not isinstance(described.get("format"), int):
-        raise UserError(
-            f"the {CONFIG} of {folder} is no description of a model; copy or make the model again.",
-            "model-folder-config",
-        )
-    if described["format"] not in READ:
+    return fields, fields.pop("sha256")
+
+
+def _check_format(folder: Path, found: int) -> None:
+    if found not in READ:
         known = " and ".join(map(str, READ))
         raise UserError(
-            f"{folder} is of format {described['format']}, this version reads {known}; update simswap_jax.",
+            f"{folder} is of format {reprlib.repr(found)}, this version reads {known}; update simswap_jax.",
             "model-folder-format",
         )
-    return described
 
 
 def _read_weights(folder: Path, name: str, sums: Mapping[str, str]) -> dict[str, Any]:
     path = folder / name
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"{folder} lacks its {name}; copy or make the model again.", "model-folder-incomplete")
     content = files.read(path)
     if content.sha256 != sums.get(name):
@@ -258,8 +248,9 @@ def _read_weights(folder: Path, name: str, sums: Mapping[str, str]) -> dict[str,
             f"{path} is not the file that {CONFIG} describes (its SHA-256 differs); copy the model again.",
             "model-folder-changed",
         )
-    flat = {key: np.asarray(a, np.float32) if a.dtype.kind in "fV" else a for key, a in content.tensors.items()}
-    return traverse_util.unflatten_dict(flat, sep="/")
+    with np.errstate(over="ignore"):  # a number too large for float32 is found not to be finite
+        flat = {key: np.asarray(a, np.float32) if a.dtype.kind in "fV" else a for key, a in content.tensors.items()}
+    return unflattened(flat, path)
 
 
 def _identity_variables(folder: Path, model: ModelFolder, sums: Mapping[str, str]) -> Mapping[str, Any]:
@@ -279,21 +270,22 @@ def _identity_variables(folder: Path, model: ModelFolder, sums: Mapping[str, str
 def _check_whole(model: ModelFolder, name: str) -> None:
     """Refuses a model whose parts do not fit each other; the sentence names the first part that does not."""
     network = model.network
-    if model.face_size <= 0 or model.face_size % network.multiple:
+    if model.face_size < network.least_size or model.face_size % network.multiple:
         raise UserError(
-            f"{name} has a face size of {model.face_size}, which is no multiple of its generator's {network.multiple}.",
+            f"{name} has a face size of {model.face_size}; its generator needs a multiple of {network.multiple}, "
+            f"{network.least_size} or more.",
             "model-face-size-multiple",
         )
     if model.alignment not in ALIGNMENTS:
         raise UserError(
-            f"{name} has the alignment '{model.alignment}'; known are {', '.join(ALIGNMENTS)}.", "unknown-alignment"
+            f"{name} has the alignment '{printable(model.alignment)}'; known are {', '.join(ALIGNMENTS)}.",
+            "unknown-alignment",
         )
     if network.identity_size is not None:
         _check_vectors(model, network.identity_size, name)
-    wanted = jax.eval_shape(lambda key: network.init(key, model.face_size), jax.random.key(0))
-    check_tree(model.variables, wanted, name)
+    check_tree(model.variables, _generator_shapes(network, model.face_size, name), name)
     if model.identity_variables is not None:
-        wanted = jax.eval_shape(model.identity_network.init, jax.random.key(0))
+        wanted = layouts.flax_shapes(layouts.identity(model.identity_network.config))
         check_tree(model.identity_variables, wanted, f"the identity network of {name}")
 
 
@@ -312,30 +304,86 @@ def _check_vectors(model: ModelFolder, identity_size: int, name: str) -> None:
         )
 
 
-def check_tree(variables: Mapping[str, Any], wanted: Any, name: str) -> None:
-    """Refuses variables that are not a network's own, naming the first that is missing, misshapen or too many.
+def _generator_shapes(network: SwapNetwork, size: int, name: str) -> Mapping[str, tuple[int, ...]]:
+    """What the network's ``init`` makes: from its PyTorch layout, where it has one; tracing takes seconds."""
+    family = network.family
+    if family.torch is not None:
+        return layouts.flax_shapes(families.resolve(family.torch.layout)(network.config))
+    try:
+        made = jax.eval_shape(lambda key: network.init(key, size), jax.random.key(0))
+    except Exception as error:  # whatever a family from outside makes of a configuration that it cannot build
+        what = printable(" ".join(str(error).split()) or type(error).__name__)
+        raise UserError(
+            f"the generator of {name} cannot be built as its configuration says ({what}); copy or make it again.",
+            "model-cannot-be-built",
+        ) from error
+    return {key: tuple(value.shape) for key, value in _flatten(made).items()}
+
+
+def check_tree(variables: Mapping[str, Any], needs: Mapping[str, tuple[int, ...]], name: str) -> None:
+    """Refuses variables that are not a network's own or not finite, naming the first that is at fault.
 
     Args:
       variables: Flax collections.
-      wanted: what the network's ``init`` makes, as shapes.
+      needs: the shapes of what the network's ``init`` makes, by names joined by "/".
       name: what they are of, for the sentence.
     """
-    counts = f"{COUNTS}/"  # PyTorch's, kept for the way back
-    has = {key: tuple(np.shape(v)) for key, v in _flatten(variables).items() if not key.startswith(counts)}
-    needs = {key: tuple(value.shape) for key, value in _flatten(wanted).items()}
-    for key in needs:
+    has = _flatten(variables)
+    counts = {key: has.pop(key) for key in list(has) if key.startswith(f"{COUNTS}/")}  # PyTorch's, for the way back
+    for key, shape in needs.items():
         if key not in has:
             raise UserError(f"{name} lacks the weights {key}; copy or make it again.", "variables-missing")
-        if has[key] != needs[key]:
+        if np.shape(has[key]) != shape:
             raise UserError(
-                f"{name} has {key} of shape {has[key]}, its configuration needs {needs[key]}.", "variables-shape"
+                f"{name} has {key} of shape {np.shape(has[key])}, its configuration needs {shape}.", "variables-shape"
             )
-    for key in has:
-        if key not in needs:
+    unknown = next((key for key in has if key not in needs), None)
+    if unknown is not None:
+        raise UserError(
+            f"{name} has weights {printable(unknown)}, which its configuration does not know; copy or make it again.",
+            "variables-unknown",
+        )
+    for key, value in {**has, **counts}.items():
+        numbers = "iuf" if key in counts else "fV"  # former versions averaged counts
+        if value.dtype.kind not in numbers or (key in counts and value.ndim):
             raise UserError(
-                f"{name} has weights {key}, which its configuration does not know; copy or make it again.",
-                "variables-unknown",
+                f"{name} has {printable(key)} of type {value.dtype}; copy or make it again.", "variables-type"
             )
+    check_finite({**has, **counts}, name)
+
+
+def check_finite(arrays: Mapping[str, Any], name: str) -> None:
+    """Refuses arrays of which one is not finite.
+
+    Args:
+      arrays: by name.
+      name: what they are of, for the sentence.
+    """
+    wrong = files.first_not_finite(arrays)
+    if wrong:
+        raise UserError(
+            f"{name} has weights that are not finite (NaN or infinite), {wrong} the first of them: its training "
+            "diverged, or it is damaged; take an earlier checkpoint or another copy.",
+            "variables-not-finite",
+        )
+
+
+def unflattened(flat: Mapping[str, np.ndarray], path: Path) -> dict[str, Any]:
+    """A tree of variables from names joined by "/".
+
+    Args:
+      flat: by name.
+      path: the file that they are of, for the sentence.
+
+    Raises:
+      UserError: one name is a folder of another.
+    """
+    try:
+        return traverse_util.unflatten_dict(flat, sep="/")
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        raise UserError(
+            f"{path} has names that are part of each other; copy or make it again.", "variables-names"
+        ) from error
 
 
 def _flatten(variables: Any) -> dict[str, Any]:

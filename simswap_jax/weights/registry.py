@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
-from simswap_jax.errors import UserError
+from simswap_jax.errors import UserError, printable
 from simswap_jax.io import user_folders
-from simswap_jax.io.atomic import CannotWrite, file_sha256, replacing_file
+from simswap_jax.io.atomic import CannotWrite, file_sha256, is_file, replacing_file
 from simswap_jax.io.progress import to_terminal
 
 __all__ = ["Entry", "catalogue", "file_sha256", "find", "find_by_sha256", "folders", "locate"]
@@ -71,7 +71,7 @@ def offline() -> bool:
 
 def locate(name: str) -> Path | None:
     """The first file of that name in the folders, unchecked."""
-    return next((folder / name for folder in folders() if os.path.isfile(folder / name)), None)
+    return next((folder / name for folder in folders() if is_file(folder / name)), None)
 
 
 def find(name_or_path: str | Path, purpose: str) -> Path:
@@ -85,12 +85,12 @@ def find(name_or_path: str | Path, purpose: str) -> Path:
       UserError: it is missing, is not the file known by that name, or could not be fetched.
     """
     path = Path(name_or_path).expanduser()
-    if path.is_file():
+    if is_file(path):
         return path
     name = str(name_or_path)
     if path.name != name:
         raise UserError(
-            f"{path}, needed for {purpose}, does not exist; give a weight file or the name of a known one.",
+            f"{printable(path)}, needed for {purpose}, does not exist; give a weight file or the name of a known one.",
             "weight-file-missing",
         )
     entry = catalogue().get(name)
@@ -140,15 +140,16 @@ def find_by_sha256(sha256: str, name: str, purpose: str) -> Path:
 
 def _candidates(name: str) -> Iterator[Path]:
     first = [folder / name for folder in folders()]
-    yield from (path for path in first if os.path.isfile(path))
+    yield from (path for path in first if is_file(path))
     for folder in folders():
         if os.path.isdir(folder) and os.access(folder, os.R_OK):
-            files = sorted(path for path in folder.iterdir() if path.suffix in ENDINGS and path.is_file())
+            files = sorted(path for path in folder.iterdir() if path.suffix in ENDINGS and is_file(path))
             yield from (path for path in files if path not in first)
 
 
 def _missing(name: str, purpose: str, where: str) -> str:
-    return f"{name}, needed for {purpose}, is missing: {where} and put it into a folder named by SIMSWAP_JAX_WEIGHTS."
+    shown = printable(name)
+    return f"{shown}, needed for {purpose}, is missing: {where} and put it into a folder named by SIMSWAP_JAX_WEIGHTS."
 
 
 def _short(entry: Entry | None) -> str:

@@ -13,7 +13,7 @@ import dataclasses
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from simswap_jax.errors import UserError
+from simswap_jax.errors import UserError, printable
 from simswap_jax.models import DiscriminatorConfig, GeneratorConfig, MultiScaleDiscriminator, families
+from simswap_jax.models.config import MOST_STAGES, AnyConfig
 from simswap_jax.models.face_parsing import BiSeNet
 from simswap_jax.models.families import Family
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
@@ -44,6 +45,8 @@ _SIGNS = {
     "cp.resnet.conv1.weight": "a BiSeNet for face parsing",
 }
 _SIGNS_OF = {kind: key for key, kind in _SIGNS.items()}
+IDENTITY_SIGNS = [_SIGNS_OF[kind] for kind in ("a MobileFaceNet", "SimSwap's ArcFace", "an InsightFace iResNet")]
+MOST_DIGITS = 9  # of a number in a key
 
 
 # --- loading --------------------------------------------------------------------------------------------------------
@@ -78,7 +81,7 @@ def load_generator(
     """
     try:
         names = _torch_names(families.get(family))
-        tensors, name = _open(src)
+        tensors, name = _open(src, signs(family))
         config = families.resolve(names.config)(tensors, name, convention, dtype)
         if mask_stride != 1:
             config = dataclasses.replace(config, mask_stride=mask_stride)
@@ -131,6 +134,16 @@ def generator_config(tensors: Mapping[str, np.ndarray], name: str, convention: s
     )
 
 
+def signs(family: str) -> tuple[str, ...]:
+    """Keys by which a family's weights are known among others (`files.read`).
+
+    Raises:
+      ValueError: there is no such family.
+    """
+    names = families.get(family).torch
+    return (names.sign,) if names is not None and names.sign else ()
+
+
 def _torch_names(family: Family) -> families.TorchNames:
     if family.torch is None:
         raise UserError(
@@ -150,7 +163,7 @@ def load_discriminator(*sources: Source) -> tuple[MultiScaleDiscriminator, Varia
         raise UserError(
             "No weights were given for the discriminator; give one file per scale.", "no-discriminator-weights"
         )
-    opened = [_open(src) for src in sources]
+    opened = [_open(src, [_SIGNS_OF["a patch discriminator"]]) for src in sources]
     configs = [_discriminator_config(tensors, name, len(sources)) for tensors, name in opened]
     for (_, name), config in zip(opened, configs):
         if config != configs[0]:
@@ -169,12 +182,13 @@ def load_discriminator(*sources: Source) -> tuple[MultiScaleDiscriminator, Varia
 def _discriminator_config(tensors: Mapping[str, np.ndarray], name: str, scales: int) -> DiscriminatorConfig:
     kind = "a patch discriminator"
     last = max(_numbers(tensors, r"down(\d+)\."), default=1)
-    return DiscriminatorConfig(
-        widths=tuple(_size(tensors, f"down{i}.0.weight", 0, name, kind) for i in range(1, last + 1)),
-        tail=_size(tensors, "conv1.0.weight", 0, name, kind),
-        scales=scales,
-        norm="batch" if any(re.match(r"(down\d+|conv1)\.1\.", key) for key in tensors) else "none",
-    )
+    fields = {
+        "widths": [_size(tensors, f"down{i}.0.weight", 0, name, kind) for i in range(1, last + 1)],
+        "tail": _size(tensors, "conv1.0.weight", 0, name, kind),
+        "scales": scales,
+        "norm": "batch" if any(re.match(r"(down\d+|conv1)\.1\.", key) for key in tensors) else "none",
+    }
+    return _made(DiscriminatorConfig.from_dict, fields, name, kind)
 
 
 def load_identity_network(src: Source) -> tuple[IdentityNetwork, Variables]:
@@ -183,7 +197,7 @@ def load_identity_network(src: Source) -> tuple[IdentityNetwork, Variables]:
     Raises:
       UserError: none of the three, or a key is missing, unused or misshapen.
     """
-    tensors, name = _open(src)
+    tensors, name = _open(src, IDENTITY_SIGNS)
     if any(key.startswith(("dw_conv1.", "linear7.")) for key in tensors):
         config = _mobilefacenet_config(tensors, name)
     elif any(re.match(r"layer\d+\.\d+\.", key) for key in tensors):
@@ -200,9 +214,9 @@ def _residual_config(tensors: Mapping[str, np.ndarray], name: str) -> IdentityCo
     # Only ArcFace's blocks have a bn0.
     arcface = any(re.match(r"layer\d+\.\d+\.bn0\.", key) for key in tensors)
     kind = "SimSwap's ArcFace" if arcface else "an InsightFace iResNet"
-    stages = sorted(_numbers(tensors, r"layer(\d+)\.\d+\."))
+    last = max(_numbers(tensors, r"layer(\d+)\.\d+\."), default=1)
     layers, widths = [], []
-    for stage in range(1, stages[-1] + 1):
+    for stage in range(1, min(last, MOST_STAGES) + 1):
         layers.append(max(_numbers(tensors, rf"layer{stage}\.(\d+)\."), default=0) + 1)
         widths.append(_size(tensors, f"layer{stage}.0.conv2.weight", 0, name, kind))
     columns = _size(tensors, "fc.weight", 1, name, kind)
@@ -213,21 +227,35 @@ def _residual_config(tensors: Mapping[str, np.ndarray], name: str) -> IdentityCo
             f"fc.weight of {name} has {columns} columns, which no 112×112 ArcFace has; give the whole, unchanged file.",
             "arcface-size",
         )
-    return IdentityConfig(
-        family="arcface" if arcface else "iresnet",
-        layers=tuple(layers),
-        widths=tuple(widths),
-        se=any(".se." in key for key in tensors),
-        size=(size, size),
-        frame=(size, size),
-        embedding=_size(tensors, "fc.weight", 0, name, kind),
-        values="imagenet" if arcface else "symmetric",
-    )
+    fields = {
+        "family": "arcface" if arcface else "iresnet",
+        "layers": layers,
+        "widths": widths,
+        "se": any(".se." in key for key in tensors),
+        "size": (size, size),
+        "frame": (size, size),
+        "embedding": _size(tensors, "fc.weight", 0, name, kind),
+        "values": "imagenet" if arcface else "symmetric",
+    }
+    return _made(IdentityConfig.from_dict, fields, name, kind)
 
 
 def _mobilefacenet_config(tensors: Mapping[str, np.ndarray], name: str) -> IdentityConfig:
-    embedding = _size(tensors, "linear1.conv.weight", 0, name, "a MobileFaceNet")
-    return IdentityConfig.from_name("mobilefacenet", embedding=embedding)
+    kind = "a MobileFaceNet"
+    published = IdentityConfig.from_name("mobilefacenet").to_dict()
+    embedding = _size(tensors, "linear1.conv.weight", 0, name, kind)
+    return _made(IdentityConfig.from_dict, {**published, "embedding": embedding}, name, kind)
+
+
+def _made(make: Callable[[Mapping[str, Any]], AnyConfig], fields: Mapping[str, Any], name: str, kind: str) -> AnyConfig:
+    """A configuration of what was read from the keys; what no such network has is the file's fault."""
+    try:
+        return make(fields)
+    except ValueError as error:
+        raise UserError(
+            f"{name} looks like {kind}, but its shapes are none's: {str(error).rstrip('.')}; give another file.",
+            "impossible-network",
+        ) from error
 
 
 def load_face_parsing(src: Source) -> tuple[BiSeNet, Variables]:
@@ -236,8 +264,9 @@ def load_face_parsing(src: Source) -> tuple[BiSeNet, Variables]:
     Raises:
       UserError: weights of another network, or a key is missing, unused or misshapen.
     """
-    tensors, name = _open(src)
-    classes = _size(tensors, "conv_out.conv_out.weight", 0, name, "a BiSeNet for face parsing")
+    kind = "a BiSeNet for face parsing"
+    tensors, name = _open(src, [_SIGNS_OF[kind]])
+    classes = _size(tensors, "conv_out.conv_out.weight", 0, name, kind)
     return BiSeNet(classes), _to_variables(tensors, layouts.face_parsing(classes), name)
 
 
@@ -285,14 +314,22 @@ def save(state_dict: Mapping[str, np.ndarray], path: str | os.PathLike[str]) -> 
 # --- between the two ------------------------------------------------------------------------------------------------
 
 
-def _open(src: Source) -> tuple[dict[str, np.ndarray], str]:
-    """The named arrays and what to call them in a message."""
+def _open(src: Source, signs: Sequence[str]) -> tuple[dict[str, np.ndarray], str]:
+    """The named arrays, without what stands before a network's names, and what to call them in a message.
+
+    Args:
+      src: as of the loaders.
+      signs: keys of which the network has one.
+    """
     if isinstance(src, str | os.PathLike):
-        src = files.read(Path(src))
+        src = files.read(Path(src), signs=signs)
     if isinstance(src, WeightFile):
-        return dict(src.tensors), str(src.path)
-    tensors, _ = files.unwrap({key: np.asarray(value) for key, value in src.items()})
-    return tensors, "the mapping"
+        tensors, name = dict(src.tensors), str(src.path)
+    else:
+        tensors, _ = files.unwrap({key: np.asarray(value) for key, value in src.items()})
+        name = "the mapping"
+    found = files.prefixes(tensors, signs)
+    return files.behind(tensors, found[0])[0] if len(found) == 1 else tensors, printable(name)
 
 
 def _numbers(tensors: Mapping[str, np.ndarray], pattern: str, least: int = 1) -> set[int]:
@@ -302,7 +339,7 @@ def _numbers(tensors: Mapping[str, np.ndarray], pattern: str, least: int = 1) ->
     left to be found unused.
     """
     found = (re.match(pattern, key) for key in tensors)
-    counts = Counter(int(match.group(1)) for match in found if match)
+    counts = Counter(int(match.group(1)) for match in found if match and len(match.group(1)) < MOST_DIGITS)
     return {number for number, count in counts.items() if count >= least and number <= len(tensors)}
 
 
@@ -348,15 +385,36 @@ def _to_variables(tensors: Mapping[str, np.ndarray], leaves: Iterable[Leaf], nam
             )
         place = (leaf.collection, *leaf.path)
         if leaf.collection == COUNTS:
-            if int(array):
-                flat[place] = np.asarray(array, np.int64)
+            if count := _count(array, leaf.key, name):
+                flat[place] = np.asarray(count, np.int64)
         elif array.dtype.kind in "OUSVbiuc" and array.dtype.name not in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
             raise UserError(
                 f"Key {leaf.key} of {name} holds {array.dtype}, not real numbers; give another file.", "key-type"
             )
         else:
-            flat[place] = jnp.asarray(_to_flax(np.asarray(array, np.float32), leaf))
+            flat[place] = jnp.asarray(_to_flax(_finite(array, leaf.key, name), leaf))
     return traverse_util.unflatten_dict(flat)
+
+
+def _finite(array: np.ndarray, key: str, name: str) -> np.ndarray:
+    """Any float array as float32; a UserError unless all of it is finite there."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = np.asarray(array, np.float32)
+    if not np.isfinite(narrow).all():
+        raise UserError(
+            f"Key {key} of {name} holds numbers that are not finite (NaN or infinite, in float32): its training "
+            "diverged, or it is damaged; give an earlier checkpoint or another copy.",
+            "key-not-finite",
+        )
+    return narrow
+
+
+def _count(array: np.ndarray, key: str, name: str) -> int:
+    """A ``num_batches_tracked``."""
+    value = array.item() if array.dtype.kind in "iuf" else -1
+    if not 0 <= value < 1 << 63 or value != int(value):
+        raise UserError(f"Key {key} of {name} is {value!r}, where batches are counted; give another file.", "key-count")
+    return int(value)
 
 
 def _check_keys(tensors: Mapping[str, np.ndarray], leaves: list[Leaf], name: str) -> None:
@@ -376,7 +434,8 @@ def _check_keys(tensors: Mapping[str, np.ndarray], leaves: list[Leaf], name: str
 
 
 def _named(keys: list[str], word: str) -> str:
-    return keys[0] if len(keys) == 1 else f"{keys[0]} ({word} {len(keys) - 1} more)"
+    first = printable(keys[0])
+    return first if len(keys) == 1 else f"{first} ({word} {len(keys) - 1} more)"
 
 
 def _to_flax(array: np.ndarray, leaf: Leaf) -> np.ndarray:

@@ -1,6 +1,7 @@
 """`simswap-jax import`, `export`, `doctor`: what they write, what they say, what they refuse."""
 
 import json
+import os
 
 import cv2
 import jax
@@ -81,6 +82,46 @@ def test_import_without_a_convention_says_what_it_assumed_and_how_to_say_otherwi
     assert model.card["source_sha256"] == weights.file_sha256(place / "net_G.pth")
     assert "ASSUMED" in (place / "model" / "README.md").read_text()
     assert not (place / "model" / "identity.safetensors").exists()
+
+
+def test_import_finds_the_generator_behind_any_prefix_and_says_so(place, capsys):
+    weights = dict(files.read("net_G.pth").tensors)
+    ema = {name: value + 1 if value.ndim else value for name, value in weights.items()}
+    module = {f"model.netG.{name}": Tensor(value) for name, value in weights.items()}
+    module |= {"model.netD.conv2.0.weight": Tensor(np.ones((1, 2, 4, 4), np.float32))}
+    (place / "net_G.pth").write_bytes(saved({"state_dict": module, "epoch": 7}))
+    assert imported() == 0
+    said = capsys.readouterr().out
+    for word in ("part 'state_dict'", "'model.netG.' taken off the names", "left out: epoch, model.netD"):
+        assert word in said
+    module |= {f"model.netG_ema.{name}": Tensor(value) for name, value in ema.items()}
+    (place / "net_G.pth").write_bytes(saved({"state_dict": module, "epoch": 7}))
+    assert imported() == 2
+    assert "'state_dict/model.netG_ema'" in capsys.readouterr().err
+    assert imported("--part", "state_dict/model.netG_ema") == 0
+    found = tw.generator_state_dict(Generator(CONFIG), model_folder.read("model", with_identity=False).variables)
+    np.testing.assert_array_equal(found["last_layer.1.bias"], ema["last_layer.1.bias"])
+
+
+def test_a_generator_that_is_not_finite_is_not_imported(place, capsys):
+    weights = {name: np.array(value) for name, value in files.read("net_G.pth").tensors.items()}
+    weights["last_layer.1.bias"][1] = np.nan
+    (place / "net_G.pth").write_bytes(saved({k: Tensor(v) for k, v in weights.items()}))
+    assert imported() == 2
+    assert "last_layer.1.bias of net_G.pth holds numbers that are not finite" in capsys.readouterr().err
+    assert not (place / "model").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
+def test_names_that_a_terminal_would_obey_are_written_out(place, capfd):
+    strange = os.fsdecode(b"\xff \x1b[31m.pth")
+    (place / strange).write_bytes((place / "net_G.pth").read_bytes())
+    assert cli.main(["import", strange, "--output", "model", *TOLD]) == 0
+    assert model_folder.read("model").card["source_file"] == "\\udcff \\x1b[31m.pth"
+    assert cli.main(["import", f"{strange}2", "--output", "model", *TOLD]) == 2
+    said = capfd.readouterr()
+    assert "\x1b" not in said.out + said.err
+    assert "\\x1b[31m.pth2 does not exist" in said.err
 
 
 def test_import_keeps_every_weight(place):

@@ -1,5 +1,7 @@
 """FaceSwapper: the same as the networks by hand, for any size, batch and convention, and sentences for mistakes."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,7 +77,7 @@ def test_batches_change_nothing_and_compile_little(folder):
     split = swapper.swap_aligned(targets, vectors, batch_size=4)  # 4 + 3 padded to 4: one more program
     np.testing.assert_allclose(whole.astype(int), split, atol=1)
     swapper.swap_aligned(faces(5, 50), vectors[:5], batch_size=8)  # another size, padded to 8: none
-    assert swapper._redraw.func._cache_size() == 2
+    assert swapper._program.func._cache_size() == 2
     assert swapper.swap_aligned(targets[:0], vectors[:0]).shape == (0, FACE_SIZE, FACE_SIZE, 3)
 
 
@@ -133,9 +135,19 @@ def test_weights_are_arguments_of_the_program(folder):
     swapper = FaceSwapper.from_pretrained(folder, runtime="jax")
     # Closed over, a generator's hundreds of megabytes would be baked into every compiled program.
     inputs = (jnp.zeros((1, 32, 32, 3), jnp.uint8), jnp.zeros((1, 16)))
-    program = swapper._redraw.func.lower(*swapper._redraw.args, *inputs)
+    program = swapper._program.func.lower(*swapper._program.args, *inputs)
     arguments = len(jax.tree.leaves(program.args_info))
     assert arguments == len(jax.tree.leaves(swapper.model.variables)) + 2
+
+
+def test_a_face_that_is_not_finite_is_no_result(folder):
+    """NaN would be drawn black."""
+    model = model_folder.read(folder)
+    variables = jax.tree.map(np.array, model.variables)
+    variables["params"]["last_layer"]["kernel"][..., 0] = np.nan  # one channel is enough
+    swapper = FaceSwapper(replace(model, variables=variables))
+    with raises_user_error("result-not-finite"):
+        swapper.swap_aligned(faces(1), GOOD)
 
 
 GOOD = np.ones(16, np.float32)

@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from simswap_jax.io import atomic
-from simswap_jax.io.atomic import CannotWrite, replacing_file, replacing_folder, write_bytes, write_json, write_text
+from simswap_jax.io.atomic import (
+    CannotWrite,
+    is_file,
+    is_folder,
+    replacing_file,
+    replacing_folder,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from tests.support.errors import raises_user_error
 
 
@@ -143,6 +152,25 @@ def test_an_address_never_becomes_a_folder(tmp_path, monkeypatch, address):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(os.name == "nt", reason="other limits")
+def test_a_name_too_long_to_be_one_is_one_sentence(tmp_path):
+    path = tmp_path / ("x" * 5000)
+    assert not is_file(path)
+    assert not is_folder(path)
+    for place in (replacing_folder(path, "config.json"), replacing_folder(path), replacing_file(path)):
+        with raises_user_error("cannot-write", "name too long"), place:
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["C:/models", "a:b/c", "gs/x", "a=b", "module.name:attribute", "1s://x"])
 def test_what_only_looks_like_an_address_is_a_path(name):
     atomic.refuse_address(name)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").touch()
+    assert [is_file(tmp_path / name) for name in ("pipe", "file", "none", "a\0b")] == [False, True, False, False]
+    assert [is_folder(place) for place in (tmp_path, tmp_path / "pipe", tmp_path / "file")] == [True, False, False]

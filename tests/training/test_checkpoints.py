@@ -1,6 +1,7 @@
 """Checkpoints: which stay, which are picked up, and what a damaged one does."""
 
 import shutil
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from simswap_jax.training.checkpoints import MANIFEST, Checkpoints, has_manifest, verify_manifest
-from simswap_jax.training.state import NetworkState, TrainState
+from simswap_jax.training.state import NetworkState, TrainState, is_finite
 from tests.support.errors import raises_user_error
 from tests.support.progress import log_lines
 
@@ -151,3 +152,29 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "checkpoints").write_text("a file, not a folder")
     with raises_user_error("checkpoints-cannot-be-written", tmp_path):
         Checkpoints(tmp_path, 3)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_checkpoint_that_is_not_finite_is_put_aside_for_the_one_before(tmp_path, bad):
+    """Those of former versions, which saved a run that diverged."""
+    saved(tmp_path, 1, 2)
+    checkpoints = Checkpoints(tmp_path, 3)
+    diverged = made(3)
+    diverged.networks["generator"].params["bias"] = diverged.networks["generator"].params["bias"].at[5].set(bad)
+    assert not is_finite(diverged)
+    assert is_finite(made(3))
+    checkpoints.save(diverged, {"n": 3})
+    checkpoints.wait()
+    with log_lines() as lines:
+        state, position = checkpoints.restore(like(), lambda state: bool(is_finite(state)))
+    checkpoints.close()
+    assert (int(state.step), position) == (2, {"n": 2})
+    assert "step 3 is damaged (its networks are not finite)" in lines[0]
+    assert (tmp_path / "damaged" / "3").is_dir()
+
+
+def test_an_optimizer_may_hold_what_it_likes():
+    state = made(1)
+    networks = {name: replace(network, optimizer=(jnp.inf,)) for name, network in state.networks.items()}
+    assert is_finite(replace(state, networks=networks))
+    assert not is_finite(replace(state, ema={"w": jnp.asarray([1.0, jnp.nan])}))

@@ -26,6 +26,7 @@ from simswap_jax.training.config import check
 from simswap_jax.training.loop import train
 from simswap_jax.training.update import SKIPPED
 from simswap_jax.weights import identity_folder, model_folder
+from tests.support import diverging_method
 from tests.support.errors import raises_user_error
 from tests.support.progress import listening, log_lines
 
@@ -244,6 +245,33 @@ def test_updates_that_are_not_finite_end_the_training(root, tmp_path):
     with refused("updates-not-finite", "the last 2 updates up to step 2", "no checkpoint yet"):
         train(made, tmp_path / "run")
     assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("every", "found_at", "kept", "stays"),
+    [
+        ({"log_every": 3, "checkpoint_every": 2}, 6, [2, 4], "checkpoint of step 4 stays"),
+        ({"log_every": 100, "checkpoint_every": 2}, 6, [2, 4], "checkpoint of step 4 stays"),
+        ({"log_every": 5, "checkpoint_every": 100}, 5, [], "no checkpoint yet"),
+        ({"log_every": 100, "checkpoint_every": 100}, 9, [], "no checkpoint yet"),
+    ],
+)
+def test_networks_that_are_not_finite_are_neither_saved_nor_exported(root, tmp_path, every, found_at, kept, stays):
+    """By default, without the guard in the step: the run ends at a log step or checkpoint, and what was saved stays."""
+    made = identity.default_config()
+    made.method = "tests.support.diverging_method:build"
+    made.data.root, made.data.cache, made.batch_size = str(root), str(tmp_path / "records"), 4
+    made.steps, made.sample_every, made.keep = 9, 0, 2
+    made.update(every)
+    assert made.nonfinite_limit == 0
+    for _ in range(2):  # again: resumed from what stayed
+        with refused("networks-not-finite", f"at step {found_at}", stays, "nonfinite_limit"):
+            train(made, tmp_path / "run")
+    assert not (tmp_path / "run" / "model").exists()
+    assert sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").glob("[0-9]*")) == kept
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in lines]
+    assert all((row["loss"] is None) == (row["step"] >= diverging_method.DIVERGES) for row in rows)
 
 
 @pytest.mark.parametrize(

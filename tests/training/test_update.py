@@ -1,12 +1,15 @@
 """What stands around an update: micro-batches, and the guard against numbers that are not finite."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from simswap_jax.training.metrics import Progress
+from simswap_jax.io.atomic import write_text
+from simswap_jax.training.metrics import Progress, Writers
 from simswap_jax.training.state import NetworkState, TrainState
 from simswap_jax.training.update import (
     SKIPPED,
@@ -78,6 +81,20 @@ def test_the_monitor_counts_in_a_row_and_one_step_late():
     told = [monitor.too_many({SKIPPED: jnp.asarray(flag)}) for flag in (1.0, 0.0, 1.0, 1.0, 0.0)]
     assert told == [False, False, False, False, True]
     assert not any(NonFiniteMonitor(0).too_many({}) for _ in range(3))
+
+
+def test_rows_hold_no_number_that_json_does_not_know(tmp_path):
+    write_text(
+        tmp_path / "metrics.jsonl", '{"step": 1, "loss": NaN}\n{"step": 2, "loss": 0.5}\n'
+    )  # of a former version
+    Writers(tmp_path, 2).write(3, {"loss": float("nan"), "norm": float("-inf"), "speed": 2.5})
+    written = (tmp_path / "metrics.jsonl").read_text()
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in written.splitlines()]
+    assert rows == [
+        {"step": 1, "loss": None},
+        {"step": 2, "loss": 0.5},
+        {"step": 3, "loss": None, "norm": None, "speed": 2.5},
+    ]
 
 
 def test_skipped_steps_are_counted_and_left_out_of_the_averages():

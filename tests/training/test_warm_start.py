@@ -1,6 +1,7 @@
 """The networks of another run to start from: taken as they are, with a mask nearly closed, or refused."""
 
 import functools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +51,20 @@ def first(config, tmp_path):
 
 def equal(one, other):
     jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_networks_that_are_not_finite_are_refused(config, first, tmp_path):
+    generator = first.networks["generator"]
+    params = jax.tree.map(lambda leaf: leaf * jnp.nan, generator.params)
+    diverged = replace(
+        first, step=first.step + 1, networks={**first.networks, "generator": replace(generator, params=params)}
+    )
+    checkpoints = Checkpoints(tmp_path / "first", 1)
+    checkpoints.save(diverged, {})
+    checkpoints.wait()
+    checkpoints.close()
+    with raises_user_error("init-from-not-finite", "step 1"):
+        init_from(fresh(config, 1), config, SHAPES, loop.CONFIG)
 
 
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import sys
 from collections import OrderedDict
 from pathlib import Path
@@ -268,9 +269,81 @@ def test_a_file_that_is_written_anew_does_not_change_what_was_read(tmp_path, con
     same(content)
 
 
+SIGN = ["first.weight"]
+PREFIXES = ["module.", "_orig_mod.module.", "model.generator.", "netG.", "generator._orig_mod.", "module.G.", "a/b/"]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("container", [*CONTAINERS, "safetensors"])
+def test_whatever_stands_before_the_names_is_found_and_said(tmp_path, prefix, container):
+    others = {"disc.first.bias": ARRAYS["first.bias"], "loss.vgg.0.weight": ARRAYS["first.weight"]}
+    for more in ({}, others):
+        arrays = {prefix + name: array for name, array in ARRAYS.items()} | more
+        if container == "safetensors":
+            path = save(arrays, tmp_path / "net.safetensors")
+        else:
+            path = place(tmp_path, saved({"state_dict": tensors(arrays), "epoch": 3}, container))
+        content = read(path, signs=SIGN)
+        assert set(content.tensors) == set(ARRAYS)
+        np.testing.assert_array_equal(content.tensors["first.weight"], ARRAYS["first.weight"])
+        said = content.wrapper.replace("…", "")
+        assert sorted(said.split(".")) == sorted(prefix.split("."))
+        left_out = " ".join(content.ignored)
+        assert not more or ("disc" in left_out and "loss" in left_out)
+
+
+def test_what_frameworks_put_inside_of_names_is_taken_out(tmp_path):
+    inside = ("_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+    arrays = {f"{inside[0]}.{name.replace('.', f'.{inside[1]}.')}": array for name, array in ARRAYS.items()}
+    content = read(place(tmp_path, saved(tensors(arrays))))
+    same(content)
+    assert content.wrapper == "_fsdp_wrapped_module.…_checkpoint_wrapped_module."
+
+
+def test_of_several_sets_the_one_with_the_sign_is_taken(tmp_path):
+    other = {"w": np.ones(2, np.float32)}
+    content = read(place(tmp_path, saved({"G": tensors(prefix="module."), "D": tensors(other)})), signs=SIGN)
+    same(content)
+    assert (content.part, content.wrapper, content.ignored) == ("G", "module.", ("D",))
+    both = {"sd": tensors({f"{net}.{name}": a for net in ("netG", "netG_ema") for name, a in ARRAYS.items()})}
+    path = place(tmp_path, saved(both))
+    with raises_user_error("weight-file-several-parts", "'sd/netG' (4 tensors)", "'sd/netG_ema' (4 tensors)"):
+        read(path, signs=SIGN)
+    found = read(path, "sd/netG_ema", SIGN)
+    same(found)
+    assert (found.wrapper, found.ignored) == ("netG_ema.", ("netG",))
+    with raises_user_error("weight-file-part", "netD", "'sd/netG'"):
+        read(path, "netD", SIGN)
+    assert set(read(path).tensors) == set(both["sd"])  # nobody said what is looked for
+
+
+def test_thousands_of_prefixes_are_no_work(tmp_path):
+    arrays = {f"a{i}.first.weight": np.zeros(1, np.float32) for i in range(3_000)}
+    with raises_user_error("weight-file-several-parts", "and 24 more"):
+        read(save(arrays, tmp_path / "net.safetensors"), signs=SIGN)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with raises_user_error("weight-path-missing", "no regular file"):
+        read(tmp_path / name)
+
+
+def test_names_do_not_reach_the_terminal_as_they_are(tmp_path):
+    for name in ("\x1b[2Jw", "w" * 501, "w\n", "\u202ew"):
+        with raises_user_error("weight-file-impossible-name") as caught:
+            read(save({name: np.zeros(1, np.float32)}, tmp_path / "net.safetensors"))
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 500
+
+
 def test_missing_files_and_folders_are_one_sentence(tmp_path):
-    with raises_user_error("weight-path-missing"):
-        read(tmp_path / "nothing.pth")
+    for name in ("nothing.pth", "x" * 5000, "a\0b", os.fsdecode(b"\xff\x1b.pth")):
+        with raises_user_error("weight-path-missing") as caught:
+            read(tmp_path / name)
+        assert str(caught.value).isprintable()
     with raises_user_error("weight-file-is-folder"):
         read(tmp_path)
 

@@ -1,10 +1,12 @@
 """Identity networks of ours at rest: written whole, read checked, refused with a sentence."""
 
+import json
 import os
 
 import jax
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from simswap_jax.io.atomic import file_sha256
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
@@ -49,7 +51,7 @@ def test_a_failed_write_leaves_the_old_network_and_nothing_else(folder, monkeypa
     def full_disk(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(identity_folder.json, "dumps", full_disk)
+    monkeypatch.setattr(identity_folder.folder_config, "dump", full_disk)
     with raises_user_error("cannot-write", "No space left"):
         identity_folder.write(folder, CONFIG, variables(1), {})
     jax.tree.map(np.testing.assert_array_equal, identity_folder.read(folder, "tests").variables, variables())
@@ -82,4 +84,53 @@ def test_damage_is_one_sentence(folder):
         identity_folder.read(folder, "tests")
     (folder / "config.json").unlink()
     with raises_user_error("not-an-identity-folder", "config.json"):
+        identity_folder.read(folder, "tests")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[]",
+        b"{}",
+        b'{"identity": []}',
+        b'{"identity": {"layers": [NaN]}}',
+        b'{"identity": {"layers": [4294967296], "widths": [4]}}',
+        b'{"identity": {"size": [0, 0]}}',
+        b'{"identity": {"\\u001b[2J": 1}}',
+        b"\xff",
+        b"[" * 100_000,
+        b" " * (2 << 20),
+    ],
+    ids=range(10),
+)
+def test_an_absurd_description_is_one_sentence(folder, content):
+    (folder / "config.json").write_bytes(content)
+    with raises_user_error("identity-folder-damaged", "config.json") as caught:
+        identity_folder.read(folder, "tests")
+    assert str(caught.value).isprintable()
+
+
+def test_strange_cards_are_no_matter(folder):
+    for card in ([], None, {"copy_of": 3}, {"copy_of": {"sha256": []}}):
+        described = json.loads((folder / "config.json").read_text()) | {"card": card}
+        (folder / "config.json").write_text(json.dumps(described))
+        assert identity_folder.read(folder, "tests").copy_of == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_not_waited_for(folder):
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")
+    with raises_user_error("not-an-identity-folder", "config.json"):
+        identity_folder.read(folder, "tests")
+
+
+def test_a_network_that_is_not_finite_is_neither_written_nor_read(folder, tmp_path):
+    bad = variables()
+    bad["params"]["fc"]["bias"][0] = np.nan
+    with raises_user_error("variables-not-finite", "params/fc/bias"):
+        identity_folder.write(tmp_path / "bad", CONFIG, bad, {})
+    assert not (tmp_path / "bad").exists()
+    files.save(traverse_util.flatten_dict(bad, sep="/"), folder / "identity.safetensors")
+    with raises_user_error("variables-not-finite", "params/fc/bias"):
         identity_folder.read(folder, "tests")

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from simswap_jax.errors import UserError
 from simswap_jax.models import Generator, GeneratorConfig
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.weights import files, model_folder, registry, torch_weights
-from simswap_jax.weights.model_folder import ModelFolder, check_use, read, write
+from simswap_jax.weights.model_folder import GENERATOR, ModelFolder, check_use, read, write
 from tests.support.errors import raises_user_error
 
 
@@ -256,6 +257,164 @@ def test_a_damaged_folder_is_one_sentence(folder, damage, code, named):
         read(folder)
     assert str(caught.value).endswith(".")
     assert "\n" not in str(caught.value)
+
+
+ABSURD = [
+    *({"generator": {"blocks": value}} for value in (0, 3000, 2**40, -1, 1.5, True, None, "many", [2], float("nan"))),
+    *({"generator": {"widths": value}} for value in ([], [4], [4, 2**40], [4, "6", 8], "468", 4, [[4]], [4] * 99)),
+    *({"generator": {"first_down": value}} for value in (2**40, "1", None, float("inf"))),
+    *({"generator": {"unshuffle": value}} for value in (3, 2**40, -2, 0.5, "2")),
+    *({"generator": {"edge_kernel": value}} for value in (2, 2**40, -3, 5.0, {})),
+    *({"generator": {"gated": True, "gate_cell": value}} for value in (2**40, 0, 1e9, "8")),
+    *({"generator": {"style_gain": value}} for value in (float("-inf"), 1e300, "1", False)),
+    *({"generator": {"convention": value}} for value in ("rgb", 1, None, "unit" * 99)),
+    *({"generator": value} for value in (None, [], "simswap", {"family": 3}, {"family": "nowhere:X"})),
+    *(
+        {"generator": {"family": value}}
+        for value in ("this:s", "pip.__main__:x", ":", "os:path", "../x:y", "\x1b[2J:a")
+    ),
+    *({"face_size": value} for value in (2**20, 0, -32, 32.0, "32", None, True, float("nan"), 4)),
+    *({"alignment": value} for value in (None, 7, "\x1b[31m", [])),
+    *({"identity": {"config": {"layers": value}}} for value in ([], [1] * 99, [2**40, 1], [1, None], "11", [200, 200])),
+    *({"identity": {"config": {"size": value}}} for value in ([0, 0], [2**40, 16], [16], [1.5, 2])),
+    *({"identity": {"name": value}} for value in ("../../etc/passwd", "/etc/passwd", "a\0b", "x" * 5000, None, "..")),
+    *({"identity": {"sha256": value}} for value in ("ab", 7, "AB" * 32, "\x1b" * 64)),
+    *({"identity": value} for value in ([], "none", 3)),
+    *({"card": value} for value in (None, [], "mine")),
+    *({"sha256": value} for value in (None, [], {"generator.safetensors": 1}, {"generator.safetensors": "x"})),
+    *({"format": value} for value in (True, 2.0, "2", None, 10**400)),
+]
+
+
+def merged(into, change):
+    for name, value in change.items():
+        if isinstance(value, dict) and isinstance(into.get(name), dict) and value:
+            merged(into[name], value)
+        else:
+            into[name] = value
+
+
+def test_absurd_values_are_refused_before_anything_is_built(folder, monkeypatch):
+    def too_late(*_):
+        raise AssertionError("the weights were looked at")
+
+    written = (folder / "config.json").read_bytes()
+    described = json.loads(written)
+    described["generator"].pop("family")  # so that the compact one's fields may stand there, under their former names
+    monkeypatch.setattr(model_folder, "_read_weights", too_late)
+    for change in ABSURD:
+        if change in ({"face_size": 4}, {"alignment": "\x1b[31m"}):
+            continue  # which are refused against the rest
+        changed = json.loads(json.dumps(described))
+        merged(changed, change)
+        (folder / "config.json").write_text(json.dumps(changed))
+        with pytest.raises(UserError) as caught:
+            read(folder)
+        assert caught.value.code in ("model-folder-config", "model-folder-format"), (change, caught.value)
+        assert str(caught.value).isprintable(), change
+        assert len(str(caught.value)) < 1000, change
+
+
+def test_what_is_refused_against_the_rest(folder):
+    for change, code in (({"alignment": "\x1b"}, "unknown-alignment"), ({"face_size": 4}, "model-face-size-multiple")):
+        rewrite(folder, lambda described, change=change: described.update(change))
+        with raises_user_error(code):
+            read(folder)
+
+
+def test_a_description_larger_than_any_or_nested_beyond_measure_is_refused(folder):
+    for content in (b" " * (2 << 20), b"[" * 100_000, b'{"a":' * 50_000, b"\xff\xfe", b"1" * 5000, b""):
+        (folder / "config.json").write_bytes(content)
+        with raises_user_error("model-folder-config"):
+            read(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("name", ["config.json", "generator.safetensors", "identity.safetensors"])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(folder, name):
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with raises_user_error("not-a-model-folder" if name == "config.json" else "model-folder-incomplete"):
+        read(folder)
+
+
+def test_a_name_that_cannot_be_one_is_a_folder_that_does_not_exist(tmp_path):
+    for name in ("x" * 5000, "a\0b"):
+        with raises_user_error("not-a-model-folder", "does not exist"):
+            read(tmp_path / name)
+
+
+def spoilt(variables, value, dtype=np.float32):
+    """The variables with one number, the last of the last array, replaced."""
+    made = {name: np.array(array) for name, array in flat(variables).items()}
+    last = list(made)[-1]
+    made[last] = made[last].astype(dtype)
+    made[last].flat[-1] = value
+    return traverse_util.unflatten_dict(made, sep="/"), last
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_model_that_is_not_finite_is_neither_written_nor_read(tmp_path, folder, model, value):
+    variables, last = spoilt(model.variables, value)
+    with raises_user_error("variables-not-finite", last):
+        write(tmp_path / "bad", dataclasses.replace(model, variables=variables), include_identity=False)
+    assert not (tmp_path / "bad").exists()
+    of_identity, last = spoilt(model.identity_variables, value)
+    with raises_user_error("variables-not-finite", "the identity network", last):
+        write(tmp_path / "bad", dataclasses.replace(model, identity_variables=of_identity), include_identity=True)
+    replace_weights(folder, flat(variables))
+    with raises_user_error("variables-not-finite"):
+        read(folder)
+
+
+def replace_weights(folder, arrays):
+    files.save(arrays, folder / "generator.safetensors")
+    rewrite(folder, lambda d: d["sha256"].update({"generator.safetensors": registry.file_sha256(folder / GENERATOR)}))
+
+
+def test_a_number_too_large_for_float32_is_not_finite(folder, model):
+    variables, last = spoilt(model.variables, 1e300, np.float64)
+    replace_weights(folder, flat(variables))
+    with raises_user_error("variables-not-finite", last):
+        read(folder)
+
+
+def test_weights_of_another_kind_are_refused(folder, model):
+    whole = flat(model.variables)
+    last = list(whole)[-1]
+    for arrays, code in (
+        ({**whole, last: whole[last].astype(np.int32)}, "variables-type"),
+        ({**whole, last: whole[last].astype(bool)}, "variables-type"),
+        ({**whole, "num_batches_tracked/a/count": np.float32(np.nan)}, "variables-not-finite"),
+        ({**whole, "num_batches_tracked/a/count": np.bool_(True)}, "variables-type"),
+        ({**whole, "num_batches_tracked/a/count": np.ones((3,), np.int64)}, "variables-type"),
+        ({**whole, f"{last}/more": whole[last]}, "variables-names"),
+        ({**whole, "\x1b[2Jx": whole[last]}, "weight-file-impossible-name"),
+    ):
+        replace_weights(folder, arrays)
+        with raises_user_error(code) as caught:
+            read(folder)
+        assert str(caught.value).isprintable()
+
+
+def test_names_that_are_no_unicode_come_back(tmp_path, model):
+    strange = os.fsdecode(b"\xff network.pth")
+    folder = write(tmp_path / "model", dataclasses.replace(model, identity_name=strange), include_identity=True)
+    (folder / "config.json").read_text(encoding="utf-8")
+    assert read(folder).identity_name == strange
+
+
+def test_json_stays_json(tmp_path, model):
+    with pytest.raises(ValueError, match="JSON"):
+        write(tmp_path / "model", dataclasses.replace(model, card={"loss": float("nan")}), include_identity=False)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_layout_says_what_a_network_makes(model):
+    """Shapes are checked by the layout: tracing the network takes seconds."""
+    made = jax.eval_shape(lambda key: model.network.init(key, model.face_size), jax.random.key(0))
+    wanted = model_folder._generator_shapes(model.network, model.face_size, "it")
+    assert {key: value.shape for key, value in flat(made).items()} == wanted
 
 
 def test_a_missing_folder_and_a_foreign_one_are_one_sentence(tmp_path):

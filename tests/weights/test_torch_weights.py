@@ -257,6 +257,73 @@ def test_what_the_weights_are_not():
         tw.load_generator("nowhere.pth")
 
 
+@pytest.mark.parametrize(
+    "prefix", ["module.", "netG.", "model.generator.", "_orig_mod.module.", "generator._orig_mod."]
+)
+def test_any_prefix_is_taken_off(tmp_path, prefix):
+    weights = {f"{prefix}{key}": value for key, value in small_weights().items()}
+    others = {"netD.conv2.0.weight": np.zeros((1, 2, 4, 4), np.float32)}
+    files.save(weights | others, tmp_path / "x.safetensors")
+    for src in (weights, weights | others, tmp_path / "x.safetensors", files.read(tmp_path / "x.safetensors")):
+        assert tw.load_generator(src)[0].config == SMALL
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_refused(bad):
+    weights = small_weights()
+    weights["up1.1.bias"][-1] = bad
+    with raises_user_error("key-not-finite", "up1.1.bias", "the mapping"):
+        tw.load_generator(weights)
+
+
+def test_a_number_beyond_float32_is_not_finite():
+    weights = small_weights()
+    weights["up1.1.bias"] = np.full(4, 1e300)
+    with raises_user_error("key-not-finite", "up1.1.bias"):
+        tw.load_generator(weights)
+
+
+@pytest.mark.parametrize("count", [np.nan, np.inf, -1, 1.5, 2**63, True, 1j, 1e30])
+def test_counts_that_count_nothing_are_refused(count):
+    dtype = np.uint64 if count == 2**63 else None
+    with raises_user_error("key-count", "down1.1.num_batches_tracked"):
+        tw.load_generator({**small_weights(), "down1.1.num_batches_tracked": np.asarray(count, dtype)})
+
+
+def many_blocks(count):
+    names = small_weights(dataclasses.replace(SMALL, blocks=1))
+    block = {key: value for key, value in names.items() if key.startswith("BottleNeck.0.")}
+    more = {key.replace(".0.", f".{i}.", 1): value for i in range(count) for key, value in block.items()}
+    return {**names, **more}
+
+
+@pytest.mark.parametrize(
+    ("load", "weights"),
+    [
+        (tw.load_generator, {**small_weights(), f"down{'9' * 5000}.0.weight": np.zeros(3), f"up{'9' * 5000}.": 0}),
+        (tw.load_generator, many_blocks(3000)),
+        (tw.load_generator, {"first_layer.1.weight": np.zeros((2**20, 0, 7, 7), np.float32)}),
+        (tw.load_discriminator, {"conv2.0.weight": 0, **{f"down{'9' * n}.0.weight": np.zeros(3) for n in (1, 5000)}}),
+        (tw.load_discriminator, {f"down{i}.0.weight": np.zeros((1, 1, 4, 4)) for i in range(1, 99)}
+         | {"conv1.0.weight": np.zeros((1, 1, 4, 4))}),
+        (tw.load_identity_network, {"layer99.0.bn0.weight": np.zeros(3)}),
+        (tw.load_identity_network, {f"layer{'9' * 5000}.0.bn0.weight": np.zeros(3)}),
+        (tw.load_identity_network, {f"layer{i}.{i}.conv2.weight": np.zeros((4, 4, 3, 3)) for i in range(1, 3000)}),
+        (tw.load_identity_network, {"dw_conv1.conv.weight": 0, "linear1.conv.weight": np.zeros((2**20, 1, 1, 1))}),
+        (tw.load_face_parsing, {"conv_out.conv_out.weight": np.float32(0)}),
+        (tw.load_generator, {f"\x1b[2J{i}": np.zeros(3) for i in range(9)}),
+    ],
+    ids=range(11),
+)  # fmt: skip
+def test_state_dicts_with_absurd_names_and_shapes_are_one_sentence(load, weights):
+    with pytest.raises(UserError) as caught:
+        load(weights)
+    assert caught.value.code in ("key-unused", "key-missing", "key-shape", "wrong-network", "impossible-network",
+                                 "generator-config", "not-an-identity-network")  # fmt: skip
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
+
+
 def test_a_512_generator_is_not_a_224():
     with raises_user_error("generator-preset", "512", "224"):
         tw.load_generator(numbered(layouts()["generator_512_tanh"]), preset="224")

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from simswap_jax.models.config import DictConfig, check_dtype
+from simswap_jax.models.config import WIDTH, DictConfig, Ranges, check_dtype
 
 FAMILIES = ("arcface", "iresnet", "mobilefacenet")
+MOST_BLOCKS = 256  # the deepest published network has 98
 VALUES = ("imagenet", "symmetric", "symmetric128")
 _DEPTHS = {
     "arcface": {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)},
@@ -38,6 +39,13 @@ class IdentityConfig(DictConfig):
     """
 
     described: ClassVar[str] = "identity network"
+    ranges: ClassVar[Ranges] = {
+        "layers": (1, 128),
+        "widths": WIDTH,
+        "size": (1, 1024),
+        "frame": (1, 1024),
+        "embedding": WIDTH,
+    }
 
     family: str = "iresnet"
     layers: tuple[int, ...] = (3, 4, 14, 3)
@@ -64,6 +72,10 @@ class IdentityConfig(DictConfig):
             raise ValueError(
                 f"layers {self.layers} and widths {self.widths} differ in length; give one of each a stage."
             )
+        if self.se and self.family == "arcface" and min(self.widths, default=16) < 16:
+            raise ValueError(f"Squeeze-excitation takes a sixteenth of the widths {self.widths}; use 16 or more.")
+        if not 0 < sum(self.layers) <= MOST_BLOCKS:
+            raise ValueError(f"layers {self.layers} are {sum(self.layers)} blocks; give 1 to {MOST_BLOCKS}.")
         if self.size[0] > self.frame[0] or self.size[1] > self.frame[1]:
             raise ValueError(f"The input {self.size} cannot be cut from a frame of {self.frame}; enlarge the frame.")
 
