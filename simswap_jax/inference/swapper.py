@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -80,6 +81,18 @@ class FaceSwapper:
                     "model-missing",
                 )
         return cls(model_folder.read(Path(folder), face_size=face_size, alignment=alignment), detector)
+
+    def with_generator(self, variables: Mapping[str, Any]) -> FaceSwapper:
+        """The same swapper with other weights of a generator of the same shape; compiled programs are shared.
+
+        Args:
+          variables: its Flax collections.
+        """
+        other = copy.copy(self)
+        other.model = replace(self.model, variables=variables)
+        other.photos = PhotoSwapper(other, self.photos.detector_file)
+        other._generator_variables = jax.device_put(variables)
+        return other
 
     def identity(self, photos: np.ndarray | Sequence[np.ndarray], aligned: bool = False) -> np.ndarray:
         """The identity vector of one person, v_S of the paper.
