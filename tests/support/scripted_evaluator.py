@@ -1,4 +1,4 @@
-"""An evaluator from outside, which knows its scores by step before it looks; ``config.validation.evaluator`` names it."""
+"""An evaluator from outside that knows its scores by step before it looks; ``config.validation.evaluator`` names it."""
 
 import jax
 import numpy as np

@@ -32,7 +32,7 @@ def test_a_score_of_nothing_is_refused():
 
 
 def test_the_default_score_puts_a_good_swap_above_the_cheap_ones():
-    """Numbers of celeba_112's eighth stage, the goal of a longer one, and the two baselines; docs/experiments/celeba.md."""
+    """What docs/experiments/celeba.md has of a trained stage, the goals of a longer one, and the two baselines."""
     weights = default_config().validation.score.to_dict()
     names = ("retrieval", "cosine_source", "cosine_target", "pose_error")
     cases = {

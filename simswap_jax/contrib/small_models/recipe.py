@@ -3,6 +3,13 @@
 import ml_collections
 
 from simswap_jax.training.experiment import use_generator
+from simswap_jax.weights import registry
+
+EVALUATORS = {  # field of config.validation → file; none of them takes part in the training
+    "recogniser": "mobileface_v2.onnx",
+    "pose": "headpose_fsanet.onnx",
+    "landmarks": "landmarks98_pfld.onnx",
+}
 
 
 def small_model_recipe(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -27,6 +34,17 @@ def small_model_recipe(config: ml_collections.ConfigDict) -> ml_collections.Conf
     return config
 
 
+def validated(config: ml_collections.ConfigDict, every: int) -> ml_collections.ConfigDict:
+    """An experiment on real faces, validated every so many steps if the recogniser is among this machine's weights, and
+    with the other networks that are. Changes and gives ``config``; without the recogniser it stays as it is.
+    """
+    if registry.locate(EVALUATORS["recogniser"]) is not None:
+        config.validation.every = every
+        for field, file in EVALUATORS.items():
+            config.validation[field] = file if registry.locate(file) else ""
+    return config
+
+
 def tiny_config(
     config: ml_collections.ConfigDict, widths: tuple[int, ...], maps: int = 3, blocks: int = 2
 ) -> ml_collections.ConfigDict:
@@ -40,6 +58,7 @@ def tiny_config(
     config.steps, config.batch_size = 2, 4
     config.data.size = 48
     config.log_every, config.sample_every, config.checkpoint_every = 1, 2, 2
+    config.validation.every = 0
     if "generator" in config:
         config.data.source_size = 32
         if "preset" in config.generator:
