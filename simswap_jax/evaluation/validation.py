@@ -49,14 +49,14 @@ def build(config: ml_collections.ConfigDict, people: People, held_out: Sequence[
       UserError: no recogniser is named, a network cannot be opened, or fewer than two people are held out.
     """
     fields = config.validation
-    if not fields.recogniser:
+    if not fields.recognition:
         raise UserError(
-            "config.validation.every asks for validation, and config.validation.recogniser is empty; name a recogniser "
+            "config.validation.every asks for validation, and config.validation.recognition is empty; name a recogniser "
             "that takes no part in the training, or set config.validation.every to 0.",
-            "validation-without-recogniser",
+            "validation-without-recognition",
         )
     evaluators = Evaluators(
-        open_recogniser(network_file(fields.recogniser, "recogniser")),
+        open_recogniser(network_file(fields.recognition, "recognition")),
         OnnxPose(network_file(fields.pose, "pose")) if fields.pose else None,
         open_landmarks(network_file(fields.landmarks, "landmarks")) if fields.landmarks else None,
     )
@@ -223,7 +223,7 @@ class HeldOutEvaluator:
         captions = []
         for row in range(len(columns["source"])):
             pose = f", pose {shown['pose_error'][row]:.1f} deg" if "pose_error" in shown else ""
-            cosines = f"{shown['cosine_source'][row]:.2f} to source, {shown['cosine_target'][row]:.2f} to target"
+            cosines = f"source {shown['cosine_source'][row]:.2f}, target {shown['cosine_target'][row]:.2f}"
             captions.append(f"{'found' if shown['retrieval'][row] else 'not found'}: {cosines}{pose}")
         return columns, captions
 

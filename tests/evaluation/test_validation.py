@@ -56,7 +56,7 @@ def people(folder):
 def config(folder):
     networks = {name: str(folder / f"{name}.onnx") for name in ("pose", "landmarks")}
     made = small_config(**{f"validation.{name}": path for name, path in networks.items()})
-    made.validation.recogniser, made.validation.pairs = str(folder / "judge.onnx"), PAIRS
+    made.validation.recognition, made.validation.pairs = str(folder / "judge.onnx"), PAIRS
     return made
 
 
@@ -88,7 +88,7 @@ def test_the_values_are_those_of_an_evaluation_of_the_same_state(folder, people,
 
     assert list(found.columns) == ["source", "target", "result"]
     assert {len(pictures) for pictures in found.columns.values()} == {len(found.captions)} == {validation.SHOWN}
-    assert all("found: " in caption and "to source" in caption and " deg" in caption for caption in found.captions)
+    assert all("found: " in caption and "source " in caption and " deg" in caption for caption in found.captions)
     assert found.columns["result"][0].shape == (SIZE, SIZE, 3)
 
 
@@ -115,8 +115,8 @@ def test_only_the_held_out_are_swapped_and_others_are_searched_among(people, con
 
 def test_a_network_is_found_by_its_name(folder, config, people, monkeypatch):
     monkeypatch.setenv("SIMSWAP_JAX_WEIGHTS", str(folder))
-    config.validation.recogniser, config.validation.pose, config.validation.landmarks = "judge.onnx", "pose.onnx", ""
-    assert validation.network_file("judge.onnx", "recogniser") == folder / "judge.onnx"
+    config.validation.recognition, config.validation.pose, config.validation.landmarks = "judge.onnx", "pose.onnx", ""
+    assert validation.network_file("judge.onnx", "recognition") == folder / "judge.onnx"
     validation.build(config, people, people.names)
 
 
@@ -126,8 +126,8 @@ def test_what_cannot_be_validated_is_refused(config, people, tmp_path):
     config.validation.pose = str(tmp_path / "pose.onnx")
     with raises_user_error("weight-file-missing", "config.validation.pose", tmp_path / "pose.onnx"):
         validation.build(config, people, people.names)
-    config.validation.recogniser = ""
-    with raises_user_error("validation-without-recogniser", "config.validation.recogniser"):
+    config.validation.recognition = ""
+    with raises_user_error("validation-without-recognition", "config.validation.recognition"):
         validation.build(config, people, people.names)
 
 

@@ -168,7 +168,7 @@ def test_validation_may_begin_and_end_in_a_run_but_not_change(folder):
     assert changed(pairs=2) == ["validation.pairs"]
     assert changed(pairs=2, every=0) == []
     stored["validation.every"] = 0
-    assert changed(pairs=2, recogniser="another.onnx") == []
+    assert changed(pairs=2, recognition="another.onnx") == []
 
 
 @pytest.mark.parametrize(("field", "value"), [("every", -1), ("pairs", 0)])

@@ -6,7 +6,7 @@ from simswap_jax.training.experiment import use_generator
 from simswap_jax.weights import registry
 
 EVALUATORS = {  # field of config.validation → file; none of them takes part in the training
-    "recogniser": "mobileface_v2.onnx",
+    "recognition": "mobileface_v2.onnx",
     "pose": "headpose_fsanet.onnx",
     "landmarks": "landmarks98_pfld.onnx",
 }
@@ -38,7 +38,7 @@ def validated(config: ml_collections.ConfigDict, every: int) -> ml_collections.C
     """An experiment on real faces, validated every so many steps if the recogniser is among this machine's weights, and
     with the other networks that are. Changes and gives ``config``; without the recogniser it stays as it is.
     """
-    if registry.locate(EVALUATORS["recogniser"]) is not None:
+    if registry.locate(EVALUATORS["recognition"]) is not None:
         config.validation.every = every
         for field, file in EVALUATORS.items():
             config.validation[field] = file if registry.locate(file) else ""
