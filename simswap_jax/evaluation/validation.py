@@ -51,8 +51,8 @@ def build(config: ml_collections.ConfigDict, people: People, held_out: Sequence[
     fields = config.validation
     if not fields.recognition:
         raise UserError(
-            "config.validation.every asks for validation, and config.validation.recognition is empty; name a recogniser "
-            "that takes no part in the training, or set config.validation.every to 0.",
+            "config.validation.every asks for validation, and config.validation.recognition is empty; name a "
+            "recogniser that takes no part in the training, or set config.validation.every to 0.",
             "validation-without-recognition",
         )
     evaluators = Evaluators(

@@ -72,7 +72,8 @@ def common_config() -> ml_collections.ConfigDict:
                 {
                     "every": 0,  # steps; 0: never
                     "pairs": 64,
-                    "recognition": "",  # of faces; a network that takes no part in the training: a path, or a name to look for
+                    # Networks that take no part in the training: paths, or names to look for.
+                    "recognition": "",  # of faces
                     "pose": "",  # "": head pose is not measured
                     "landmarks": "",  # "": expression is not measured
                     # Weights of what is measured. A tenth a degree: copying the source would else score best.
