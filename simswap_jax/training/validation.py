@@ -133,7 +133,7 @@ class Validation:
         measured = self._evaluator.measure(self._method, state)
         values = {name: float(value) for name, value in measured.values.items() if math.isfinite(value)}
         weights = self._fields.score.to_dict()
-        values[SCORE] = score(values, weights)
+        values = {SCORE: score(values, weights), **values}
         before = rows_of(self._workdir)
         best = best_step([*before, {"step": step, **values}])
         if best == step:
@@ -180,7 +180,7 @@ def score(values: Mapping[str, float], weights: Mapping[str, float]) -> float:
 
 def formula(values: Mapping[str, float], weights: Mapping[str, float]) -> str:
     """The score in words: ``retrieval + cosine_source − cosine_target − 0.1 pose_error``."""
-    terms = [(weight, name) for name, weight in weights.items() if weight and name in values]
+    terms = [(weights[name], name) for name in values if weights.get(name)]
     text = " ".join(f"{'−' if w < 0 else '+'} {'' if abs(w) == 1 else f'{abs(w):g} '}{name}" for w, name in terms)
     return text.removeprefix("+ ")
 
