@@ -8,12 +8,12 @@ Command:  simswap-jax train --config ml_collections_configs/celeba_112.py --work
           and the same with celeba_112.py:second, --workdir runs/celeba_112_second, --config.init_from=runs/celeba_112;
           with :third, runs/celeba_112_third, --config.init_from=runs/celeba_112_second; and so on to :eighth
 Hardware, time, score: two CPU cores, 12 (first stage, on one of them) to 26 images a second; docs/experiments/celeba.md
-has the table.
+has the table. Validated every 200 steps where SIMSWAP_JAX_WEIGHTS has the networks (contrib/small_models/recipe.py).
 """
 
 import ml_collections
 
-from simswap_jax.contrib.small_models.recipe import small_model_recipe
+from simswap_jax.contrib.small_models.recipe import small_model_recipe, validated
 from simswap_jax.training.config import default_config, tiny_config
 
 STAGES = {  # steps, weight of the identity loss, the generator's learning rate
@@ -38,6 +38,7 @@ def get_config(stage: str = "first") -> ml_collections.ConfigDict:
     config.identity.weights = "mobilefacenet_casia.ckpt"
     config.losses.identity_ramp, config.losses.feature_matching_first = 0, 2
     config.log_every, config.sample_every, config.checkpoint_every = 50, 200, 500
+    validated(config, every=200)
     if stage not in STAGES:
         raise ValueError(f"there is no stage '{stage}'; the stages are {', '.join(STAGES)}")
     config.steps, config.losses.identity, config.optimizer.learning_rate = STAGES[stage]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -102,6 +103,23 @@ class FaceSwapper:
                     "model-missing",
                 )
         return cls(model_folder.read(Path(folder), face_size=face_size, alignment=alignment), detector, runtime)
+
+    def with_generator(self, variables: Mapping[str, Any]) -> FaceSwapper:
+        """The same swapper with other weights of a generator of the same shape; compiled programs are shared.
+
+        Args:
+          variables: its Flax collections.
+
+        Raises:
+          ValueError: the generator runs in onnxruntime, where an export holds its weights.
+        """
+        if not isinstance(self._program, partial):
+            raise ValueError("weights can be changed under the runtime 'jax' only.")
+        other = copy.copy(self)
+        other.model = replace(self.model, variables=variables)
+        other.photos = PhotoSwapper(other, self.photos.detector_file)
+        other._program = partial(self._program.func, jax.device_put(variables))
+        return other
 
     def identity(
         self, photos: np.ndarray | Sequence[np.ndarray], aligned: bool = False, face: int | Sequence[int] = 0

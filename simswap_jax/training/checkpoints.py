@@ -7,7 +7,8 @@ read.
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,19 @@ class Checkpoints:
     Args:
       workdir: gets ``checkpoints/<step>/``; damaged ones are moved to ``damaged/``. All processes see the same folder.
       keep: how many of the newest stay.
+
+    Attributes:
+      best: a step whose checkpoint stays besides; None for none.
     """
 
     def __init__(self, workdir: Path, keep: int) -> None:
         self.folder = (workdir / "checkpoints").absolute()
         self._set_aside = workdir.absolute() / "damaged"
         self._saving = 0
+        self.best: int | None = None
+        newest = checkpoint_managers.LatestN(keep)
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=checkpoint_managers.LatestN(keep),
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy([newest, _Best(self)]),
             cleanup_tmp_directories=True,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._list_files),
         )
@@ -172,6 +178,18 @@ class Checkpoints:
             "nothing before it is lost.",
             "checkpoint-not-written",
         )
+
+
+@dataclass(frozen=True)
+class _Best(checkpoint_managers.PreservationPolicy):
+    """Keeps the checkpoint of ``Checkpoints.best``."""
+
+    of: Checkpoints
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Which of them stay."""
+        del context
+        return [each.step == self.of.best for each in checkpoints]
 
 
 def require_disk_space(folder: Path, state: PyTree) -> None:

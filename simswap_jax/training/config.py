@@ -21,6 +21,16 @@ METHODS = {
     "robust_identity": "simswap_jax.contrib.small_models.robust_identity:build",
 }
 
+LEAST = {
+    "steps": 1,
+    "fsdp": 1,
+    "accumulate": 1,
+    "nonfinite_limit": 0,
+    "keep": 1,
+    "validation.every": 0,
+    "validation.pairs": 1,
+}
+
 
 # ---- Fields ----
 
@@ -59,6 +69,31 @@ def common_config() -> ml_collections.ConfigDict:
             "sample_every": 5_000,
             "checkpoint_every": 5_000,
             "keep": 3,  # of the newest checkpoints
+            # Held-out people, swapped and measured while training; the best state by the score is kept besides.
+            "validation": Experiment(
+                {
+                    "every": 0,  # steps; 0: never
+                    "pairs": 64,
+                    # Networks that take no part in the training: paths, or names to look for.
+                    "recognition": "",  # of faces
+                    "pose": "",  # "": head pose is not measured
+                    "landmarks": "",  # "": expression is not measured
+                    # Weights of what is measured. A tenth a degree: copying the source would else score best.
+                    "score": Experiment(
+                        {
+                            "retrieval": 1.0,
+                            "cosine_source": 1.0,
+                            "cosine_target": -1.0,
+                            "pose_error": -0.1,  # degrees
+                            "expression_error": 0.0,  # percent
+                            "self_l1": 0.0,
+                            "self_psnr": 0.0,  # dB
+                            "sharpness": 0.0,
+                        }
+                    ),
+                    "evaluator": "simswap_jax.evaluation.validation:build",  # or "package.module:function"
+                }
+            ),
             "devices": 0,  # how many devices share a batch; 0: all
             "parallel": "jit",  # or "pmap": the same step, one copy a device
             "fsdp": 1,  # over how many devices each large array of the state is split
@@ -129,6 +164,7 @@ def tiny_config(
     config.steps, config.batch_size = 2, 4
     config.data.size = 48
     config.log_every, config.sample_every, config.checkpoint_every = 1, 2, 2
+    config.validation.every = 0
     if "generator" in config:
         config.data.source_size = 32
         if "preset" in config.generator:
@@ -168,7 +204,7 @@ def check_common(config: ml_collections.ConfigDict) -> None:
         )
     check_addresses(config)
     check_choice(config, "parallel", ("jit", "pmap"))
-    for name, least in {"steps": 1, "fsdp": 1, "accumulate": 1, "nonfinite_limit": 0, "keep": 1}.items():
+    for name, least in LEAST.items():
         if config[name] < least:
             raise UserError(f"config.{name} is {config[name]}; it must be at least {least}.", "config-too-small")
     if config.fsdp > 1 and config.parallel == "pmap":

@@ -38,6 +38,7 @@ FREE = {
     "parallel",
     "fsdp",
     "nonfinite_limit",
+    "validation.every",
     "data.root",
     "data.cache",
     "data.threads",
@@ -321,9 +322,11 @@ def differing(
     """(field, former value, value wanted now) of what makes two experiments different ones.
 
     A field that was not there yet when the workdir was made counts with its default: how it was done before. One of a
-    section that former versions gave to every method, and this experiment has not, does not count.
+    section that former versions gave to every method, and this experiment has not, does not count. Nor does how to
+    validate where one of both does not: it changes nothing of the training.
     """
     before, wanted = flat(json.loads(default.to_json())) | stored, flat(wanted)
+    validated = before.get("validation.every") and wanted.get("validation.every")
     sections = {name.split(".")[0] for name in wanted}
     for name in sorted(set(before) | set(wanted)):
         gone = name not in wanted and (
@@ -332,5 +335,6 @@ def differing(
             or (name.startswith("generator.") and name not in stored)
             or (name, before[name]) == ("generator.preset", "")
         )
+        gone = gone or (name.startswith("validation.") and not validated)
         if name not in FREE and not gone and before.get(name) != wanted.get(name):
             yield name, before.get(name), wanted.get(name)

@@ -8,7 +8,7 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from simswap_jax.training.method import Method
 from simswap_jax.training.metrics import NoWriters, Progress, Writers
 from simswap_jax.training.state import PyTree, TrainState, without_optimizers
 from simswap_jax.training.update import NonFiniteMonitor
+from simswap_jax.training.validation import Validation
 from simswap_jax.training.warm_start import init_from
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> Trained:
 
     Args:
       config: an experiment (``training.config.default_config`` and what an experiment file changes).
-      workdir: gets checkpoints, metrics.jsonl, samples, the data set's records and, at the end, ``model``.
+      workdir: gets checkpoints, metrics.jsonl, samples, the data set's records and, at the end, ``model``; where it is
+        validated, ``report.html`` and ``best``, a model folder, too.
 
     Raises:
       UserError: the experiment cannot run here, with the reason; nothing that stood in ``workdir`` is lost.
@@ -71,7 +73,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> Trained:
     fields.check(config)
     workdir = set_up_workdir(config, Path(workdir).expanduser())
     root, cache = folders(config, workdir)
-    people = training_people(config, root, cache)
+    everybody = distributed.primary_first(lambda: records.build(root, cache)).remember(MEMORY)
+    kept_out = held_out(everybody.names, config.data.held_out)
+    people = training_people(config, everybody, kept_out)
 
     method = methods.build(config, people, runner.axis_name(config))
     run = runner.build(config, method)
@@ -79,6 +83,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> Trained:
     identity_sha256 = getattr(getattr(method, "identity", None), "sha256", None)
     state, position = initial_state(config, run, checkpoints, people, identity_sha256)
     start = int(state.step)
+    validation = Validation(config, workdir, method, everybody, kept_out, start)
 
     writers = Writers(workdir, start) if distributed.is_primary() else NoWriters()
     share = image_share(method, run.replicated.mesh.size)
@@ -119,11 +124,15 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> Trained:
             with progress.paused(), jax.transfer_guard("allow"):
                 showing = config.sample_every and (step % config.sample_every == 0 or last)
                 saving = last or stopping or step % config.checkpoint_every == 0
-                if showing or saving:
+                validation_due = validation.due(step)
+                if showing or saving or validation_due:
                     require_finite(run, state, checkpoints)
                 if showing:
                     write_samples(method, run, state, samples, workdir / "samples" / f"{step:07d}.png")
-                if saving:
+                if validation_due:  # before the checkpoint: what resumes there has its row
+                    validation.run(step, run.gather(without_optimizers(state)), writers)
+                checkpoints.best = validation.best
+                if saving or step == validation.best:
                     checkpoints.save(state, batches.get_state())
             if stopping:
                 finished = last
@@ -168,22 +177,21 @@ def folders(config: ml_collections.ConfigDict, workdir: Path) -> tuple[Path, Pat
     return Path(config.data.root).expanduser(), cache
 
 
-def training_people(config: ml_collections.ConfigDict, root: Path, cache: Path) -> People:
-    """The people that are not held out; makes the records where they are not there yet.
+def training_people(config: ml_collections.ConfigDict, everybody: People, kept_out: Sequence[str]) -> People:
+    """The people that are not held out.
 
     Raises:
-      UserError: fewer than two are left, or the pictures cannot be read.
+      UserError: fewer than two are left.
     """
-    everybody = distributed.primary_first(lambda: records.build(root, cache)).remember(MEMORY)
-    kept_out = set(held_out(everybody.names, config.data.held_out))
-    people = everybody.select([name for name in everybody.names if name not in kept_out])
+    without = set(kept_out)
+    people = everybody.select([name for name in everybody.names if name not in without])
     if len(people.names) < 2:
         raise UserError(
             f"{config.data.root} leaves {len(people.names)} person to train on, and pairs of different people need 2; "
             "lower config.data.held_out or add people.",
             "too-few-people",
         )
-    logger.info("%d people, %d pictures to train on; %d people held out", len(people.names), len(people), len(kept_out))
+    logger.info("%d people, %d pictures to train on; %d people held out", len(people.names), len(people), len(without))
     return people
 
 

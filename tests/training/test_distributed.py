@@ -32,6 +32,9 @@ def get_config():
     config.network.widths, config.network.layers = (2,), (1,)
     config.network.size, config.data.size = (16, 16), 16
     config.batch_size, config.log_every, config.checkpoint_every = 8, 1, 2
+    config.data.held_out = 0.08  # the fifth of the people
+    config.validation.every, config.validation.pairs = 2, 1
+    config.validation.evaluator = "tests.support.scripted_evaluator:build"
     return config
 """
 
@@ -90,9 +93,9 @@ def free_port():
 
 @pytest.fixture
 def words(tmp_path):
-    """A training of four rendered people, as the command line has it; the batch divides by 8 devices."""
+    """A training of four rendered people, validated, as the command line has it; the batch divides by 8 devices."""
     folder = tmp_path / "people"
-    dataset.write_people(folder, dataset.sample_people(3, 4), dataset.person_names(4), 4, 4, 16)
+    dataset.write_people(folder, dataset.sample_people(3, 5), dataset.person_names(5), 4, 4, 16)
     experiment = tmp_path / "experiment.py"
     experiment.write_text(EXPERIMENT)
     return ["--config", str(experiment), "--workdir", str(tmp_path / "run"), f"--config.data.root={folder}"]
@@ -100,7 +103,18 @@ def words(tmp_path):
 
 def environment(**changes):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_NUM")}
-    return kept | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"} | changes
+    path = os.pathsep.join([str(LOCAL.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return kept | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "PYTHONPATH": path} | changes
+
+
+def trained_steps(run):
+    """The steps of a workdir's training rows; the validations beside them are those of every other one."""
+    rows = metrics.read_lines(run)
+    steps = [row["step"] for row in rows if "identity_loss" in row]
+    validated = [row["step"] for row in rows if "validation/score" in row]
+    assert len(rows) == len(steps) + len(validated)
+    assert [step for step in validated if step % 2 == 0] == [step for step in steps if step % 2 == 0]
+    return steps
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -166,7 +180,7 @@ def test_a_process_that_is_killed_ends_the_other_and_both_resume(words, tmp_path
     local = Local([*words, f"--config.steps={newest + 3}"], DEVICES="2")
     assert local.end() == 0, local.lines
     assert f"resuming from step {newest}" in local.lines
-    assert [row["step"] for row in metrics.read_lines(tmp_path / "run")] == list(range(1, newest + 4))
+    assert trained_steps(tmp_path / "run") == list(range(1, newest + 4))
 
 
 class Local:
@@ -211,9 +225,12 @@ def test_two_processes_train_for_real_and_one_resumes(words, tmp_path):
     local.process.send_signal(signal.SIGTERM)
     assert local.end() == 3, local.lines
     assert sum("4 people, 16 pictures" in line for line in local.lines) == 1, "process 1 speaks too"
-    rows = metrics.read_lines(run)
-    stopped = len(rows)
-    assert [row["step"] for row in rows] == list(range(1, stopped + 1))
+    steps = trained_steps(run)
+    stopped = len(steps)
+    assert steps == list(range(1, stopped + 1))
+    assert sum(line.startswith("validation at step 2 ·") for line in local.lines) == 1, "process 1 validates too"
+    assert (run / "report.html").is_file()
+    assert identity_folder.read(run / "best", "").ours
     assert f"stopped at step {stopped}, saved; the same command resumes there" in local.lines
     assert str(stopped) in {path.name for path in (run / "checkpoints").iterdir()}
     done = subprocess.run(
@@ -225,7 +242,7 @@ def test_two_processes_train_for_real_and_one_resumes(words, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert f"resuming from step {stopped}" in done.stdout
-    assert [row["step"] for row in metrics.read_lines(run)] == list(range(1, stopped + 3))
+    assert trained_steps(run) == list(range(1, stopped + 3))
     assert identity_folder.read(run / "model", "").ours
     assert json.loads((run / "model" / "config.json").read_text())
 

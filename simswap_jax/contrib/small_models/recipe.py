@@ -3,6 +3,13 @@
 import ml_collections
 
 from simswap_jax.training.experiment import use_generator
+from simswap_jax.weights import registry
+
+EVALUATORS = {  # field of config.validation → file; none of them takes part in the training
+    "recognition": "mobileface_v2.onnx",
+    "pose": "headpose_fsanet.onnx",
+    "landmarks": "landmarks98_pfld.onnx",
+}
 
 
 def small_model_recipe(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -24,4 +31,15 @@ def small_model_recipe(config: ml_collections.ConfigDict) -> ml_collections.Conf
     config.optimizer.learning_rate, config.optimizer.discriminator_learning_rate = 1.5e-3, 4e-4
     config.optimizer.b1, config.optimizer.warmup, config.optimizer.decay = 0.8, 100, "cosine"
     config.ema = 0.998
+    return config
+
+
+def validated(config: ml_collections.ConfigDict, every: int) -> ml_collections.ConfigDict:
+    """An experiment on real faces, validated every so many steps if the recogniser is among this machine's weights, and
+    with the other networks that are. Changes and gives ``config``; without the recogniser it stays as it is.
+    """
+    if registry.locate(EVALUATORS["recognition"]) is not None:
+        config.validation.every = every
+        for field, file in EVALUATORS.items():
+            config.validation[field] = file if registry.locate(file) else ""
     return config
