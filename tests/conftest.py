@@ -47,6 +47,7 @@ HEAVY = (
     "tests/models/test_layers.py",
     "tests/models/test_tpu.py",
     "tests/preparation/",
+    "tests/provenance/test_xmp_fuzz.py",
     "tests/snapshots/test_step.py",
     "tests/test_base_install.py",
     "tests/test_losses.py",

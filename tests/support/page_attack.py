@@ -15,11 +15,69 @@ SECONDS = 20.0  # to wait for an answer
 HASH = "abcdefghij"
 JOIN, UPLOAD, FILE = "/gradio_api/queue/join", "/gradio_api/upload", "/gradio_api/file="
 HOSTS = ("[::1", "[zz]:80", "[", "]", "::1", "evil.example", "", "a" * 5000, "127.0.0.1:x", "[v1.x]", "\xff\xfe", "a b")
-VALUES = (None, True, -1, 0, 1e400, 10**40, "x", "", "\ud800", [], {}, [[]], [None], ["a"], {"path": 1}, {"path": "/etc/passwd"},
-          {"path": ""}, [{"path": None}], {"index": "x"}, {"index": [1]}, {"index": [1e9, -1]}, {"__type__": "update"}, "a" * 9000)  # fmt: skip
-TARGETS = ("/", "/config", JOIN, UPLOAD, FILE, "/gradio_api/queue/data", "/gradio_api/heartbeat/", "/gradio_api/info",
-           "/gradio_api/cancel", "/gradio_api/reset", "/gradio_api/upload_progress", "/static/", "/assets/", "/theme.css",
-           "/gradio_api/startup-events", "/gradio_api/app_id", "/svelte/", "/nowhere", "*", "http://evil.example/")  # fmt: skip
+VALUES = (
+    None,
+    True,
+    -1,
+    0,
+    1e400,
+    10**40,
+    "x",
+    "",
+    "\ud800",
+    [],
+    {},
+    [[]],
+    [None],
+    ["a"],
+    {"path": 1},
+    {"path": "/etc/passwd"},
+    {"path": ""},
+    [{"path": None}],
+    {"index": "x"},
+    {"index": [1]},
+    {"index": [1e9, -1]},
+    {"__type__": "update"},
+    "a" * 9000,
+)
+KINDS = (
+    "host",
+    "upload",
+    "field",
+    "length",
+    "event",
+    "event",
+    "event",
+    "file",
+    "garbage",
+    "target",
+    "cookie",
+    "picture",
+    "query",
+    "mutant",
+)
+TARGETS = (
+    "/",
+    "/config",
+    JOIN,
+    UPLOAD,
+    FILE,
+    "/gradio_api/queue/data",
+    "/gradio_api/heartbeat/",
+    "/gradio_api/info",
+    "/gradio_api/cancel",
+    "/gradio_api/reset",
+    "/gradio_api/upload_progress",
+    "/static/",
+    "/assets/",
+    "/theme.css",
+    "/gradio_api/startup-events",
+    "/gradio_api/app_id",
+    "/svelte/",
+    "/nowhere",
+    "*",
+    "http://evil.example/",
+)
 
 
 def message(method, path, headers, body=b"", length=None):
@@ -49,16 +107,19 @@ def mutated(dice, data):
 def value(dice, depth=0):
     """Any JSON value."""
     if depth < 2 and dice.random() < 0.3:
-        return {
-            dice.choice(["path", "index", "data", "x"]): value(dice, depth + 1) for _ in range(dice.randint(0, 3))
-        }
+        return {dice.choice(["path", "index", "data", "x"]): value(dice, depth + 1) for _ in range(dice.randint(0, 3))}
     return dice.choice(VALUES)
 
 
 def event(dice, own):
     """A click that the page never sends."""
-    asked = {"data": [value(dice) for _ in range(dice.randint(0, 9))], "fn_index": dice.randrange(9),
-             "session_hash": HASH, "trigger_id": dice.randrange(40), "event_data": value(dice)}  # fmt: skip
+    asked = {
+        "data": [value(dice) for _ in range(dice.randint(0, 9))],
+        "fn_index": dice.randrange(9),
+        "session_hash": HASH,
+        "trigger_id": dice.randrange(40),
+        "event_data": value(dice),
+    }
     if own and dice.random() < 0.5:
         asked["data"] = [{"path": own, "meta": {"_type": "gradio.FileData"}}, None]
     for _ in range(dice.randint(0, 3)):
@@ -72,11 +133,12 @@ def event(dice, own):
 def requests(dice, cookie, own):
     """One broken request: its bytes, and whether the line is cut after them."""
     known = {"Cookie": f"simswap_session={cookie}"}
-    kind = dice.choice("host upload field length event event event file garbage target cookie picture query mutant".split())
+    kind = dice.choice(KINDS)
     multipart = {"Content-Type": "multipart/form-data; boundary=x", **known}
     match kind:
         case "host":
-            return message(dice.choice(["GET", "POST"]), dice.choice(TARGETS), {"Host": dice.choice(HOSTS), **known}), False
+            host = {"Host": dice.choice(HOSTS), **known}
+            return message(dice.choice(["GET", "POST"]), dice.choice(TARGETS), host), False
         case "upload":  # cut off
             body = form(dice, "files", dice.randbytes(300))
             return message("POST", UPLOAD, multipart, body[: dice.randrange(1, len(body))], len(body)), True
@@ -96,17 +158,31 @@ def requests(dice, cookie, own):
             return dice.randbytes(dice.randint(1, 400)) + b"\r\n\r\n", True
         case "target":
             body = json.dumps(value(dice)).encode()
-            return message(dice.choice(["POST", "PUT", "DELETE", "GET", "OPTIONS", "FOO"]), dice.choice(TARGETS),
-                           {"Content-Type": dice.choice(["application/json", "text/plain", "x"]), **known}, body), False  # fmt: skip
+            return message(
+                dice.choice(["POST", "PUT", "DELETE", "GET", "OPTIONS", "FOO"]),
+                dice.choice(TARGETS),
+                {"Content-Type": dice.choice(["application/json", "text/plain", "x"]), **known},
+                body,
+            ), False
         case "cookie":
             odd = dice.choice(["simswap_session=", "simswap_session=\xff", "=;=;", 'a="', "a" * 9000, "; " * 400])
             return message("GET", dice.choice(TARGETS), {"Cookie": odd}), False
         case "picture":
-            return message("POST", UPLOAD, multipart, form(dice, "files", b"\x89PNG\r\n\x1a\n" + dice.randbytes(200))), False
+            body = form(dice, "files", b"\x89PNG\r\n" + dice.randbytes(200))
+            return message("POST", UPLOAD, multipart, body), False
         case "query":
-            path = dice.choice(["/gradio_api/queue/data", "/gradio_api/queue/data?session_hash=", "/config?x=%ff",
-                                "/gradio_api/queue/data?session_hash=zzz", "/gradio_api/info?serialize=maybe",
-                                "/?deep_link=../../etc", "/?page=" + "x" * 3000, "/gradio_api/reset?x"])  # fmt: skip
+            path = dice.choice(
+                [
+                    "/gradio_api/queue/data",
+                    "/gradio_api/queue/data?session_hash=",
+                    "/config?x=%ff",
+                    "/gradio_api/queue/data?session_hash=zzz",
+                    "/gradio_api/info?serialize=maybe",
+                    "/?deep_link=../../etc",
+                    "/?page=" + "x" * 3000,
+                    "/gradio_api/reset?x",
+                ]
+            )
             return message("GET", path, known), False
         case _:
             return mutated(dice, message("POST", JOIN, known, event(dice, own))), True
