@@ -6,24 +6,26 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from simswap_jax.errors import UserError
 from simswap_jax.inference.arrays import check_face
 from simswap_jax.inference.options import FaceSelection, MarkOptions, Source, SwapOptions
 from simswap_jax.inference.photo import FoundFace
 from simswap_jax.inference.swapper import LEAST_ALIKE, FaceSwapper
-from simswap_jax.io.images import encode_png, read_picture
+from simswap_jax.io.images import SUFFIXES, encode_png, read_picture
 from simswap_jax.provenance import writer
 from simswap_jax.provenance.label_xmp import provenance_of
+from simswap_jax.video.decode import SUFFIXES as VIDEO_SUFFIXES
 from simswap_jax.video.decode import is_video, open_video
 from simswap_jax.video.pipeline import swap_video
 
-LARGEST = 40_000_000  # pixels of a photo
 SHOWN = 1024  # pixels of the longer side of what is shown to be clicked on
 FORMATS = ("as the photo", "PNG", "JPEG", "WebP")
 FIRST_FRAMES = 250  # of a video among which one with a face is looked for, every
@@ -221,12 +223,19 @@ def calling_by_name(path: Path) -> Iterator[None]:
 def read(path: Path) -> np.ndarray:
     """A picture file as uint8 RGB, or a UserError that calls it by its name, without the folder it lies in here."""
     with calling_by_name(path):
-        picture = read_picture(path)
-    if picture.shape[0] * picture.shape[1] > LARGEST:
-        raise UserError(
-            f"{path.name} has more than {LARGEST // 1_000_000} megapixels; send a smaller one.", "picture-too-large"
-        )
-    return picture
+        return read_picture(path)
+
+
+def picture_suffixes() -> list[str]:
+    """Endings of the pictures that can be read here: HEIC only with its package."""
+    Image.init()
+    known = set(Image.registered_extensions()) | ({".heic", ".heif"} if find_spec("pillow_heif") else set())
+    return sorted(SUFFIXES & known)
+
+
+def video_suffixes() -> list[str]:
+    """Endings of the videos that can be read here: none without PyAV."""
+    return sorted(VIDEO_SUFFIXES) if find_spec("av") else []
 
 
 def shown(target: Target) -> np.ndarray:
@@ -244,6 +253,11 @@ def shown(target: Target) -> np.ndarray:
         cv2.putText(picture, str(i + 1), place, cv2.FONT_HERSHEY_SIMPLEX, letters, (0, 0, 0), thick + 2, cv2.LINE_AA)
         cv2.putText(picture, str(i + 1), place, cv2.FONT_HERSHEY_SIMPLEX, letters, colour, thick, cv2.LINE_AA)
     return picture
+
+
+def output_name(target: Path, wanted: str) -> str:
+    """The name of a result's file: the target's, with what was done and the ending of `output_suffix`."""
+    return f"{target.stem[:60]}_swapped{output_suffix(target, wanted)}"
 
 
 def output_suffix(target: Path, wanted: str) -> str:

@@ -111,18 +111,21 @@ def value(dice, depth=0):
     return dice.choice(VALUES)
 
 
-def event(dice, own):
-    """A click that the page never sends."""
+def event(dice, own, events):
+    """A click that the page never sends; most have as many values as an event takes."""
+    number = dice.choice(list(events))
+    count = events[number] if dice.random() < 0.8 else dice.randint(0, 9)
     asked = {
-        "data": [value(dice) for _ in range(dice.randint(0, 9))],
-        "fn_index": dice.randrange(9),
-        "session_hash": HASH,
+        "data": [value(dice) for _ in range(count)],
+        "fn_index": number if dice.random() < 0.9 else dice.randrange(20),
+        "session_hash": HASH + str(dice.randrange(40)),
         "trigger_id": dice.randrange(40),
         "event_data": value(dice),
     }
     if own and dice.random() < 0.5:
-        asked["data"] = [{"path": own, "meta": {"_type": "gradio.FileData"}}, None]
-    for _ in range(dice.randint(0, 3)):
+        file = {"path": own, "meta": {"_type": "gradio.FileData"}}
+        asked["data"] = [dice.choice([file, [file], None, True, 0.5, ["its mouth"], "soft edge"]) for _ in range(count)]
+    for _ in range(dice.choice([0, 0, 0, 1, 3])):
         asked[dice.choice([*asked, "batched", "simple_format", "event_id", "x", "request"])] = value(dice)
     if dice.random() < 0.1:
         asked.pop(dice.choice(list(asked)))
@@ -130,7 +133,7 @@ def event(dice, own):
     return mutated(dice, body) if dice.random() < 0.1 else body
 
 
-def requests(dice, cookie, own):
+def requests(dice, cookie, own, events):
     """One broken request: its bytes, and whether the line is cut after them."""
     known = {"Cookie": f"simswap_session={cookie}"}
     kind = dice.choice(KINDS)
@@ -149,7 +152,7 @@ def requests(dice, cookie, own):
             length = dice.choice(["-1", "x", "1e3", "", "99999999999999999999", " 5", "5, 6", "0x10"])
             return message("POST", UPLOAD, multipart, b"hello", length), True
         case "event":
-            return message("POST", JOIN, {"Content-Type": "application/json", **known}, event(dice, own)), False
+            return message("POST", JOIN, {"Content-Type": "application/json", **known}, event(dice, own, events)), False
         case "file":
             name = dice.choice([own, "/etc/passwd", "%00", "%ff%fe", "a" * 9000, "%2e%2e/", "%ud800", ""])
             reach = dice.choice(["bytes=x-", "bytes=9-1", "bytes=0-1,2-3", "bytes=" + "0-0," * 2000, "bytes=-", "x"])
@@ -177,6 +180,7 @@ def requests(dice, cookie, own):
                     "/gradio_api/queue/data?session_hash=",
                     "/config?x=%ff",
                     "/gradio_api/queue/data?session_hash=zzz",
+                    f"/gradio_api/queue/data?session_hash={HASH}{dice.randrange(40)}",
                     "/gradio_api/info?serialize=maybe",
                     "/?deep_link=../../etc",
                     "/?page=" + "x" * 3000,
@@ -185,7 +189,7 @@ def requests(dice, cookie, own):
             )
             return message("GET", path, known), False
         case _:
-            return mutated(dice, message("POST", JOIN, known, event(dice, own))), True
+            return mutated(dice, message("POST", JOIN, known, event(dice, own, events))), True
 
 
 def ask(address, data, cut=False):
@@ -216,12 +220,14 @@ def attack(where, seed, count):
     parts = urlsplit(where)
     address = (parts.hostname, parts.port)
     cookie = enter(address)
+    config = json.loads(ask(address, message("GET", "/config", {})).partition(b"\r\n\r\n")[2])
+    events = {each["id"]: len(each["inputs"]) for each in config["dependencies"]}
     multipart = {"Content-Type": "multipart/form-data; boundary=x", "Cookie": f"simswap_session={cookie}"}
     said = ask(address, message("POST", UPLOAD, multipart, form(dice, "files", b"no picture")))
     own = json.loads(said.partition(b"\r\n\r\n")[2])[0] if b" 200 " in said[:20] else ""
     found: Counter[str] = Counter()
     for _ in range(count):
-        data, cut = requests(dice, cookie, own)
+        data, cut = requests(dice, cookie, own, events)
         try:
             answer = ask(address, data, cut)
         except ConnectionError:
