@@ -12,6 +12,7 @@ from simswap_jax.io.progress import PACKAGE
 
 LINES, SECONDS = 10, 60.0  # the most lines in that time
 LONGEST = 300  # characters of a line
+DEEPEST = 60  # lines of a traceback
 
 
 class RateLimit(logging.Filter):
@@ -52,8 +53,11 @@ class RateLimit(logging.Filter):
             self._written += 1
             left_out, self._left_out = self._left_out, 0
         said = record.getMessage()
-        if record.exc_info and record.exc_info[1] and not self._is_new(record.exc_info[1]):
-            said = f"{said} ({type(record.exc_info[1]).__name__}: {record.exc_info[1]}; as before)"
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and self._is_new(error):
+            record.exc_text = "\n".join(map(one_line, "".join(traceback.format_exception(error)).splitlines()[-DEEPEST:]))
+        elif error is not None:
+            said = f"{said} ({type(error).__name__}: {error}; as before)"
             record.exc_info = record.exc_text = None
         said = one_line(said)
         record.msg, record.args = (f"{said} ({left_out:,} lines before it left out)" if left_out else said), ()
