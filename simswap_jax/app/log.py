@@ -55,7 +55,9 @@ class RateLimit(logging.Filter):
         said = record.getMessage()
         error = record.exc_info[1] if record.exc_info else None
         if error is not None and self._is_new(error):
-            record.exc_text = "\n".join(map(one_line, "".join(traceback.format_exception(error)).splitlines()[-DEEPEST:]))
+            record.exc_text = "\n".join(
+                map(one_line, "".join(traceback.format_exception(error)).splitlines()[-DEEPEST:])
+            )
         elif error is not None:
             said = f"{said} ({type(error).__name__}: {error}; as before)"
             record.exc_info = record.exc_text = None

@@ -28,8 +28,7 @@ from simswap_jax.video.pipeline import swap_video
 
 SHOWN = 1024  # pixels of the longer side of what is shown to be clicked on
 FORMATS = ("as the photo", "PNG", "JPEG", "WebP")
-FIRST_FRAMES = 250  # of a video among which one with a face is looked for, every
-EVERY = 10  # frames
+EVERY = 10  # frames of a video a face is looked for, later more seldom: at a tenth of those that were seen
 CHOSEN, OTHER = (60, 200, 90), (235, 235, 235)  # colours of the frames around faces
 
 Say = Callable[[float, str], None]  # how far (0 to 1), and what is done now
@@ -79,7 +78,7 @@ class Studio:
         self.whole_photos = swapper.photos.takes_photos
 
     def look(self, path: Path) -> Target:
-        """Find the faces of a photo, or of one of a video's first frames; the largest is chosen.
+        """Find the faces of a photo, or of the first frame of a video that shows some; the largest is chosen.
 
         Raises:
           UserError: it is neither, too large, or shows no face that can be swapped.
@@ -99,8 +98,12 @@ class Studio:
         self._swapper.photos.check_takes_photos()
         with calling_by_name(path):
             video = open_video(path)
+            due = 0
             with closing(video.frames()) as frames:
-                for frame in islice(frames, 0, FIRST_FRAMES, EVERY):
+                for frame in frames:
+                    if frame.index < due:
+                        continue
+                    due += max(EVERY, due // 10)
                     picture = video.upright(frame.image)
                     with suppress(UserError), self._turn:  # no face in this one
                         faces = self._swapper.photos.find_faces(picture)
@@ -108,9 +111,7 @@ class Studio:
                         still.write_bytes(encode_png(picture))
                         height, width = picture.shape[:2]
                         return Target(path, (width, height), tuple(faces), largest(faces), still, frame.index)
-        raise UserError(
-            f"no face was found at the beginning of {path.name}; cut it so that it begins with one.", "no-face-at-start"
-        )
+        raise UserError(f"no face was found in {path.name}; choose a video that shows one.", "no-face-in-upload")
 
     def identity(self, sources: Sequence[Path]) -> tuple[np.ndarray, list[Path]]:
         """The identity vector [D] of one person, out of their pictures, and those that show somebody else: left out."""

@@ -59,7 +59,7 @@ def server(tmp_path_factory):
     assert said.endswith("The page is closed and its files are removed.\n")
     assert "Traceback" not in said
     lines = said.splitlines()[:-1]  # one for each request that the tests expect to be refused, some left out
-    assert all(re.match(r"4\d\d [A-Z]+ /\S* ?|400 an event", line) for line in lines), said
+    assert all(re.match(r"4\d\d [A-Z]+ /\S* ?|\d+ of \d+ frames", line) for line in lines), said
     assert list((here / "files").glob("simswap_jax_app_*")) == []
 
 
@@ -85,7 +85,7 @@ def visit(server, browser):
         context = browser.new_context(viewport={"width": 1200, "height": 1600}, accept_downloads=True)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(90_000)  # networks are compiled on a busy machine
         page.asked = []
         page.on("request", lambda request: page.asked.append(request.url))
         page.goto(server[0])
@@ -232,7 +232,7 @@ def test_a_video(visit, drawn, tmp_path):
     page.wait_for_selector("#faces-said:has-text('1 face found')")
     page.check("#agreed input")
     page.click("#swap")
-    page.wait_for_selector("#said:has-text('Marked as synthetic by a visible label')", timeout=120_000)
+    page.wait_for_selector("#said:has-text('Marked as synthetic by a visible label')", timeout=240_000)
     page.wait_for_selector("#video video", state="attached")
     path = saved(page, tmp_path)
     assert path.name == "video_swapped.mp4"
