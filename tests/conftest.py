@@ -31,6 +31,7 @@ if find_spec("jaxtyping") and find_spec("beartype"):  # neither is in the base i
 
 # What trains, compiles large networks, renders many faces or starts processes: files or tests. All else is `fast`.
 HEAVY = (
+    "tests/app/test_attack.py",
     "tests/app/test_page.py",
     "tests/app/test_server.py",
     "tests/app/test_studio.py",
