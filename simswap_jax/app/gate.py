@@ -370,26 +370,26 @@ def host_of(header: str) -> str | None:
 
 
 class Reply:
-    """ASGI's ``send`` of one request, which knows whether the answer has begun and logs what was refused."""
+    """ASGI's ``send`` of one request, which knows whether the answer has started and logs what was refused."""
 
     def __init__(self, scope: Any, send: Any) -> None:
         self._what = f"{scope['method']} {scope['path']}"
-        self._send, self._begun = send, False
+        self._send, self._started = send, False
 
     async def __call__(self, message: Any) -> None:
         """Send a part of the answer."""
         if message["type"] == "http.response.start":
-            if message["status"] >= 400 and not self._begun:
+            if message["status"] >= 400 and not self._started:
                 _log.warning("%d %s", message["status"], self._what)
-            self._begun = True
+            self._started = True
         await self._send(message)
 
     async def refuse(self, status: int, sentence: str, logged: bool = False) -> None:
-        """Answer with a sentence, where gradio's page looks for one, unless an answer has begun."""
+        """Answer with a sentence, where gradio's page looks for one, unless an answer has started."""
         if not logged:
             _log.warning("%d %s: %s", status, self._what, sentence)
-        if not self._begun:
-            self._begun = True
+        if not self._started:
+            self._started = True
             await answer(self._send, status, {"detail": sentence, "error": sentence})
 
 

@@ -159,7 +159,7 @@ class PageAnswers:
         return len(self._queue.pending_event_ids_session.get(tab, ()))
 
     async def forget(self, tab: str) -> None:
-        """Throw away what is kept for a tab; what it waits for is not begun any more."""
+        """Throw away what is kept for a tab; what it waits for is not started any more."""
         await self._queue.clean_events(session_hash=tab)
         self._queue.pending_messages_per_session.pop(tab, None)
         self._queue.pending_event_ids_session.pop(tab, None)
