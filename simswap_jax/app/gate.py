@@ -65,7 +65,7 @@ class PublicAddress:
     root: str = ""
 
 
-class Answers(Protocol):
+class PageMemory(Protocol):
     """What the page keeps for tabs until they fetch it: none of it may grow because nobody does."""
 
     def arguments(self, event: int) -> int | None:
@@ -82,7 +82,7 @@ class Gate:
     """An ASGI application around the page."""
 
     def __init__(
-        self, inside: Any, sessions: Sessions, largest_upload: int, address: PublicAddress, answers: Answers
+        self, inside: Any, sessions: Sessions, largest_upload: int, address: PublicAddress, memory: PageMemory
     ) -> None:
         """Stand before a page.
 
@@ -91,9 +91,9 @@ class Gate:
           sessions: whose files are whose.
           largest_upload: bytes of one upload, all its files together.
           address: how the page may be called.
-          answers: what the page keeps for its tabs.
+          memory: what the page keeps for its tabs.
         """
-        self._inside, self._sessions, self._answers = inside, sessions, answers
+        self._inside, self._sessions, self._memory = inside, sessions, memory
         self._largest_upload, self._address = largest_upload, address
         self._uploads = 0
 
@@ -136,7 +136,7 @@ class Gate:
             await self._inside(scope, receive, send)
         elif path == STREAM and reads:
             tab = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
-            if tab not in session.tabs or self._answers.unread(tab) is None:
+            if tab not in session.tabs or self._memory.unread(tab) is None:
                 raise Refused(404, "There is no answer waiting; reload the page.")
             await self._inside(scope, receive, send)
         elif path.startswith(HEARTBEAT) and reads:
@@ -181,7 +181,7 @@ class Gate:
         if too_many is None:
             raise Refused(403, "This page is another browser's; reload it.")
         for old in too_many:
-            await self._answers.forget(old)
+            await self._memory.forget(old)
 
     async def _upload(self, session: Session, scope: Any, receive: Any) -> list[str]:
         """Put uploaded files into the session's own folder, and say where."""
@@ -212,7 +212,7 @@ class Gate:
           Refused: it is none.
         """
         event, data, tab = asked.get("fn_index"), asked.get("data"), asked.get("session_hash")
-        wanted = self._answers.arguments(event) if isinstance(event, int) and is_index(event) else None
+        wanted = self._memory.arguments(event) if isinstance(event, int) and is_index(event) else None
         trigger = asked.get("trigger_id")
         if wanted is None or not isinstance(data, list) or len(data) != wanted:
             raise Refused(400, NO_EVENT)
@@ -221,7 +221,7 @@ class Gate:
         if not all(self._sessions.readable(session, path) for path in paths_in([data, asked.get("event_data")])):
             raise Refused(403, "This event names a file that is not yours, or not there any more; reload the page.")
         await self._claim(session, tab)
-        if (self._answers.unread(str(tab)) or 0) >= MOST_UNREAD:
+        if (self._memory.unread(str(tab)) or 0) >= MOST_UNREAD:
             raise Refused(429, "Too many clicks are not answered yet; wait, or reload the page.")
         return {"fn_index": event, "data": data, "session_hash": tab, "trigger_id": trigger,
                 "event_data": asked.get("event_data")}  # fmt: skip

@@ -1,6 +1,7 @@
 """What the page's server writes to its log: a few lines a minute, whatever its clients send."""
 
 import logging
+import os
 import threading
 import time
 import traceback
@@ -82,8 +83,10 @@ def one_line(text: str) -> str:
 
 @contextmanager
 def bounded_log(*always: str) -> Iterator[None]:
-    """Within the block all loggers of the process share the package's handlers, and one `RateLimit`; warnings that
-    nobody asked for are not printed: their texts may be a client's.
+    """Within the block all loggers of the process share the package's handlers, and one `RateLimit`.
+
+    What libraries print to standard error, those written in C too, is logged in the same way; Python's warnings are not
+    printed. Their texts may be a client's.
 
     Args:
       always: names of loggers that are not limited.
@@ -93,10 +96,42 @@ def bounded_log(*always: str) -> Iterator[None]:
         handler.addFilter(limit)
         root.addHandler(handler)  # the package's own records do not get there: it does not propagate
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), printed_is_logged():
             warnings.simplefilter("ignore", append=True)
             yield
     finally:
         for handler in handlers:
             root.removeHandler(handler)
             handler.removeFilter(limit)
+
+
+STANDARD_ERROR = 2
+
+
+@contextmanager
+def printed_is_logged() -> Iterator[None]:
+    """Within the block every line that is printed to standard error is a record of the log."""
+    try:
+        terminal = os.dup(STANDARD_ERROR)
+    except OSError:  # there is none
+        yield
+        return
+    printed, end = os.pipe()
+    os.dup2(end, STANDARD_ERROR)
+    os.close(end)
+    reader = threading.Thread(target=log_what_is_printed, args=(printed,), daemon=True)
+    reader.start()
+    try:
+        yield
+    finally:
+        os.dup2(terminal, STANDARD_ERROR)
+        os.close(terminal)
+        reader.join(timeout=2.0)  # a process that was started meanwhile may hold the other end
+
+
+def log_what_is_printed(printed: int) -> None:
+    """Log the lines that come out of a pipe until it is closed."""
+    with open(printed, encoding="utf-8", errors="replace") as lines:
+        while line := lines.readline(4096):
+            if line.strip():
+                logging.getLogger(__name__).warning("%s", line.rstrip())

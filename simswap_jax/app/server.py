@@ -96,12 +96,12 @@ def serve_page(options: ServerOptions) -> None:
     ):
         studio = Studio(load(options.model))
         sessions = Sessions(Path(folder).resolve())
-        page, answers = gradio_application(studio, sessions, options)
-        gate = Gate(page, sessions, options.megabytes * 2**20, options.address(), answers)
+        page, memory = gradio_application(studio, sessions, options)
+        gate = Gate(page, sessions, options.megabytes * 2**20, options.address(), memory)
         say_where(options, listening.getsockname()[1])
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the files go then, too
         with suppress(KeyboardInterrupt):  # how it is meant to end
-            asyncio.run(serve(gate, sessions, answers, listening))
+            asyncio.run(serve(gate, sessions, memory, listening))
         sessions.close()
     _log.info("The page is closed and its files are removed.")
 
@@ -141,8 +141,8 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class PageAnswers:
-    """What gradio keeps for tabs until they fetch it (`gate.Answers`)."""
+class GradioMemory:
+    """What gradio keeps for tabs until they fetch it (`gate.PageMemory`)."""
 
     def __init__(self, page: Any) -> None:
         self._queue = page._queue  # gradio has no other way to it
@@ -171,7 +171,7 @@ class PageAnswers:
             await self.forget(tab)
 
 
-def gradio_application(studio: Studio, sessions: Sessions, options: ServerOptions) -> tuple[Any, PageAnswers]:
+def gradio_application(studio: Studio, sessions: Sessions, options: ServerOptions) -> tuple[Any, GradioMemory]:
     """The page as an ASGI application, keeping its files below the sessions' folder and telling nobody of its use."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "100"  # it sums them up after each event
@@ -197,7 +197,7 @@ def gradio_application(studio: Studio, sessions: Sessions, options: ServerOption
         theme=theme(),
         css=STYLE,
     )
-    return application, PageAnswers(page)
+    return application, GradioMemory(page)
 
 
 def say_where(options: ServerOptions, port: int) -> None:
@@ -213,7 +213,7 @@ def say_where(options: ServerOptions, port: int) -> None:
         )
 
 
-async def serve(gate: Gate, sessions: Sessions, answers: PageAnswers, listening: socket.socket) -> None:
+async def serve(gate: Gate, sessions: Sessions, memory: GradioMemory, listening: socket.socket) -> None:
     """Serve until interrupted, and look now and then for files and answers that nobody uses."""
     import uvicorn
 
@@ -235,7 +235,7 @@ async def serve(gate: Gate, sessions: Sessions, answers: PageAnswers, listening:
         while True:
             await asyncio.sleep(SWEEP)
             await asyncio.to_thread(sessions.sweep)
-            await answers.keep_only(sessions.all_tabs())
+            await memory.keep_only(sessions.all_tabs())
 
     task = asyncio.create_task(sweeping())
     try:

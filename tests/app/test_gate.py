@@ -157,7 +157,7 @@ def test_two_browsers_do_not_see_each_others_files(gate):
     assert ask(gate, "POST", JOIN, ours, event(mine))[0] == 200
     assert ask(gate, "POST", JOIN, theirs, event(mine, session_hash="theirs"))[0] == 403
     assert ask(gate, "POST", JOIN, theirs, event())[0] == 403  # the first one's tab
-    gate._answers.waiting = {"tab": 1}
+    gate._memory.waiting = {"tab": 1}
     assert [ask(gate, "GET", f"{STREAM}?session_hash=tab", token)[0] for token in (ours, theirs)] == [200, 404]
 
 
@@ -251,12 +251,12 @@ def test_nothing_that_waits_for_a_tab_grows_without_bound(gate, sessions, monkey
     for number in range(TABS + 3):
         assert ask(gate, "POST", JOIN, token, event(session_hash=f"tab{number}"))[0] == 200
     assert ask(gate, "GET", f"{HEARTBEAT}more", token)[0] == 200
-    assert gate._answers.forgotten == ["tab0", "tab1", "tab2", "tab3"]
+    assert gate._memory.forgotten == ["tab0", "tab1", "tab2", "tab3"]
     assert len(sessions.find(token).tabs) == len(sessions.all_tabs()) == TABS
     monkeypatch.setattr(gate_module, "MOST_UNREAD", 5)
-    gate._answers.waiting = {"tab9": 4}
+    gate._memory.waiting = {"tab9": 4}
     assert ask(gate, "POST", JOIN, token, event(session_hash="tab9"))[0] == 200
-    gate._answers.waiting = {"tab9": 5}
+    gate._memory.waiting = {"tab9": 5}
     assert ask(gate, "POST", JOIN, token, event(session_hash="tab9"))[0] == 429
     sessions.find(token).uploads = gate_module.MOST_UPLOADS_EACH
     assert upload(gate, token, ("a.png", b"x"))[0] == 429
@@ -293,7 +293,7 @@ def test_every_refusal_is_one_line_and_an_error_inside_is_no_traceback_to_the_cl
     assert ask(gate, "GET", f"{FILE}/etc/passwd", token)[0] == 403
     assert ask(gate, "GET", "/nowhere", token)[0] == 404
     assert [record.getMessage()[:3] for record in caplog.records] == ["403", "404"]
-    gate._answers.waiting = {"tab": 1}
+    gate._memory.waiting = {"tab": 1}
     ask(gate, "POST", JOIN, token, event())
     status, _, body = ask(gate, "GET", f"{STREAM}?session_hash=tab&raise=1", token)
     assert (status, b"broken inside" in body) == (500, False)

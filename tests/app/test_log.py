@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 
 from simswap_jax.app.log import LONGEST, RateLimit, bounded_log
 from simswap_jax.io.progress import PACKAGE, log_lines
@@ -52,3 +53,13 @@ def test_a_traceback_is_written_once(capsys):
     assert len(lines) == 10
     assert not PACKAGE.filters
     assert not [handler for handler in logging.getLogger().handlers if type(handler).__name__ == "LineHandler"]
+
+
+def test_what_libraries_print_is_limited_too(capfd):
+    with log_lines(), bounded_log():
+        for number in range(1000):
+            os.write(2, b"libpng warning: bad \x1b[31m chunk %d\n" % number)
+    os.write(2, b"as ever\n")
+    said = capfd.readouterr()
+    assert said.err == "as ever\n"
+    assert said.out.splitlines() == [f"libpng warning: bad ?[31m chunk {number}" for number in range(10)]
