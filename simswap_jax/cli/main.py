@@ -7,6 +7,7 @@ from importlib import import_module
 
 from simswap_jax import __version__
 from simswap_jax.errors import UserError
+from simswap_jax.hardware.libtpu import silence
 from simswap_jax.io.progress import log_lines
 
 # command → (module:function taking the remaining arguments, what it does)
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"simswap-jax: there is no command '{verb}'; choose one of {', '.join(VERBS)}.", file=sys.stderr)
         return 2
+    silence()
     module, function = VERBS[verb][0].split(":")
     try:
         with log_lines(to_stderr="--json" in rest):  # standard output is JSON then
