@@ -102,7 +102,7 @@ def mutated(packet, random, large):
                 data[at : at + 8] = random.integers(0, 256, 8, np.uint8).tobytes()
     if large:
         piece = PIECES[int(random.integers(0, len(PIECES)))]
-        at = int(random.integers(0, len(data) + 1))
+        at = len(data) if random.random() < 0.5 else int(random.integers(0, len(data) + 1))
         data[at:at] = piece * int(random.integers(1 << 18, 5 << 20) // len(piece))
     return bytes(data)
 
