@@ -32,6 +32,7 @@ if find_spec("jaxtyping") and find_spec("beartype"):  # neither is in the base i
 
 # What trains, compiles large networks, renders many faces or starts processes: files or tests. All else is `fast`.
 HEAVY = (
+    "tests/app/test_attack.py",
     "tests/app/test_page.py",
     "tests/app/test_server.py",
     "tests/app/test_studio.py",
@@ -49,6 +50,7 @@ HEAVY = (
     "tests/models/test_layers.py",
     "tests/models/test_tpu.py",
     "tests/preparation/",
+    "tests/provenance/test_xmp_fuzz.py",
     "tests/snapshots/test_step.py",
     "tests/test_base_install.py",
     "tests/test_losses.py",

@@ -9,14 +9,26 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
-from simswap_jax.app.gate import COOKIE, EXPIRED, FILE, Session, Sessions
-from simswap_jax.app.studio import FORMATS, Studio, Target, draw_examples, output_suffix, read, shown, still_of
+from simswap_jax.app.gate import COOKIE, EXPIRED, FILE
+from simswap_jax.app.sessions import Session, Sessions
+from simswap_jax.app.studio import (
+    FORMATS,
+    Studio,
+    Target,
+    draw_examples,
+    output_name,
+    picture_suffixes,
+    read,
+    shown,
+    still_of,
+    video_suffixes,
+)
 from simswap_jax.errors import UserError
 from simswap_jax.inference.options import MarkOptions, SwapOptions
 from simswap_jax.provenance import c2pa
 from simswap_jax.provenance.certificates import EXTRA
 from simswap_jax.provenance.options import marks_sentence
-from simswap_jax.provenance.writer import write_picture
+from simswap_jax.provenance.writer import PhotoMetadata, read_photo_metadata, write_picture
 
 TERMS = """\
 **Only with consent.** Use pictures only of people who consented to be swapped, or of nobody: the example faces are
@@ -35,7 +47,9 @@ SECONDS = 20  # that a sentence about a mistake stays, unless it is closed
 NOT_PLAYED = "This browser cannot play it; download it."
 KEEPS = {"mouth": "its mouth", "hair": "its hairline", "front": "glasses and what else is in front"}
 BLENDINGS = {"feather": "soft edge", "poisson": "by gradients"}
-PICTURES = ["image", ".heic", ".heif", ".avif", ".tif", ".tiff"]
+STALE = "The page sent something that it does not offer; reload it."
+RUNNING = "Your last swap is still running; its result appears here when it is done."
+LOOK_AGAIN = 2.0  # seconds until a page that was opened during a swap asks for its result again
 # What a box drops: a field of `MarkOptions`.
 DROPS = {
     "label": "Drop the visible label",
@@ -62,6 +76,17 @@ class Order:
     marks: MarkOptions
     wanted: str
     agreed: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a swap made: two pictures to compare, the file to download, what to say of its marks, and a player."""
+
+    before: Path
+    after: Path
+    file: Path
+    said: str
+    plays: str
 
 
 @dataclass(frozen=True)
@@ -98,9 +123,9 @@ class Answers:
             raise UserError(f"Source: {error}", error.code) from error
         return tab, " ".join([describe_sources(tab, odd), *several])
 
-    def source_example(self, number: int, tab: Tab) -> tuple[Tab, str, None]:
+    def source_example(self, number: Any, tab: Tab) -> tuple[Tab, str, None]:
         """An example face was clicked to be the source; uploads make way."""
-        tab = replace(tab, sources=(self.source_examples[number],), example=True)
+        tab = replace(tab, sources=(picked(self.source_examples, number),), example=True)
         return tab, describe_sources(tab), None
 
     def target(self, path: Path | None, tab: Tab, request: Any) -> tuple[Tab, str | None, str]:
@@ -113,17 +138,19 @@ class Answers:
             raise UserError(f"Target: {error}", error.code) from error
         return tab, self._show(tab.target, request), describe_faces(tab.target, self.studio)
 
-    def click(self, place: Sequence[float], tab: Tab, request: Any) -> tuple[Tab, str | None, str]:
+    def click(self, place: Any, tab: Tab, request: Any) -> tuple[Tab, str | None, str]:
         """A click on the shown photo: the face there is chosen, or not any more."""
         if tab.target is None:
             return tab, None, ""
-        tab = replace(tab, target=tab.target.clicked(*place))
+        match place:
+            case [int() | float() as x, int() | float() as y]:
+                tab = replace(tab, target=tab.target.clicked(x, y))
+            case _:
+                raise UserError(STALE, "page-stale")
         return tab, self._show(tab.target, request), describe_faces(tab.target, self.studio)
 
-    def swap(
-        self, tab: Tab, order: Order, say: Callable[[float, str], None], request: Any
-    ) -> tuple[tuple[str, str], str, str, str]:
-        """Swap; returns the two pictures to compare, the file to download, what to say of its marks, and a player."""
+    def swap(self, tab: Tab, order: Order, say: Callable[[float, str], None], request: Any) -> Result:
+        """Swap. The session remembers what came of it, for a page that is opened again meanwhile."""
         session = self.session(request)
         if tab.target is None:
             raise UserError("There is no target photo yet; add one, or click on an example.", "target-missing")
@@ -131,23 +158,49 @@ class Answers:
             raise UserError(NO_CONSENT, "no-consent")
         if not tab.target.path.is_file() or not all(path.is_file() for path in tab.sources):
             raise UserError("These pictures are not here any more; add them again.", "upload-gone")
-        output = session.place(f"swapped{output_suffix(tab.target.path, order.wanted)}")
         with self.sessions.working(session):
-            carried = self.studio.swap(tab.sources, tab.target, output, order.swap, order.marks, say)
-            before = session.place("before.jpg")
-            write_picture(before, read(tab.target.still), quality=92)
-            after = output
-            if tab.target.frame is not None:
-                after = session.place("after.jpg")
-                write_picture(after, still_of(output, tab.target.frame), quality=92)
-        plays = player(output) if tab.target.frame is not None else ""
-        return (str(before), str(after)), str(output), marks_sentence(order.marks, [carried]), plays
+            try:
+                result = self._swapped(tab.sources, tab.target, order, say, session)
+            except UserError as error:
+                session.outcome = f"The last swap made nothing: {error}"
+                raise
+            session.outcome = result
+        return result
+
+    def _swapped(
+        self,
+        sources: Sequence[Path],
+        target: Target,
+        order: Order,
+        say: Callable[[float, str], None],
+        session: Session,
+    ) -> Result:
+        output = session.place(output_name(target.path, order.wanted))
+        carried = self.studio.swap(sources, target, output, order.swap, order.marks, say)
+        before = session.place("before.jpg")
+        write_picture(before, read(target.still), quality=92, photo=colours_of(target.still))
+        after = output
+        if target.frame is not None:
+            after = session.place("after.jpg")
+            write_picture(after, still_of(output, target.frame), quality=92)
+        plays = player(output) if target.frame is not None else ""
+        return Result(before, after, output, marks_sentence(order.marks, [carried]), plays)
+
+    def returned(self, request: Any) -> Result | str | None:
+        """What a page that is opened again offers: the last result, or a sentence on it; None where there is none."""
+        session = self.sessions.find(request.cookies.get(COOKIE))
+        if session is None:
+            return None
+        if session.busy:
+            return RUNNING
+        gone = isinstance(session.outcome, Result) and not session.outcome.file.is_file()
+        return None if gone else session.outcome
 
     def _show(self, target: Target | None, request: Any) -> str | None:
         if target is None:
             return None
         path = self.session(request).place("faces.jpg")
-        write_picture(path, shown(target), quality=88)
+        write_picture(path, shown(target), quality=88, photo=colours_of(target.still))
         return str(path)
 
 
@@ -178,9 +231,25 @@ def describe_faces(target: Target | None, studio: Studio) -> str:
     return f"{found}, {chosen}. Click on a face to choose it or not."
 
 
+def colours_of(photo: Path) -> PhotoMetadata:
+    """The colour profile of a photo, without which a browser shows Display P3 as if it were sRGB."""
+    return PhotoMetadata(profile=read_photo_metadata(photo).profile)
+
+
+def picked(files: Sequence[Path], number: Any) -> Path:
+    """The file of a number out of an event.
+
+    Raises:
+      UserError: there is none.
+    """
+    if isinstance(number, int) and 0 <= number < len(files):
+        return files[number]
+    raise UserError(STALE, "page-stale")
+
+
 def player(video: Path) -> str:
-    """HTML that plays a video of this browser's folder."""
-    address = quote(f"{FILE}{video}", safe="/=_-.")
+    """HTML that plays a video of this browser's folder; its address is relative to the page's."""
+    address = quote(f"{FILE}{video}".lstrip("/"), safe="/=_-.")
     return f'<video controls preload="auto" style="width: 100%" src="{address}">{NOT_PLAYED}</video>'
 
 
@@ -195,9 +264,28 @@ def build(studio: Studio, sessions: Sessions, megabytes: int) -> Any:
     import gradio as gr
 
     answers = Answers(studio, sessions, *draw_examples(sessions.examples, studio.whole_photos))
-    with gr.Blocks(title="SimSwap in JAX", analytics_enabled=False) as page:
+
+    class Page(gr.Blocks):
+        """Where an event cannot be understood, the page says so, and the log has one line: gradio prints tracebacks."""
+
+        async def process_api(self, *arguments: Any, **named: Any) -> Any:
+            try:
+                return await super().process_api(*arguments, **named)
+            except gr.Error as error:
+                error.print_exception = False
+                raise
+            except Exception as error:
+                said = f"{type(error).__name__}: {error}"
+                logging.getLogger(__name__).warning("400 an event was not understood (%s)", said)
+                raise gr.Error(STALE, duration=SECONDS, print_exception=False) from error
+
+    with Page(title="SimSwap in JAX", analytics_enabled=False) as page:
         parts = lay_out(answers, megabytes)
-        connect(parts, handlers(answers))
+        on = handlers(answers)
+        connect(parts, on)
+        results = [parts.compared, parts.download, parts.marks_text, parts.video, parts.timer]
+        page.load(on.returned, None, results, show_progress="hidden")
+        parts.timer.tick(on.returned, None, results, show_progress="hidden")
     page.queue(max_size=32, default_concurrency_limit=4)
     return page
 
@@ -206,7 +294,7 @@ def lay_out(answers: Answers, megabytes: int) -> SimpleNamespace:
     """What stands where; gradio's elements by name."""
     import gradio as gr
 
-    parts = SimpleNamespace(tab=gr.State(Tab()))
+    parts = SimpleNamespace(tab=gr.State(Tab()), timer=gr.Timer(LOOK_AGAIN, active=False))
     gr.Markdown("# Face swap\nTransfer the identity of another person onto a face.")
     gr.Markdown(TERMS, elem_id="terms")
     with gr.Row():
@@ -242,7 +330,7 @@ def lay_out_source(parts: SimpleNamespace, answers: Answers, megabytes: int) -> 
     parts.source_files = gr.File(
         label=f"Pictures of one person (up to {megabytes} MB)",
         file_count="multiple",
-        file_types=PICTURES,
+        file_types=picture_suffixes(),
         type="filepath",
         height=140,
         elem_id="source",
@@ -268,7 +356,7 @@ def lay_out_target(parts: SimpleNamespace, answers: Answers, megabytes: int) -> 
     gr.Markdown("### 2. Target: what is to be changed")
     parts.target_file = gr.File(
         label=f"A photo or video (up to {megabytes} MB)" if photos else "A square, aligned face",
-        file_types=[*PICTURES, *(["video"] if photos else [])],
+        file_types=[*picture_suffixes(), *(video_suffixes() if photos else [])],
         type="filepath",
         height=140,
         elem_id="target",
@@ -322,7 +410,7 @@ def handlers(answers: Answers) -> SimpleNamespace:
         return answers.target(path, tab, request)
 
     def target_example(tab: Tab, event: gr.SelectData, request: gr.Request) -> Any:
-        return *answers.target(answers.target_examples[event.index], tab, request), None
+        return *answers.target(picked(answers.target_examples, event.index), tab, request), None
 
     def photo_clicked(tab: Tab, event: gr.SelectData, request: gr.Request) -> Any:
         return answers.click(event.index, tab, request)
@@ -340,17 +428,16 @@ def handlers(answers: Answers) -> SimpleNamespace:
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  # gradio looks for it there
     ) -> Any:
-        swap = SwapOptions(
-            strength=strength,
-            match_colour=match_colour,
-            keep=tuple(name for name, text in KEEPS.items() if text in kept),
-            blend=next(name for name, text in BLENDINGS.items() if text == blending),
-            source_faces=(int(source_face or 0),),
-        )
-        wanted_marks: dict[str, Any] = {name: text not in dropped for name, text in DROPS.items()}
-        order = Order(swap, MarkOptions(**wanted_marks), wanted, agreed)
-        two, file, sentence, plays = answers.swap(tab, order, lambda share, what: progress(share, desc=what), request)
-        return two, gr.DownloadButton(value=file, interactive=True), sentence, gr.HTML(plays, visible=bool(plays))
+        order = order_of(strength, match_colour, kept, blending, dropped, wanted, agreed, source_face)
+        result = answers.swap(tab, order, lambda share, what: progress(share, desc=what), request)
+        return shown_result(result)
+
+    def returned(request: gr.Request) -> Any:
+        found = answers.returned(request)
+        again = gr.Timer(active=found == RUNNING)
+        if isinstance(found, Result):
+            return *shown_result(found), again
+        return gr.skip(), gr.skip(), gr.skip() if found is None else found, gr.skip(), again
 
     return SimpleNamespace(
         sources_changed=explained(sources_changed),
@@ -359,7 +446,48 @@ def handlers(answers: Answers) -> SimpleNamespace:
         target_example=explained(target_example),
         photo_clicked=explained(photo_clicked),
         swap_clicked=explained(swap_clicked),
+        returned=explained(returned),
     )
+
+
+def shown_result(result: Result) -> tuple[Any, ...]:
+    """A result as the page's elements take it: compared, download, what is said, the video."""
+    import gradio as gr
+
+    compared = (str(result.before), str(result.after))
+    download = gr.DownloadButton(value=str(result.file), interactive=True)
+    return compared, download, result.said, gr.HTML(result.plays, visible=bool(result.plays))
+
+
+def order_of(
+    strength: float,
+    match_colour: bool,
+    kept: Sequence[str],
+    blending: str,
+    dropped: Sequence[str],
+    wanted: str,
+    agreed: bool,
+    source_face: float | None,
+) -> Order:
+    """What the elements' values ask for; one parameter for each element.
+
+    Raises:
+      UserError: a value that the page does not offer.
+    """
+    try:
+        swap = SwapOptions(
+            strength=strength,
+            match_colour=bool(match_colour),
+            keep=tuple(name for name, text in KEEPS.items() if text in kept),
+            blend={text: name for name, text in BLENDINGS.items()}[blending],
+            source_faces=(int(source_face or 0),),
+        )
+        marks: dict[str, Any] = {name: text not in dropped for name, text in DROPS.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(STALE, "page-stale") from error
+    if wanted not in FORMATS:
+        raise UserError(STALE, "page-stale")
+    return Order(swap, MarkOptions(**marks), wanted, agreed is True)
 
 
 def explained(handler: Callable[..., Any]) -> Callable[..., Any]:

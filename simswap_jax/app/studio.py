@@ -6,27 +6,29 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from simswap_jax.errors import UserError
 from simswap_jax.inference.arrays import check_face
 from simswap_jax.inference.options import FaceSelection, MarkOptions, Source, SwapOptions
 from simswap_jax.inference.photo import ChosenFace, FoundFace
 from simswap_jax.inference.swapper import LEAST_ALIKE, FaceSwapper
-from simswap_jax.io.images import encode_png, read_picture
+from simswap_jax.io.images import SUFFIXES, encode_png, read_picture
 from simswap_jax.provenance import writer
 from simswap_jax.provenance.label_xmp import provenance_of
+from simswap_jax.video.decode import SUFFIXES as VIDEO_SUFFIXES
 from simswap_jax.video.decode import is_video, open_video
 from simswap_jax.video.pipeline import swap_video
 
 SHOWN = 1024  # pixels of the longer side of what is shown to be clicked on
 FORMATS = ("as the photo", "PNG", "JPEG", "WebP")
-FIRST_FRAMES = 250  # of a video among which one with a face is looked for, every
-EVERY = 10  # frames
+EVERY = 10  # frames of a video a face is looked for, later more seldom: at a tenth of those that were seen
 CHOSEN, OTHER = (60, 200, 90), (235, 235, 235)  # colours of the frames around faces
 
 Say = Callable[[float, str], None]  # how far (0 to 1), and what is done now
@@ -76,7 +78,7 @@ class Studio:
         self.whole_photos = swapper.photos.takes_photos
 
     def look(self, path: Path) -> Target:
-        """Find the faces of a photo, or of one of a video's first frames; the largest is chosen.
+        """Find the faces of a photo, or of the first frame of a video that shows some; the largest is chosen.
 
         Raises:
           UserError: it is neither, too large, or shows no face that can be swapped.
@@ -96,8 +98,12 @@ class Studio:
         self._swapper.photos.check_takes_photos()
         with calling_by_name(path):
             video = open_video(path)
+            due = 0
             with closing(video.frames()) as frames:
-                for frame in islice(frames, 0, FIRST_FRAMES, EVERY):
+                for frame in frames:
+                    if frame.index < due:
+                        continue
+                    due += max(EVERY, due // 10)
                     picture = video.upright(frame.image)
                     with suppress(UserError), self._turn:  # no face in this one
                         faces = self._swapper.photos.find_faces(picture)
@@ -105,9 +111,7 @@ class Studio:
                         still.write_bytes(encode_png(picture))
                         height, width = picture.shape[:2]
                         return Target(path, (width, height), tuple(faces), largest(faces), still, frame.index)
-        raise UserError(
-            f"no face was found at the beginning of {path.name}; cut it so that it begins with one.", "no-face-at-start"
-        )
+        raise UserError(f"no face was found in {path.name}; choose a video that shows one.", "no-face-in-upload")
 
     def identity(self, sources: Sequence[Path], face: int = 0) -> tuple[np.ndarray, list[Path], list[str]]:
         """The identity of one person, out of their pictures.
@@ -234,6 +238,18 @@ def read(path: Path) -> np.ndarray:
         return read_picture(path)
 
 
+def picture_suffixes() -> list[str]:
+    """Endings of the pictures that can be read here: HEIC only with its package."""
+    Image.init()
+    known = set(Image.registered_extensions()) | ({".heic", ".heif"} if find_spec("pillow_heif") else set())
+    return sorted(SUFFIXES & known)
+
+
+def video_suffixes() -> list[str]:
+    """Endings of the videos that can be read here: none without PyAV."""
+    return sorted(VIDEO_SUFFIXES) if find_spec("av") else []
+
+
 def shown(target: Target) -> np.ndarray:
     """The photo made small enough to look at, a numbered frame around every face: uint8 RGB."""
     photo = read(target.still)
@@ -249,6 +265,11 @@ def shown(target: Target) -> np.ndarray:
         cv2.putText(picture, str(i + 1), place, cv2.FONT_HERSHEY_SIMPLEX, letters, (0, 0, 0), thick + 2, cv2.LINE_AA)
         cv2.putText(picture, str(i + 1), place, cv2.FONT_HERSHEY_SIMPLEX, letters, colour, thick, cv2.LINE_AA)
     return picture
+
+
+def output_name(target: Path, wanted: str) -> str:
+    """The name of a result's file: the target's, with what was done and the ending of `output_suffix`."""
+    return f"{target.stem[:60]}_swapped{output_suffix(target, wanted)}"
 
 
 def output_suffix(target: Path, wanted: str) -> str:

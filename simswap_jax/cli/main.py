@@ -8,6 +8,7 @@ from importlib import import_module
 
 from simswap_jax import __version__
 from simswap_jax.errors import UserError, printable
+from simswap_jax.hardware.libtpu import silence
 from simswap_jax.io.atomic import refuse_address
 from simswap_jax.io.progress import log_lines
 
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"simswap-jax: there is no command '{verb}'; choose one of {', '.join(VERBS)}.", file=sys.stderr)
         return 2
+    silence()
     module, function = VERBS[verb][0].split(":")
     try:
         for word in rest:  # of a flag and its value, or a name and its folder, each part

@@ -16,6 +16,7 @@ from typing import Any
 import ml_collections
 
 from simswap_jax.errors import UserError, missing_extra
+from simswap_jax.hardware.libtpu import silence
 from simswap_jax.hardware.report import Program, Report, bound, collectives, estimated_cycles
 from simswap_jax.training.chips import Slice
 
@@ -49,6 +50,7 @@ def tpu_devices(where: Slice) -> Sequence[Any]:
         import libtpu  # noqa: F401
     except ImportError as error:
         raise missing_extra("libtpu", "preflight", "Compiling for a TPU") from error
+    silence()
     # There is no metadata server to ask what TPU this is, and another process may be compiling at the same time.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")

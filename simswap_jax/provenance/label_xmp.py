@@ -5,7 +5,6 @@ digital source type in an XMP packet (with the tool, its version and the SHA-256
 picture is encoded again, which is why the label stands beside it.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -92,7 +91,7 @@ def read_provenance(path: str | Path) -> Provenance | None:
       The provenance, or None where the file carries no digital source type (never marked, or lost in re-encoding).
 
     Raises:
-      UserError: the file is not a readable picture.
+      UserError: the file is not a readable picture, or its XMP is larger than any is.
     """
     try:
         with Image.open(path) as image:
@@ -105,39 +104,124 @@ def read_provenance(path: str | Path) -> Provenance | None:
 
 
 def parse_packet(packet: bytes | str) -> Provenance | None:
-    """The provenance in an XMP packet; None where it carries no digital source type, or is none."""
+    """The provenance in an XMP packet.
+
+    Returns:
+      None where it carries no digital source type, is no XMP, or is nested deeper than XMP is.
+
+    Raises:
+      UserError: it is larger than any program needs.
+    """
+    if len(packet) > MOST_XMP:
+        raise too_large()
     text = packet.decode("utf-8", "replace") if isinstance(packet, bytes) else packet
-    text = re.sub(r"<\?xpacket.*?\?>", "", text).strip("\x00 \n\r\t\ufeff")
-    if "<!" in text:  # a DOCTYPE could define entities that expand without end; XMP has none
-        return None
+    text = text.strip(_PADDING)
+    if text.startswith("<?xpacket"):  # some write an XML declaration behind it, which may only come first
+        text = text.partition("?>")[2].strip(_PADDING)
+    found = _Reader()
+    parser = ElementTree.XMLParser(target=found)
     try:
-        root = ElementTree.fromstring(text)
-    except ElementTree.ParseError:
+        parser.feed(text)
+        parser.close()
+    except (ElementTree.ParseError, ValueError):
         return None
-    source_type = _value(root, "Iptc4xmpExt", "DigitalSourceType")
-    if source_type is None:
-        return None
-    ingredients = root.iterfind(".//xmpMM:Ingredients/rdf:Bag/rdf:li", _NAMESPACES)
-    inputs = tuple(
-        (
-            item.findtext("simswap:role", "", _NAMESPACES),
-            item.findtext("stRef:documentID", "", _NAMESPACES).removeprefix("sha256:"),
-        )
-        for item in ingredients
+    return found.provenance()
+
+
+class _Reader:
+    """What an XML parser tells of an XMP packet as it goes: nothing is built but the few values that are wanted."""
+
+    def __init__(self) -> None:
+        self._within: list[str] = []  # names of the elements that are open
+        self._text: list[str] | None = None  # of the innermost one, until a child begins; None where it is not wanted
+        self._values: dict[str, str] = {}
+        self._ingredient: dict[str, str] = {}
+        self._inputs: list[tuple[str, str]] = []
+        self._elements = 0
+
+    def doctype(self, *_: str | None) -> None:
+        """A DOCTYPE could define entities that expand without end; XMP has none."""
+        raise ValueError("XMP has no DOCTYPE")
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        """An element begins. A property may stand in an attribute, as some editors rewrite it."""
+        self._keep()
+        self._within.append(name)
+        self._elements += 1
+        if self._elements > _MOST_ELEMENTS:
+            raise too_large()
+        if len(self._within) > _DEEPEST:
+            raise ValueError("no XMP is nested so deep")
+        if attributes:
+            for key in _PROPERTIES & attributes.keys():
+                self._values.setdefault(key, attributes[key].strip())
+            if name in _PROPERTIES and _RESOURCE in attributes:
+                self._values.setdefault(name, attributes[_RESOURCE].strip())
+        if name == _ITEM and self._within[-3:] == _INGREDIENT:
+            self._ingredient = {}
+        if name in _PROPERTIES or (name in (_ROLE, _DOCUMENT) and self._within[-4:-1] == _INGREDIENT):
+            self._text = []
+
+    def data(self, text: str) -> None:
+        """Text of the innermost element."""
+        if self._text is not None:
+            self._text.append(text)
+
+    def end(self, name: str) -> None:
+        """An element ends."""
+        self._keep()
+        if name == _ITEM and self._within[-3:] == _INGREDIENT:
+            digest = self._ingredient.get(_DOCUMENT, "").removeprefix("sha256:")
+            self._inputs.append((self._ingredient.get(_ROLE, ""), digest))
+        self._within.pop()
+
+    def close(self) -> None:
+        """The packet ends."""
+
+    def _keep(self) -> None:
+        """Take the text of the innermost element, which is complete."""
+        if self._text is None:
+            return
+        name, text = self._within[-1], "".join(self._text)
+        if name in _PROPERTIES:
+            self._values.setdefault(name, text.strip())
+        else:
+            self._ingredient.setdefault(name, text)
+        self._text = None
+
+    def provenance(self) -> Provenance | None:
+        """What was found; None without a digital source type."""
+        if _SOURCE_TYPE not in self._values:
+            return None
+        tool, version = self._values.get(_TOOL, ""), self._values.get(_VERSION, "")
+        return Provenance(tuple(self._inputs), tool, version, self._values[_SOURCE_TYPE])
+
+
+def too_large() -> UserError:
+    """A packet that would take long to read."""
+    return UserError(
+        f"its XMP has more than {MOST_XMP >> 20} MB or {_MOST_ELEMENTS:,} elements; no program needs that much.",
+        "xmp-too-large",
     )
-    tool = _value(root, "Iptc4xmpExt", "AISystemUsed") or ""
-    return Provenance(inputs, tool, _value(root, "Iptc4xmpExt", "AISystemVersionUsed") or "", source_type)
 
 
-def _value(root: ElementTree.Element, prefix: str, name: str) -> str | None:
-    """A property's text, whether it is written as an element or (as some editors rewrite it) as an attribute."""
-    key = f"{{{_NAMESPACES[prefix]}}}{name}"
-    for element in root.iter():
-        if element.tag == key:
-            return (element.text or "").strip()
-        if key in element.attrib:
-            return element.attrib[key].strip()
-    return None
+def _name(prefixed: str) -> str:
+    """A name such as ``rdf:li`` as the parser gives it, with its namespace."""
+    prefix, _, name = prefixed.partition(":")
+    return f"{{{_NAMESPACES[prefix]}}}{name}"
+
+
+MOST_XMP = 4 << 20  # bytes; the packets of cameras and editors have up to some hundred thousand
+_MOST_ELEMENTS = 100_000
+_DEEPEST = 64  # elements in one another
+_PADDING = "\x00 \n\r\t\ufeff"
+_SOURCE_TYPE, _TOOL, _VERSION = map(
+    _name, ("Iptc4xmpExt:DigitalSourceType", "Iptc4xmpExt:AISystemUsed", "Iptc4xmpExt:AISystemVersionUsed")
+)
+_PROPERTIES = {_SOURCE_TYPE, _TOOL, _VERSION}
+_ITEM = _name("rdf:li")
+_INGREDIENT = [_name("xmpMM:Ingredients"), _name("rdf:Bag"), _ITEM]
+_ROLE, _DOCUMENT, _RESOURCE = map(_name, ("simswap:role", "stRef:documentID", "rdf:resource"))
 
 
 @cache

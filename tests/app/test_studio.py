@@ -1,21 +1,28 @@
 """What stands behind the page, without the page."""
 
+import io
 import json
 import logging
+import struct
 import subprocess
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageCms
 
 pytest.importorskip("gradio", reason="gradio is not installed (extra `app`)")
 
-from simswap_jax.app.page import Tab, describe_sources
-from simswap_jax.app.studio import Studio, progress_lines
+from simswap_jax.app import studio as module
+from simswap_jax.app.gate import COOKIE
+from simswap_jax.app.page import RUNNING, Answers, Order, Tab, describe_sources, order_of
+from simswap_jax.app.sessions import Sessions, harmless
+from simswap_jax.app.studio import Studio, output_name, progress_lines
 from simswap_jax.inference import photo as photos
 from simswap_jax.inference.options import MarkOptions, SwapOptions
 from simswap_jax.inference.photo import ChosenFace
@@ -69,10 +76,15 @@ def test_progress_of_its_own_thread_is_told_and_of_others_not():
     assert told == ["12 of 24 frames"]
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = write_small_model(tmp_path_factory.mktemp("model") / "rendered")
+    return replace(model_folder.read(folder), alignment="simswap-frontal")
+
+
 @pytest.fixture
-def studio(tmp_path, monkeypatch):
+def studio(model, monkeypatch):
     """Finds coloured squares, and paints over them with the source's colour."""
-    model = replace(model_folder.read(write_small_model(tmp_path / "rendered")), alignment="simswap-frontal")
     monkeypatch.setattr(photos, "FaceDetector", Squares)
     monkeypatch.setattr(photos.registry, "find", lambda name, purpose: name)
     swapper = FaceSwapper(model)
@@ -122,13 +134,137 @@ def test_who_was_clicked_is_followed_through_a_video(studio, tmp_path):
     assert [colours(frame) for frame in read_clip(output)[0]] == [[0, 2]] * 12
 
 
+def test_a_face_is_found_however_late_it_comes(studio, tmp_path):
+    empty, late = [scene()] * 300, two(40)
+    target = studio.look(write_clip(tmp_path / "late.mp4", [*empty, *late]))
+    assert target.frame >= 300
+    assert len(target.faces) == 2
+    with raises_user_error("no-face-in-upload", "empty.mp4"):
+        studio.look(write_clip(tmp_path / "empty.mp4", empty[:30]))
+
+
+def test_results_are_named_after_their_target():
+    assert output_name(Path("a/Ferien 1.HEIC"), "as the photo") == "Ferien 1_swapped.png"
+    assert output_name(Path("x.JPG"), "as the photo") == "x_swapped.jpg"
+    assert output_name(Path("x.tar.png"), "WebP") == "x.tar_swapped.webp"
+    assert output_name(Path("clip.mov"), "PNG") == "clip_swapped.mp4"
+    assert harmless(output_name(Path("y" * 80 + ".png"), "PNG")).endswith("y_swapped.png")
+
+
+def test_the_page_offers_what_can_be_read_and_no_more(monkeypatch):
+    here = set(module.picture_suffixes())
+    assert {".jpg", ".jpeg", ".png", ".webp", ".tif"} <= here
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(module.Image, "registered_extensions", lambda: {".png": "PNG", ".eps": "EPS"})
+    assert module.picture_suffixes() == [".png"]
+    assert module.video_suffixes() == []
+    monkeypatch.setattr(module, "find_spec", lambda name: "there")
+    assert module.picture_suffixes() == [".heic", ".heif", ".png"]
+    assert {".mp4", ".mov", ".mkv"} <= set(module.video_suffixes())
+
+
+def test_a_photo_may_be_as_large_as_for_the_command(monkeypatch):
+    """No limit of the page's own: what `read_picture` takes is taken."""
+    large = np.broadcast_to(np.uint8(0), (20_000, 20_000, 3))
+    monkeypatch.setattr(module, "read_picture", lambda path: large)
+    assert module.read(Path("large.png")) is large
+
+
+class Browser:
+    """Gradio's request, as far as it is looked at."""
+
+    def __init__(self, token):
+        self.cookies = {COOKIE: token}
+
+
+@pytest.fixture
+def answers(studio, tmp_path):
+    (tmp_path / "page").mkdir()
+    return Answers(studio, Sessions(tmp_path / "page"), [], [])
+
+
+def display_p3():
+    """The bytes of a Display P3 profile: Pillow's sRGB one with other primaries (D50, as they stand in profiles)."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    primaries = {b"rXYZ": (0.51512, 0.2412, -0.00105), b"gXYZ": (0.29198, 0.69225, 0.04189),
+                 b"bXYZ": (0.1571, 0.06657, 0.78407)}  # fmt: skip
+    for place in range(132, 132 + 12 * int.from_bytes(data[128:132], "big"), 12):
+        if bytes(data[place : place + 4]) in primaries:
+            at = int.from_bytes(data[place + 4 : place + 8], "big") + 8
+            values = (round(65536 * value) for value in primaries[bytes(data[place : place + 4])])
+            data[at : at + 12] = struct.pack(">3i", *values)
+    return bytes(data)
+
+
+def as_srgb(path):
+    """A picture file's values as a browser shows them on an sRGB screen."""
+    with Image.open(path) as image:
+        profile = image.info.get("icc_profile")
+        if profile:
+            image = ImageCms.profileToProfile(image, io.BytesIO(profile), ImageCms.createProfile("sRGB"))
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def test_a_display_p3_photo_looks_the_same_before_and_after_and_where_it_is_clicked(answers, tmp_path):
+    (tmp_path / "source.png").write_bytes(encode_png(scene((BLUE, 40, 40))))
+    photo = scene((RED, 16, 40))
+    photo[:30] = (40, 190, 60)  # where nothing is swapped; quite another green in sRGB
+    Image.fromarray(photo).save(tmp_path / "p3.png", icc_profile=display_p3())
+    assert np.abs(as_srgb(tmp_path / "p3.png") - photo).max() > 15
+    request = Browser(answers.sessions.begin())
+    tab, framed, _ = answers.target(tmp_path / "p3.png", Tab(sources=(tmp_path / "source.png",)), request)
+    order = Order(SwapOptions(), NO_MANIFEST, "PNG", True)
+    result = answers.swap(tab, order, lambda *step: None, request)
+    wanted = as_srgb(tmp_path / "p3.png")[5:20, 20:-20]
+    for path in (framed, result.before, result.after):
+        assert np.abs(as_srgb(path)[5:20, 20:-20] - wanted).max() <= 6, path
+
+
+def test_what_came_of_a_swap_is_offered_to_its_own_browser_again(answers, tmp_path):
+    (tmp_path / "source.png").write_bytes(encode_png(scene((BLUE, 40, 40))))
+    (tmp_path / "My photo.png").write_bytes(encode_png(scene((RED, 16, 40))))
+    request, other = Browser(answers.sessions.begin()), Browser(answers.sessions.begin())
+    assert answers.returned(request) is None
+    tab, *_ = answers.target(tmp_path / "My photo.png", Tab(sources=(tmp_path / "source.png",)), request)
+    order, during = Order(SwapOptions(), NO_MANIFEST, "as the photo", True), []
+    result = answers.swap(tab, order, lambda *step: during.append(answers.returned(request)), request)
+    assert set(during) == {RUNNING}
+    assert answers.returned(request) == result
+    assert result.file.name == "My photo_swapped.png"
+    assert answers.returned(other) is None
+    assert answers.returned(Browser("forged")) is None
+    with raises_user_error("nobody-chosen"):
+        answers.swap(replace(tab, target=replace(tab.target, chosen=frozenset())), order, lambda *step: None, request)
+    assert "No face is chosen" in answers.returned(request)
+
+
+def test_values_that_the_page_does_not_offer_are_refused(answers, tmp_path):
+    (tmp_path / "a.png").write_bytes(encode_png(scene((RED, 16, 40))))
+    request = Browser(answers.sessions.begin())
+    tab, *_ = answers.target(tmp_path / "a.png", Tab(), request)
+    for place in (None, 1, "ab", [1], [1, 2, 3], ["1", "2"], {}):
+        with raises_user_error("page-stale"):
+            answers.click(place, tab, request)
+    for number in (None, "0", -1, 0, 1.5):
+        with raises_user_error("page-stale"):
+            answers.source_example(number, tab)
+    fine = {"strength": 1, "match_colour": False, "kept": [], "blending": "soft edge", "dropped": [], "wanted": "PNG",
+            "agreed": True}  # fmt: skip
+    assert order_of(**fine).agreed
+    for wrong in ({"strength": "x"}, {"strength": None}, {"blending": "x"}, {"blending": []}, {"kept": None},
+                  {"wanted": "EXE"}, {"dropped": 1}):  # fmt: skip
+        with raises_user_error("page-stale"):
+            order_of(**{**fine, **wrong})
+    assert not order_of(**{**fine, "agreed": "yes"}).agreed
+
+
 # In a process of its own: gradio leaves an event loop open.
 BUILD = """
 import json, sys
 from pathlib import Path
 from types import SimpleNamespace
 from simswap_jax.app.page import build
-from simswap_jax.app.gate import Sessions
+from simswap_jax.app.sessions import Sessions
 from simswap_jax.app.studio import Studio
 swapper = SimpleNamespace(photos=SimpleNamespace(takes_photos=sys.argv[1] == "photos"))
 page = build(Studio(swapper), Sessions(Path(sys.argv[2])), 5)
@@ -148,4 +284,6 @@ def test_the_page_is_built_with_an_event_for_every_element(tmp_path, takes):
         ["target_example", 1, 4],
         ["photo_clicked", 1, 3],
         ["swap_clicked", 8, 4],
+        ["returned", 0, 5],
+        ["returned", 0, 5],
     ]

@@ -1,5 +1,6 @@
 """Marks: what is written is read, in every format; the label is there, small and legible."""
 
+import contextlib
 import hashlib
 from xml.etree import ElementTree
 
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from simswap_jax import __version__
+from simswap_jax.errors import UserError
 from simswap_jax.provenance import label_xmp
 from simswap_jax.provenance.label_xmp import Provenance, draw_label, provenance_of, read_provenance, xmp_packet
 from simswap_jax.provenance.writer import write_picture
@@ -63,6 +65,43 @@ def test_an_editors_rewriting_as_attributes_is_read(tmp_path):
 def test_what_carries_no_marks_has_none(tmp_path, packet):
     write_picture(tmp_path / "x.png", faces(1)[0], packet)
     assert read_provenance(tmp_path / "x.png") is None
+
+
+RDF = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description xmlns:e="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">%s</rdf:Description></rdf:RDF></x:xmpmeta>'
+)
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        '<e:DigitalSourceType rdf:resource="u:x"/>',
+        "<e:DigitalSourceType> u:x\n</e:DigitalSourceType><e:DigitalSourceType>second</e:DigitalSourceType>",
+        "<e:DigitalSourceType><![CDATA[u:x]]></e:DigitalSourceType>",
+        "<!-- a --><e:DigitalSourceType>u:x<b/></e:DigitalSourceType>",
+    ],
+)
+def test_a_property_is_read_however_it_is_written(inside):
+    packet = f"<?xpacket begin='\ufeff'?>\n<?xml version='1.0'?>{RDF % inside}<?xpacket end='w'?>\n \0"
+    for given in (packet, packet.encode()):
+        assert label_xmp.parse_packet(given) == Provenance((), "", "", "u:x")
+
+
+def test_ingredients_elsewhere_are_not_taken():
+    packet = xmp_packet(MADE_OF).decode()
+    moved = packet.replace("rdf:Bag>", "rdf:Seq>")
+    assert label_xmp.parse_packet(moved).inputs == ()
+    assert label_xmp.parse_packet(packet).inputs == MADE_OF.inputs
+
+
+@pytest.mark.parametrize("piece", [b"<", b"<?xpacket ", b"<a>", b"<a/>", b"<!--", b"<![CDATA["])
+def test_megabytes_of_brackets_are_none_or_too_large(piece):
+    for packet in (piece * (2_600_000 // len(piece)), (RDF % "%s").encode() % (piece * (2_600_000 // len(piece)))):
+        with contextlib.suppress(UserError):
+            assert label_xmp.parse_packet(packet) is None
+    with raises_user_error("xmp-too-large"):
+        label_xmp.parse_packet(piece * 4_300_000)
 
 
 def test_what_is_no_picture_gets_a_sentence(tmp_path):
