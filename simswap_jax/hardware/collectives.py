@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simswap_jax.hardware.program import array_bytes
+from simswap_jax.hardware.program import array_bytes, awaited
 from simswap_jax.training.chips import Slice
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
@@ -14,6 +14,7 @@ KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective
 _COLLECTIVE = re.compile(rf"= (\(.*?\)|\S+) ({'|'.join(KINDS)})(-start)?\(")
 _LISTED = re.compile(r"replica_groups=\{\{([\d,]+)\}")
 _COUNTED = re.compile(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
+_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\] *\{([^}]*)\}")
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,7 @@ def collectives(program: str, in_a_loop: int = 1) -> list[Collective]:
             entered = line.startswith("ENTRY")
         if match := _COLLECTIVE.search(line):
             arrays, kind, start = match.groups()
-            size = array_bytes(arrays)
-            if start and kind != "all-reduce" and arrays.startswith("("):
-                size = max((array_bytes(one) for one in re.findall(r"\w+\[[\d,]*\]", arrays)), default=0)
+            size = array_bytes(awaited(arrays) if start and kind != "all-reduce" else arrays)
             name = re.search(r'op_name="([^"]*)"', line)
             one = Collective(kind, size, name[1] if name else "", group_of(line))
             found += [one] * (1 if entered else in_a_loop)
@@ -84,7 +83,10 @@ def collectives(program: str, in_a_loop: int = 1) -> list[Collective]:
 
 
 def group_of(line: str) -> tuple[int, ...]:
-    """The first of an operation's ``replica_groups``, listed or counted (``[2,4]<=[4,2]T(1,0)``); empty for all."""
+    """The first of an operation's ``replica_groups``; empty for all.
+
+    They are listed, counted (``[2,4]<=[4,2]T(1,0)``), or axes of a mesh (``mesh['a'=4,'b'=2] {'b'}``).
+    """
     if match := _LISTED.search(line):
         return _integers(match[1])
     if match := _COUNTED.search(line):
@@ -92,6 +94,11 @@ def group_of(line: str) -> tuple[int, ...]:
         numbers = np.arange(math.prod(counted)).reshape(counted)
         numbers = numbers.transpose(_integers(match[3])) if match[3] else numbers
         return tuple(int(number) for number in numbers.reshape(shape)[0])
+    if match := _MESH.search(line):
+        lengths = {name: int(length) for name, length in re.findall(r"'(\w+)'=(\d+)", match[1])}
+        numbers = np.arange(math.prod(lengths.values())).reshape(tuple(lengths.values()))
+        along = re.findall(r"'(\w+)'", match[2])
+        return tuple(int(number) for number in numbers[tuple(slice(None) if n in along else 0 for n in lengths)].flat)
     return ()
 
 

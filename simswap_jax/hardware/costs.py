@@ -4,7 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from simswap_jax.hardware.program import Computation, Operation, ProgramText, array_bytes, arrays
+from simswap_jax.hardware.program import Computation, Operation, ProgramText, array_bytes, arrays, awaited
 from simswap_jax.training.chips import Chip
 
 UNKNOWN = 2**62  # cycles; the compiler for v6e says 2^63 − 1 of a fusion that it cannot judge
@@ -87,7 +87,7 @@ def moved(program: ProgramText, computation: Computation, operation: Operation) 
     """
     written = array_bytes(operation.result)
     if operation.kind.endswith("-start") and operation.kind != "all-reduce-start":  # its result names the operand again
-        written = max((array_bytes(one) for one in re.findall(r"\w+\[[\d,]*\]", operation.result)), default=0)
+        written = array_bytes(awaited(operation.result))
     elif operation.target.startswith("__cu"):
         written = array_bytes(re.sub(r", [us]8\[\d+\]\{0\}\)$", ")", operation.result))
     sliced = _sliced(program, operation)

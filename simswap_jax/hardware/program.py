@@ -38,6 +38,21 @@ def bits_of(kind: str) -> int:
     return BITS.get(kind) or BITS.get(known[0] if known else "", 32)
 
 
+def awaited(text: str) -> str:
+    """The type of what an asynchronous operation will have made: ``((operands), (results), …)`` → ``(results)``.
+
+    An ``all-reduce-start`` has no such type; its operands are its results.
+    """
+    depth, parts = 0, [""]
+    for piece in re.findall(r"[(){}]|,|[^(){},]+", text[1:-1] if text.startswith("(") else text):
+        depth += {"(": 1, "{": 1, ")": -1, "}": -1}.get(piece, 0) + piece.count("[") - piece.count("]")
+        if piece == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return parts[1] if len(parts) > 1 else text
+
+
 @dataclass(frozen=True)
 class Operation:
     """One line of a program.

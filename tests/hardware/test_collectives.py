@@ -52,6 +52,9 @@ def test_an_all_reduce_moves_every_byte_twice():
         ("replica_groups={{0,2},{1,3}}, x", (0, 2)),
         ("replica_groups=[2,4]<=[8], x", (0, 1, 2, 3)),
         ("replica_groups=[2,4]<=[4,2]T(1,0), x", (0, 2, 4, 6)),
+        ("replica_groups=mesh['a'=2,'b'=1,'c'=4] {'c'}, dimensions={3}", (0, 1, 2, 3)),
+        ("replica_groups=mesh['a'=2,'b'=1,'c'=4] {'a'}, x", (0, 4)),
+        ("replica_groups=mesh['a'=2,'b'=2] {'a','b'}, x", (0, 1, 2, 3)),
         ("replica_groups={}, x", ()),
     ],
 )

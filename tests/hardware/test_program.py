@@ -60,6 +60,13 @@ def test_bytes_of_types():
     assert program.array_bytes("f32[64]{0:T(512)S(1)}") == 256
 
 
+def test_what_a_started_operation_will_have_made():
+    gathered = "((bf16[3,8]{1,0:T(8,128)(2,1)}, bf16[4]{0}), (bf16[3,64]{1,0}, /*index=1*/bf16[32]{0}))"
+    assert program.array_bytes(program.awaited(gathered)) == 2 * (3 * 64 + 32)
+    assert program.array_bytes(program.awaited("(f32[64]{0}, f32[256]{0}, u32[])")) == 1024
+    assert program.array_bytes(program.awaited("f32[16]{0}")) == 64
+
+
 def test_a_program_of_this_machine_is_read():
     def step(x):
         return jax.lax.fori_loop(0, 3, lambda _, x: jnp.sin(x @ x), x).sum()
