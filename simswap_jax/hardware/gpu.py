@@ -23,7 +23,7 @@ def devices(where: Slice) -> Sequence[Any]:
       UserError: the plug-in is missing, or refuses.
     """
     if not installed():
-        raise missing_extra(PLUGINS[0], "preflight-gpu", "Compiling for a GPU")
+        raise missing_extra("jax_cuda13_plugin", "preflight-gpu", "Compiling for a GPU")
     import jax
     from jax.experimental import topologies
 

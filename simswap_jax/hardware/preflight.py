@@ -243,6 +243,13 @@ def compiled(step: Any, arguments: tuple[Any, ...], request: PreflightRequest) -
     try:
         program = lowered.compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as error:
+        if request.triton_products and "RESOURCE_EXHAUSTED" not in str(error):
+            first = str(error).strip().splitlines()[0][:200]
+            raise UserError(
+                f"the step does not compile for {where.topology} with Triton's products ({first}…); "
+                "leave out --triton-products.",
+                "triton-products",
+            ) from error
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         used = re.search(r"Used ([\d.]+\w) of ([\d.]+\w) hbm", str(error))
