@@ -42,12 +42,12 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command. Status 0: it fits; 1: it does not."""
+    # Nothing runs here; an accelerator, if there is one, stays free. JAX reads it when it is imported, by `request_of`.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
     fields = [word for word in arguments if word.startswith("--config.")]
     options = parser().parse_args([word for word in arguments if word not in fields])
     request = request_of(options, fields)
     before = breakdown.load(options.compare) if options.compare else None
-    # Nothing runs here; an accelerator, if there is one, stays free.
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
     try:
         report = preflight(request)
     except DoesNotFit as error:

@@ -253,8 +253,9 @@ class Report:
 
     def _weak_scaling(self) -> list[dict[str, float]]:
         program = self.program
-        # The program of a single chip exchanges nothing, and says nothing of more.
-        numbers = PAPER_CHIPS if self.where.chips > 1 else ()
+        # One chip's program exchanges nothing and says nothing of more; what FSDP splits depends on how many there are.
+        kinds = {one.kind for one in program.collectives}
+        numbers = PAPER_CHIPS if self.where.chips > 1 and "reduce-scatter" not in kinds else ()
         return weak_scaling(program.flops, program.moved, program.collectives, self.where, numbers)
 
 
