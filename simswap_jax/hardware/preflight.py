@@ -244,9 +244,10 @@ def compiled(step: Any, arguments: tuple[Any, ...], request: PreflightRequest) -
         program = lowered.compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as error:
         if request.triton_products and "RESOURCE_EXHAUSTED" not in str(error):
-            first = str(error).strip().splitlines()[0][:200]
+            layer = re.search(r'op_name="([^"]*)"', str(error))
+            said = layer[1] if layer else str(error).strip().splitlines()[0][:200]
             raise UserError(
-                f"the step does not compile for {where.topology} with Triton's products ({first}…); "
+                f"the step does not compile for {where.topology} with Triton's products ({said}); "
                 "leave out --triton-products.",
                 "triton-products",
             ) from error

@@ -309,10 +309,12 @@ def test_triton_without_tiles_gets_a_sentence(report):
             return self
 
         def compile(self, **options):
-            raise jax.errors.JaxRuntimeError("INTERNAL: Couldn't find output tile sizes")
+            raise jax.errors.JaxRuntimeError(
+                'INTERNAL: no tiles for %dot.1 = dot(%x), metadata={op_name="jit(step)/F"}'
+            )
 
     request = PreflightRequest(small_experiment(), slice_of("h100:1", 2), triton_products=True)
-    with raises_user_error("triton-products", "output tile sizes"):
+    with raises_user_error("triton-products", "(jit(step)/F)"):
         preflight.compiled(Step(), (), request)
 
 
