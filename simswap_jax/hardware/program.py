@@ -12,7 +12,7 @@ BITS = {"pred": 8, "bf16": 16, **{f"{kind}{bits}": bits for kind in "fsu" for bi
 PACKAGE = "simswap_jax/"
 # Every layer ends in these files; who called them says more.
 PRIMITIVES = (f"{PACKAGE}models/ops/", f"{PACKAGE}models/layers.py")
-# They name arrays that lie elsewhere, or wait for what was begun before.
+# They name arrays that lie elsewhere, or wait for what was started before.
 FREE = frozenset(("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "opt-barrier"))
 
 _ARRAY = re.compile(r"\b([a-z]+\d+\w*|pred)\[([\d,]*)\]")
