@@ -68,6 +68,7 @@ setup(
         "app": APP,
         "tensorboard": ["tensorflow>=2.18", "tensorboard"],
         "preflight": ["libtpu==0.0.42.*"],
+        "preflight-gpu": ["jax[cuda13]>=0.10,<0.12"],
         "dev": [*DEV, *ONNX, *PROVENANCE, *APP, *VIDEO, *HEIC],
     },
     entry_points={"console_scripts": ["simswap-jax=simswap_jax.cli.main:main"]},

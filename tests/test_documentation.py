@@ -117,7 +117,7 @@ def test_extras_are_those_of_setup():
     given = next(key.value for call in calls for key in call.keywords if key.arg == "extras_require")
     page = (ROOT / "docs" / "guide" / "install.md").read_text(encoding="utf-8")
     table = page.split("| extra | for |")[1].split("\n\n")[0]
-    assert set(re.findall(r"`([a-z]+)`(?=[^|]*\| )", table)) == {key.value for key in given.keys}
+    assert set(re.findall(r"`([a-z-]+)`(?=[^|]*\| )", table)) == {key.value for key in given.keys}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)

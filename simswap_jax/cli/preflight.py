@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from simswap_jax.errors import UserError
+from simswap_jax.hardware import breakdown
 from simswap_jax.hardware.preflight import DoesNotFit, PreflightRequest, preflight
 from simswap_jax.hardware.report import table
 from simswap_jax.training import chips
@@ -28,23 +29,33 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--batch-per-chip", type=int, metavar="N", help="images per chip, in place of the file's")
     made.add_argument("--identity", default="", metavar="SHAPE", help="arcface50, …: compile without the weights' file")
     made.add_argument("--bfloat16", action="store_true", help="all networks compute in bfloat16")
+    made.add_argument(
+        "--largest-batch",
+        action=argparse.BooleanOptionalAction,
+        help="compile for half the batch, too, to tell the largest one that fits (default: for GPUs)",
+    )
+    made.add_argument("--triton-products", action="store_true", help="GPUs: let Triton compile matrix products")
     made.add_argument("--json", action="store_true", help="print JSON")
+    made.add_argument("--compare", default="", metavar="FILE.json", help="what --json printed before a change")
     return made
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command. Status 0: it fits; 1: it does not."""
+    # Nothing runs here; an accelerator, if there is one, stays free. JAX reads it when it is imported, by `request_of`.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
     fields = [word for word in arguments if word.startswith("--config.")]
     options = parser().parse_args([word for word in arguments if word not in fields])
     request = request_of(options, fields)
-    # Nothing runs here; an accelerator, if there is one, stays free.
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    before = breakdown.load(options.compare) if options.compare else None
     try:
         report = preflight(request)
     except DoesNotFit as error:
         print(json.dumps({"fits": False, "why": str(error)}) if options.json else f"fits: NO. {error}")
         return 1
     print(json.dumps(report.as_dict(), indent=1) if options.json else table(report))
+    if before:
+        print(breakdown.comparison(before, report.as_dict()), file=sys.stderr if options.json else sys.stdout)
     if not report.fits:
         print("simswap-jax: the step compiles but does not fit; lower --batch-per-chip.", file=sys.stderr)
     return 0 if report.fits else 1
@@ -67,4 +78,5 @@ def request_of(options: argparse.Namespace, fields: Sequence[str]) -> PreflightR
         if options.batch_per_chip < 1:
             raise UserError(f"--batch-per-chip is {options.batch_per_chip}; give 1 or more.", "batch-per-chip")
         where = Slice(where.chip, where.torus, options.batch_per_chip)
-    return PreflightRequest(config, where, options.identity)
+    twice = not where.chip.is_tpu if options.largest_batch is None else options.largest_batch
+    return PreflightRequest(config, where, options.identity, twice, options.triton_products)

@@ -1,23 +1,25 @@
 """Before hardware is rented: does the training step compile for it, does it fit, how fast can it be at most.
 
-The real training step is lowered and compiled for a TPU slice that is not here (libtpu compiles on any CPU), over the
-mesh and shardings that a training there would use. GPUs have no compiler here: the same program is compiled for as many
-CPU devices, which gives its FLOPs, its memory within reason, and its collectives.
+The real training step is lowered and compiled for TPUs or GPUs that are not here, over the mesh and shardings that a
+training there would use: libtpu and XLA's GPU compiler run on any CPU.
 """
 
-import contextlib
 import os
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ml_collections
 
 from simswap_jax.errors import UserError, missing_extra
+from simswap_jax.hardware import gpu
+from simswap_jax.hardware.collectives import collectives
+from simswap_jax.hardware.costs import costs, estimated_cycles
 from simswap_jax.hardware.libtpu import silence
-from simswap_jax.hardware.report import Program, Report, bound, collectives, estimated_cycles
+from simswap_jax.hardware.program import read
+from simswap_jax.hardware.report import Program, Report, bound
 from simswap_jax.training.chips import Slice
 
 
@@ -25,19 +27,9 @@ def devices_of(where: Slice) -> Sequence[Any]:
     """Devices to compile for; call it before JAX makes its first array.
 
     Raises:
-      UserError: libtpu is not installed or knows no such slice.
+      UserError: the compiler is not installed or knows no such slice.
     """
-    if where.chip.is_tpu:
-        return tpu_devices(where)
-    import jax
-
-    with contextlib.suppress(RuntimeError):  # JAX has started
-        jax.config.update("jax_num_cpu_devices", where.chips)
-    here = jax.devices("cpu")
-    if len(here) < where.chips:
-        sentence = f"this process has {len(here)} CPU devices; start it with JAX_NUM_CPU_DEVICES={where.chips}."
-        raise UserError(sentence, "too-few-cpu-devices")
-    return here[: where.chips]
+    return tpu_devices(where) if where.chip.is_tpu else gpu.devices(where)
 
 
 def tpu_devices(where: Slice) -> Sequence[Any]:
@@ -80,11 +72,15 @@ class PreflightRequest:
       where: the slice.
       identity: shape of the identity network, such as ``arcface50``; empty reads the experiment's file, or takes
         ``arcface101`` where that is not here.
+      twice: compile for half the batch, too, which tells the largest one that fits.
+      triton_products: on GPUs, let Triton compile matrix products; without a GPU to tune on, some do not compile.
     """
 
     config: ml_collections.ConfigDict
     where: Slice
     identity: str = ""
+    twice: bool = False
+    triton_products: bool = False
 
 
 def preflight(request: PreflightRequest) -> Report:
@@ -93,25 +89,36 @@ def preflight(request: PreflightRequest) -> Report:
     Raises:
       UserError: it cannot be compiled here or does not fit (`DoesNotFit`), with the reason.
     """
+    made = report_of(request)
+    if not request.twice:
+        return made
+    batch, parts = request.where.batch_per_chip, request.config.accumulate
+    half = max(1, batch // parts // 2) * parts
+    half = half if half < batch else 2 * batch
+    other = report_of(replace(request, where=replace(request.where, batch_per_chip=half)))
+    return replace(made, growth=(made.memory - other.memory) / (batch - half))
+
+
+def report_of(request: PreflightRequest) -> Report:
+    """What one compilation of the step tells.
+
+    Raises:
+      UserError: as ``preflight``.
+    """
     where = request.where
     config = checked_config(request)
     devices = devices_of(where)
 
     import jax
 
-    from simswap_jax.training import flops, runner, sharding
+    from simswap_jax.training import flops
 
     method, network = abstract_method(config, request.identity)
-    mesh = sharding.mesh_of(devices, config.fsdp)
-    of_state = sharding.state_shardings(method, mesh)
     state = jax.eval_shape(method.init, jax.random.PRNGKey(0))
+    step, of_state = step_of(method, devices)
     batch = batch_shapes(method)
-    program = compiled(
-        method,
-        runner.jitted_step(method, mesh, of_state, "tpu" if where.chip.is_tpu else "gpu"),
-        (state, batch, method.frozen),
-        where,
-    )
+    given = per_device(batch, where.chips) if config.parallel == "pmap" else batch
+    program = compiled(step, (state, given, method.frozen), request)
     return Report(
         where=where,
         identity=network,
@@ -126,6 +133,32 @@ def preflight(request: PreflightRequest) -> Report:
     )
 
 
+def step_of(method: Any, devices: Sequence[Any]) -> tuple[Any, Any]:
+    """The step as the experiment's runner would compile it for these devices, and the shardings of its state.
+
+    Raises:
+      UserError: pmap would need several processes.
+    """
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    from simswap_jax.training import runner, sharding
+
+    config, platform = method.config, devices[0].platform
+    if config.parallel == "pmap":
+        hosts = len({device.process_index for device in devices})
+        if hosts > 1:
+            raise UserError(
+                f"config.parallel is 'pmap', which serves the devices of one process, and these are {hosts} hosts'; "
+                "set it to 'jit'.",
+                "pmap-of-several-hosts",
+            )
+        mesh = sharding.mesh_of(devices, 1)
+        return runner.pmapped_step(method, devices, platform), NamedSharding(mesh, PartitionSpec())
+    mesh = sharding.mesh_of(devices, config.fsdp)
+    of_state = sharding.state_shardings(method, mesh)
+    return runner.jitted_step(method, mesh, of_state, platform), of_state
+
+
 def checked_config(request: PreflightRequest) -> ml_collections.ConfigDict:
     """A copy of the experiment with the slice's batch size.
 
@@ -137,9 +170,6 @@ def checked_config(request: PreflightRequest) -> ml_collections.ConfigDict:
     if config.method != "simswap":
         sentence = f"config.method is '{config.method}'; preflight knows the step of 'simswap'."
         raise UserError(sentence, "preflight-method")
-    if config.parallel != "jit":
-        sentence = f"config.parallel is '{config.parallel}'; preflight compiles the step of 'jit'."
-        raise UserError(sentence, "preflight-parallel")
     if where.chips % config.fsdp:
         raise UserError(f"config.fsdp is {config.fsdp}, which does not divide {where.chips} chips.", "fsdp-indivisible")
     if where.batch_per_chip % config.accumulate:
@@ -150,10 +180,10 @@ def checked_config(request: PreflightRequest) -> ml_collections.ConfigDict:
 
 def abstract_method(config: ml_collections.ConfigDict, identity: str) -> tuple[Any, str]:
     """The experiment's method, without data or weights, and what its identity network is called."""
-    from simswap_jax.training import simswap
+    from simswap_jax.training import runner, simswap
 
     network = identity_network(config, identity)
-    return simswap.from_networks(config, network), network.name
+    return simswap.from_networks(config, network, runner.axis_name(config)), network.name
 
 
 def identity_network(config: ml_collections.ConfigDict, shape: str = "") -> Any:
@@ -187,7 +217,17 @@ def batch_shapes(method: Any) -> dict[str, Any]:
     return {name: jax.ShapeDtypeStruct(shape, kind) for name, (shape, kind) in shapes.items()}
 
 
-def compiled(method: Any, step: Any, arguments: tuple[Any, ...], where: Slice) -> Program:
+def per_device(batch: dict[str, Any], count: int) -> dict[str, Any]:
+    """Shapes of a batch [B, …] as pmap takes it, [devices, B/devices, …]."""
+    import jax
+
+    return {
+        name: jax.ShapeDtypeStruct((count, whole.shape[0] // count, *whole.shape[1:]), whole.dtype)
+        for name, whole in batch.items()
+    }
+
+
+def compiled(step: Any, arguments: tuple[Any, ...], request: PreflightRequest) -> Program:
     """Lower and compile a jitted step.
 
     Raises:
@@ -195,13 +235,24 @@ def compiled(method: Any, step: Any, arguments: tuple[Any, ...], where: Slice) -
     """
     import jax
 
+    where = request.where
+    options = None if where.chip.is_tpu else gpu.options(request.triton_products)
+
     began = time.monotonic()
     lowered = step.lower(*arguments)
     lowering = time.monotonic() - began
     began = time.monotonic()
     try:
-        program = lowered.compile()
+        program = lowered.compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as error:
+        if request.triton_products and "RESOURCE_EXHAUSTED" not in str(error):
+            layer = re.search(r'op_name="([^"]*)"', str(error))
+            said = layer[1] if layer else str(error).strip().splitlines()[0][:200]
+            raise UserError(
+                f"the step does not compile for {where.topology} with Triton's products ({said}); "
+                "leave out --triton-products.",
+                "triton-products",
+            ) from error
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         used = re.search(r"Used ([\d.]+\w) of ([\d.]+\w) hbm", str(error))
@@ -212,18 +263,34 @@ def compiled(method: Any, step: Any, arguments: tuple[Any, ...], where: Slice) -
             "does-not-fit",
         ) from error
     compiling = time.monotonic() - began
-    memory, costs, text = program.memory_analysis(), program.cost_analysis(), program.as_text()
+    return program_of(program, request, lowering, compiling)
+
+
+def program_of(program: Any, request: PreflightRequest, lowering: float, compiling: float) -> Program:
+    """What a compiled step says of itself; the GPU compiler counts neither FLOPs nor bytes, so its text is read."""
+    where, loops = request.where, request.config.accumulate
+    memory, text = program.memory_analysis(), program.as_text()
+    operations = tuple(costs(read(text), loops))
+    counted = program.cost_analysis() or {
+        "flops": float(sum(cost.flops for cost in operations)),
+        "bytes accessed": float(sum(cost.bytes for cost in operations)),
+    }
     return Program(
         # Donated arguments and the results in their place are one.
         arguments=memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes,
         temporary=memory.temp_size_in_bytes,
         code=memory.generated_code_size_in_bytes,
-        flops=costs["flops"],
-        moved=costs["bytes accessed"] if where.chip.is_tpu else 0.0,
+        flops=counted["flops"],
+        moved=counted["bytes accessed"],
         cycles=estimated_cycles(text),
-        collectives=tuple(collectives(text, method.config.accumulate)),
+        collectives=tuple(
+            # A group of all chips is also one of all on another number of chips.
+            replace(one, group=()) if len(one.group) == where.chips else one
+            for one in collectives(text, loops)
+        ),
         lowering=lowering,
         compiling=compiling,
+        costs=operations,
     )
 
 

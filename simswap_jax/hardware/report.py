@@ -1,50 +1,17 @@
 """What preflight found, as an object, as JSON and as a table."""
 
-import math
-import re
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from simswap_jax.hardware import breakdown
+from simswap_jax.hardware.collectives import Collective
+from simswap_jax.hardware.costs import Cost
 from simswap_jax.training.chips import Chip, Slice
 
-KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
-BITS = {"pred": 8, "bf16": 16, **{f"{kind}{bits}": bits for kind in "fsu" for bits in (8, 16, 32, 64)}}
 # A gradient's collective can go on while others are computed. A batch norm's statistics, a few kilobytes, cannot: the
 # next layer waits for them.
 SMALL = 2**20
-UNKNOWN = 2**62  # cycles; the compiler for v6e says 2^63 − 1 of a fusion that it cannot judge
-
-_COLLECTIVE = re.compile(rf"= (\(.*?\)|\S+) ({'|'.join(KINDS)})(-start)?\(")
-_ARRAY = re.compile(r"([a-z]+\d+|pred)\[([\d,]*)\]")
-_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
-
-
-@dataclass(frozen=True)
-class Collective:
-    """One exchange between chips.
-
-    Attributes:
-      kind: as XLA calls it.
-      bytes: of its result on one chip.
-      where: the operation of the step that asked for it, as JAX names it.
-    """
-
-    kind: str
-    bytes: int
-    where: str
-
-    def seconds(self, among: Slice) -> float:
-        """The least it can take on a slice: bytes over all of a chip's links, and the way to the farthest chip.
-
-        An all-reduce moves every byte twice (reduce, then gather), the others once.
-        """
-        if among.chips == 1:
-            return 0.0
-        times = 2 if self.kind == "all-reduce" else 1
-        moved = times * self.bytes * (among.chips - 1) / among.chips
-        return moved / among.chip.link + among.hops * among.chip.hop
 
 
 @dataclass(frozen=True)
@@ -78,43 +45,6 @@ class Bound:
         return 1.0 - rest / self.seconds if self.seconds else 0.0
 
 
-def array_bytes(text: str) -> int:
-    """Bytes of the arrays that a type in HLO's notation names: ``(f32[4,2]{1,0}, bf16[8])`` → 48."""
-    return sum(
-        math.prod(int(length) for length in shape.split(",") if length) * BITS.get(kind, 32) // 8
-        for kind, shape in _ARRAY.findall(text)
-    )
-
-
-def collectives(program: str, in_a_loop: int = 1) -> list[Collective]:
-    """The collectives of a compiled program.
-
-    Args:
-      program: ``compiled.as_text()``.
-      in_a_loop: how often what stands outside the entry computation runs: the micro-batches of a step.
-    """
-    found = []
-    entered = False
-    for line in program.splitlines():
-        if line[:1] not in (" ", "}", ""):
-            entered = line.startswith("ENTRY")
-        if match := _COLLECTIVE.search(line):
-            arrays, kind, start = match.groups()
-            size = array_bytes(arrays)
-            if start and kind != "all-reduce" and arrays.startswith("("):
-                size = max((array_bytes(one) for one in re.findall(r"\w+\[[\d,]*\]", arrays)), default=0)
-            name = re.search(r'op_name="([^"]*)"', line)
-            one = Collective(kind, size, name[1] if name else "")
-            found += [one] * (1 if entered else in_a_loop)
-    return found
-
-
-def estimated_cycles(program: str) -> int:
-    """The TPU compiler's own estimate of the cycles of all fusions; 0 where it made none, or none for one of them."""
-    estimates = [int(cycles) for cycles in _CYCLES.findall(program)]
-    return 0 if any(cycles >= UNKNOWN for cycles in estimates) else sum(estimates)
-
-
 def bound(flops: float, moved: float, exchanged: Iterable[Collective], among: Slice) -> Bound:
     """The least time of a step.
 
@@ -134,7 +64,9 @@ def bound(flops: float, moved: float, exchanged: Iterable[Collective], among: Sl
 
 
 def torus(chip: Chip, chips: int) -> tuple[int, ...]:
-    """The most compact slice of so many chips (a power of two): as square, or cubic, as it can be."""
+    """The most compact slice of so many chips (a power of two): as square, or cubic, as it can be; nodes of GPUs."""
+    if not chip.is_tpu:
+        return (chips,) if chips <= NODE else (chips // NODE, NODE)
     lengths = [1] * chip.axes
     for _ in range(chips.bit_length() - 1):
         lengths[lengths.index(min(lengths))] *= 2
@@ -166,7 +98,7 @@ def weak_scaling(
 
 
 PAPER_CHIPS = tuple(2**i for i in range(2, 10))  # of the weak scaling on paper: 4 … 512
-NODE = 8  # GPUs that one switch joins; nothing is published of what lies between nodes
+NODE = 8  # GPUs that one switch joins
 LIBRARY = 0.02  # of a chip's memory that its runtime keeps for itself, at least
 
 
@@ -177,9 +109,10 @@ class Program:
     Attributes:
       arguments: state, frozen network and batch, which stay in memory all the time.
       temporary: what the step needs beside them.
-      flops, moved: as the compiler counts them; ``moved`` is 0 where the count is of another machine.
+      flops, moved: as the TPU compiler counts them; on GPUs counted in the program's text.
       cycles: the compiler's own estimate, 0 without one.
       lowering, compiling: seconds.
+      costs: of every operation.
     """
 
     arguments: int
@@ -191,11 +124,16 @@ class Program:
     collectives: tuple[Collective, ...]
     lowering: float
     compiling: float
+    costs: tuple[Cost, ...] = ()
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that is said of a step on a slice. Sizes in bytes, a chip's; times in seconds, of a step."""
+    """All that is said of a step on a slice. Sizes in bytes, a chip's; times in seconds, of a step.
+
+    Attributes:
+      growth: bytes that one more image takes, from compiling for two batches; 0 where only one was compiled.
+    """
 
     where: Slice
     identity: str
@@ -206,6 +144,7 @@ class Report:
     model_flops: float
     program: Program
     bound: Bound
+    growth: float = 0.0
 
     @property
     def memory(self) -> int:
@@ -224,8 +163,8 @@ class Report:
 
     @property
     def largest_batch(self) -> int:
-        """Images per chip, if temporary memory grows with the batch; in truth a part of it does not, so at least."""
-        each = (self.program.temporary + self.batch) / self.where.batch_per_chip
+        """Images per chip. Without ``growth`` all temporary memory counts as growing: at least so many."""
+        each = self.growth if self.growth > 0 else (self.program.temporary + self.batch) / self.where.batch_per_chip
         return max(0, int((self.room - self.memory) / each) + self.where.batch_per_chip)
 
     @property
@@ -243,6 +182,14 @@ class Report:
         clock = self.where.chip.clock
         return self.program.cycles / clock + self.bound.small_collectives if clock and self.program.cycles else 0.0
 
+    @property
+    def one_by_one_seconds(self) -> float:
+        """A step on GPUs if operations follow each other, each at its own bound; 0 where the compiler has cycles."""
+        if self.where.chip.clock:
+            return 0.0
+        own = sum(cost.seconds(self.where.chip) for cost in self.program.costs)
+        return max(own, self.bound.large_collectives) + self.bound.small_collectives if own else 0.0
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON: what the table shows, in bytes, seconds and FLOPs."""
         return {
@@ -254,12 +201,15 @@ class Report:
             "memory_per_chip": self._memory_per_chip(),
             "fits": self.fits,
             "largest_batch_per_chip": self.largest_batch,
+            "bytes_per_image": self.growth or None,
             "flops_per_image": {"model": self.model_flops, "program": self.program.flops / self.where.batch_per_chip},
             "bytes_moved_per_chip": self.program.moved,
             "collectives": self._collectives(),
             "upper_bound": self._upper_bound(),
-            "compiler_estimate": self._compiler_estimate(),
+            "compiler_estimate": self._speed(self.compiler_seconds),
+            "one_by_one": self._speed(self.one_by_one_seconds),
             "weak_scaling": self._weak_scaling(),
+            "breakdown": breakdown.breakdown(self.program.costs, self.where.chip),
             "seconds": {"lowering": self.program.lowering, "compiling": self.program.compiling},
         }
 
@@ -274,14 +224,15 @@ class Report:
             "available": int(self.room),
         }
 
-    def _collectives(self) -> dict[str, dict[str, int]]:
-        """Kind → how many, and their bytes together."""
-        kinds = Counter[str]()
-        sizes = Counter[str]()
+    def _collectives(self) -> dict[str, dict[str, float]]:
+        """Kind → how many, their bytes together, and what of it a chip sends: over its links and between hosts."""
+        said: dict[str, dict[str, float]] = {}
         for one in self.program.collectives:
-            kinds[one.kind] += 1
-            sizes[one.kind] += one.bytes
-        return {kind: {"count": kinds[kind], "bytes": sizes[kind]} for kind in kinds}
+            links, network = one.sent(self.where)
+            row = said.setdefault(one.kind, {"count": 0, "bytes": 0, "over_links": 0.0, "over_network": 0.0})
+            for name, value in (("count", 1), ("bytes", one.bytes), ("over_links", links), ("over_network", network)):
+                row[name] += value
+        return said
 
     def _upper_bound(self) -> dict[str, Any]:
         return {
@@ -293,69 +244,84 @@ class Report:
             "exchange_share": self.bound.exposed_share,
         }
 
-    def _compiler_estimate(self) -> dict[str, float] | None:
-        seconds = self.compiler_seconds
+    def _speed(self, seconds: float) -> dict[str, float] | None:
+        """What a step of so many seconds means; None for 0."""
         if not seconds:
             return None
         images = self.where.batch_per_chip * self.where.chips
         return {"seconds": seconds, "images_per_second": images / seconds, "mfu": self.mfu(seconds)}
 
     def _weak_scaling(self) -> list[dict[str, float]]:
-        numbers = [chips for chips in PAPER_CHIPS if self.where.chip.is_tpu or chips <= NODE]
         program = self.program
+        # One chip's program exchanges nothing and says nothing of more; what FSDP splits depends on how many there are.
+        kinds = {one.kind for one in program.collectives}
+        numbers = PAPER_CHIPS if self.where.chips > 1 and "reduce-scatter" not in kinds else ()
         return weak_scaling(program.flops, program.moved, program.collectives, self.where, numbers)
 
 
 def table(report: Report) -> str:
-    """The report as aligned lines."""
+    """The report as aligned lines, the breakdown below."""
     said = report.as_dict()
+    rows = [*_memory_rows(report, said), *_work_rows(report, said), *_speed_rows(report, said)]
+    lines = [f"{name:<24}{value}" for name, value in rows]
+    return "\n".join([*lines, "", breakdown.table(said["breakdown"])] if report.program.costs else lines)
+
+
+Rows = list[tuple[str, str]]
+
+
+def _memory_rows(report: Report, said: dict[str, Any]) -> Rows:
     memory, where = said["memory_per_chip"], report.where
-    upper, by_compiler = said["upper_bound"], said["compiler_estimate"]
-    rows = [
-        (
-            "slice",
-            f"{where.topology}, {where.chips} × {where.chip.name}; {where.batch_per_chip} images per chip",
-        ),
+    how = "by compiling for two batches" if report.growth > 0 else "by proportion; at least"
+    return [
+        ("slice", f"{where.topology}, {where.chips} × {where.chip.name}; {where.batch_per_chip} images per chip"),
         ("identity network", report.identity),
         ("parameters", " · ".join(f"{name} {number / 1e6:.1f} M" for name, number in report.parameters.items())),
         *[(f"{name} per chip", mebi(memory[name])) for name in ("state", "frozen", "batch", "temporary", "code")],
         ("memory per chip", f"{mebi(memory['total'])} of {mebi(memory['available'])}"),
-        ("largest batch per chip", f"{report.largest_batch} (by proportion; at least)"),
-        (
-            "FLOPs per image",
-            f"model {report.model_flops / 1e9:.1f} G · program {said['flops_per_image']['program'] / 1e9:.1f} G",
-        ),
-        ("bytes moved per chip", f"{report.program.moved / 1e9:.2f} GB" if report.program.moved else "not known"),
+        ("largest batch per chip", f"{report.largest_batch} ({how})"),
+    ]
+
+
+def _work_rows(report: Report, said: dict[str, Any]) -> Rows:
+    of_program = said["flops_per_image"]["program"]
+    rows = [
+        ("FLOPs per image", f"model {report.model_flops / 1e9:.1f} G · program {of_program / 1e9:.1f} G"),
+        ("bytes moved per chip", f"{report.program.moved / 1e9:.2f} GB"),
     ]
     for kind, numbers in said["collectives"].items():
-        rows.append((kind, f"{numbers['count']} × , {mebi(numbers['bytes'])} in all"))
-    rows += [
+        network = numbers["over_network"]
+        sent = mebi(numbers["over_links"]) + (f", between hosts {mebi(network)}" if network else "")
+        rows.append((kind, f"{numbers['count']} × , {mebi(numbers['bytes'])} in all; a chip sends {sent}"))
+    return rows
+
+
+def _speed_rows(report: Report, said: dict[str, Any]) -> Rows:
+    upper, by_compiler = said["upper_bound"], said["compiler_estimate"]
+    rows = [
         ("arithmetic at peak", f"{1e3 * upper['arithmetic']:.2f} ms"),
-        ("memory at peak", f"{1e3 * upper['memory']:.2f} ms" if report.program.moved else "not known"),
+        ("memory at peak", f"{1e3 * upper['memory']:.2f} ms"),
         ("large collectives", f"{1e3 * upper['large_collectives']:.2f} ms, hidden behind the arithmetic"),
         ("small collectives", f"{1e3 * upper['small_collectives']:.2f} ms, on top"),
-        (
-            "UPPER BOUND",
-            f"{upper['images_per_second']:.0f} images/s, {100 * upper['mfu']:.1f} % MFU, bound by {upper['by']}",
-        ),
+        ("UPPER BOUND", f"{_speed(upper)}, bound by {upper['by']}"),
     ]
     if by_compiler:
-        rows.append(
-            (
-                "compiler's cycles",
-                f"{by_compiler['images_per_second']:.0f} images/s, {100 * by_compiler['mfu']:.1f} % MFU",
-            )
-        )
+        rows.append(("compiler's cycles", _speed(by_compiler)))
+    elif said["one_by_one"]:
+        rows.append(("operations one by one", f"{_speed(said['one_by_one'])}: each at its own bound"))
     for row in said["weak_scaling"]:
-        rows.append(
-            (
-                f"on paper, {row['chips']} chips",
-                f"≤ {row['images_per_second']:.0f} images/s, exchange {100 * row['exchange_share']:.1f} % of the step",
-            )
-        )
-    rows.append(("compiled in", f"{said['seconds']['lowering']:.0f} + {said['seconds']['compiling']:.0f} s"))
-    rows.append(("fits", "yes" if report.fits else "NO"))
-    return "\n".join(f"{name:<24}{value}" for name, value in rows)
+        share = 100 * row["exchange_share"]
+        speed = f"≤ {row['images_per_second']:.0f} images/s, exchange {share:.1f} % of the step"
+        rows.append((f"on paper, {row['chips']} chips", speed))
+    return [
+        *rows,
+        ("compiled in", f"{said['seconds']['lowering']:.0f} + {said['seconds']['compiling']:.0f} s"),
+        ("fits", "yes" if report.fits else "NO"),
+    ]
+
+
+def _speed(estimate: dict[str, Any]) -> str:
+    return f"{estimate['images_per_second']:.0f} images/s, {100 * estimate['mfu']:.1f} % MFU"
 
 
 def mebi(size: float) -> str:

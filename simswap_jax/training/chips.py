@@ -32,6 +32,8 @@ class Chip:
     clock: float = 0.0
     axes: int = 1
     libtpu: Mapping[str, str] = field(default_factory=dict)
+    network: float = 0.0
+    target: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_tpu(self) -> bool:
@@ -44,7 +46,7 @@ class Slice:
     """Chips that train together.
 
     Attributes:
-      torus: chips along each axis.
+      torus: chips along each axis; of GPUs how many a node has, or nodes and GPUs of each.
       batch_per_chip: pictures that a chip gets of each batch, unless the command says otherwise.
     """
 
@@ -58,6 +60,11 @@ class Slice:
         return math.prod(self.torus)
 
     @property
+    def hosts(self) -> int:
+        """Nodes of GPUs, which a network joins; 1 for a TPU slice, which is one network."""
+        return 1 if self.chip.is_tpu else math.prod(self.torus[:-1])
+
+    @property
     def topology(self) -> str:
         """As libtpu calls it: ``v5e:16x16``."""
         return f"{self.chip.name}:{'x'.join(str(length) for length in self.torus)}"
@@ -66,7 +73,7 @@ class Slice:
     def hops(self) -> int:
         """Chips that a number passes on its way to the farthest chip of the torus and back, as a sum over all needs."""
         if not self.chip.is_tpu:  # a switch joins them
-            return 2 if self.chips > 1 else 0
+            return 2 * len(self.torus) if self.chips > 1 else 0
         return sum(2 * (length // 2) for length in self.torus)
 
 

@@ -2,7 +2,7 @@
 
 import functools
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -57,6 +57,24 @@ def jitted_step(method: Method, mesh: Mesh, of_state: PyTree, platform: str = ""
         out_shardings=(of_state, replicated),
         donate_argnums=0,
         compiler_options=collective_options(mesh),
+    )
+
+
+def pmapped_step(method: Method, devices: Sequence[Any], platform: str = "") -> Any:
+    """A method's step under `jax.pmap`, (state, batch [devices, B/devices, …], frozen) → (state, metrics).
+
+    The method must have been built with ``axis_name(config)``. The state is one, unstacked, and donated.
+
+    Args:
+      platform: that it is traced for; "" takes that of the devices.
+    """
+    return jax.pmap(
+        traced_for(platform or devices[0].platform, method.step),
+        axis_name=DATA,
+        in_axes=(None, 0, None),
+        out_axes=None,
+        devices=list(devices),
+        donate_argnums=0,
     )
 
 
@@ -215,14 +233,7 @@ class PmapRunner(Runner):
         self.frozen = replicate(method.frozen, self.replicated)
         self._count = mesh.size
         self._init = jax.jit(method.init, out_shardings=self.replicated)
-        self._step = jax.pmap(
-            traced_for(mesh.devices.flat[0].platform, method.step),
-            axis_name=DATA,
-            in_axes=(None, 0, None),
-            out_axes=None,
-            devices=list(mesh.devices.flat),
-            donate_argnums=0,
-        )
+        self._step = pmapped_step(method, list(mesh.devices.flat))
 
     def shard_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """A batch [B, …] as one part a device, [devices, B/devices, …]."""

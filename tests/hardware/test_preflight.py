@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import sys
 from dataclasses import replace
 
@@ -14,9 +15,12 @@ from jax.interpreters import partial_eval
 
 from simswap_jax.cli import main as cli
 from simswap_jax.cli import preflight as command
-from simswap_jax.hardware import preflight
+from simswap_jax.errors import UserError
+from simswap_jax.hardware import gpu, preflight
+from simswap_jax.hardware.collectives import Collective
+from simswap_jax.hardware.costs import Cost
 from simswap_jax.hardware.preflight import PreflightRequest
-from simswap_jax.hardware.report import Collective, bound, table
+from simswap_jax.hardware.report import bound, table
 from simswap_jax.training import chips, flops, loop, simswap
 from simswap_jax.training.config import default_config, tiny_config
 from simswap_jax.training.metrics import Progress
@@ -25,6 +29,9 @@ from tests.support.small_method import small_config, small_method
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed (extra `preflight`)"
+)
+needs_gpu_compiler = pytest.mark.skipif(
+    not gpu.installed(), reason="the GPU compiler is not installed (extra `preflight-gpu`)"
 )
 
 
@@ -48,6 +55,7 @@ def report():
     program = preflight.Program(
         arguments=2**30, temporary=2**32, code=0, flops=197e9, moved=819e7, cycles=30_000_000, collectives=exchanged,
         lowering=1.0, compiling=2.0,
+        costs=(Cost("fusion.1", "fusion", "jit(step)/G/up1/add", "models/a.py:1", 9, 0, 7),),
     )  # fmt: skip
     return preflight.Report(
         where, "arcface18", {"generator": 55_000_000}, 2**29, 2**28, 2**20, 1e9, program,
@@ -59,7 +67,9 @@ def test_a_report_adds_up(report):
     said = report.as_dict()
     assert said["memory_per_chip"]["total"] == 2**30 + 2**32
     assert said["fits"]
-    assert said["collectives"] == {"all-reduce": {"count": 2, "bytes": 2**20 + 1024}}
+    exchanged = said["collectives"]["all-reduce"]
+    assert (exchanged["count"], exchanged["bytes"]) == (2, 2**20 + 1024)
+    assert exchanged["over_links"] == pytest.approx(2 * (2**20 + 1024) * 15 / 16)
     upper = said["upper_bound"]
     assert upper["by"] == "memory"
     assert upper["images_per_second"] == pytest.approx(32 * 16 / upper["seconds"])
@@ -74,11 +84,35 @@ def test_the_largest_batch_fills_the_memory(report):
     assert report.memory + (more - 32) * each <= report.room < report.memory + (more - 31) * each
 
 
+def test_two_batches_tell_what_an_image_takes(report, monkeypatch):
+    def compiled(request):
+        batch = request.where.batch_per_chip
+        program = replace(report.program, temporary=2**30 + batch * 2**26)
+        return replace(report, where=request.where, program=program)
+
+    monkeypatch.setattr(preflight, "report_of", compiled)
+    made = preflight.preflight(PreflightRequest(small_experiment(), report.where, twice=True))
+    assert made.growth == 2**26
+    assert made.memory + (made.largest_batch - 32) * 2**26 <= made.room
+    assert made.largest_batch > report.largest_batch  # what does not grow counts no more
+    assert "by compiling for two batches" in table(made)
+
+
 def test_the_table_calls_the_estimate_a_bound(report):
     lines = table(report)
     assert "UPPER BOUND" in lines
     assert "on paper, 512 chips" in lines
-    assert lines.endswith("yes")
+    assert "fusion.1" in lines
+    assert "models/a.py:1" in lines
+
+
+def test_operations_of_a_gpu_follow_each_other(report):
+    where = slice_of("h100:8", 16)
+    costs = (Cost("a", "fusion", "", "", 3_350_000_000, 0, 0), Cost("b", "fusion", "", "", 0, 1_978_800_000_000, 0))
+    made = replace(report, where=where, program=replace(report.program, cycles=0, costs=costs))
+    assert made.one_by_one_seconds == pytest.approx(1e-3 + 2e-3 + made.bound.small_collectives)
+    assert "operations one by one" in table(made)
+    assert report.one_by_one_seconds == 0.0
 
 
 def test_flops_of_layers_are_two_for_a_product():
@@ -183,7 +217,6 @@ def test_mfu_is_said_where_the_peak_is_published(method, monkeypatch, caplog):
     ("changes", "code"),
     [
         ({"method": "identity"}, "preflight-method"),
-        ({"parallel": "pmap"}, "preflight-parallel"),
         ({"fsdp": 3}, "fsdp-indivisible"),
         ({"accumulate": 3}, "accumulate-indivisible"),
     ],
@@ -193,6 +226,25 @@ def test_what_cannot_be_compiled_gets_a_sentence(changes, code):
     config.update(changes)
     with raises_user_error(code, 3 if 3 in changes.values() else next(iter(changes.values()))):
         preflight.preflight(PreflightRequest(config, slice_of("v5e:2x2", 4)))
+
+
+class Device:
+    """One of a host's, as much as the check asks of it."""
+
+    platform = "gpu"
+
+    def __init__(self, host):
+        self.process_index = host
+
+
+def test_pmap_serves_one_host():
+    config = small_experiment()
+    config.parallel = "pmap"
+    config.batch_size = 2
+    method, _ = preflight.abstract_method(config, "mobilefacenet")
+    assert method.axis_name == "data"
+    with raises_user_error("pmap-of-several-hosts", "2 hosts"):
+        preflight.step_of(method, [Device(0), Device(1)])
 
 
 def test_without_libtpu_a_sentence_names_the_extra(monkeypatch):
@@ -237,6 +289,34 @@ def test_the_status_says_whether_it_fits(report, monkeypatch, capsys):
     assert cli.main([*words, "--batch-per-chip", "0"]) == 2
 
 
+def test_jax_is_told_of_the_cpu_before_it_is_imported(monkeypatch):
+    """With an accelerator's plug-in installed and no accelerator, JAX would refuse to start."""
+    monkeypatch.delenv("JAX_PLATFORMS")
+
+    def asked(options, fields):
+        assert os.environ["JAX_PLATFORMS"] == "cpu"
+        raise UserError("asked in time.", "asked-in-time")
+
+    monkeypatch.setattr(command, "request_of", asked)
+    with raises_user_error("asked-in-time"):
+        command.main(["--config", "a.py", "--hardware", "h100:1"])
+
+
+def test_triton_without_tiles_gets_a_sentence(report):
+    class Step:
+        def lower(self, *arguments):
+            return self
+
+        def compile(self, **options):
+            raise jax.errors.JaxRuntimeError(
+                'INTERNAL: no tiles for %dot.1 = dot(%x), metadata={op_name="jit(step)/F"}'
+            )
+
+    request = PreflightRequest(small_experiment(), slice_of("h100:1", 2), triton_products=True)
+    with raises_user_error("triton-products", "(jit(step)/F)"):
+        preflight.compiled(Step(), (), request)
+
+
 @pytest.mark.slow
 @needs_libtpu
 def test_the_real_step_compiles_for_a_tpu_slice():
@@ -251,9 +331,27 @@ def test_the_real_step_compiles_for_a_tpu_slice():
 
 
 @pytest.mark.slow
+@needs_gpu_compiler
 def test_the_real_step_compiles_for_a_gpu():
-    made = preflight.preflight(PreflightRequest(small_experiment(), slice_of("h200:1", 2), "mobilefacenet"))
+    made = preflight.preflight(PreflightRequest(small_experiment(), slice_of("h100:1", 2), "mobilefacenet"))
     assert made.fits
     assert made.program.collectives == ()
-    # The compiler counts what the formula counts, and the norms and losses beside it, which at this width weigh much.
+    # Depthwise convolutions may be no products; padded channels may be.
     assert 0.5 < made.program.flops / 2 / made.model_flops < 2.0
+    assert made.program.moved > 3 * 4 * made.parameters["generator"]  # parameters and both moments, at least
+    said = made.as_dict()["breakdown"]
+    assert any(kind.startswith("__cudnn$conv") for kind in said["kinds"])
+    assert any(row["line"].startswith("models/") for row in said["largest"])
+
+
+@pytest.mark.slow
+@needs_gpu_compiler
+@pytest.mark.parametrize("changes", [{"fsdp": 2}, {"parallel": "pmap"}], ids=["fsdp", "pmap"])
+def test_the_real_step_compiles_for_two_gpus(changes):
+    config = small_experiment()
+    config.update(changes)
+    made = preflight.preflight(PreflightRequest(config, slice_of("h100:2", 2), "mobilefacenet"))
+    assert made.fits
+    exchanged = sum(one.bytes for one in made.program.collectives)
+    trained = made.parameters["generator"] + made.parameters["discriminator"]
+    assert exchanged >= 4 * trained

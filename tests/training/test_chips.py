@@ -23,7 +23,9 @@ def test_a_file_says_what_its_name_says(path):
 
 def test_the_slices_that_were_asked_for_are_there():
     tpus = {f"tpu-{chip}-{2**i}" for chip in ("v4", "v5e", "v5p", "v6e") for i in range(3, 9)}
-    assert {path.stem for path in SLICES} >= tpus | {"gpu-h200-1", "gpu-h200-8"}
+    assert {path.stem for path in SLICES} >= tpus | {
+        f"gpu-{chip}-{n}" for chip in ("a100", "h100", "h200") for n in (1, 8)
+    }
 
 
 def test_peaks_are_of_the_size_that_chips_have():
@@ -33,6 +35,7 @@ def test_peaks_are_of_the_size_that_chips_have():
         assert 5e11 < chip.bandwidth < 1e13
         assert 5e10 < chip.link < 1e12
         assert (chip.clock > 0) == chip.is_tpu
+        assert (chip.network > 0) == bool(chip.target) == (not chip.is_tpu)
 
 
 def test_jax_names_are_known_once():
@@ -44,7 +47,13 @@ def test_jax_names_are_known_once():
 
 def test_a_slice_by_its_tpu_name():
     where = chips.read("v5p:4x4x8")
-    assert (where.chips, where.topology, where.hops) == (128, "v5p:4x4x8", 16)
+    assert (where.chips, where.topology, where.hops, where.hosts) == (128, "v5p:4x4x8", 16, 1)
+
+
+def test_nodes_of_gpus():
+    where = chips.read(FOLDER / "gpu-h100-16.yaml")
+    assert (where.chips, where.hosts, where.hops) == (16, 2, 4)
+    assert chips.read("h100:8").hosts == 1
 
 
 @pytest.mark.parametrize(
