@@ -459,7 +459,7 @@ def shown_result(result: Result) -> tuple[Any, ...]:
     return compared, download, result.said, gr.HTML(result.plays, visible=bool(result.plays))
 
 
-def order_of(
+def order_of(  # a parameter for each element of the page
     strength: float,
     match_colour: bool,
     kept: Sequence[str],
@@ -469,7 +469,7 @@ def order_of(
     agreed: bool,
     source_face: float | None,
 ) -> Order:
-    """What the elements' values ask for; one parameter for each element.
+    """What the elements' values ask for.
 
     Raises:
       UserError: a value that the page does not offer.
