@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from simswap_jax.app.server import HOST, MEGABYTES, PORT, ServerOptions, serve_page
+from simswap_jax.cli import command_parser
 
 EXAMPLES = """\
 simswap-jax app                                    then open http://127.0.0.1:7860
@@ -29,11 +30,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
-    parse = argparse.ArgumentParser(
-        "simswap-jax app",
-        description="A page in the browser: choose a source and a photo, click on a face, swap, compare, download.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parse = command_parser(
+        "app", "A page in the browser: choose a source and a photo, click on a face, swap, compare, download.", EXAMPLES
     )
     add = parse.add_argument
     add("--model", type=Path, metavar="FOLDER", help="model folder (default: the one that ships)")

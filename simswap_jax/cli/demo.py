@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+from simswap_jax.cli import command_parser
 from simswap_jax.cli.train import STOPPED
 
 DEMO = "simswap_jax.contrib.rendered.demo:run"  # called with the workdir; False if it was stopped
@@ -23,6 +24,6 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
-    parse = argparse.ArgumentParser("simswap-jax demo", description=DESCRIPTION)
+    parse = command_parser("demo", DESCRIPTION)
     parse.add_argument("--workdir", type=Path, default=Path("runs/demo"), help="where everything goes (runs/demo)")
     return parse

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
+from simswap_jax.cli import command_parser
 from simswap_jax.errors import UserError
 from simswap_jax.io.progress import Row, table
 from simswap_jax.video.decode import is_video, open_video
@@ -41,11 +42,10 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    parse = argparse.ArgumentParser(
-        "simswap-jax doctor",
-        description="List the public weight files found, and what missing ones are for; or a file's provenance marks.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parse = command_parser(
+        "doctor",
+        "List the public weight files found, and what missing ones are for; or a file's provenance marks.",
+        EXAMPLES,
     )
     parse.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a picture or a video to look for marks in")
     parse.add_argument("--json", action="store_true", help="for programs")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from simswap_jax.cli import command_parser
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.evaluate import evaluate
 from simswap_jax.evaluation.judges.networks import INPUT_RANGES
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
-    parse = argparse.ArgumentParser("simswap-jax evaluate", description=DESCRIPTION)
+    parse = command_parser("evaluate", DESCRIPTION)
     add = parse.add_argument
     many: dict[str, Any] = {"action": "append", "default": []}
     folder: dict[str, Any] = {"type": Path, "metavar": "FOLDER"}

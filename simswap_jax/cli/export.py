@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from simswap_jax.cli import command_parser
 from simswap_jax.errors import UserError
 from simswap_jax.io.progress import Row, Steps, table
 
@@ -20,11 +21,10 @@ its identity net:   simswap-jax export models/mine --part identity --output iden
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of ``simswap-jax export``."""
-    parse = argparse.ArgumentParser(
-        "simswap-jax export",
-        description="Model folder → PyTorch (.pth, .safetensors) or ONNX.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parse = command_parser(
+        "export",
+        "Model folder → PyTorch (.pth, .safetensors) or ONNX.",
+        EXAMPLES,
     )
     add = parse.add_argument
     add("model", type=Path, help="a model folder")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from simswap_jax.cli import command_parser
 from simswap_jax.errors import UserError, printable
 from simswap_jax.io.atomic import is_file
 from simswap_jax.io.progress import Row, Steps, table
@@ -24,11 +25,8 @@ not sure which:     … --check face.jpg     (an aligned face crop; draws it und
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of ``simswap-jax import``."""
-    parse = argparse.ArgumentParser(
-        "simswap-jax import",
-        description="A generator's PyTorch or safetensors weights → model folder. Nothing in the file is run.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parse = command_parser(
+        "import", "A generator's PyTorch or safetensors weights → model folder. Nothing in the file is run.", EXAMPLES
     )
     add = parse.add_argument
     add("file", type=Path, help=".pth, .tar, .ckpt or .safetensors")

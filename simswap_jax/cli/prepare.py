@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 
+from simswap_jax.cli import command_parser
 from simswap_jax.errors import UserError
 from simswap_jax.faces.alignment import TEMPLATES
 from simswap_jax.preparation.prepare import DETECTOR, PrepareRequest, prepare
@@ -82,11 +83,8 @@ def settings_of(options: argparse.Namespace, known: Dataset | None) -> Settings:
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    parse = argparse.ArgumentParser(
-        "simswap-jax prepare",
-        description="Photos of people → aligned faces, records and identity vectors for training.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parse = command_parser(
+        "prepare", "Photos of people → aligned faces, records and identity vectors for training.", EPILOG
     )
     add = parse.add_argument
     add("--photos", type=Path, metavar="FOLDER", help="<folder>/<person>/<picture>, or any folder with --names")

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from simswap_jax.cli import command_parser
 from simswap_jax.errors import UserError, missing_extra
 from simswap_jax.inference.batch import Outcome, SwapRequest, resolve_source, swap_grid, swap_pictures
 from simswap_jax.inference.options import (
@@ -138,11 +139,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
-    parse = argparse.ArgumentParser(
-        "simswap-jax swap",
-        description="Swap faces in photos and videos: target faces get the identity of a source.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parse = command_parser(
+        "swap", "Swap faces in photos and videos: target faces get the identity of a source.", EXAMPLES
     )
     add_model_arguments(parse)
     add_file_arguments(parse)

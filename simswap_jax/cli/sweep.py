@@ -6,7 +6,7 @@ from pathlib import Path
 
 import ml_collections
 
-from simswap_jax.cli import train
+from simswap_jax.cli import command_parser, train
 from simswap_jax.evaluation.sweep import SweepRequest, sweep
 
 DESCRIPTION = """The paper's ablation as one run: many trainings that end in its table and its figure.
@@ -26,9 +26,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The verb's arguments, but for ``--config`` and ``--config.field=value``."""
-    parse = argparse.ArgumentParser(
-        "simswap-jax sweep", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parse = command_parser("sweep", DESCRIPTION)
     add = parse.add_argument
     add("--workdir", type=Path, required=True, metavar="FOLDER", help="gets variants/NAME and evaluation")
     add("--variants", metavar="NAMES", help="only these, with commas (default: all of the paper's ablation)")
