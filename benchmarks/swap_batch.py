@@ -8,6 +8,7 @@ Command: python benchmarks/swap_batch.py --model FOLDER      (or --preset 224: r
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -15,8 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from simswap_jax import FaceSwapper
+from simswap_jax.inference.runtime import redraw
 from simswap_jax.models import Generator, GeneratorConfig
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
+from simswap_jax.weights import model_folder
 from simswap_jax.weights.model_folder import ModelFolder
 
 COUNT = 100
@@ -61,12 +64,13 @@ def main() -> None:
     parse.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parse.add_argument("--rounds", type=int, default=3)
     options = parse.parse_args()
-    swapper = FaceSwapper.from_pretrained(options.model) if options.model else FaceSwapper(random_model(options.preset))
+    model = model_folder.read(options.model) if options.model else random_model(options.preset)
+    swapper = FaceSwapper(model, runtime="jax")
     random = np.random.default_rng(0)
     size = swapper.face_size
     faces = random.integers(0, 256, (options.count, size, size, 3), np.uint8)
     vector = random.standard_normal(swapper.identity_size).astype(np.float32)
-    lowered = swapper._redraw.lower(swapper._generator_variables, faces[:1], vector[None])
+    lowered = jax.jit(partial(redraw, model.network)).lower(model.variables, faces[:1], vector[None])
     flops = lowered.compile().cost_analysis()["flops"] * 1e-9
     peak = matrix_rate()
     print(

@@ -467,7 +467,7 @@ def order_of(  # a parameter for each element of the page
     dropped: Sequence[str],
     wanted: str,
     agreed: bool,
-    source_face: float | None,
+    source_face: float | None = None,
 ) -> Order:
     """What the elements' values ask for.
 

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +48,17 @@ def choose(name: str, model: ModelFolder) -> tuple[str, Program]:
     if name not in RUNTIMES:
         raise UserError(f"there is no runtime '{name}'; choose one of {', '.join(RUNTIMES)}.", "runtime-unknown")
     if name == "auto":
-        here = all(find_spec(package) for package in ("onnx", "onnxruntime"))
         exportable = families.of_config(model.generator).onnx is not None and model.generator.dtype == "float32"
-        name = "onnx" if here and exportable and jax.default_backend() == "cpu" else "jax"
+        name = "onnx" if exportable and jax.default_backend() == "cpu" and has_extra() else "jax"
     return name, on_onnxruntime(model) if name == "onnx" else on_jax(model)
+
+
+def has_extra() -> bool:
+    """Whether the extra ``onnx`` can be imported."""
+    try:
+        return all(import_module(package) for package in ("onnxruntime", "onnx"))
+    except ImportError:
+        return False
 
 
 def on_jax(model: ModelFolder) -> Program:

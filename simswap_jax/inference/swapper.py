@@ -65,6 +65,7 @@ class FaceSwapper:
         self.face_size = model.face_size
         self.identity_size = model.network.identity_size or 0
         self.runtime, self._program = choose(runtime, model)
+        self._redraw = partial(finite_results, self._program)
         # The variables are arguments, never closed over: they would be baked into every program.
         self._identity_variables = jax.device_put(model.identity_variables)
         # SimSwap's own ArcFace gets nearest-neighbour crops when swapping, as released; other networks bicubic ones.
@@ -119,6 +120,7 @@ class FaceSwapper:
         other.model = replace(self.model, variables=variables)
         other.photos = PhotoSwapper(other, self.photos.detector_file)
         other._program = partial(self._program.func, jax.device_put(variables))
+        other._redraw = partial(finite_results, other._program)
         return other
 
     def identity(
@@ -261,7 +263,7 @@ class FaceSwapper:
         results: list[np.ndarray] = []
         for chunk, count in batches(len(targets), batch_size):
             faces = np.stack([resized(targets[i], self.face_size) for i in chunk])
-            drawn = finite_results(self._program, pad(faces, count), pad(wanted[chunk], count))
+            drawn = self._redraw(pad(faces, count), pad(wanted[chunk], count))
             results += [resized(face, targets[i].shape[0]) for i, face in zip(chunk, drawn)]
         return results
 

@@ -60,7 +60,7 @@ def import_then_limit(engine: str, file_bytes: int) -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
     before = resource.getrlimit(resource.RLIMIT_DATA)
     with contextlib.suppress(OSError):  # Linux only: elsewhere nobody says what is taken already
-        taken = int(Path("/proc/self/statm").read_text().split()[5]) * mmap.PAGESIZE
+        taken = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5]) * mmap.PAGESIZE
         resource.setrlimit(resource.RLIMIT_DATA, (taken + 4 * file_bytes + (SPARE_MEGABYTES << 20), before[1]))
     try:
         yield

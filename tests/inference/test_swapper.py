@@ -150,14 +150,15 @@ def test_a_face_that_is_not_finite_is_no_result(folder):
         swapper.swap_aligned(faces(1), GOOD)
 
 
-def test_another_generator_shares_the_program_and_leaves_the_first_alone(swapper):
+def test_another_generator_shares_the_program_and_leaves_the_first_alone(folder):
+    swapper = FaceSwapper.from_pretrained(folder, runtime="jax")
     targets, vectors = faces(2), unit(np.random.default_rng(1).standard_normal((2, 16)).astype(np.float32))
     before = swapper.swap_aligned(targets, vectors)
-    compiled = swapper._redraw._cache_size()
+    compiled = swapper._program.func._cache_size()
     other = swapper.with_generator(jax.tree.map(lambda leaf: leaf * 0.9, swapper.model.variables))
     changed = other.swap_aligned(targets, vectors)
     assert np.abs(changed.astype(int) - before).max() > 2
-    assert other._redraw._cache_size() == compiled
+    assert other._program.func._cache_size() == compiled
     assert other.photos.swapper is other
     np.testing.assert_array_equal(swapper.swap_aligned(targets, vectors), before)
 
