@@ -19,6 +19,7 @@ from simswap_jax.faces.face import Face as Face  # its home for callers
 SIDES = (1280, 640, 320)  # the longer side of what YuNet sees; it splits faces over about 600 pixels into several boxes
 LARGE = 200.0  # pixels in the first of these looks; the later ones count for faces as wide, and err on smaller ones
 LYING_SIDE = 640  # the longer side at which faces that lie on their side or upside down are looked for
+SEEN = 2  # directions in which what only a turned photo shows must be seen: a hand was in one, faces are in five
 SHRUNK = 1.25  # times smaller than the photo, from which a look misses small faces, so that tiles are looked at too
 SMALL = 40.0  # pixels in a look at the whole photo, up to which a face counts that was found in a tile
 
@@ -46,10 +47,14 @@ class Detector(Protocol):
 def find_all(detector: Detector, photo: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
     """What `Detector.detect` gives: upright faces, those that lie, and small ones, each in its own direction."""
     faces = [directed(detector.glance, photo, face) or face for face in detector.look(photo)]
-    for face in (*lying(detector, photo), *small(detector, photo)):
-        if all(overlap(face, other) <= OVERLAP and inside(face, other) <= MOSTLY for other in faces):
-            again = directed(detector.glance, photo, face)
-            faces += [] if again is None else [again]
+    more = [(face, SEEN) for face in lying(detector, photo)] + [(face, 1) for face in small(detector, photo)]
+    for face, least in more:
+        rivals = [other for other in faces if overlap(face, other) > OVERLAP or inside(face, other) > MOSTLY]
+        if any(other.direction_known for other in rivals):
+            continue
+        again = directed(detector.glance, photo, face, least)
+        if again is not None and (again.direction_known or not rivals):  # a doubtful one gives way to a sure one
+            faces = [other for other in faces if all(other is not rival for rival in rivals)] + [again]
     return without_ghosts(distinct(faces))
 
 

@@ -28,23 +28,24 @@ TWISTED = 10.0  # degrees that a closer look may turn a face by before it is loo
 Look = Callable[[UInt8[np.ndarray, "h w 3"]], list[Face]]
 
 
-def directed(look: Look, photo: UInt8[np.ndarray, "h w 3"], face: Face) -> Face | None:
+def directed(look: Look, photo: UInt8[np.ndarray, "h w 3"], face: Face, least: int = 1) -> Face | None:
     """A face whose place is known with the landmarks that it has in its own direction.
 
     Args:
       look: of a detector.
       photo: uint8 RGB [H, W, 3].
       face: found in any direction; box and landmarks may be those of an upright face.
+      least: in how many of the eight directions it must be seen.
 
     Returns:
       The very face where it is upright and its landmarks are right; else that of a closer look. Its
-      ``direction_known`` is false where two directions are about as sure. None where no direction shows a face.
+      ``direction_known`` is false where two directions are about as sure. None where too few directions show a face.
     """
     seen = views(look, photo, face, DIRECTIONS)
     scores = np.array([0.0 if one is None else one.score for one in seen])
     best = int(np.argmax(scores))
     found = seen[best]
-    if found is None:
+    if found is None or np.count_nonzero(scores) < least:
         return None
     if agree(face, found):
         return face

@@ -290,13 +290,13 @@ def test_a_protocol_from_outside_the_package_is_found_by_name(people, tmp_path, 
     module.SOURCES = EvaluationProtocol("sources", prepare, recogniser=recogniser)
     monkeypatch.setitem(sys.modules, "somebodys_package", module)
     words = ["--protocol", "somebodys_package:SOURCES", "--data", people, "--held-out-fraction", 1, "--pairs", 6]
-    words += ["--far", 0.05, "--size", 32, "--results", f"Source={tmp_path / 'pairs' / 'sources'}"]
+    words += ["--far", 0.05, "--size", 32, "--results", f"sources={tmp_path / 'pairs' / 'sources'}"]
     assert evaluate(*words, "--export-pairs", tmp_path / "pairs", "--output", tmp_path / "out") == 0
     assert evaluate(*words, "--output", tmp_path / "out") == 0
     metrics = metrics_in(tmp_path / "out")
     assert metrics["protocol"]["name"] == "sources"
     assert metrics["judges"]["pose"] is None
-    assert means(metrics, "Source")["truth_l1"] == means(metrics, "truth")["truth_l1"] == 0
+    assert means(metrics, "sources")["truth_l1"] == means(metrics, "truth")["truth_l1"] == 0
     assert metrics["agreement"]["within_pairs"]["identity"]["mean"] == 1
 
 

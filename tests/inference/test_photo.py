@@ -265,6 +265,7 @@ def test_a_missing_detector_and_a_model_of_rendered_faces_get_a_sentence(folder,
 def run(folder, tmp_path, monkeypatch, caplog):
     """The verb on photos of a folder, with the detector of these tests."""
     monkeypatch.setattr(photos, "FaceDetector", Detector)
+    monkeypatch.setattr(photos.onnx_session, "check_yunet", lambda path: None)
     monkeypatch.setattr(photos.registry, "find", lambda name, purpose: name)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "many").mkdir()
