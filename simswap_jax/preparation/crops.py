@@ -78,6 +78,8 @@ def aligned_face(detector: FaceDetector, photo: np.ndarray, settings: Settings, 
     face = largest(detector.detect(photo) if closely else detector.look(photo), settings)
     if not closely:
         face = directed(detector.glance, photo, face) or face
+    if ((face.landmarks < -0.5) | (face.landmarks > (width - 0.5, height - 0.5))).any():
+        raise Rejected("cut off", f"landmarks outside {width}x{height} pixels")
     if not face.direction_known:
         raise Rejected("doubtful face", "it cannot be told which way up it is")
     try:
@@ -86,8 +88,6 @@ def aligned_face(detector: FaceDetector, photo: np.ndarray, settings: Settings, 
         raise Rejected("doubtful face", str(error)) from None
     if alignment.density > settings.most_enlarged:
         raise Rejected("small face", f"enlarged {alignment.density:.2f} times")
-    if ((face.landmarks < -0.5) | (face.landmarks > (width - 0.5, height - 0.5))).any():
-        raise Rejected("cut off", f"landmarks outside {width}x{height} pixels")
     if alignment.residual > settings.most_turned:
         raise Rejected("turned away", f"{alignment.residual:.3f} of the side off the template")
     picture = crop(photo, alignment)

@@ -164,6 +164,7 @@ def products_with_pixels(convolution):
     return int(total)
 
 
+@pytest.mark.slow
 def test_the_passes_of_the_formula_are_those_of_the_step(paper, monkeypatch):
     """Traced with its gradients, the step holds what the formula counts, but for first layers: a picture that nothing
     made needs no gradient. The two ways forward that both players share are traced twice; the compiler merges them."""

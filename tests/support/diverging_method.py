@@ -7,15 +7,17 @@ from typing import Any
 import jax.numpy as jnp
 import ml_collections
 
-from simswap_jax.training import identity
-from simswap_jax.training.identity import default_config  # noqa: F401
+from simswap_jax.training.identity import (
+    ShuffledPictures,
+    default_config,  # noqa: F401
+)
 from simswap_jax.training.state import NetworkState, TrainState
 
 DIVERGES = 5  # the step that makes NaN
 
 
 @dataclass(frozen=True)
-class Diverging:
+class Diverging(ShuffledPictures):
     config: ml_collections.ConfigDict
     frozen: Any = None
 
@@ -30,18 +32,8 @@ class Diverging:
         networks = {"numbers": NetworkState({"w": w}, {}, ())}
         return TrainState(state.step + 1, state.key, networks, {}), {"loss": jnp.sum(w)}
 
-    def batches(self, people, cache, start=None):
-        del cache
-        return identity.shuffled_pictures(self.config, people, start)
-
-    def sample(self, state, batch, frozen):
-        return {}
-
     def export(self, state, folder):
         Path(folder).mkdir()
-
-    def work(self):
-        return ()
 
 
 def build(config, people, axis_name=None):

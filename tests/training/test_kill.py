@@ -178,7 +178,9 @@ def compare(way, nursery, fields, folder, steps, kills):
     return in_saving, moments
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", [way if way == "one device" else pytest.param(way, marks=pytest.mark.slow) for way in WAYS]
+)
 def test_one_kill(way, nursery, fields, tmp_path):
     """Three in all; test_many_kills has more."""
     compare(way, nursery, fields, tmp_path, 9, 1)

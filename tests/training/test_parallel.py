@@ -84,6 +84,7 @@ def test_a_checkpoint_of_fsdp_goes_on_elsewhere_with_the_same_losses(compared, w
     assert compared[f"{way} resumed"]["steps"] == 2
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives_and_go_on_from_its_checkpoint(compared, folder):
     for said in two_processes(folder, 1, "fsdp"):
         assert (said["processes"], said["devices"]) == (2, 4)

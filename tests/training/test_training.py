@@ -154,6 +154,7 @@ def test_training_leaves_a_model_folder_that_swaps(finished):
     assert any("images/s" in line and "ETA" in line for line in finished.lines)
 
 
+@pytest.mark.slow
 def test_the_frozen_network_does_not_move_and_the_rest_does(config, finished):
     done = finished.done
     method = done.method

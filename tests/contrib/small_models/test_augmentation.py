@@ -74,6 +74,7 @@ def test_the_other_face_is_the_averaged_generators():
     np.testing.assert_allclose(floats["identity"], vectors, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_step_that_augments_learns_something_else_and_costs_one_pass_more():
     def after(**options):
         config = small_config(**{"losses.gradient_penalty": 0.0, "accumulate": 2})

@@ -87,6 +87,7 @@ def test_a_copy_begins_as_the_network_and_says_whose_it_is(config, known, tmp_pa
     assert card["copy_of"] == {"name": "identity", "sha256": teacher.sha256}
 
 
+@pytest.mark.slow
 def test_a_copy_withstands_what_the_network_does_not(config, known, tmp_path):
     config.steps, config.ema = 60, 0.0
     config.robust_identity.radius, config.optimizer.learning_rate = 1.0, 3e-3
@@ -137,6 +138,7 @@ def simswap_config_for(known, **changes):
     return config
 
 
+@pytest.mark.slow
 def test_results_are_judged_by_the_copy_and_sources_by_the_network(known, tmp_path):
     config = simswap_config_for(known)
     teacher = identity_folder.read(known, "a test")
@@ -182,6 +184,7 @@ def test_a_copy_that_cannot_be_used_is_refused(known, tmp_path):
         simswap.build(config, None)
 
 
+@pytest.mark.slow
 def test_the_other_weights_grow_from_a_tenth():
     method = small_method(small_config(**{"losses.rest_ramp": 10}))
     start = method.init(jax.random.PRNGKey(0))

@@ -66,6 +66,7 @@ def test_what_is_left_out_is_what_same_person_pairs_had():
     assert np.linalg.norm(slopes[0] - slopes[1]) < 1e-4 * np.linalg.norm(slopes[0])
 
 
+@pytest.mark.slow
 def test_a_step_trains_both_players_and_costs_less():
     method = split_method(ema=0.9)
     plain = small_method(method.config, scales=1)
