@@ -224,7 +224,7 @@ def test_every_option_is_in_the_fingerprint_of_a_video_and_no_key_is(swapper, tm
         )
 
     changes = {"threshold": 0.4, "strength": 0.5, "match_colour": True, "keep": ("mouth",), "blend": "poisson"}
-    changes |= {"batch_size": 3, "faces": FaceSelection.of(WHO[1]), "vector": WHO[1], "crf": 20}
+    changes |= {"batch_size": 3, "faces": FaceSelection.of(WHO[1]), "source_faces": (2,), "vector": WHO[1], "crf": 20}
     assert set(changes) == {field.name for field in fields(SwapOptions)} | {"vector", "crf"}
     jobs = [json.dumps(job(), sort_keys=True), *(json.dumps(job(**{name: new})) for name, new in changes.items())]
     assert len(set(jobs)) == len(jobs)
