@@ -1,7 +1,7 @@
 """What runs the generator: XLA through JAX, or onnxruntime on CPUs, with the same pixels within one grey level.
 
-onnxruntime takes about half of the time on a CPU and starts without compiling. Each generator is exported once, into
-the cache.
+On a CPU onnxruntime is the faster one for large generators, and starts without compiling. Each generator is exported
+once, into the cache.
 """
 
 from __future__ import annotations
