@@ -87,7 +87,12 @@ class FaceDetector:
     """Finds faces and their five landmarks.
 
     Not for several threads at once: OpenCV's detector keeps its buffers.
+
+    Attributes:
+      failed: sentence → what is raised where the network fails on a picture, as one that is no real YuNet may.
     """
+
+    failed: Callable[[str], Exception] = ValueError
 
     def __init__(self, model: str | Path, threshold: float = 0.6, sides: Sequence[int] = SIDES) -> None:
         """Load YuNet.
@@ -139,7 +144,11 @@ class FaceDetector:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         small = photo if scale == 1.0 else cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
         self._network.setInputSize(size)
-        _, rows = self._network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+        try:
+            _, rows = self._network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+        except cv2.error as error:
+            sentence = f"the face detector fails on {size[0]}×{size[1]} pixels; name YuNet's ONNX file."
+            raise self.failed(sentence) from error
         back = np.array([width / size[0], height / size[1]])
         return [] if rows is None else [_face(row, back) for row in rows]
 

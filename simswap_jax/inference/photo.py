@@ -134,7 +134,7 @@ class PhotoSwapper:
         path = registry.find(self.detector_file, "finding faces in photos")
         try:
             onnx_session.check_yunet(path)
-            return FaceDetector(path)
+            return onnx_session.telling(FaceDetector(path))
         except ValueError as error:
             try:
                 return onnx_session.scrfd(path)

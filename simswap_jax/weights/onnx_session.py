@@ -160,9 +160,15 @@ def yunet(path: Path, **options: Any) -> FaceDetector:
     """
     check_yunet(path)
     try:
-        return FaceDetector(path, **options)
+        return telling(FaceDetector(path, **options))
     except ValueError as error:
         raise UserError(str(error), "not-yunet") from error
+
+
+def telling(detector: FaceDetector) -> FaceDetector:
+    """The detector, made to raise a UserError where its network fails on a picture."""
+    detector.failed = lambda sentence: UserError(sentence, "detector-fails")
+    return detector
 
 
 def check_yunet(path: str | Path) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 
+import cv2
 import numpy as np
 import pytest
 
@@ -240,3 +241,18 @@ def test_the_trial_imports_nothing_of_the_project(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_detector_that_fails_on_a_picture_is_one_sentence(outside, monkeypatch):
+    detector = onnx_session.yunet(outside("face_detection_yunet.onnx"))
+
+    class Failing:
+        def setInputSize(self, size):  # as OpenCV calls it
+            pass
+
+        def detect(self, picture):
+            raise cv2.error("shapes do not fit")
+
+    monkeypatch.setattr(detector, "_network", Failing())
+    with raises_user_error("detector-fails", "60×40"):
+        detector.detect(np.zeros((40, 60, 3), np.uint8))
