@@ -7,6 +7,7 @@ from pathlib import Path
 
 NAMED = 3  # of each ending
 MOST = 100_000  # files that are counted
+OWN = {"labels.npz"}  # what this project itself lays into a data set
 
 _log = logging.getLogger(__name__)
 
@@ -61,4 +62,4 @@ def _files(path: Path) -> Iterator[Path]:
         return
     for folder, folders, files in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(folder) / name for name in sorted(files) if not name.startswith("."))
+        yield from (Path(folder) / name for name in sorted(files) if not name.startswith(".") and name not in OWN)
