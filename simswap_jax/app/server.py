@@ -41,6 +41,7 @@ class ServerOptions:
       megabytes: the most that is taken in one upload.
       allowed_hosts: names by which browsers call the page besides this computer's own, where a proxy stands before it.
       root_path: the path below which a proxy shows it, such as ``/faces``; empty for none.
+      runtime: what runs the generator, as of `FaceSwapper`.
 
     Raises:
       UserError: a number out of its range, or a name or path that is none.
@@ -52,6 +53,7 @@ class ServerOptions:
     megabytes: int = MEGABYTES
     allowed_hosts: tuple[str, ...] = ()
     root_path: str = ""
+    runtime: str = "auto"
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:
@@ -94,7 +96,7 @@ def serve_page(options: ServerOptions) -> None:
         tempfile.TemporaryDirectory(prefix="simswap_jax_app_", ignore_cleanup_errors=True) as folder,
         bounded_log(__name__),
     ):
-        studio = Studio(load(options.model))
+        studio = Studio(load(options.model, options.runtime))
         sessions = Sessions(Path(folder).resolve())
         page, memory = gradio_application(studio, sessions, options)
         gate = Gate(page, sessions, options.megabytes * 2**20, options.address(), memory)
@@ -106,12 +108,12 @@ def serve_page(options: ServerOptions) -> None:
     _log.info("The page is closed and its files are removed.")
 
 
-def load(model: Path | None) -> FaceSwapper:
+def load(model: Path | None, runtime: str = "auto") -> FaceSwapper:
     """The model that was named, or the one that ships, or a sentence that says which to name."""
     if model is not None:
-        return FaceSwapper.from_pretrained(model)
+        return FaceSwapper.from_pretrained(model, runtime=runtime)
     try:
-        return FaceSwapper.from_pretrained()
+        return FaceSwapper.from_pretrained(runtime=runtime)
     except UserError as error:
         raise UserError(
             "no model ships with this installation; give --model FOLDER, a model folder that `simswap-jax train` or "

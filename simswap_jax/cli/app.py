@@ -6,6 +6,7 @@ from pathlib import Path
 
 from simswap_jax.app.server import HOST, MEGABYTES, PORT, ServerOptions, serve_page
 from simswap_jax.cli import command_parser
+from simswap_jax.inference.runtime import RUNTIMES
 
 EXAMPLES = """\
 simswap-jax app                                    then open http://127.0.0.1:7860
@@ -22,7 +23,13 @@ def main(arguments: Sequence[str]) -> int:
     given = parser().parse_args(list(arguments))
     serve_page(
         ServerOptions(
-            given.model, given.host, given.port, given.max_upload, tuple(given.allowed_host or ()), given.root_path
+            given.model,
+            given.host,
+            given.port,
+            given.max_upload,
+            tuple(given.allowed_host or ()),
+            given.root_path,
+            given.runtime,
         )
     )
     return 0
@@ -40,4 +47,5 @@ def parser() -> argparse.ArgumentParser:
     add("--max-upload", type=int, default=MEGABYTES, metavar="MB", help=f"largest upload (default {MEGABYTES})")
     add("--allowed-host", nargs="+", metavar="NAME", help="behind a proxy: the name by which browsers call the page")
     add("--root-path", default="", metavar="PATH", help="behind a proxy: the path below which it shows the page")
+    add("--runtime", choices=RUNTIMES, default="auto", help="what runs the generator (auto: onnx on a CPU with it)")
     return parse

@@ -50,7 +50,7 @@ def serving(model, files, *words):
     from tests.conftest import TEST_DATA
 
     environment = {**os.environ, "SIMSWAP_JAX_WEIGHTS": str(TEST_DATA), "TMPDIR": str(files)}
-    given = ["app", "--model", str(model), "--port", "0", "--max-upload", "1", *words]
+    given = ["app", "--model", str(model), "--port", "0", "--max-upload", "1", "--runtime", "jax", *words]
     process = subprocess.Popen(
         [sys.executable, "-m", "simswap_jax.cli.main", *given],
         env=environment,
