@@ -167,14 +167,19 @@ def test_a_swap_from_beginning_to_end(server, visit, tmp_path):
     assert {re.match(r"(\w+:)(//[^/]*)?", url)[0] for url in page.asked} <= {server[0], "data:", "blob:"}
 
 
-def test_a_result_that_is_done_during_a_reload_is_offered_again(visit, drawn, tmp_path):
-    page = visit()
+def swap_drawn(page, drawn):
+    """Add a source and a target at once and swap."""
     page.set_input_files("#source input[type=file]", drawn / "source.png")
     page.set_input_files("#target input[type=file]", drawn / "target.png")
     page.wait_for_selector("#source-said:has-text('1 picture')")
     page.wait_for_selector("#faces-said:has-text('found')")
     page.check("#agreed input")
     page.click("#swap")
+
+
+def test_a_result_that_is_done_during_a_reload_is_offered_again(visit, drawn, tmp_path):
+    page = visit()
+    swap_drawn(page, drawn)
     page.wait_for_selector("#compared:has-text('Drawing')")  # it is under way
     page.reload()
     page.wait_for_selector("#said:has-text('Marked as synthetic')")
@@ -223,12 +228,7 @@ def test_uploads_and_their_mistakes(visit, tmp_path, drawn):
 
 def test_source_and_target_added_at_once(visit, drawn):
     page = visit()
-    page.set_input_files("#source input[type=file]", drawn / "source.png")
-    page.set_input_files("#target input[type=file]", drawn / "target.png")
-    page.wait_for_selector("#source-said:has-text('1 picture')")
-    page.wait_for_selector("#faces-said:has-text('found')")
-    page.check("#agreed input")
-    page.click("#swap")
+    swap_drawn(page, drawn)
     page.wait_for_selector("#said:has-text('Marked as synthetic by a visible label')")
 
 

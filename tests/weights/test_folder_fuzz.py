@@ -1,12 +1,10 @@
 """Mutated descriptions of folders and mutated state dicts: read, or one sentence; no traceback, no hang."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.fuzz import outcomes_of
 
 SAMPLE, MANY = 150, 5000
 MOST = 300 << 20  # bytes more than before the first mutant
@@ -15,11 +13,8 @@ KINDS = ["model", "identity", "state_dict"]
 
 
 def fuzz(kind, seed, count, folder):
-    command = [sys.executable, ROOT / "tests" / "support" / "folder_fuzz.py", kind, str(seed), str(count), folder]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "SIMSWAP_JAX_WEIGHTS": str(folder)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{kind}, seed {seed}, {folder}: {done.stderr[-2000:]}"
-    outcomes = json.loads(done.stdout.splitlines()[-1])
+    environment = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "SIMSWAP_JAX_WEIGHTS": str(folder)}
+    outcomes = outcomes_of("folder_fuzz.py", kind, seed, count, folder, **environment)
     assert outcomes["read"] + outcomes["refused"] == count
     assert outcomes["bytes"] < MOST
     return outcomes

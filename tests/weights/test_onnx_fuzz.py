@@ -1,11 +1,8 @@
 """Mutated ONNX files: an answer or a sentence; never a traceback, a hang, or much memory."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+
+from tests.support.fuzz import outcomes_of
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -14,12 +11,7 @@ SECONDS = 5  # of the processor, for one file
 
 
 def fuzz(seed, count, folder):
-    program = Path(__file__).parents[1] / "support" / "onnx_fuzz.py"
-    done = subprocess.run(
-        [sys.executable, program, str(seed), str(count), folder], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"seed {seed}: {done.stderr[-2000:]}"
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = outcomes_of("onnx_fuzz.py", seed, count, folder)
     assert sum(found["outcomes"].values()) == count
     assert found["seconds"] < SECONDS
     assert found["megabytes"] < 0
