@@ -27,6 +27,11 @@ def missing_extra(package: str, extra: str, purpose: str) -> UserError:
     return UserError(sentence, "extra-missing")
 
 
+def first_line(text: object, most: int = 200) -> str:
+    """The first line of a library's words, which may quote a file, fit to stand in a sentence; no full stop."""
+    return printable(str(text).strip().partition("\n")[0], most).strip().rstrip(".")
+
+
 def printable(text: object, most: int = 300) -> str:
     """Text of a file's, or a file's name, fit to stand in a sentence: what a terminal would obey is written out.
 

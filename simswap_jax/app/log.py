@@ -7,7 +7,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from simswap_jax.io.progress import PACKAGE
 
@@ -30,10 +30,10 @@ class RateLimit(logging.Filter):
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """Args:
-        lines: the most in the time of
-        seconds.
+        lines: the most in a stretch of time.
+        seconds: how long that is.
         always: names of loggers whose records are not counted.
-        now: the clock.
+        now: the clock, seconds.
         """
         super().__init__()
         self._lines, self._seconds, self._always, self._now = lines, seconds, always, now
@@ -91,12 +91,13 @@ def bounded_log(*always: str) -> Iterator[None]:
     Args:
       always: names of loggers that are not limited.
     """
+    # Without handlers of the package, logging itself writes to standard error: what is printed there stays there then.
     limit, root, handlers = RateLimit(always=always), logging.getLogger(), list(PACKAGE.handlers)
     for handler in handlers:
         handler.addFilter(limit)
         root.addHandler(handler)  # the package's own records do not get there: it does not propagate
     try:
-        with warnings.catch_warnings(), printed_is_logged():
+        with warnings.catch_warnings(), printed_is_logged() if handlers else nullcontext():
             warnings.simplefilter("ignore", append=True)
             yield
     finally:

@@ -112,13 +112,15 @@ class Answers:
             raise UserError("A file is not yours, or not there any more; add it again.", "file-not-yours")
         return tuple(Path(file) for file in files)
 
-    def sources(self, files: Sequence[str] | None, tab: Tab, request: Any) -> tuple[Tab, str]:
-        """Pictures of the source were added or taken away."""
+    def sources(
+        self, files: Sequence[str] | None, tab: Tab, request: Any, face: float | None = None
+    ) -> tuple[Tab, str]:
+        """Pictures of the source were added or taken away, or another of their faces is meant (its number)."""
         if not files:
             return (tab if tab.example else replace(tab, sources=())), describe_sources(tab if tab.example else Tab())
         tab = replace(tab, sources=self.own(request, files), example=False)
         try:
-            _, odd, several = self.studio.identity(tab.sources)
+            _, odd, several = self.studio.identity(tab.sources, int(face or 0))
         except UserError as error:
             raise UserError(f"Source: {error}", error.code) from error
         return tab, " ".join([describe_sources(tab, odd), *several])
@@ -399,8 +401,8 @@ def handlers(answers: Answers) -> SimpleNamespace:
     """What gradio calls at an event, by the event's name."""
     import gradio as gr
 
-    def sources_changed(files: list[str] | None, tab: Tab, request: gr.Request) -> Any:
-        return answers.sources(files, tab, request)
+    def sources_changed(files: list[str] | None, face: float | None, tab: Tab, request: gr.Request) -> Any:
+        return answers.sources(files, tab, request, face)
 
     def source_example(tab: Tab, event: gr.SelectData) -> Any:
         return answers.source_example(event.index, tab)
@@ -515,7 +517,8 @@ def connect(parts: SimpleNamespace, on: SimpleNamespace) -> None:
     tab = parts.tab
     source = [tab, parts.source_text]
     target = [tab, parts.faces, parts.faces_text]
-    parts.source_files.change(on.sources_changed, [parts.source_files, tab], source, **in_turn)
+    for part in (parts.source_files, parts.source_face):
+        part.change(on.sources_changed, [parts.source_files, parts.source_face, tab], source, **in_turn)
     parts.source_gallery.select(on.source_example, [tab], [*source, parts.source_files], **in_turn)
     parts.target_file.upload(on.target_changed, [parts.target_file, tab], target, **in_turn)
     parts.target_file.clear(on.target_changed, [parts.target_file, tab], target, **in_turn)

@@ -96,7 +96,7 @@ def serve_page(options: ServerOptions) -> None:
         tempfile.TemporaryDirectory(prefix="simswap_jax_app_", ignore_cleanup_errors=True) as folder,
         bounded_log(__name__),
     ):
-        studio = Studio(load(options.model, options.runtime))
+        studio = Studio(FaceSwapper.from_pretrained(options.model, runtime=options.runtime))
         sessions = Sessions(Path(folder).resolve())
         page, memory = gradio_application(studio, sessions, options)
         gate = Gate(page, sessions, options.megabytes * 2**20, options.address(), memory)
@@ -106,20 +106,6 @@ def serve_page(options: ServerOptions) -> None:
             asyncio.run(serve(gate, sessions, memory, listening))
         sessions.close()
     _log.info("The page is closed and its files are removed.")
-
-
-def load(model: Path | None, runtime: str = "auto") -> FaceSwapper:
-    """The model that was named, or the one that ships, or a sentence that says which to name."""
-    if model is not None:
-        return FaceSwapper.from_pretrained(model, runtime=runtime)
-    try:
-        return FaceSwapper.from_pretrained(runtime=runtime)
-    except UserError as error:
-        raise UserError(
-            "no model ships with this installation; give --model FOLDER, a model folder that `simswap-jax train` or "
-            "`simswap-jax import` left.",
-            "model-missing",
-        ) from error
 
 
 def listen(host: str, port: int) -> socket.socket:

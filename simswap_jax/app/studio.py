@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -105,13 +105,23 @@ class Studio:
                         continue
                     due += max(EVERY, due // 10)
                     picture = video.upright(frame.image)
-                    with suppress(UserError), self._turn:  # no face in this one
-                        faces = self._swapper.photos.find_faces(picture)
+                    faces = self._faces_if_any(picture)
+                    if faces:
                         still = path.with_name("frame.png")
                         still.write_bytes(encode_png(picture))
                         height, width = picture.shape[:2]
                         return Target(path, (width, height), tuple(faces), largest(faces), still, frame.index)
         raise UserError(f"no face was found in {path.name}; choose a video that shows one.", "no-face-in-upload")
+
+    def _faces_if_any(self, picture: np.ndarray) -> list[FoundFace]:
+        """The faces of a frame that can be swapped; none where it shows none."""
+        try:
+            with self._turn:
+                return self._swapper.photos.find_faces(picture)
+        except UserError as error:
+            if error.code in ("no-face", "no-usable-face"):
+                return []
+            raise  # the detector cannot be had, say: the next frame would not do either
 
     def identity(self, sources: Sequence[Path], face: int = 0) -> tuple[np.ndarray, list[Path], list[str]]:
         """The identity of one person, out of their pictures.

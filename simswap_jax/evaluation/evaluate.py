@@ -116,7 +116,10 @@ def open_models(request: EvaluationRequest) -> list[ModelCandidate]:
     if not folders and not request.results:
         folders = {"simswap_jax": None}
     return [
-        ModelCandidate(name, FaceSwapper.from_pretrained(folder, face_size=request.size, alignment=request.alignment))
+        ModelCandidate(
+            name,
+            FaceSwapper.from_pretrained(folder, face_size=request.size, alignment=request.alignment, runtime="jax"),
+        )
         for name, folder in folders.items()
     ]
 

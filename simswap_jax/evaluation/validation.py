@@ -1,7 +1,7 @@
 """Validation while training: a few fixed swaps of held-out people, measured by the networks that an experiment names.
 
-Training finds it by name (``config.validation.evaluator``). The swaps are the first ones of the ``pairs`` protocol,
-measured by the same code.
+Training finds it by name (``config.validation.evaluator``). The swaps are the first ones that the ``pairs``
+protocol draws of up to `PEOPLE` held-out people, measured by the same code.
 """
 
 from collections.abc import Sequence

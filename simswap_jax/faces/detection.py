@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from simswap_jax.faces.direction import directed
-from simswap_jax.faces.face import MOSTLY, OVERLAP, distinct, inside, overlap, size_of, without_ghosts
+from simswap_jax.faces.face import MOSTLY, OVERLAP, distinct, inside, overlap, shifted, size_of, without_ghosts
 from simswap_jax.faces.face import Face as Face  # its home for callers
 
 SIDES = (1280, 640, 320)  # the longer side of what YuNet sees; it splits faces over about 600 pixels into several boxes
@@ -80,7 +80,7 @@ def small(detector: Detector, photo: UInt8[np.ndarray, "h w 3"]) -> Iterator[Fac
         for columns in _stretches(width, detector.side + shared, shared):
             for face in detector.glance(np.ascontiguousarray(photo[rows, columns])):
                 if size_of(face) <= SMALL * shrunk:
-                    yield _shifted(face, columns.start, rows.start)
+                    yield shifted(face, columns.start, rows.start)
 
 
 class FaceDetector:
@@ -150,7 +150,7 @@ class FaceDetector:
             sentence = f"the face detector fails on {size[0]}×{size[1]} pixels; name YuNet's ONNX file."
             raise self.failed(sentence) from error
         back = np.array([width / size[0], height / size[1]])
-        return [] if rows is None else [_face(row, back) for row in rows]
+        return [] if rows is None else [face for face in (_face(row, back) for row in rows) if is_spread(face)]
 
 
 def _stretches(length: int, side: int, shared: int) -> list[slice]:
@@ -178,9 +178,9 @@ def _scaled(face: Face, x: float, y: float) -> Face:
     return replace(face, box=(left * x, top * y, width * x, height * y), landmarks=landmarks)
 
 
-def _shifted(face: Face, x: float, y: float) -> Face:
-    left, top, width, height = face.box
-    return replace(face, box=(left + x, top + y, width, height), landmarks=face.landmarks + np.array([x, y]))
+def is_spread(face: Face) -> bool:
+    """Whether landmarks are finite and not all on one point: what else a network answers is no face."""
+    return bool(np.isfinite(face.landmarks).all() and np.ptp(face.landmarks, axis=0).max() > 1e-3)
 
 
 def _face(row: np.ndarray, back: np.ndarray) -> Face:
@@ -265,4 +265,4 @@ def decoded(maps: list[Float[np.ndarray, "_ _"]], threshold: float, back: Float[
             landmarks = (anchor + points[i].reshape(5, 2) * stride + 0.5) * back - 0.5
             box = float(left), float(top), float(width), float(height)
             faces.append(Face(box, landmarks, float(scores[i, 0])))
-    return faces
+    return [face for face in faces if is_spread(face)]

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from simswap_jax.faces.alignment import inverse, transform
-from simswap_jax.faces.face import Face, size_of, tilt_of
+from simswap_jax.faces.face import Face, shifted, size_of, tilt_of
 
 DIRECTIONS = tuple(range(0, 360, 45))  # degrees
 TILE, CLOSE_TILE = 128, 192  # pixels of the square in which a face is seen in one of eight directions, and by itself
@@ -104,7 +104,7 @@ def views(
         i = row * columns + column
         if not (0 <= column < columns and 0 <= i < len(angles)):
             continue
-        own = _moved(one, -tile * column, -tile * row)
+        own = shifted(one, -tile * column, -tile * row)
         before_it = seen[i]
         if _is_meant(own, tile) and (before_it is None or own.score > before_it.score):
             seen[i] = own
@@ -145,11 +145,6 @@ def _is_meant(face: Face, tile: int) -> bool:
     size = tile / ROOM
     near = np.hypot(*(face.centre - tile / 2)) < 0.5 * size
     return bool(near and 0.5 < size_of(face) / size < 2.0)
-
-
-def _moved(face: Face, x: float, y: float) -> Face:
-    left, top, width, height = face.box
-    return replace(face, box=(left + x, top + y, width, height), landmarks=face.landmarks + np.array([x, y]))
 
 
 def _back(face: Face, matrix: np.ndarray, angle: float) -> Face:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -47,6 +47,12 @@ class Face:
 def size_of(face: Face) -> float:
     """Side of the square of the same area as a face's box, in pixels; at least 1."""
     return max(1.0, float(np.sqrt(abs(face.area))))
+
+
+def shifted(face: Face, x: float, y: float) -> Face:
+    """The face elsewhere in the picture: ``x`` pixels to the right and ``y`` down."""
+    left, top, width, height = face.box
+    return replace(face, box=(left + x, top + y, width, height), landmarks=face.landmarks + np.array([x, y]))
 
 
 def tilt_of(landmarks: Float[np.ndarray, "5 2"]) -> float:

@@ -13,11 +13,10 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from simswap_jax.faces.detection import Detector
 from simswap_jax.faces.direction import closer, directed
-from simswap_jax.faces.face import UPRIGHT, Face, overlap, size_of, tilt_of, without_ghosts
+from simswap_jax.faces.face import OVERLAP, UPRIGHT, Face, overlap, size_of, tilt_of, without_ghosts
 
 GAP = 8  # frames from one sighting of a face to the next, at most
 REACH = 0.4  # how far a face may lie from where it was expected, in units of its size
-SAME = 0.3  # of two boxes, intersection over union, from which they are the same face a frame apart
 GROWTH = 1.6  # by which a face may be larger or smaller than it was
 WINDOW = 2.0  # frames, standard deviation of the smoothing window: white noise keeps 0.38 of its size
 CHECK_EVERY = 12  # frames after which it is found out anew which way up every face is
@@ -128,14 +127,14 @@ class Directions:
         right, followed = [], []
         for face in faces:
             known = max(self._known, key=lambda one: overlap(one[1], face), default=None)
-            old = known[1] if known is not None and overlap(known[1], face) > SAME else None
+            old = known[1] if known is not None and overlap(known[1], face) > OVERLAP else None
             followed.append(old)
             right.append(_put_right(detector, picture, face, old, check=index % CHECK_EVERY == 0))
         for _, old in self._known:
             if abs(tilt_of(old.landmarks)) >= UPRIGHT and not any(old is one for one in followed):
                 _add(right, closer(detector.glance, picture, old))
         for face in lying:
-            if all(overlap(face, other) <= SAME for other in right):
+            if all(overlap(face, other) <= OVERLAP for other in right):
                 _add(right, directed(detector.glance, picture, face))
         return without_ghosts(right)
 
@@ -144,7 +143,7 @@ class Directions:
         old = [
             (when, face)
             for when, face in self._known
-            if not cut and index - when < GAP and all(overlap(face, other) <= SAME for other in faces)
+            if not cut and index - when < GAP and all(overlap(face, other) <= OVERLAP for other in faces)
         ]
         self._known = [*((index, face) for face in faces), *old]
 
@@ -166,7 +165,7 @@ def _put_right(detector: Detector, picture: np.ndarray, face: Face, old: Face | 
 
 def _add(faces: list[Face], face: Face | None) -> None:
     """Add a face that is none of those that are there."""
-    if face is not None and all(overlap(face, other) <= SAME for other in faces):
+    if face is not None and all(overlap(face, other) <= OVERLAP for other in faces):
         faces.append(face)
 
 

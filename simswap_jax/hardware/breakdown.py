@@ -112,7 +112,7 @@ def comparison(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     nothing = {"seconds": 0.0, "bytes": 0}
     pairs = {name: (before.get(name, nothing), after.get(name, nothing)) for name in {**before, **after}}
-    changed = {name: pair for name, pair in pairs.items() if pair[0]["bytes"] != pair[1]["bytes"]}
+    changed = {name: pair for name, pair in pairs.items() if any(pair[0][of] != pair[1][of] for of in nothing)}
     order = sorted(changed, key=lambda name: -abs(changed[name][1]["seconds"] - changed[name][0]["seconds"]))
     lines = []
     for name in order[:SHOWN]:

@@ -271,18 +271,17 @@ def program_of(program: Any, request: PreflightRequest, lowering: float, compili
     where, loops = request.where, request.config.accumulate
     memory, text = program.memory_analysis(), program.as_text()
     operations = tuple(costs(read(text), loops))
-    counted = program.cost_analysis() or {
-        "flops": float(sum(cost.flops for cost in operations)),
-        "bytes accessed": float(sum(cost.bytes for cost in operations)),
-    }
+    # XLA's own count takes a loop's body once, whatever number of micro-batches runs through it.
+    counted = (program.cost_analysis() or {}) if loops == 1 else {}
+    cycles = estimated_cycles(text)
     return Program(
         # Donated arguments and the results in their place are one.
         arguments=memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes,
         temporary=memory.temp_size_in_bytes,
         code=memory.generated_code_size_in_bytes,
-        flops=counted["flops"],
-        moved=counted["bytes accessed"],
-        cycles=estimated_cycles(text),
+        flops=counted.get("flops") or float(sum(cost.flops for cost in operations)),
+        moved=counted.get("bytes accessed") or float(sum(cost.bytes for cost in operations)),
+        cycles=cycles if loops == 1 else cycles and sum(cost.cycles for cost in operations),
         collectives=tuple(
             # A group of all chips is also one of all on another number of chips.
             replace(one, group=()) if len(one.group) == where.chips else one

@@ -168,7 +168,7 @@ class PhotoSwapper:
         """
         check_photo(photo, role)
         self.check_takes_photos()
-        return find_faces(self._detector, photo, self.swapper.model.alignment, self.swapper.face_size)
+        return find_faces(self._detector, photo, self.swapper.model.alignment, self.swapper.face_size, role)
 
     def largest_face(self, photo: np.ndarray, role: str = "target") -> np.ndarray:
         """The largest face of a photo, aligned as the model wants it: uint8 RGB [face_size, face_size, 3]."""
@@ -186,7 +186,7 @@ class PhotoSwapper:
           UserError: there is no face of that number, or what `find_faces` says.
         """
         found = sorted(self.find_faces(photo, role), key=lambda one: float(one.face.centre[0]))
-        if number > len(found):
+        if not 0 <= number <= len(found):
             raise UserError(
                 f"the {role} photo shows {len(found)} {'face' if len(found) == 1 else 'faces'} that can be taken, so "
                 f"there is no number {number}; 1 is the face on the left, 0 the largest.",
@@ -241,7 +241,9 @@ class PhotoSwapper:
         return put_back(photo, found, dict(zip(chosen, results)), options, parse, dict(zip(chosen, crops)))
 
 
-def find_faces(detector: Detector, photo: np.ndarray, template: str, size: int) -> list[FoundFace]:
+def find_faces(
+    detector: Detector, photo: np.ndarray, template: str, size: int, role: str = "target"
+) -> list[FoundFace]:
     """The faces of a photo that can be swapped, the most confident first.
 
     Args:
@@ -249,6 +251,7 @@ def find_faces(detector: Detector, photo: np.ndarray, template: str, size: int) 
       photo: uint8 RGB [H, W, 3].
       template: what crops are aligned to, a name of ``faces.alignment.TEMPLATES``.
       size: side of the crops.
+      role: what the photo is called in the log.
 
     Raises:
       UserError: there is none; it says why those that were detected are left out.
@@ -257,7 +260,7 @@ def find_faces(detector: Detector, photo: np.ndarray, template: str, size: int) 
     if found:
         if left_out:
             counted = "a face" if len(left_out) == 1 else f"{len(left_out)} faces, of which one"
-            _log.info("simswap-jax: left out of the photo: %s that %s.", counted, left_out[0][1])
+            _log.info("simswap-jax: left out of the %s photo: %s that %s.", role, counted, left_out[0][1])
         return found
     reasons = [reason for _, reason in left_out]
     height, width = photo.shape[:2]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simswap_jax.errors import UserError, missing_extra
+from simswap_jax.errors import UserError, first_line, missing_extra
 from simswap_jax.io.atomic import CannotWrite, write_bytes
 from simswap_jax.io.user_folders import cache_folder
 from simswap_jax.models import families
@@ -29,6 +30,8 @@ from simswap_jax.models.normalization import denormalize, normalize
 from simswap_jax.weights.model_folder import ModelFolder
 
 RUNTIMES = ("auto", "jax", "onnx")
+_log = logging.getLogger(__name__)
+
 EXPORT = 1  # of the files in the cache; another number exports anew
 
 # (targets uint8 [B, H, W, 3], identity vectors float32 [B, D]) → (results uint8 [B, H, W, 3], whether all are finite)
@@ -43,13 +46,19 @@ def choose(name: str, model: ModelFolder) -> tuple[str, Program]:
       model: what is run.
 
     Raises:
-      UserError: an unknown name, a generator that has no ONNX form, or the extra is missing.
+      UserError: an unknown name; under ``"onnx"`` a generator that has no ONNX form or cannot be opened, or the extra
+        is missing.
     """
     if name not in RUNTIMES:
         raise UserError(f"there is no runtime '{name}'; choose one of {', '.join(RUNTIMES)}.", "runtime-unknown")
     if name == "auto":
         exportable = families.of_config(model.generator).onnx is not None and model.generator.dtype == "float32"
         name = "onnx" if exportable and jax.default_backend() == "cpu" and has_extra() else "jax"
+        try:
+            return name, on_onnxruntime(model) if name == "onnx" else on_jax(model)
+        except UserError as error:
+            _log.warning("simswap-jax: %s JAX runs the generator.", error)
+            return "jax", on_jax(model)
     return name, on_onnxruntime(model) if name == "onnx" else on_jax(model)
 
 
@@ -114,7 +123,16 @@ def on_onnxruntime(model: ModelFolder) -> Program:
     # Threads that wait give their core away: to JAX, to the detector, to the other stages of a video.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(_exported(model), options, providers=["CPUExecutionProvider"])
+    place = _place(model)
+    try:
+        session = onnxruntime.InferenceSession(_exported(model, place), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own family of errors, without a common base
+        if place is not None:
+            place.unlink(missing_ok=True)  # it may be damaged; the next start exports anew
+        raise UserError(
+            f"onnxruntime cannot open the exported generator ({first_line(error)}); choose the runtime 'jax'.",
+            "runtime-unusable",
+        ) from error
 
     def run(targets: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.bool_]:
         values = np.ascontiguousarray(targets.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
@@ -126,12 +144,16 @@ def on_onnxruntime(model: ModelFolder) -> Program:
     return run
 
 
-def _exported(model: ModelFolder) -> bytes:
+def _place(model: ModelFolder) -> Path | None:
+    """Where a model's export is kept; None where there is no cache."""
+    cache = cache_folder()
+    return None if cache is None else cache / "onnx" / f"{content_hash(model)}.onnx"
+
+
+def _exported(model: ModelFolder, place: Path | None) -> bytes:
     """The generator as an ONNX file's bytes: out of the cache, or exported and, where there is room, put there."""
     from simswap_jax.weights.onnx_export import export_generator
 
-    cache = cache_folder()
-    place = None if cache is None else cache / "onnx" / f"{content_hash(model)}.onnx"
     if place is not None:
         with suppress(OSError):
             return place.read_bytes()

@@ -262,6 +262,7 @@ class FaceSwapper:
             wanted = normalised((1.0 - strength) * own + strength * wanted)
         results: list[np.ndarray] = []
         for chunk, count in batches(len(targets), batch_size):
+            count = count if self.runtime == "jax" else len(chunk)  # onnxruntime compiles nothing: no padding
             faces = np.stack([resized(targets[i], self.face_size) for i in chunk])
             drawn = self._redraw(pad(faces, count), pad(wanted[chunk], count))
             results += [resized(face, targets[i].shape[0]) for i, face in zip(chunk, drawn)]

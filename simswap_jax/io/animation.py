@@ -43,12 +43,19 @@ def is_animation(path: str | Path) -> bool:
         return False
 
 
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height of an animation, before anything of it is decoded."""
+    with Image.open(path) as image:
+        return image.size
+
+
 def repetitions(path: Path) -> int | None:
-    """How often an animation is repeated: 0 for ever, None not at all."""
+    """How often an animation is repeated after it was shown once: 0 for ever, None not at all."""
     with Image.open(path) as image:
         count = image.info.get("loop")
-        # A PNG and a WebP say how often they are shown, a GIF how often again.
-        return None if count is None or (image.format != "GIF" and count == 1) else int(count)
+        if count is None or count == 0 or image.format == "GIF":
+            return None if count is None else int(count)
+        return int(count) - 1 or None  # a PNG and a WebP say how often they are shown, a GIF how often again
 
 
 def has_transparency(path: Path) -> bool:
@@ -89,14 +96,18 @@ def write_animation(
       repeated: how often again: 0 for ever, None not at all.
       xmp: an XMP packet, UTF-8.
     """
-    shown = list(pictures)
-    first, *others = (Image.fromarray(one.picture) for one in shown)
-    options: dict[str, Any] = {"append_images": others, "duration": [one.milliseconds for one in shown]}
+    images, times = [], []
+    for one in pictures:  # what is kept of each is Pillow's picture alone
+        images.append(Image.fromarray(one.picture))
+        times.append(one.milliseconds)
+    first, *others = images
+    options: dict[str, Any] = {"append_images": others, "duration": hundredths(times) if kind == "GIF" else times}
+    often = 1 if repeated is None else repeated and repeated + 1
     if kind == "WEBP":
-        options |= {"loop": 1 if repeated is None else repeated, "quality": 90, "method": 2}
+        options |= {"loop": often, "quality": 90, "method": 2}
         options |= {} if xmp is None else {"xmp": xmp}
     elif kind == "PNG":
-        options |= {"loop": 1 if repeated is None else repeated, "pnginfo": PngImagePlugin.PngInfo()}
+        options |= {"loop": often, "pnginfo": PngImagePlugin.PngInfo()}
         if xmp is not None:
             options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8"))
     else:
@@ -105,6 +116,15 @@ def write_animation(
     first.save(file, format=kind, save_all=True, **options)
     data = file.getvalue()
     path.write_bytes(_with_gif_xmp(data, xmp) if kind == "GIF" and xmp is not None else data)
+
+
+def hundredths(times: Iterable[int]) -> list[int]:
+    """Milliseconds as a GIF holds them, in tens and at least 20; what rounding takes from one frame the next gets."""
+    made, rest = [], 0
+    for time in times:
+        made.append(max(20, round((time + rest) / 10) * 10))
+        rest += time - made[-1]
+    return made
 
 
 def read_gif_xmp(path: Path) -> bytes | None:

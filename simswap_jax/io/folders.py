@@ -58,7 +58,7 @@ def _counted(ending: str, names: list[str]) -> str:
 def _files(path: Path) -> Iterator[Path]:
     """A file itself, or the visible files below a folder, by name; links to folders are not followed."""
     if not path.is_dir():
-        yield path
+        yield from () if path.name in OWN else (path,)
         return
     for folder, folders, files in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -180,9 +180,9 @@ def warm_start(former: GeneratorConfig, config: GeneratorConfig) -> Callable[[An
 
 
 def _shape(config: GeneratorConfig) -> tuple[Any, ...]:
-    """All that decides the shapes of the parameters; the mask is last."""
+    """All that decides the shapes of the parameters, and what they stand for; the mask is last."""
     of = as_compact(config)
-    shape = (of.widths, of.blocks, of.identity_size, of.first_down, of.unshuffle, of.stem_kernel)
+    shape = (of.widths, of.blocks, of.identity_size, of.convention, of.first_down, of.unshuffle, of.stem_kernel)
     return (*shape, of.composition_mask)
 
 

@@ -86,9 +86,8 @@ def _exif(image: Image.Image) -> bytes:
 def _profile(image: Image.Image) -> bytes:
     """A picture's profile if it is one of RGB values: one of CMYK or grey does not fit what is written."""
     profile = image.info.get("icc_profile") or b""
-    return (
-        profile if isinstance(profile, bytes) and profile[16:20] == b"RGB " and image.mode in ("RGB", "RGBA") else b""
-    )
+    fits = isinstance(profile, bytes) and profile[16:20] == b"RGB " and image.mode in ("RGB", "RGBA", "P")
+    return profile if fits else b""
 
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}

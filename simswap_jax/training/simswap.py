@@ -28,6 +28,7 @@ from simswap_jax.training.method import Batch, Metrics, Work
 from simswap_jax.training.state import PyTree, TrainState, network_state
 from simswap_jax.training.step import Networks, train_step
 from simswap_jax.training.update import UpdateRule, per_sample_random
+from simswap_jax.training.warm_start import held_out_share
 from simswap_jax.weights import identity_folder, model_folder
 
 # (state, floats, frozen, key) → floats with another ``generator_input``
@@ -268,6 +269,7 @@ class SimSwap:
 
     def model(self, state: TrainState) -> model_folder.ModelFolder:
         """What swapping loads, in memory."""
+        held_out = held_out_share(self.config)
         return model_folder.ModelFolder(
             generator=self.generator.config,
             variables=jax.device_get(self.averaged_variables(state)),
@@ -280,7 +282,7 @@ class SimSwap:
             card={
                 "step": int(state.step),
                 "licence": "research only: the terms of the training pictures apply",
-                "held_out": float(self.config.data.held_out),
+                **({} if held_out is None else {"held_out": held_out}),
             },
         )
 

@@ -103,12 +103,12 @@ class Validation:
         self.best: int | None = None
 
         def prepare() -> int | None:
-            build = resolve(self._fields.evaluator, "validation.evaluator")
-            self._evaluator = build(config, people, held_out)
+            if self._fields.every:
+                build = resolve(self._fields.evaluator, "validation.evaluator")
+                self._evaluator = build(config, people, held_out)
             return best_step([row for row in rows_of(workdir) if row["step"] <= start])
 
-        if self._fields.every:
-            self.best = distributed.broadcast_from_primary(prepare)
+        self.best = distributed.broadcast_from_primary(prepare)  # a workdir that is validated no more keeps its best
 
     def due(self, step: int) -> bool:
         """Whether this step is measured: every so many, and the last."""

@@ -20,6 +20,7 @@ from simswap_jax.training import experiment
 from simswap_jax.training.checkpoints import verify_manifest
 from simswap_jax.training.state import PyTree, TrainState, is_finite, without_optimizers
 from simswap_jax.weights import model_folder
+from simswap_jax.weights.layouts import COUNTS
 
 Shapes = Callable[[ml_collections.ConfigDict], PyTree]
 
@@ -76,7 +77,8 @@ def _with_generator(
             "init-from-without-generator",
         )
     start_from = warm_start_of(model.generator, _generator_config(config, model.network.identity_size or 0), config)
-    variables = jax.tree.map(lambda x: np.asarray(x, np.float32), dict(model.variables))
+    network = {name: tree for name, tree in model.variables.items() if name != COUNTS}  # PyTorch's counts of batches
+    variables = jax.tree.map(lambda x: np.asarray(x, np.float32), network)
     params, collections = variables.pop("params"), variables
     generator = state.networks["generator"]
     fresh = ({"generator": generator.params}, state.ema)
@@ -85,6 +87,33 @@ def _with_generator(
     statistics = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), collections, generator.collections)
     networks = {**state.networks, "generator": replace(generator, params=started["generator"], collections=statistics)}
     return replace(state, networks=networks, ema=ema)
+
+
+def held_out_share(config: ml_collections.ConfigDict) -> float | None:
+    """The share of the people that neither this training nor those that it starts from saw; None: not known.
+
+    People are held out by name, so that of two shares the smaller one's people are among the larger one's.
+    """
+    own = float(config.data.held_out)
+    if not config.init_from:
+        return own
+    former = _share_of(Path(config.init_from).expanduser() / "config.json")
+    return None if former is None else min(own, former)
+
+
+def _share_of(described: Path) -> float | None:
+    """What a model folder's card says, or a workdir's experiment and those before it."""
+    try:
+        stored = json.loads(described.read_text(encoding="utf-8"))
+        if "card" in stored:
+            share = stored["card"].get("held_out")
+            return None if share is None else float(share)
+        fields = experiment.upgraded(stored)
+        own, before = float(fields["data.held_out"]), fields.get("init_from")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
+        return None
+    former = _share_of(Path(before).expanduser() / "config.json") if before else own
+    return None if former is None else min(own, former)
 
 
 def newest_whole(workdir: Path) -> int:
@@ -150,8 +179,8 @@ def warm_start_of(former: Any, wanted: Any, config: ml_collections.ConfigDict) -
     start_from = families.get(config.generator.family).warm_start(former, wanted)
     if start_from is None:
         raise UserError(
-            f"the generator of {config.init_from} (config.init_from) is of another shape, or has a part that this one "
-            "lacks; give this experiment the same generator.",
+            f"the generator of {config.init_from} (config.init_from) is of another shape or input normalization, or "
+            "has a part that this one lacks; give this experiment the same generator.",
             "init-from-other-generator",
         )
     return start_from

@@ -253,14 +253,14 @@ def open_animation(path: Path) -> Animation:
       UserError: PyAV is missing, it is too large or broken.
     """
     av_package()
-    first = next(animation.stills(path)).picture
-    check_size(path, first.shape[1], first.shape[0])
+    width, height = animation.size_of(path)
+    check_size(path, width, height)
     times = [still.milliseconds for still in animation.stills(path)]
     return Animation(
         path=path,
         stream=0,
-        width=first.shape[1],
-        height=first.shape[0],
+        width=width,
+        height=height,
         rotation=0,
         time_base=Fraction(1, 1000),
         rate=Fraction(1000 * len(times), sum(times)),

@@ -16,6 +16,7 @@ from simswap_jax.errors import UserError
 from simswap_jax.inference.options import EncodingOptions
 from simswap_jax.io import animation
 from simswap_jax.io.atomic import write_text
+from simswap_jax.io.image_limits import free_memory
 from simswap_jax.video.colour import Colours
 from simswap_jax.video.decode import Animation, Video, av_package
 from simswap_jax.video.tracks import Track, carried, open_tracks
@@ -228,7 +229,8 @@ def check_animation(video: Video, output: Path) -> None:
         return
     if not isinstance(video, Animation):
         container_of(output)  # says so
-    if video.width * video.height * video.length > _MOST_STILL:
+    pixels = video.width * video.height * video.length
+    if pixels > _MOST_STILL or 4 * pixels > max(free_memory() // 2, 2**28):
         raise UserError(
             f"{video.path} has too many pixels for an animation ({video.length} frames of {video.width}×{video.height})"
             "; name an .mp4 as the output.",

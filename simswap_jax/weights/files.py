@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from simswap_jax.errors import UserError, missing_extra, printable
+from simswap_jax.errors import UserError, first_line, missing_extra, printable
 from simswap_jax.io.atomic import file_sha256, is_file, is_folder, replacing_file
 from simswap_jax.weights import torch_files
 from simswap_jax.weights.pickle_reader import Inert, PickleRefused, TensorRef
@@ -192,7 +192,7 @@ def _is_name(name: str) -> bool:
 
 
 def _first_line(error: BaseException) -> str:
-    return printable((str(error).splitlines() or [type(error).__name__])[0], 120).rstrip(".")
+    return first_line(error, 120) or type(error).__name__
 
 
 def _read_torch(path: Path, part: str | None, signs: Sequence[str]) -> WeightFile:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from simswap_jax.errors import UserError, missing_extra
+from simswap_jax.errors import UserError, first_line, missing_extra
 from simswap_jax.faces.detection import SIDE, FaceDetector, ScrfdDetector, check_scrfd
 from simswap_jax.io.atomic import json_fingerprint, write_json
 from simswap_jax.io.user_folders import cache_folder
@@ -27,7 +27,6 @@ BATCH_SIZE = 32  # where a file leaves it open
 MOST_BYTES = 1 << 30  # of a file
 WAIT = 120.0  # seconds for a trial, beside its bound on the processor's time
 RUN_SECONDS = 300.0  # for one batch: far more than any network takes that passed its trial
-SAID = 160  # characters of a library's words
 
 
 class OnnxSession:
@@ -116,7 +115,7 @@ class OnnxSession:
 
 def _described(one: dict[str, Any]) -> str:
     lengths = ", ".join(str(length) if isinstance(length, int) else "?" for length in one["shape"])
-    return printable(f"{one['type']} [{lengths}]")
+    return first_line(f"{one['type']} [{lengths}]")
 
 
 def open_session(path: Path) -> Any:
@@ -198,7 +197,7 @@ def tried(path: Path, engine: str, **settings: int) -> dict[str, Any]:
     if path.stat().st_size > MOST_BYTES:
         raise too_large(path)
     job = {"path": str(path.resolve()), "engine": engine, **settings}
-    kept = _kept_at(job)
+    kept = _kept_at(job, import_engine(engine, path).__version__)
     try:
         verdict = json.loads(kept.read_bytes()) if kept else None
     except (OSError, ValueError):
@@ -211,13 +210,12 @@ def tried(path: Path, engine: str, **settings: int) -> dict[str, Any]:
     return _without_fault(path, engine, verdict)
 
 
-def _kept_at(job: dict[str, Any]) -> Path | None:
+def _kept_at(job: dict[str, Any], library: str) -> Path | None:
     """Where the verdict on a file is kept; None where there is no place for it."""
     path = Path(job["path"])
     cache = cache_folder()
     if cache is None:
         return None
-    library = import_engine(job["engine"], path).__version__
     files = [registry.file_sha256(file) for file in (path, onnx_trial.__file__)]  # another trial, another verdict
     key = [library, files, {**job, "path": path.suffix}]
     return cache / "trials" / f"{json_fingerprint(key)}.json"
@@ -289,16 +287,9 @@ def too_large(path: Path) -> UserError:
 
 def unreadable(path: Path, says: str) -> UserError:
     """The error of a file that is no network."""
-    return UserError(f"{path} is not a network that onnxruntime can load ({printable(says)}).", "onnx-unreadable")
+    return UserError(f"{path} is not a network that onnxruntime can load ({first_line(says)}).", "onnx-unreadable")
 
 
 def run_failed(path: Path, says: str) -> UserError:
     """The error of a network that cannot be run."""
-    return UserError(f"{path} cannot be run ({printable(says)}); name another network.", "onnx-run-failed")
-
-
-def printable(text: str) -> str:
-    """A library's words, which may quote the file: one line, no control characters, not long."""
-    line = text.strip().partition("\n")[0]
-    clean = "".join(letter if letter.isprintable() else "?" for letter in line).strip().rstrip(".")
-    return clean if len(clean) <= SAID else f"{clean[: SAID - 1]}…"
+    return UserError(f"{path} cannot be run ({first_line(says)}); name another network.", "onnx-run-failed")

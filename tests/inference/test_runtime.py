@@ -71,6 +71,19 @@ def test_an_export_is_made_once_for_each_model(shipped, cache, monkeypatch):
     assert f"{runtime.content_hash(replace(model, variables=changed))}.onnx" != made.name
 
 
+def test_a_damaged_export_is_made_anew_and_auto_goes_on_with_jax(shipped, cache, caplog):
+    model = of_config(shipped, GeneratorConfig(widths=(4, 8), blocks=1, identity_size=8))
+    runtime.on_onnxruntime(model)
+    (made,) = cache.iterdir()
+    made.write_bytes(b"no network")
+    with raises_user_error("runtime-unusable"):
+        runtime.on_onnxruntime(model)
+    made.write_bytes(b"no network")
+    assert runtime.choose("auto", model)[0] == "jax"
+    assert "JAX runs the generator" in caplog.text
+    assert runtime.choose("auto", model)[0] == "onnx"
+
+
 def test_without_a_cache_it_runs_all_the_same(shipped, cache):
     cache.parent.parent.mkdir(parents=True)
     cache.parent.write_text("a file where the cache should be")

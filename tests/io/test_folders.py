@@ -13,5 +13,5 @@ def test_what_is_left_is_counted_by_ending_and_named(tmp_path):
 
 def test_nothing_left_is_nothing_said(tmp_path, caplog):
     (tmp_path / "labels.npz").touch()
-    folders.warn_of_rest(tmp_path, [tmp_path], "photos are taken")
+    folders.warn_of_rest(tmp_path, [tmp_path, tmp_path / "labels.npz"], "photos are taken")
     assert caplog.text == ""

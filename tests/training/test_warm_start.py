@@ -12,8 +12,8 @@ from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.training import loop, runner, simswap
 from simswap_jax.training.checkpoints import Checkpoints
 from simswap_jax.training.experiment import use_generator
-from simswap_jax.training.warm_start import init_from
-from simswap_jax.weights import identity_folder
+from simswap_jax.training.warm_start import held_out_share, init_from
+from simswap_jax.weights import identity_folder, model_folder
 from tests.support.errors import raises_user_error
 from tests.support.small_method import small_config
 
@@ -129,3 +129,41 @@ def test_a_model_folder_gives_its_generator(config, first, tmp_path, parallel):
     config.generator.blocks = 2
     with raises_user_error("init-from-other-generator", tmp_path / "model"):
         init_from(state, config, SHAPES, loop.CONFIG)
+
+
+def test_a_folder_imported_from_pytorch_gives_its_generator(config, first, tmp_path):
+    """Its counts of batches are PyTorch's and are left there."""
+    method = simswap.build(config, None)
+    model = method.model(first)
+    counts = {"num_batches_tracked": {"down1": {"norm": {"count": np.asarray(7, np.int64)}}}}
+    with_counts = replace(model, variables={**model.variables, **counts})
+    model_folder.write(tmp_path / "model", with_counts, include_identity=True)
+    assert "num_batches_tracked" in model_folder.read(tmp_path / "model").variables
+    config.init_from = str(tmp_path / "model")
+    made = init_from(fresh(config, 1), config, SHAPES, loop.CONFIG, method.identity.sha256)
+    equal(made.networks["generator"].variables, first.ema)
+
+
+def test_another_input_normalization_is_refused(config, first, tmp_path):
+    simswap.build(config, None).export(first, tmp_path / "model")
+    config.init_from, config.generator.convention = str(tmp_path / "model"), "imagenet"
+    with raises_user_error("init-from-other-generator", tmp_path / "model"):
+        init_from(fresh(config, 1), config, SHAPES, loop.CONFIG)
+
+
+def test_held_out_is_who_no_stage_has_seen(config, first, tmp_path):
+    assert held_out_share(config) == 0.0  # the first stage held nobody out
+    config.data.held_out = 0.2
+    assert held_out_share(config) == 0.0
+    config.init_from = ""
+    assert held_out_share(config) == 0.2
+    method = simswap.build(config, None)
+    method.export(first, tmp_path / "model")
+    config.init_from, config.data.held_out = str(tmp_path / "model"), 0.5
+    assert held_out_share(config) == 0.2
+    model = model_folder.read(tmp_path / "model", with_identity=False)
+    unknown = replace(model, card={"licence": "unknown"})
+    model_folder.write(tmp_path / "imported", unknown, include_identity=False)
+    config.init_from = str(tmp_path / "imported")
+    assert held_out_share(config) is None
+    assert "held_out" not in simswap.build(config, None).model(first).card

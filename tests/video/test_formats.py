@@ -12,7 +12,15 @@ from PIL import Image
 
 from simswap_jax.inference.batch import Outcome, SwapRequest, swap_pictures
 from simswap_jax.inference.options import EncodingOptions
-from simswap_jax.io.animation import FORMATS, Still, is_animation, stills, write_animation
+from simswap_jax.io.animation import (
+    FORMATS,
+    Still,
+    hundredths,
+    is_animation,
+    repetitions,
+    stills,
+    write_animation,
+)
 from simswap_jax.provenance import c2pa
 from simswap_jax.provenance.options import ALL_MARKS, MANIFEST, NO_MARKS
 from simswap_jax.video import encode
@@ -435,3 +443,17 @@ def test_the_table_of_formats_names_what_is_read_and_written():
 
 def test_sdr_view_is_only_made_of_wide_primaries():
     assert Colours(primaries=1, transfer=PQ).view == SdrView(BT2020, PQ)
+
+
+def test_a_gif_holds_times_in_tens_that_add_up():
+    assert hundredths([40, 70, 100]) == [40, 70, 100]
+    assert hundredths([33] * 3) == [30, 40, 30]
+    assert hundredths([16, 16]) == [20, 20]  # less is shown as 100 by browsers
+
+
+@pytest.mark.parametrize("repeated", [None, 0, 2])
+@pytest.mark.parametrize("kind", ["gif", "webp", "png"])
+def test_repetitions_mean_the_same_in_every_kind(tmp_path, kind, repeated):
+    frames = [Still(np.full((8, 8, 3), grey, np.uint8), 40) for grey in (0, 255)]
+    write_animation(tmp_path / f"a.{kind}", frames, kind.upper(), repeated)
+    assert repetitions(tmp_path / f"a.{kind}") == repeated

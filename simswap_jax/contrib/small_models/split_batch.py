@@ -2,8 +2,9 @@
 
 Same-person pairs have their answer and learn by reconstruction. Pairs of two people have none and learn by identity,
 discriminators and feature matching. The paper computes every loss on every pair, and L_rec is 0 for two people; what is
-left out here is L_id, L_adv and L_wFM of same-person pairs. Each pair that is left has the same gradient as in the
-paper's step. Not in the paper.
+left out here is L_id, L_adv and L_wFM of same-person pairs. Discriminators without batch norm then give each pair that
+is left the same gradient for the generator as in the paper's step; their own loss is the mean over these pairs. Not in
+the paper.
 
 ``config.method = "simswap_jax.contrib.small_models.split_batch:build"``, with ``config.data.pairing = "mixed"``.
 """
@@ -148,6 +149,7 @@ def default_config() -> ml_collections.ConfigDict:
     config = simswap.default_config()
     config.method = METHOD
     config.data.pairing, config.data.precompute_embeddings = "mixed", True
+    config.discriminator.norm = "none"
     return config
 
 

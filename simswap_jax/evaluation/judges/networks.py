@@ -14,12 +14,12 @@ import cv2
 import jax
 import numpy as np
 
-from simswap_jax.errors import UserError
+from simswap_jax.errors import UserError, first_line
 from simswap_jax.inference.swapper import batches, embed, normalised, pad
 from simswap_jax.io.images import read_picture
 from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.weights import identity_folder, model_folder
-from simswap_jax.weights.onnx_session import BATCH_SIZE, OnnxSession, printable
+from simswap_jax.weights.onnx_session import BATCH_SIZE, OnnxSession
 
 MOST_FEATURES = 1 << 22  # values a picture
 
@@ -74,7 +74,7 @@ class OnnxNetwork:
                 str(list(shape)) if shape is not None else "no floats" for shape in self._session.shapes
             )
             raise UserError(
-                f"{path} answers {printable(answers)} to {self._session.rows} pictures, but {wanted.role} answers "
+                f"{path} answers {first_line(answers)} to {self._session.rows} pictures, but {wanted.role} answers "
                 f"{wanted.output}; name another network.",
                 "onnx-output-unsupported",
             )

@@ -21,6 +21,7 @@ from simswap_jax.data.dataset import list_people
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.candidates import EXTERNAL, ModelCandidate, PairBatch, files_sha256
 from simswap_jax.evaluation.frames import VIDEOS, frame_count, some_frames
+from simswap_jax.evaluation.protocols.pairs import as_stated
 from simswap_jax.evaluation.protocols.protocol import EvaluationProtocol, Pair, PairList, ProtocolData
 from simswap_jax.evaluation.request import EvaluationRequest
 from simswap_jax.faces.alignment import TEMPLATES, Alignment, crop
@@ -148,7 +149,7 @@ def prepare(request: EvaluationRequest, models: Sequence[ModelCandidate], size: 
     pairs = frame_pairs(names_of_pairs, places)
     people = {name: files for name, files in list_people(crops).items() if files}
     read_external = partial(ExternalVideos, pairs=pairs, places=places, size=size)
-    return ProtocolData(crops, people, pairs, read_external, exclude_source=False)
+    return ProtocolData(crops, people, pairs, read_external, exclude_source=False, training=as_stated(request.people))
 
 
 def originals_of(root: Path) -> dict[str, Path]:

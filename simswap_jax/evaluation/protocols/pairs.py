@@ -106,6 +106,11 @@ def held_out_shares(models: Sequence[ModelCandidate]) -> dict[str, float]:
     return shares
 
 
+def as_stated(stated: str) -> Training:
+    """What the request says of whether the models were trained on these people (``--people``)."""
+    return {UNSEEN: Training.STATED_UNSEEN, HELD_OUT: Training.UNKNOWN}.get(stated, Training.PERHAPS)
+
+
 def trained_on(stated: str, models: Sequence[ModelCandidate], names: Sequence[str]) -> Training:
     """What is known of whether the models were trained on these people.
 
@@ -113,7 +118,7 @@ def trained_on(stated: str, models: Sequence[ModelCandidate], names: Sequence[st
       UserError: a model's card says that it may have been.
     """
     if stated != HELD_OUT:
-        return Training.STATED_UNSEEN if stated == UNSEEN else Training.PERHAPS
+        return as_stated(stated)
     shares = held_out_shares(models)
     for key, share in shares.items():
         unseen = set(held_out(names, share))
