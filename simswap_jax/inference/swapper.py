@@ -100,7 +100,8 @@ class FaceSwapper:
             folder = PRETRAINED / DEFAULT_MODEL
             if not (folder / "config.json").is_file():
                 raise UserError(
-                    "no model ships with this installation; name a model folder that `simswap-jax train` left.",
+                    "no model ships with this installation; name a model folder (--model), such as `simswap-jax train` "
+                    "leaves.",
                     "model-missing",
                 )
         return cls(model_folder.read(Path(folder), face_size=face_size, alignment=alignment), detector, runtime)
