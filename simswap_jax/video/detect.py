@@ -90,10 +90,19 @@ def track_faces(
       workers: threads that detect.
     """
     first_pass = _FirstPass(swapper, embed, store, stages)
-    found = first_pass.found
-    if first_pass.resume():
-        return found
-    done, previous = len(found.times), None
+    if not first_pass.resume():
+        _look_through(video, swapper, first_pass, stages, workers)
+    if first_pass.found.doubtful:
+        _log.warning(
+            "simswap-jax: left out: %d times it could not be told which way up a face of this video is.",
+            first_pass.found.doubtful,
+        )
+    return first_pass.found
+
+
+def _look_through(video: Video, swapper: FaceSwapper, first_pass: "_FirstPass", stages: Stages, workers: int) -> None:
+    """Take in the frames that the pass does not have yet."""
+    done, previous = len(first_pass.found.times), None
     progress = Progress(max(video.length - done, 1), "frames searched", _log.info)
     with (
         ThreadPoolExecutor(workers) as pool,
@@ -106,11 +115,6 @@ def track_faces(
                 first_pass.add(one, float(one.frame.pts * video.time_base), cut)
                 progress.add()
     first_pass.save(end=True)
-    if found.doubtful:
-        _log.warning(
-            "simswap-jax: left out: %d times it could not be told which way up a face of this video is.", found.doubtful
-        )
-    return found
 
 
 @dataclass(frozen=True)

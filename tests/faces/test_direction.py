@@ -92,15 +92,13 @@ def test_views_lie_where_the_face_is_also_at_the_photos_edge():
     assert seen[1].score > seen[0].score
 
 
-def follow(detector, frames, cuts=()):
-    """The faces of frames, put right one after another as a video's first pass does."""
+def follow(detector, frames):
+    """The faces of frames, put right one after another; tests/video/test_tilted.py does it as a video's first pass."""
     directions, found = Directions(), []
     for index, photo in enumerate(frames):
-        if index in cuts:
-            directions = Directions()
         on_side = list(lying(detector, photo)) if index % LYING_EVERY == 0 else []
         right = directions.put_right(detector, photo, index, detector.look(photo), on_side)
-        directions.remember(index, right, index in cuts)
+        directions.remember(index, right)
         found.append(right)
     return found
 

@@ -41,10 +41,34 @@ from tests.video.test_pipeline import swap
 
 SCREEN = "hdr10=1:master-display=G(8500,39850)B(6550,2300)R(35400,14600)WP(15635,16450)L(10000000,50):max-cll=1000,400"
 RED_AT, GREEN_AT, GROUND_AT = (64, 40), (60, 144), (110, 20)
+SKIN, TAN = (200, 150, 130), (130, 70, 50)
+TAN_AT, TAN_ROWS, TAN_COLUMNS = (112, 94), slice(96, 128), slice(76, 112)
+# Y, Cb and Cr, 10 bits, of these colours at an SDR white of 203 cd/m²: worked out by hand from ITU-R BT.1886, BT.2087,
+# BT.2100 and BT.2408, not by the package.
+SKIN_CODES = {HLG: (547, 464, 557), PQ: (473, 492, 531), 14: (615, 462, 566)}
+TAN_CODES = {HLG: (323, 455, 584), PQ: (350, 475, 550), 14: (354, 457, 579)}
+
+
+def planes_of(frame):
+    """Y, Cb and Cr of a deep frame as arrays [h, w] that share its memory."""
+    return [np.frombuffer(plane, np.uint16).reshape(plane.height, -1)[:, : plane.width] for plane in frame.planes]
+
+
+def paint(frame, codes):
+    """Write 10-bit Y, Cb and Cr into the patch of a 4:2:0 frame."""
+    for plane, code, step in zip(planes_of(frame), codes, (1, 2, 2)):
+        rows, columns = (slice(part.start // step, part.stop // step) for part in (TAN_ROWS, TAN_COLUMNS))
+        plane[rows, columns] = code << (frame.format.components[0].bits - 10)
+
+
+def codes_at(frame, place):
+    """Y, Cb and Cr of a 4:2:0 frame at (row, column), as if of 10 bits."""
+    one = 1 << (frame.format.components[0].bits - 10)
+    return [plane[place[0] // step, place[1] // step] / one for plane, step in zip(planes_of(frame), (1, 2, 2))]
 
 
 def write_deep(path, pictures, colours, pixels="yuv420p10le", codec="libx265", extra=""):
-    """A clip in which these SDR pictures are written in other colours."""
+    """A clip in which these SDR pictures are written in other colours; in those of `TAN_CODES` with a tan patch."""
     with av.open(str(path), "w") as out:
         video = out.add_stream(codec, rate=25)
         context = video.codec_context
@@ -62,10 +86,12 @@ def write_deep(path, pictures, colours, pixels="yuv420p10le", codec="libx265", e
                 black = np.zeros_like(picture)
                 values = colours.view.changed(np.zeros(picture.shape, np.uint16), black, picture)
                 frame = av.VideoFrame.from_ndarray(values, format="rgb48le")
-            matrix = {9: 9, 1: 1, 6: 5}[colours.matrix]
+            matrix = {9: 9, 6: 5}.get(colours.matrix, 1)
             frame = frame.reformat(
                 format=pixels, src_colorspace=matrix, dst_colorspace=matrix, dst_color_range=colours.range
             )
+            if colours.transfer in TAN_CODES:
+                paint(frame, TAN_CODES[colours.transfer])
             frame.colorspace, frame.color_range = colours.matrix, colours.range
             frame.color_primaries, frame.color_trc = colours.primaries, colours.transfer
             frame.pts, frame.time_base = i, Fraction(1, 25)
@@ -92,11 +118,17 @@ def seen(path):
     ids=["HLG", "HDR10", "PQ, 12 bits", "BT.2020 without HDR"],
 )
 def test_hdr_is_swapped_in_its_colours_and_stays_hdr(swapper, tmp_path, colours, pixels, extra):
+    swapper._redraw = lambda targets, vectors: np.full_like(targets, SKIN)
     source = write_deep(tmp_path / "a.mp4", two(6), colours, pixels, extra=extra)
     result = swap(swapper, source, tmp_path / "b.mp4", crf=8)
     pictures, frame = seen(tmp_path / "b.mp4")
+    originals, original = seen(source)
     for place in (RED_AT, GREEN_AT):
-        np.testing.assert_allclose(pictures[2][place], (0, 0, 255), atol=20)  # the stub draws pure blue
+        np.testing.assert_allclose(pictures[2][place], SKIN, atol=2)
+        np.testing.assert_allclose(codes_at(frame, place), SKIN_CODES[colours.transfer], atol=3)
+    for shown, deep in ((originals, original), (pictures, frame)):
+        np.testing.assert_allclose(shown[2][TAN_AT].astype(int), TAN, atol=2)
+        np.testing.assert_allclose(codes_at(deep, TAN_AT), TAN_CODES[colours.transfer], atol=1)
     np.testing.assert_allclose(pictures[2][GROUND_AT], 90, atol=3)
     written = Colours.of(frame)
     assert (written.matrix, written.primaries, written.transfer) == (9, BT2020, colours.transfer)
@@ -108,7 +140,7 @@ def test_hdr_is_swapped_in_its_colours_and_stays_hdr(swapper, tmp_path, colours,
         )
     assert "10-bit HEVC" in result.notes[0]
     assert ("12 bits" in result.notes[0]) == (pixels == "yuv420p12le")
-    before = side_data(seen(source)[1])
+    before = side_data(original)
     assert side_data(frame).get("CONTENT_LIGHT_LEVEL") == before.get("CONTENT_LIGHT_LEVEL")
     assert ("MASTERING_DISPLAY_METADATA" in side_data(frame)) == bool(extra)
     if extra:
@@ -161,6 +193,15 @@ def test_colours_that_are_not_read_are_refused(colours):
     Colours().check(Path("a.mp4"), dolby_vision=False)
     with raises_user_error("video-colours-unknown", "Dolby Vision"):
         Colours().check(Path("a.mp4"), dolby_vision=True)
+
+
+@pytest.mark.parametrize(
+    ("colours", "named"), [(Colours(1, 1, 1, 8), "transfer 8"), (Colours(1, 14, 1, 1), "matrix 14")]
+)
+def test_a_file_whose_colours_are_not_read_is_refused_when_it_is_opened(tmp_path, colours, named):
+    source = write_deep(tmp_path / "a.mp4", two(2), colours, "yuv420p", codec="libx264")
+    with raises_user_error("video-colours-unknown", "a.mp4", named):
+        open_video(source)
 
 
 def test_odd_sizes_become_even_ones_that_everybody_plays(unchanged, tmp_path):
