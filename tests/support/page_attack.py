@@ -218,7 +218,7 @@ def enter(address):
 
 
 def attack(where, seed, count):
-    """Send broken requests; returns how many answers there were of each status, "" for a closed line, "hung" for none."""
+    """Send broken requests; how many answers there were of each status, "" for a closed line, "hung" for none."""
     dice = random.Random(seed)
     parts = urlsplit(where)
     address = (parts.hostname, parts.port)
