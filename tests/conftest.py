@@ -49,7 +49,7 @@ HEAVY = (
     "tests/models/test_golden_networks.py",
     "tests/models/test_layers.py",
     "tests/models/test_tpu.py",
-    "tests/preparation/",
+    "tests/preparation/test_prepare.py",
     "tests/provenance/test_xmp_fuzz.py",
     "tests/snapshots/test_step.py",
     "tests/test_base_install.py",

@@ -123,6 +123,8 @@ def parse_packet(packet: bytes | str) -> Provenance | None:
     try:
         parser.feed(text)
         parser.close()
+    except UserError:  # a ValueError, too
+        raise
     except (ElementTree.ParseError, ValueError):
         return None
     return found.provenance()

@@ -42,7 +42,8 @@ def test_broken_requests(tmp_path):
         grown = memory(process) - before
         process.terminate()
         said, _ = process.communicate(timeout=60)
-    assert found["500"] == 0, found
+    assert not any(status.startswith("5") for status in found), found
+    assert found["hung"] == 0, found
     assert sum(count for status, count in found.items() if status.startswith("4")) > REQUESTS / 2
     assert found["200"] > REQUESTS / 20  # it went on working
     assert grown < 150, f"{grown} MB more"

@@ -152,3 +152,22 @@ def test_real_faces_are_found_at_any_tilt(outside, name):
         wanted = upright.landmarks @ matrix[:, :2].T + matrix[:, 2]
         nearest = min(detector.detect(turned), key=lambda face: apart(face.landmarks, wanted))
         assert apart(nearest.landmarks, wanted) < 0.12 * np.sqrt(upright.area), tilt
+
+
+@pytest.mark.parametrize("name", ["one_000565.jpg", "specific2.png", "two_047296.jpg"])
+def test_small_real_faces_of_a_large_photo_are_found_in_their_places(outside, name):
+    detector = FaceDetector(outside("face_detection_yunet.onnx"))
+    photo = read_picture(outside("photos") / name)
+    face = max(detector.look(photo), key=lambda face: face.area)
+    canvas, wanted = np.full((2000, 4000, 3), 128, np.uint8), {}
+    for size, (left, top) in {30.0: (2870, 1130), 60.0: (240, 90)}.items():  # the guide promises 30 pixels and more
+        scale = size / face.box[2]
+        assert scale < 1
+        small = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
+        wanted[size] = face.landmarks * scale + (left, top)
+    found = detector.detect(canvas)
+    for size, landmarks in wanted.items():
+        nearest = min(found, key=lambda one: apart(one.landmarks, landmarks))
+        assert apart(nearest.landmarks, landmarks) < 0.15 * size
+        assert abs(nearest.box[2] - size) < 0.25 * size

@@ -104,6 +104,10 @@ def test_the_table_calls_the_estimate_a_bound(report):
     assert "on paper, 512 chips" in lines
     assert "fusion.1" in lines
     assert "models/a.py:1" in lines
+    rows = dict(line.split(maxsplit=1) for line in lines.splitlines() if line.startswith("fits "))
+    assert rows == {"fits": "yes"}
+    more = replace(report, program=replace(report.program, temporary=2**40))
+    assert [line.split() for line in table(more).splitlines() if line.startswith("fits ")] == [["fits", "NO"]]
 
 
 def test_operations_of_a_gpu_follow_each_other(report):

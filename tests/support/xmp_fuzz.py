@@ -74,6 +74,13 @@ WHOLE = (
     b"\xf0\x9f\x98\x80",
 )
 
+# What once took long, by its megabytes; the first mutants.
+LARGE = tuple(
+    before + piece * (2_600_000 // len(piece)) + behind
+    for piece in (b"<", b"<?xpacket ", b"<a>", b"<a/>", b"<!--", b"<![CDATA[")
+    for before, behind in ((b"", b""), (b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>", b"</x:xmpmeta>"))
+)
+
 
 def mutated(packet, random, large):
     """One to four changes, or well-formed ones; of a large one, one piece is there for megabytes."""
@@ -129,7 +136,7 @@ def main():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number in range(count):
         large = number % LARGE_EVERY == LARGE_EVERY - 1
-        content = mutated(packet, random, large)
+        content = LARGE[number] if number < len(LARGE) else mutated(packet, random, large)
         kinds = ("PNG", "WEBP") if len(content) > 60_000 else ("PNG", "WEBP", "JPEG")
         path.write_bytes(picture(content, kinds[number % len(kinds)]))
         signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)

@@ -74,7 +74,7 @@ def test_gradient_penalty_is_pytorchs(step):
     # A leaky ReLU's input lies so near to 0 that the order of a sum decides its side. In float64 the penalty is
     # 760.34712, and moving weights and inputs by 6e-7 of themselves moves it by up to 2.5e-5. PyTorch's float32 and
     # ours with AVX-512 give 760.34735; ours with AVX2 gives 760.36621, the other side.
-    np.testing.assert_allclose(float(step[1]["gradient_penalty"]), EXPECTED["gradient_penalty"], rtol=5e-5)
+    np.testing.assert_allclose(float(step[1]["gradient_penalty"]), EXPECTED["gradient_penalty"], rtol=3e-5)
 
 
 def test_source_vectors_are_pytorchs(step):

@@ -182,7 +182,7 @@ def compare(way, nursery, fields, folder, steps, kills):
     "way", [way if way == "one device" else pytest.param(way, marks=pytest.mark.slow) for way in WAYS]
 )
 def test_one_kill(way, nursery, fields, tmp_path):
-    """Three in all; test_many_kills has more."""
+    """Killed once, late enough that a checkpoint is whole; `test_many_kills` kills twenty times."""
     compare(way, nursery, fields, tmp_path, 9, 1)
 
 

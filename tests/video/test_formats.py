@@ -35,6 +35,7 @@ from simswap_jax.video.decode import (
     side_data,
 )
 from simswap_jax.video.encode import check_animation, container_of, encoding_for
+from simswap_jax.video.pipeline import damages
 from tests.support.clips import GREEN, RED, scene, two, write_clip, write_tone
 from tests.support.errors import raises_user_error
 from tests.video.test_pipeline import swap
@@ -256,8 +257,11 @@ def test_zeros_in_an_mp4_are_said(tmp_path):
     data[place : place + 300] = bytes(300)
     (tmp_path / "a.mp4").write_bytes(bytes(data))
     video = open_video(tmp_path / "a.mp4")
-    assert sum(1 for _ in video.frames()) > 0
-    assert video.damage.frames > 0
+    read = sum(1 for _ in video.frames())
+    assert read > 0
+    assert 0 < video.damage.frames <= read
+    (sentence,) = damages(video, read)
+    assert f"{video.damage.frames} of {read} frames of a.mp4 are damaged" in sentence
 
 
 def write_sound(path, codec, form=None):
@@ -354,7 +358,7 @@ def test_an_alpha_channel_is_said(unchanged, tmp_path):
     assert any("alpha channel" in note for note in result.notes)
 
 
-def test_the_alpha_of_vp9_lies_beside_the_pictures_and_is_said(tmp_path):
+def test_the_alpha_of_vp9_lies_beside_the_pictures_and_is_said(unchanged, tmp_path):
     with av.open(str(tmp_path / "a.webm"), "w") as out:
         video = out.add_stream("libvpx-vp9", rate=25, options={"deadline": "realtime", "auto-alt-ref": "0"})
         video.width, video.height, video.pix_fmt = 192, 128, "yuva420p"
@@ -363,6 +367,8 @@ def test_the_alpha_of_vp9_lies_beside_the_pictures_and_is_said(tmp_path):
             out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuva420p")))
         out.mux(video.encode())
     assert open_video(tmp_path / "a.webm").alpha
+    result = swap(unchanged, tmp_path / "a.webm", tmp_path / "c.mp4")
+    assert [note for note in result.notes if "alpha" in note] == ["a.webm has an alpha channel; the result has none."]
     assert not open_video(write_clip(tmp_path / "b.mp4", two(2))).alpha
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from tests.support.fuzz import outcomes_of
 
+pytest.importorskip("resource", reason="this system does not count a process's time")
+
 SAMPLE, MANY = 150, 5000
 MOST = 300 << 20  # bytes more than before the first mutant
 ROOT = Path(__file__).parents[2]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -290,6 +291,22 @@ def test_counts_that_count_nothing_are_refused(count):
         tw.load_generator({**small_weights(), "down1.1.num_batches_tracked": np.asarray(count, dtype)})
 
 
+@pytest.fixture
+def five_seconds_of_the_processor():
+    """Raises where a test takes more of it, whatever else runs."""
+    if not hasattr(signal, "setitimer"):
+        pytest.skip("this system does not count a process's time")
+
+    def stop(number, frame):
+        raise TimeoutError("it took 5 s of the processor")
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 5)
+    yield
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    signal.signal(signal.SIGVTALRM, before)
+
+
 def many_blocks(count):
     names = small_weights(dataclasses.replace(SMALL, blocks=1))
     block = {key: value for key, value in names.items() if key.startswith("BottleNeck.0.")}
@@ -315,6 +332,7 @@ def many_blocks(count):
     ],
     ids=range(11),
 )  # fmt: skip
+@pytest.mark.usefixtures("five_seconds_of_the_processor")
 def test_state_dicts_with_absurd_names_and_shapes_are_one_sentence(load, weights):
     with pytest.raises(UserError) as caught:
         load(weights)

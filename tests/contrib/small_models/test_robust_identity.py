@@ -168,6 +168,22 @@ def test_results_are_judged_by_the_copy_and_sources_by_the_network(known, tmp_pa
     assert method.model(state).identity_sha256 == teacher.sha256
 
 
+def test_simswap_is_judged_by_the_copy_and_by_nothing_else_without_one(known, tmp_path):
+    config = simswap_config_for(known)
+    teacher = identity_folder.read(known, "a test")
+    assert_same(simswap.build(config, None).frozen, teacher.variables)
+    moved = jax.tree.map(lambda x: np.asarray(x) + np.asarray(1, x.dtype), teacher.variables)
+    identity_folder.write(tmp_path / "copy", teacher.network.config, moved, {"copy_of": {"sha256": teacher.sha256}})
+    config.identity.robust = str(tmp_path / "copy")
+    method = simswap.build(config, None)
+    assert_same(method.frozen, moved)
+    assert_same(method.identity.variables, teacher.variables)  # source vectors are the network's own
+
+
+def assert_same(found, wanted):
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
 def test_a_copy_that_cannot_be_used_is_refused(known, tmp_path):
     config = simswap_config_for(known)
     config.identity.robust = str(tmp_path / "none")
