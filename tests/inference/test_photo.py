@@ -404,7 +404,7 @@ def test_a_face_whose_direction_cannot_be_told_is_left_out_and_said(swapper, cap
     caplog.set_level("INFO")
     swapper.photos.__dict__["_detector"] = Doubtful()
     assert changed(THREE, swapper.swap(THREE, RED, "all")) == [False, True, True]
-    assert "left out of the photo: a face that lies so" in caplog.text
+    assert "left out of the target photo: a face that lies so" in caplog.text
     with raises_user_error("no-usable-face", "which way up"):
         swapper.swap(group((200, 30, 30)), RED)
 

@@ -282,7 +282,7 @@ def main():
     warnings.simplefilter("ignore")
     cv2.setNumThreads(1)  # OpenCV's threads do not survive a fork
     onnx_session.try_apart = try_apart
-    onnx_session._kept_at = lambda job: None
+    onnx_session._kept_at = lambda job, version: None
     random, networks = np.random.default_rng(seed), list(seeds())
     outcomes, slowest, largest = Counter(), 0.0, -float("inf")
     path, before = folder / "mutant.onnx", forked(lambda: "")[2].ru_maxrss
