@@ -17,7 +17,6 @@ BEFORE, AFTER = "<!-- tree -->\n", "<!-- end of tree -->\n"
 # What stands beside the package, and folders that hold no Python.
 FOLDERS = {
     "configs": "YAML by machine and site: weights.yaml; hardware/: slices, peaks; datasets/: public ones, their terms",
-    "ml_collections_configs": "experiments, Python: get_config() and a small get_test_config() each",
     "launch": "starting jobs: TPU VMs, GKE, SLURM; container file",
     "benchmarks": "programs that measure what docs/experiments states",
     "examples": "scripts and notebooks to start from",

@@ -14,7 +14,7 @@
 # The cluster needs the JobSet controller (https://jobset.sigs.k8s.io).
 #
 #   NAME=swap IMAGE=REGISTRY/simswap-jax CLAIM=faces ACCELERATOR=tpu-v5-lite-podslice TOPOLOGY=16x16 HOSTS=64 CHIPS=4 \
-#     launch/gke.sh apply --config ml_collections_configs/simswap_224.py --workdir /shared/run \
+#     launch/gke.sh apply --config simswap_224 --workdir /shared/run \
 #       --config.data.root=/shared/faces --config.batch_size=4096
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=preamble.bash

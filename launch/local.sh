@@ -13,7 +13,7 @@
 # What process 0 says is shown as it is, the others' lines after their number. Ctrl-C and SIGTERM save and end all of them.
 # Exit status: 0 all steps made; 3 stopped, saved; else that of the first process that failed, and the others are ended.
 #
-#   PROCESSES=2 DEVICES=4 launch/local.sh --config ml_collections_configs/celeba_64.py --workdir runs/local \
+#   PROCESSES=2 DEVICES=4 launch/local.sh --config celeba_64 --workdir runs/local \
 #       --config.data.root=FACES
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=preamble.bash

@@ -36,7 +36,7 @@ need_numbers() {
   done
 }
 
-need_training() { (($#)) || mistake "what is to be trained is missing: --config EXPERIMENT.py --workdir FOLDER …"; }
+need_training() { (($#)) || mistake "what is to be trained is missing: --config EXPERIMENT --workdir FOLDER …"; }
 
 # Words as a shell takes them back, after a "+".
 shown() {

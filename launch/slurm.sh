@@ -10,7 +10,7 @@
 # Three minutes before the time is up, SLURM sends SIGTERM: training saves, ends with status 3, and the job queues again.
 # The workdir must lie on a file system that all nodes see.
 #
-#   NODES=4 GPUS=8 HOURS=24 PARTITION=gpu launch/slurm.sh --config ml_collections_configs/simswap_224.py \
+#   NODES=4 GPUS=8 HOURS=24 PARTITION=gpu launch/slurm.sh --config simswap_224 \
 #       --workdir runs/simswap_224 --config.data.root=FACES --config.batch_size=1024
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=preamble.bash

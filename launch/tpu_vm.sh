@@ -17,7 +17,7 @@
 #
 #   TPU=swap ZONE=us-west4-a PROJECT=mine ACCELERATOR=v5litepod-256 SPOT=1 launch/tpu_vm.sh create
 #   … launch/tpu_vm.sh sync
-#   … launch/tpu_vm.sh train --config ml_collections_configs/simswap_224.py --workdir /shared/run \
+#   … launch/tpu_vm.sh train --config simswap_224 --workdir /shared/run \
 #         --config.data.root=/shared/faces --config.batch_size=4096
 #   … launch/tpu_vm.sh delete
 set -euo pipefail

@@ -25,8 +25,8 @@ PAGES = [
     *sorted(ROOT.glob("docs/**/*.md")),
     *sorted(PACKAGE.glob("**/pretrained/**/*.md")),
 ]
-EXPERIMENTS = sorted(ROOT.glob("ml_collections_configs/*.py"))
-PLACEHOLDERS = {"EXPERIMENT.py": "ml_collections_configs/simswap_224.py"}
+EXPERIMENTS = sorted(PACKAGE.glob("experiments/[a-z]*.py"))
+PLACEHOLDERS = {"EXPERIMENT": "simswap_224"}
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|Users|work|tmp|mnt)/")
 
 

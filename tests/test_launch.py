@@ -14,7 +14,7 @@ from simswap_jax.cli import train as command
 
 LAUNCH = Path(__file__).parents[1] / "launch"
 SCRIPTS = sorted(LAUNCH.glob("*.sh"))
-TRAINING = ["--config", "ml_collections_configs/simswap_224.py", "--workdir", "a folder/run", '--config.data.root=x"y']
+TRAINING = ["--config", "simswap_224", "--workdir", "a folder/run", '--config.data.root=x"y']
 TPU = {"TPU": "swap", "ZONE": "us-west4-a", "PROJECT": "mine", "ACCELERATOR": "v5litepod-256"}
 LOCAL = {"PROCESSES": "2", "DEVICES": "4"}
 SLURM = {"NODES": "4", "GPUS": "8", "HOURS": "24"}

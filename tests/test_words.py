@@ -174,7 +174,7 @@ ALLOWED: set[tuple[str, str]] = {
 
 def sources():
     """Python files that are read: the package, experiments, benchmarks, examples."""
-    folders = ("simswap_jax", "ml_collections_configs", "benchmarks", "examples")
+    folders = ("simswap_jax", "benchmarks", "examples")
     return [path for name in folders for path in sorted((ROOT / name).rglob("*.py"))]
 
 

@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
         "for them on this machine.",
         epilog="--config.field=value changes the experiment, as in simswap-jax train. Status: 0 fits, 1 does not fit.",
     )
-    made.add_argument("--config", required=True, metavar="EXPERIMENT.py", help="an experiment file")
+    made.add_argument("--config", required=True, metavar="EXPERIMENT", help="name or file, as for train")
     made.add_argument(
         "--hardware", required=True, metavar="FILE", help="a file of configs/hardware, or a TPU slice such as v5e:16x16"
     )

@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     add("--pairs", type=int, default=336, help="how many swaps each is evaluated by (default 336)")
     add("--people", type=int, metavar="N", help="identities of the small experiment (default 600)")
     add("--identity-steps", type=int, metavar="N", help="of the small experiment's identity network")
-    add("--config", metavar="EXPERIMENT.py", help="an experiment of your own, and --config.field=value as for train")
+    add("--config", metavar="EXPERIMENT", help="an experiment of your own, and --config.field=value as for train")
     add("--judge", metavar="PATH", help="as for evaluate")
     for name in ("pose", "landmarks", "features"):
         add(f"--{name}", type=Path, metavar="PATH", help="as for evaluate")

@@ -1,4 +1,4 @@
-"""`simswap-jax train --config FILE --workdir FOLDER --config.field=value …`."""
+"""`simswap-jax train --config NAME --workdir FOLDER --config.field=value …`."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -8,16 +8,20 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+from simswap_jax import experiments
 from simswap_jax.errors import UserError
 
 STOPPED = 3  # exit status: asked to stop, saved, not at the end
 
-USAGE = """usage: simswap-jax train --config EXPERIMENT.py --workdir FOLDER [--config.field=value …]
+USAGE = """usage: simswap-jax train --config EXPERIMENT --workdir FOLDER [--config.field=value …]
+       simswap-jax train --list
 
 Trains, or resumes where FOLDER stopped. Ctrl-C and SIGTERM save and end with status 3; the same command resumes at the
 next batch.
-  --config    an experiment file: a Python program with get_config()
+  --config    an experiment that ships, by name (simswap_224), or a file of yours: a Python program with get_config();
+              what stands behind a colon is handed to it (celeba_112:eighth)
   --workdir   gets checkpoints, metrics.jsonl, samples and, at the end, model (the model folder)
+  --list      print the experiments that ship
 Any field of the experiment can be changed: --config.data.root=FOLDER --config.batch_size=32 --config.steps=10000
 """
 
@@ -29,12 +33,11 @@ def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, Path]:
       UserError: a flag is unknown or missing, or the experiment file cannot be read.
     """
     values = flags.FlagValues()
+    words = with_files(["train", *arguments])
     try:
-        config_flags.DEFINE_config_file(
-            "config", None, "the experiment", flag_values=values, sys_argv=["train", *arguments]
-        )
+        config_flags.DEFINE_config_file("config", None, "the experiment", flag_values=values, sys_argv=words)
         flags.DEFINE_string("workdir", None, "where everything goes", flag_values=values)
-        left = values(["train", *arguments])[1:]
+        left = values(words)[1:]
         config, workdir = values.config, values.workdir
         if config is not None:
             config.to_dict()  # a file that could not be read says so only when it is used
@@ -58,10 +61,31 @@ def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, Path]:
     return config, Path(workdir)
 
 
+def with_files(words: Sequence[str]) -> list[str]:
+    """A command line whose ``--config`` is the path of a file, where it was the name of an experiment that ships.
+
+    Raises:
+      UserError: no experiment has that name.
+    """
+    found, before = [], ""
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if equals and flag in ("--config", "-config"):
+            word = f"{flag}={experiments.located(value)}"
+        elif before in ("--config", "-config"):
+            word = experiments.located(word)
+        found.append(word)
+        before = word
+    return found
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the verb. Status 0: all steps made; 3: stopped before the end (Ctrl-C, SIGTERM), saved; 1: others failed."""
     if not arguments or any(word in ("-h", "--help") for word in arguments):
         print(USAGE)
+        return 0
+    if "--list" in arguments:
+        print("\n".join(f"{name:<22} {what}" for name, what in experiments.described().items()))
         return 0
     config, workdir = parse(arguments)
     from simswap_jax.training import distributed

@@ -270,7 +270,7 @@ def test_an_identity_network_needs_no_weights():
 # ml_collections loads experiment files in a way that Python 3.12 drops; the warning is about its code.
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 def test_the_status_says_whether_it_fits(report, monkeypatch, capsys):
-    words = ["preflight", "--config", "ml_collections_configs/simswap_224.py", "--hardware", "v5e:4x4", "--bfloat16"]
+    words = ["preflight", "--config", "simswap_224", "--hardware", "v5e:4x4", "--bfloat16"]
     seen = []
 
     def answered(request):

@@ -52,7 +52,7 @@ def real_step():
     import jax
     import ml_collections
 
-    from ml_collections_configs.simswap_224 import get_config
+    from simswap_jax.experiments.simswap_224 import get_config
     from simswap_jax.hardware import preflight
     from simswap_jax.training import runner, sharding, simswap
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from simswap_jax import experiments
 from simswap_jax.cli import train as command
 from simswap_jax.contrib.rendered import dataset, demo
 from simswap_jax.errors import UserError
@@ -31,7 +32,7 @@ from tests.support.errors import raises_user_error
 from tests.support.progress import listening, log_lines
 
 PEOPLE = 6
-CONFIGS = Path(__file__).parents[2] / "ml_collections_configs"
+CONFIGS = experiments.FOLDER
 
 
 @pytest.fixture(scope="module")
@@ -401,7 +402,7 @@ def experiment(stem):
 
 ABLATIONS = [("ablations", name) for name in experiment("ablations").ABLATIONS]
 STAGES = [("celeba_112", stage) for stage in experiment("celeba_112").STAGES if stage != "first"]
-EXPERIMENTS = [(path.stem, None) for path in sorted(CONFIGS.glob("*.py")) if path.stem != "ablations"]
+EXPERIMENTS = [(name, None) for name in experiments.names() if name != "ablations"]
 EXPERIMENTS += ABLATIONS + STAGES
 MORE_IN_SMALL = ("celeba_64", "simswap_224")
 

@@ -2,7 +2,7 @@
 is; what the target keeps; a composition mask, by which the generator leaves alone what need not change; discriminators
 that keep up, in two; and the growing weight of identity against them, in three.
 
-Command:  simswap-jax train --config ml_collections_configs/celeba_112.py --workdir runs/celeba_112 \
+Command:  simswap-jax train --config celeba_112 --workdir runs/celeba_112 \
               --config.data.root=CELEBA_CROPS --config.identity.weights=mobilefacenet_casia.ckpt \
               --config.identity.robust=runs/robust/model
           and the same with celeba_112.py:second, --workdir runs/celeba_112_second, --config.init_from=runs/celeba_112;
@@ -14,6 +14,7 @@ has the table. Validated every 200 steps where SIMSWAP_JAX_WEIGHTS has the netwo
 import ml_collections
 
 from simswap_jax.contrib.small_models.recipe import small_model_recipe, validated
+from simswap_jax.errors import UserError
 from simswap_jax.training.config import default_config, tiny_config
 
 STAGES = {  # steps, weight of the identity loss, the generator's learning rate
@@ -29,7 +30,11 @@ STAGES = {  # steps, weight of the identity loss, the generator's learning rate
 
 
 def get_config(stage: str = "first") -> ml_collections.ConfigDict:
-    """One stage; a later one starts from the networks of the one before (``config.init_from``)."""
+    """One stage; a later one starts from the networks of the one before (``config.init_from``).
+
+    Raises:
+      UserError: there is no stage of that name.
+    """
     config = small_model_recipe(default_config())
     config.batch_size = 16
     config.data.size, config.data.alignment, config.data.held_out = 112, "simswap-frontal", 0.12
@@ -40,7 +45,7 @@ def get_config(stage: str = "first") -> ml_collections.ConfigDict:
     config.log_every, config.sample_every, config.checkpoint_every = 50, 200, 500
     validated(config, every=200)
     if stage not in STAGES:
-        raise ValueError(f"there is no stage '{stage}'; the stages are {', '.join(STAGES)}")
+        raise UserError(f"there is no stage '{stage}'; the stages are {', '.join(STAGES)}.", "experiment-stage")
     config.steps, config.losses.identity, config.optimizer.learning_rate = STAGES[stage]
     if stage in ("first", "fourth", "fifth"):
         config.optimizer.decay = "constant"

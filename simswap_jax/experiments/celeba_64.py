@@ -1,6 +1,6 @@
 """CelebA crops at 64 pixels against a frozen MobileFaceNet: a size at which two CPU cores learn a swap in an hour.
 
-Command:  simswap-jax train --config ml_collections_configs/celeba_64.py --workdir runs/celeba_64 \
+Command:  simswap-jax train --config celeba_64 --workdir runs/celeba_64 \
               --config.data.root=CELEBA_CROPS --config.identity.weights=mobilefacenet_casia.ckpt
 Hardware, time, score: two CPU cores, 41 minutes beside other work; of 400 swaps of held-out people an independent
 recognition network takes 53 % for the source among 227 people; docs/experiments/celeba.md has the table.

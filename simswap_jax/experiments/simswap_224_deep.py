@@ -1,6 +1,6 @@
 """The paper's recipe with the deep generator: a fourth halving, ID blocks on maps of 14 by 14.
 
-Command:  simswap-jax train --config ml_collections_configs/simswap_224_deep.py --workdir runs/simswap_224_deep \
+Command:  simswap-jax train --config simswap_224_deep --workdir runs/simswap_224_deep \
               --config.data.root=VGGFACE2_CROPS --config.identity.weights=arcface_checkpoint.tar
 With --config.data.size=512 --config.data.alignment=ffhq it is the shape that the public release trains 512 pixels with.
 Hardware, time, score: not trained here yet; no number is claimed.

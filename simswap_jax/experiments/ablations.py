@@ -1,6 +1,6 @@
 """The paper's ablations of feature matching and of the losses' weights; the name of one stands behind a colon.
 
-Command:  simswap-jax train --config ml_collections_configs/ablations.py:oFM --workdir runs/oFM \
+Command:  simswap-jax train --config ablations:oFM --workdir runs/oFM \
               --config.data.root=VGGFACE2_CROPS --config.identity.weights=arcface_checkpoint.tar
 Hardware, time, score: not trained here yet; no number is claimed.
 """

@@ -1,6 +1,6 @@
 """The paper's recipe at 512 pixels: one more halving at full size, narrow there (the shape of the released 512 beta).
 
-Command:  simswap-jax train --config ml_collections_configs/simswap_512.py --workdir runs/simswap_512 \
+Command:  simswap-jax train --config simswap_512 --workdir runs/simswap_512 \
               --config.data.root=VGGFACE2_HQ_CROPS --config.identity.weights=arcface_checkpoint.tar
 Hardware, time, score: not trained here yet; no number is claimed.
 """

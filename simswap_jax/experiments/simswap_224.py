@@ -1,6 +1,6 @@
 """The paper's recipe at 224 pixels (VGGFace2, five losses, nine ID blocks).
 
-Command:  simswap-jax train --config ml_collections_configs/simswap_224.py --workdir runs/simswap_224 \
+Command:  simswap-jax train --config simswap_224 --workdir runs/simswap_224 \
               --config.data.root=VGGFACE2_CROPS --config.identity.weights=arcface_checkpoint.tar
 Hardware, time, score: not trained here yet; no number is claimed.
 """

@@ -1,6 +1,6 @@
 """A robust copy of MobileFaceNet, by which SimSwap's results are judged while it trains (config.identity.robust).
 
-Command:  simswap-jax train --config ml_collections_configs/robust_mobilefacenet.py --workdir runs/robust \
+Command:  simswap-jax train --config robust_mobilefacenet --workdir runs/robust \
               --config.data.root=CELEBA_CROPS --config.identity.weights=mobilefacenet_casia.ckpt
 Hardware, time, score: two CPU cores, 15 to 31 images a second; docs/experiments/robust_identity.md has what a copy
 withstands, and what it does for a swap.
