@@ -1,12 +1,16 @@
 # `make demo` and `make test` are the two commands; `make test-fast` is for while you work. Each sets up what it needs in .venv.
-PYTHON ?= python3.11
+# The first of these that runs; another one: make PYTHON=/path/to/python.
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13; do $$name -c "import venv" 2>/dev/null && echo $$name && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-SETUP := $(wildcard setup.py pyproject.toml)
+SETUP := setup.py pyproject.toml
+, := ,
 
 .PHONY: demo test test-fast test-all check clean
 
 $(VENV)/base.stamp: $(SETUP)
+	@test -x $(BIN)/python || command -v "$(PYTHON)" >/dev/null || { echo 'make: no $(or $(PYTHON),Python 3.11$(,) 3.12 or 3.13) is here;\
+	 install one, or name yours: make $(MAKECMDGOALS) PYTHON=/path/to/python' >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@

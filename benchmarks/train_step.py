@@ -4,7 +4,7 @@
     python benchmarks/train_step.py --device gpu --dtype bfloat16 --batch 32     on a GPU
     python benchmarks/train_step.py --preset narrow --size 64 --batch 8          a small model, in a minute
 
-Needs the extra `torch`: pip install 'simswap-jax[torch]'; --torch-python names another environment that has it. Each
+Needs the extra `torch`: pip install -e '.[torch]'; --torch-python names another environment that has it. Each
 side runs in a process of its own, in turn, `--rounds` times. Said of each: seconds a step (median), images/s, MFU where
 the peak is published, memory (of the process on a CPU, of the device on a GPU), seconds to the end of the first step
 with an empty and with a filled compilation cache. The losses of the first step are compared: both do the same work.
@@ -233,7 +233,7 @@ def main(arguments=None):
     has_torch = subprocess.run([asked.torch_python, "-c", "import torch"], capture_output=True, check=False)
     if has_torch.returncode:
         raise SystemExit(
-            f"{asked.torch_python} has no PyTorch; install the extra `torch` (pip install 'simswap-jax[torch]') or "
+            f"{asked.torch_python} has no PyTorch; install the extra `torch` (pip install -e '.[torch]') or "
             "name another Python with --torch-python."
         )
     with tempfile.TemporaryDirectory() as made:

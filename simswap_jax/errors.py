@@ -1,4 +1,8 @@
-"""The one error that a user's mistake raises, and how names that others chose stand in a sentence."""
+"""The one error that a user's mistake raises, what to install, and how names that others chose stand in a sentence."""
+
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[1] / "pyproject.toml"  # there where the package runs from its repository
 
 
 class UserError(ValueError):
@@ -23,8 +27,12 @@ def missing_extra(package: str, extra: str, purpose: str) -> UserError:
       extra: the extra of this project that brings it, e.g. ``"onnx"``.
       purpose: what it was wanted for, e.g. ``"judging with an ONNX network"``.
     """
-    sentence = f"{purpose} needs {package}, which is not installed: pip install 'simswap-jax[{extra}]'."
-    return UserError(sentence, "extra-missing")
+    return UserError(f"{purpose} needs {package}, which is not installed: {install_command(extra)}.", "extra-missing")
+
+
+def install_command(extra: str) -> str:
+    """The command that brings an extra: of the checkout where this runs from one, else of the installed package."""
+    return f"pip install -e '.[{extra}]'" if CHECKOUT.is_file() else f"pip install 'simswap-jax[{extra}]'"
 
 
 def first_line(text: object, most: int = 200) -> str:

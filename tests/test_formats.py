@@ -62,7 +62,7 @@ def test_systems_and_variables_are_those_of_the_code():
     variables = {row[0].strip("`") for row in rows(SYSTEMS, "variable")}
     assert variables >= set(re.findall(r'"(SIMSWAP_JAX_\w+)"', text))
     assert all(f'"{variable}"' in text for variable in variables)
-    least = re.search(r'python_requires=">=([\d.]+)"', (ROOT / "setup.py").read_text(encoding="utf-8")).group(1)
+    least = re.search(r'requires-python = ">=([\d.]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8")).group(1)
     systems = {row[0]: row[1] for row in rows(SYSTEMS, "system")}
     assert any(f"Python {least}" in system for system in systems)
     assert (ROOT / re.search(r"`(tests/[\w/]+\.py)`", systems["Windows"]).group(1)).is_file()

@@ -15,7 +15,14 @@ from simswap_jax.video.decode import is_video, open_video
 from simswap_jax.weights import registry
 from simswap_jax.weights.registry import Entry
 
-EXTRAS = {"torch": "torch", "onnx": "onnx", "onnxruntime": "onnx", "tensorflow": "tensorboard", "pillow_heif": "heic"}
+EXTRAS = {  # module → extra
+    "torch": "torch",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "tensorboardX": "tensorboard",
+    "wandb": "wandb",
+    "pillow_heif": "heic",
+}
 FRAMES = 100  # of a video, from its beginning, in which the invisible watermark is looked for
 
 EXAMPLES = """\

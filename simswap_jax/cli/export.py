@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from simswap_jax.cli import command_parser
-from simswap_jax.errors import UserError
+from simswap_jax.errors import UserError, install_command
 from simswap_jax.io.progress import Row, Steps, table
 
 LARGEST_DIFFERENCE = 1e-4  # of an ONNX file from Flax, over the output's range
@@ -91,7 +91,7 @@ def _export_onnx(options: argparse.Namespace, model: Any, steps: Steps) -> list[
     if terms.size and terms.size != model.face_size:
         rows.append(Row("note", f"trained at {model.face_size}", f"this contract shows it faces of {terms.size}"))
     if importlib.util.find_spec("onnxruntime") is None:
-        return [*rows, Row("checked", "no", "onnxruntime is not installed: pip install 'simswap-jax[onnx]'")]
+        return [*rows, Row("checked", "no", f"onnxruntime is not installed: {install_command('onnx')}")]
     steps.say("checking it in onnxruntime")
     side = terms.size or model.face_size
     difference = onnx_export.generator_difference(path, model.generator, model.variables, options.contract, side)

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from simswap_jax.errors import UserError
+from simswap_jax.errors import UserError, install_command
 from simswap_jax.io.image_limits import MOST_PIXELS, MOST_SCANS, excess, scan_count
 
 T = TypeVar("T")
@@ -225,7 +225,7 @@ def _open(data: bytes, name: str) -> Image.Image:
             import pillow_heif
         except ImportError:
             reason = "is a HEIC photo, which needs pillow-heif"
-            advice = "pip install 'simswap-jax[heic]', or save it as JPEG"
+            advice = f"{install_command('heic')}, or save it as JPEG"
             raise UnreadHere(name, reason, advice, code="extra-missing") from None
         pillow_heif.register_heif_opener()
     try:

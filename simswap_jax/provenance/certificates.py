@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simswap_jax.errors import UserError, missing_extra
+from simswap_jax.errors import UserError, install_command, missing_extra
 from simswap_jax.io import user_folders
 
-EXTRA = "pip install 'simswap-jax[provenance]'"
+EXTRA = install_command("provenance")
 AUTHORITY = "authority.pem"  # file names in the folder
 _CHAIN, _KEY = "signer.pem", "signer.key"
 _DAYS = 3650

@@ -10,6 +10,7 @@ from PIL import Image
 from simswap_jax.cli import main as cli
 from simswap_jax.contrib.rendered.face_parameters import sample_attributes, sample_people
 from simswap_jax.contrib.rendered.renderer import render
+from simswap_jax.errors import install_command
 from simswap_jax.provenance import c2pa
 from simswap_jax.provenance.certificates import local_credentials
 from simswap_jax.provenance.label_xmp import Provenance, xmp_packet
@@ -81,7 +82,7 @@ def test_a_manifest_that_cannot_be_read_here_is_named(tmp_path, face, doctor, mo
         file.write(b"jumdc2pa")
     rows = doctor(tmp_path / "x.png")
     assert rows["C2PA manifest"][0] == "there, not read"
-    assert "simswap-jax[provenance]" in rows["C2PA manifest"][1]
+    assert install_command("provenance") in rows["C2PA manifest"][1]
     assert rows["so"][0] == "marked"
 
 

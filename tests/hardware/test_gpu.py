@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import SingleDeviceSharding
 
+from simswap_jax.errors import install_command
 from simswap_jax.hardware import costs, gpu, program
 from simswap_jax.models.ops.convolution import convolve
 from simswap_jax.models.ops.platform import traced_for
@@ -33,7 +34,7 @@ def test_fields_nest():
 
 def test_without_the_plugin_a_sentence_names_the_extra(monkeypatch):
     monkeypatch.setattr(gpu, "installed", lambda: False)
-    with raises_user_error("extra-missing", "simswap-jax[preflight-gpu]"):
+    with raises_user_error("extra-missing", install_command("preflight-gpu")):
         gpu.devices(chips.read("h100:8"))
 
 

@@ -15,7 +15,7 @@ from jax.interpreters import partial_eval
 
 from simswap_jax.cli import main as cli
 from simswap_jax.cli import preflight as command
-from simswap_jax.errors import UserError
+from simswap_jax.errors import UserError, install_command
 from simswap_jax.hardware import gpu, preflight
 from simswap_jax.hardware.collectives import Collective
 from simswap_jax.hardware.costs import Cost
@@ -254,7 +254,7 @@ def test_pmap_serves_one_host():
 
 def test_without_libtpu_a_sentence_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "libtpu", None)
-    with raises_user_error("extra-missing", "simswap-jax[preflight]"):
+    with raises_user_error("extra-missing", install_command("preflight")):
         preflight.tpu_devices(chips.read("v5e:2x2"))
 
 

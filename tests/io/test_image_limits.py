@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from simswap_jax.errors import install_command
 from simswap_jax.io import image_limits, images
 from simswap_jax.io.images import UnreadHere, decode_picture, read_picture
 from tests.support.errors import raises_user_error
@@ -165,7 +166,7 @@ def test_without_the_package_a_sentence_names_the_extra(tmp_path, monkeypatch):
     data, _ = heic()
     (tmp_path / "phone.jpg").write_bytes(data)
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with raises_user_error("extra-missing", "phone.jpg is a HEIC photo", "simswap-jax[heic]") as caught:
+    with raises_user_error("extra-missing", "phone.jpg is a HEIC photo", install_command("heic")) as caught:
         read_picture(tmp_path / "phone.jpg")
     assert isinstance(caught.value, UnreadHere)
 

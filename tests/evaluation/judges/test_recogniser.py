@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from simswap_jax.errors import install_command
 from simswap_jax.evaluation.judges.networks import open_recogniser
 from simswap_jax.io.images import read_picture
 from simswap_jax.models.identity import IdentityNetwork
@@ -48,7 +49,7 @@ def test_an_onnx_judge_sees_rgb_planes_of_its_own_size(tmp_path, batch):
 def test_judging_with_onnx_needs_its_extra(tmp_path, monkeypatch):
     path = onnx_recogniser(tmp_path / "judge.onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with raises_user_error("extra-missing", "simswap-jax[onnx]"):
+    with raises_user_error("extra-missing", install_command("onnx")):
         open_recogniser(path)
 
 
