@@ -5,12 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP := setup.py pyproject.toml
 , := ,
+NONE = make: no $(or $(PYTHON),Python 3.11$(,) 3.12 or 3.13) is here; install one, or name yours: make $(MAKECMDGOALS) PYTHON=/path/to/python
 
 .PHONY: demo test test-fast test-all check clean
 
 $(VENV)/base.stamp: $(SETUP)
-	@test -x $(BIN)/python || command -v "$(PYTHON)" >/dev/null || { echo 'make: no $(or $(PYTHON),Python 3.11$(,) 3.12 or 3.13) is here;\
-	 install one, or name yours: make $(MAKECMDGOALS) PYTHON=/path/to/python' >&2; exit 2; }
+	@test -x $(BIN)/python || command -v "$(PYTHON)" >/dev/null || { echo "$(NONE)" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@

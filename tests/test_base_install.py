@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("tensorflow", "torch", "gradio", "tensorboard", "onnx", "onnxruntime", "av")
+HEAVY = ("tensorflow", "torch", "gradio", "tensorboard", "tensorboardX", "wandb", "onnx", "onnxruntime", "av")
 
 
 @pytest.fixture

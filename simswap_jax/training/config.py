@@ -5,12 +5,13 @@ An experiment file changes what it changes and no more. Fields of one method sta
 
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
 import ml_collections
 
-from simswap_jax.errors import UserError
+from simswap_jax.errors import UserError, missing_extra
 from simswap_jax.io.atomic import refuse_address
 from simswap_jax.training.experiment import RENAMED_VALUES, Experiment, resolve
 from simswap_jax.weights import model_folder
@@ -69,6 +70,13 @@ def common_config() -> ml_collections.ConfigDict:
             "sample_every": 5_000,
             "checkpoint_every": 5_000,
             "keep": 3,  # of the newest checkpoints
+            # Besides metrics.jsonl, with sample sheets.
+            "log": Experiment(
+                {
+                    "tensorboard": True,  # where tensorboardX is installed
+                    "wandb": "",  # a project of Weights & Biases; "": none
+                }
+            ),
             # Held-out people, swapped and measured while training; the best state by the score is kept besides.
             "validation": Experiment(
                 {
@@ -225,6 +233,8 @@ def check_common(config: ml_collections.ConfigDict) -> None:
             "config-held-out",
         )
     check_choice(config, "optimizer.decay", ("constant", "cosine"))
+    if config.log.wandb and find_spec("wandb") is None:
+        raise missing_extra("wandb", "wandb", "config.log.wandb")
 
 
 def check_addresses(config: Mapping[str, Any]) -> None:

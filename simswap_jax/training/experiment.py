@@ -30,6 +30,8 @@ FREE = {
     "sample_every",
     "checkpoint_every",
     "keep",
+    "log.tensorboard",
+    "log.wandb",
     "processes.count",
     "processes.index",
     "processes.coordinator",

@@ -28,7 +28,7 @@ from simswap_jax.training import config as fields
 from simswap_jax.training import method as methods
 from simswap_jax.training.checkpoints import Checkpoints, quiet_orbax, require_disk_space
 from simswap_jax.training.method import Method
-from simswap_jax.training.metrics import NoWriters, Progress, Writers
+from simswap_jax.training.metrics import NoWriters, Progress, open_writers
 from simswap_jax.training.state import PyTree, TrainState, without_optimizers
 from simswap_jax.training.update import NonFiniteMonitor
 from simswap_jax.training.validation import Validation
@@ -85,7 +85,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> Trained:
     start = int(state.step)
     validation = Validation(config, workdir, method, everybody, kept_out, start)
 
-    writers = Writers(workdir, start) if distributed.is_primary() else NoWriters()
+    writers = open_writers(config, workdir, start) if distributed.is_primary() else NoWriters()
     share = image_share(method, run.replicated.mesh.size)
     progress = Progress(writers, config.steps, config.batch_size, start, share)
     monitor = NonFiniteMonitor(config.nonfinite_limit)
@@ -128,7 +128,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> Trained:
                 if showing or saving or validation_due:
                     require_finite(run, state, checkpoints)
                 if showing:
-                    write_samples(method, run, state, samples, workdir / "samples" / f"{step:07d}.png")
+                    sheet = workdir / "samples" / f"{step:07d}.png"
+                    write_samples(method, run, state, samples, sheet)
+                    writers.image(step, "samples", sheet)
                 if validation_due:  # before the checkpoint: what resumes there has its row
                     validation.run(step, run.gather(without_optimizers(state)), writers)
                 checkpoints.best = validation.best
@@ -143,6 +145,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> Trained:
             checkpoints.wait()
             checkpoints.close()
             export(method, run.gather(without_optimizers(state)), workdir / "model")
+            writers.close()
     distributed.barrier()
     if finished:
         logger.info("done at step %d; model folder: %s", int(state.step), workdir / "model")

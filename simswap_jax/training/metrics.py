@@ -1,19 +1,23 @@
-"""Numbers of a training: to the terminal, JSON lines and, where TensorFlow is installed, TensorBoard (clu)."""
+"""Numbers and sheets of a training: to the terminal, JSON lines, TensorBoard and Weights & Biases."""
 
 import json
 import logging
 import math
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
+import ml_collections
 import numpy as np
 
+from simswap_jax.errors import UserError, first_line, missing_extra
 from simswap_jax.io import job_cache
 from simswap_jax.io.atomic import write_text
+from simswap_jax.io.images import read_picture
 from simswap_jax.io.progress import clock
 from simswap_jax.training.update import SKIPPED
 
@@ -33,11 +37,37 @@ def json_row(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: None if name in lost else value for name, value in values.items()}
 
 
-class Writers:
-    """Where a training's numbers go.
+class Writers(Protocol):
+    """Where a training's numbers and sample sheets go."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Write the numbers of one step."""
+
+    def image(self, step: int, name: str, path: Path) -> None:
+        """Show a sheet that was just written as a file; nothing where there is none."""
+
+    def close(self) -> None:
+        """Hand over what is still on its way."""
+
+
+class NoWriters:
+    """Writes nothing: what the processes other than the first have."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def image(self, step: int, name: str, path: Path) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class JsonLines(NoWriters):
+    """Numbers as ``metrics.jsonl``; sheets are files already.
 
     Args:
-      workdir: gets ``metrics.jsonl`` and, with TensorFlow, ``tensorboard/``.
+      workdir: gets the file.
       step: the step that training resumes from; rows after it (of a killed run) are dropped.
     """
 
@@ -45,28 +75,131 @@ class Writers:
         kept = [row for row in read_lines(workdir) if row["step"] <= step]
         self._path = workdir / FILE
         write_text(self._path, "".join(json.dumps(json_row(row), allow_nan=False) + "\n" for row in kept))
-        self._tensorboard: Any = None
-        with suppress(ImportError):  # clu's writers need TensorFlow and TensorBoard
-            from clu.metric_writers import SummaryWriter
-
-            self._tensorboard = SummaryWriter(str(workdir / "tensorboard"))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Append one row."""
         job_cache.append(self._path, [json_row({"step": step, **values})])
-        if self._tensorboard is not None:
-            self._tensorboard.write_scalars(step, dict(values))
-            self._tensorboard.flush()
 
 
-class NoWriters(Writers):
-    """Writes nothing: what the processes other than the first have."""
+class TensorBoard:
+    """TensorBoard's files, written by tensorboardX: no TensorFlow is needed.
 
-    def __init__(self) -> None:
-        pass
+    Args:
+      folder: gets the files.
+      step: the step that training resumes from; TensorBoard hides what came after it.
+
+    Raises:
+      ImportError: tensorboardX is not installed.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=step + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Nothing."""
+        """A point of every curve."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def image(self, step: int, name: str, path: Path) -> None:
+        """The sheet, to be looked through by step."""
+        if path.is_file():
+            self._writer.add_image(name, read_picture(path), step, dataformats="HWC")
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """A run of Weights & Biases; a resumed training goes on with the run that it had.
+
+    Args:
+      project: that the run belongs to.
+      workdir: gets ``wandb``, with the run's id; its name is the run's.
+      fields: of the experiment, shown beside the run.
+
+    Raises:
+      UserError: wandb is not installed, or refuses.
+    """
+
+    def __init__(self, project: str, workdir: Path, fields: Mapping[str, Any]) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise missing_extra("wandb", "wandb", "config.log.wandb") from error
+        path = workdir / "wandb" / "id"
+        if not path.is_file():
+            write_text(path, secrets.token_hex(4))
+        known = {"project": project, "id": path.read_text(encoding="utf-8").strip(), "name": workdir.resolve().name}
+        try:
+            self._run = wandb.init(**known, dir=str(workdir), resume="allow", config=dict(fields))
+        except wandb.Error as error:
+            raise UserError(
+                f"Weights & Biases cannot start ({first_line(error)}); run `wandb login`, set WANDB_MODE=offline, or "
+                "leave config.log.wandb empty.",
+                "wandb-cannot-start",
+            ) from error
+        self._run.define_metric("*", step_metric="step")  # a resumed training may be behind the run's own count
+        self._image = wandb.Image
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """A point of every curve."""
+        self._run.log({"step": step, **values})
+
+    def image(self, step: int, name: str, path: Path) -> None:
+        """The sheet, to be looked through by step."""
+        if path.is_file():
+            self._run.log({"step": step, name: self._image(str(path))})
+
+    def close(self) -> None:
+        """Send what is left, and end the run."""
+        self._run.finish()
+
+
+class AllWriters:
+    """Several writers as one."""
+
+    def __init__(self, *writers: Writers) -> None:
+        self._writers = writers
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """To every one."""
+        for writer in self._writers:
+            writer.write(step, values)
+
+    def image(self, step: int, name: str, path: Path) -> None:
+        """To every one."""
+        for writer in self._writers:
+            writer.image(step, name, path)
+
+    def close(self) -> None:
+        """Every one."""
+        for writer in self._writers:
+            writer.close()
+
+
+def open_writers(config: ml_collections.ConfigDict, workdir: Path, step: int) -> Writers:
+    """JSON lines, and besides what ``config.log`` names; TensorBoard only where tensorboardX is installed.
+
+    Args:
+      config: the experiment.
+      workdir: gets ``metrics.jsonl``, ``tensorboard`` and ``wandb``.
+      step: the step that training resumes from.
+
+    Raises:
+      UserError: as ``WeightsAndBiases``.
+    """
+    writers: list[Writers] = [JsonLines(workdir, step)]
+    if config.log.tensorboard:
+        with suppress(ImportError):
+            writers.append(TensorBoard(workdir / "tensorboard", step))
+    if config.log.wandb:
+        writers.append(WeightsAndBiases(config.log.wandb, workdir, json.loads(config.to_json())))
+    return AllWriters(*writers)
 
 
 class Progress:

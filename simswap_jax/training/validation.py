@@ -140,7 +140,9 @@ class Validation:
             self._method.export(state, self._workdir / BEST)
         sheet = sheet_of(measured, step)
         if sheet is not None:
-            write_bytes(self._workdir / FOLDER / f"{step:07d}.png", encode_png(sheet))
+            path = self._workdir / FOLDER / f"{step:07d}.png"
+            write_bytes(path, encode_png(sheet))
+            writers.image(step, FOLDER, path)
         values[SECONDS] = time.monotonic() - began
         self._spent += values[SECONDS]
         writers.write(step, {f"{PREFIX}{name}": value for name, value in values.items()})

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from simswap_jax.io.atomic import write_text
-from simswap_jax.training.metrics import Progress, Writers
+from simswap_jax.training.metrics import JsonLines, Progress
 from simswap_jax.training.state import NetworkState, TrainState
 from simswap_jax.training.update import (
     SKIPPED,
@@ -87,7 +87,7 @@ def test_rows_hold_no_number_that_json_does_not_know(tmp_path):
     write_text(
         tmp_path / "metrics.jsonl", '{"step": 1, "loss": NaN}\n{"step": 2, "loss": 0.5}\n'
     )  # of a former version
-    Writers(tmp_path, 2).write(3, {"loss": float("nan"), "norm": float("-inf"), "speed": 2.5})
+    JsonLines(tmp_path, 2).write(3, {"loss": float("nan"), "norm": float("-inf"), "speed": 2.5})
     written = (tmp_path / "metrics.jsonl").read_text()
     rows = [json.loads(line, parse_constant=pytest.fail) for line in written.splitlines()]
     assert rows == [
