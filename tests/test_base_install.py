@@ -76,6 +76,15 @@ assert not loaded, loaded
 """
 
 
+def test_the_modules_of_training_and_swapping_import_nothing_heavy(blocked):
+    modules = ("training.loop", "training.simswap", "inference.photo", "evaluation.evaluate", "cli.train", "cli.swap")
+    lines = [f"import simswap_jax.{name}" for name in modules]
+    lines += ["import sys", "heavy = set(sys.modules) & set(sys.argv[1:])", "assert not heavy, heavy"]
+    done = python("; ".join(lines), blocked, *HEAVY)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
 def test_training_and_swapping_import_nothing_heavy(blocked, tmp_path):
     done = python(TRAIN_AND_SWAP, blocked, tmp_path, *HEAVY)
     assert done.returncode == 0, done.stderr

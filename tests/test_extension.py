@@ -122,11 +122,13 @@ def people(tmp_path_factory):
 def network(tmp_path_factory):
     config = IdentityConfig(layers=(1,), widths=(4,), size=(16, 16), frame=(16, 16), embedding=8)
     folder = tmp_path_factory.mktemp("network") / "identity"
-    identity_folder.write(folder, config, IdentityNetwork(config).init(jax.random.PRNGKey(1)), {"licence": "ours"})
+    identity_folder.write(
+        folder, config, jax.jit(IdentityNetwork(config).init)(jax.random.PRNGKey(1)), {"licence": "ours"}
+    )
     return folder
 
 
-@pytest.mark.parametrize("method", ["simswap", METHOD])
+@pytest.mark.parametrize("method", [pytest.param("simswap", marks=pytest.mark.slow), METHOD])
 def test_they_train_save_load_swap_a_photo_and_refuse_to_export(method, people, network, tmp_path, monkeypatch, capsys):
     config = default_config()
     config.method, config.steps, config.batch_size = method, 2, 4

@@ -124,7 +124,7 @@ def test_a_real_network(people, tmp_path):
         values="symmetric",
     )
     network = IdentityNetwork(config)
-    variables = network.init(jax.random.key(0))
+    variables = jax.jit(network.init)(jax.random.key(0))
     vectors = identity_vectors(people, Identity(network, variables, "abc"), tmp_path, size=SIZE)
     assert vectors.shape == (11, 2, 8)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=-1), 1, atol=1e-5)

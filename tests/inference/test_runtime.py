@@ -30,7 +30,7 @@ def cache(tmp_path, monkeypatch):
 
 def of_config(shipped, config):
     """A model of fresh weights."""
-    variables = families.build(config).init(jax.random.PRNGKey(0), 32)
+    variables = jax.jit(families.build(config).init, static_argnums=1)(jax.random.PRNGKey(0), 32)
     return replace(shipped, generator=config, variables=jax.device_get(variables), face_size=32)
 
 

@@ -1,6 +1,7 @@
 """The door to all generators is open to the outside: a family that this test defines is saved, loaded and applied."""
 
 import dataclasses
+import functools
 import json
 from typing import ClassVar
 
@@ -63,7 +64,7 @@ def model():
     config = ToyConfig(people=2)
     return model_folder.ModelFolder(
         generator=config,
-        variables=families.build(config).init(jax.random.key(0), 8),
+        variables=jax.jit(families.build(config).init, static_argnums=1)(jax.random.key(0), 8),
         face_size=8,
         alignment="simswap",
         identity=None,
@@ -168,15 +169,16 @@ def test_the_door_gives_what_the_module_gives(config):
     network = families.build(config)
     module = (CompactGenerator if isinstance(config, CompactConfig) else Generator)(config)
     key, target, vector = jax.random.key(0), jax.random.uniform(jax.random.key(1), (2, 8, 8, 3)), jnp.ones((2, 3))
-    variables = network.init(key, 8)
-    expected = module.init(key, target, vector)
+    variables = jax.jit(network.init, static_argnums=1)(key, 8)
+    expected = jax.jit(module.init)(key, target, vector)
     jax.tree.map(np.testing.assert_array_equal, variables, expected)
     assert network.module == module
     assert isinstance(network, SwapNetwork)
     np.testing.assert_array_equal(
-        network.apply(variables, target, {"vector": vector}), module.apply(variables, target, vector)
+        jax.jit(network.apply)(variables, target, {"vector": vector}), jax.jit(module.apply)(variables, target, vector)
     )
-    _, moved = network.apply(variables, target, {"vector": vector}, train=True, mutable=["batch_stats"])
+    trained = functools.partial(network.apply, train=True, mutable=["batch_stats"])
+    _, moved = jax.eval_shape(trained, variables, target, {"vector": vector})
     assert set(moved) == {"batch_stats"}
 
 

@@ -3,7 +3,8 @@
 A process of its own: the number of devices, float64 and what `jnp.float32` means are settled before JAX starts.
 Where it is one of two processes, it compares with what a single one left in the folder.
 
-arguments: FOLDER SCALES (of the discriminators) [WAY (of two processes: jit or fsdp)]
+arguments: FOLDER SCALES (of the discriminators) WAY (of two processes: jit or fsdp; of one: "jit,fsdp,pmap", or without
+jit)
 """
 
 import json
@@ -119,10 +120,10 @@ def apart(leaves, told, expected):
     return {"state": worst[key], "where": key, "metrics": max(off), "steps": len(told)}
 
 
-def compare(folder, scales):
+def compare(folder, scales, ways):
     """How far jit, FSDP, pmap and what they go on with from FSDP's checkpoint are from one device."""
     said, runners, expected = {}, {}, ({}, [])
-    for name in ("one", "jit", "fsdp", "pmap"):
+    for name in ("one", *ways):
         runner = runners[name] = way(name, scales)
         leaves, told = trained(runner, folder=folder if name == "fsdp" else None)
         if name == "fsdp":
@@ -203,4 +204,4 @@ if __name__ == "__main__":
     elif distributed.is_multiprocess():
         print(json.dumps(compare_processes(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])))
     else:
-        print(json.dumps(compare(Path(sys.argv[1]), int(sys.argv[2]))))
+        print(json.dumps(compare(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3].split(","))))

@@ -31,7 +31,7 @@ def small_method(config, axis_name=None, scales=2):
         family="iresnet", layers=(1,), widths=(4,), size=(16, 16), frame=(16, 16), embedding=8, values="symmetric"
     )
     network = IdentityNetwork(fields)
-    identity = Identity(network, network.init(jax.random.PRNGKey(5)), "ab" * 32, "small", ours=True)
+    identity = Identity(network, jax.jit(network.init)(jax.random.PRNGKey(5)), "ab" * 32, "small", ours=True)
     generator = families.build(CompactConfig(widths=(4, 8), stem_kernel=3, blocks=1, identity_size=8), axis_name)
     judge = DiscriminatorConfig(widths=(4, 4), tail=4, scales=scales)
     discriminator = MultiScaleDiscriminator(judge, axis_name=axis_name)

@@ -217,6 +217,7 @@ class Local:
         return status
 
 
+@pytest.mark.slow
 def test_two_processes_train_for_real_and_one_resumes(words, tmp_path):
     """SIGTERM to the script saves and ends both with status 3; both resume; then a single process does."""
     run = tmp_path / "run"

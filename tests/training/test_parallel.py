@@ -39,9 +39,9 @@ def environment(devices, **more):
     }
 
 
-def one_process(folder, scales, **more):
+def one_process(folder, scales, ways="jit,fsdp,pmap", **more):
     """What parallel_child.py tells of one process with eight virtual devices, in float64; leaves its numbers."""
-    return together([[sys.executable, str(CHILD), str(folder), str(scales)]], [environment(8, **more)])[0]
+    return together([[sys.executable, str(CHILD), str(folder), str(scales), ways]], [environment(8, **more)])[0]
 
 
 def two_processes(folder, scales, way, **more):
@@ -63,7 +63,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def compared(folder):
-    return one_process(folder, 1)
+    """Without plain jit, of which FSDP is the harder case: a quarter of the time."""
+    return one_process(folder, 1, "fsdp,pmap")
 
 
 def agree(said):
@@ -72,7 +73,7 @@ def agree(said):
     assert said["metrics"] < 1e-10, said
 
 
-@pytest.mark.parametrize("way", ["jit", "fsdp", "pmap"])
+@pytest.mark.parametrize("way", ["fsdp", "pmap"])
 def test_eight_devices_give_what_one_gives(compared, way):
     agree(compared[way])
     assert compared[way]["steps"] == 10

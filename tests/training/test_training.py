@@ -57,7 +57,7 @@ def known(tmp_path_factory):
         embedding=fields.embedding,
     )
     folder = tmp_path_factory.mktemp("network") / "identity"
-    identity_folder.write(folder, config, IdentityNetwork(config).init(jax.random.PRNGKey(0)), {})
+    identity_folder.write(folder, config, jax.jit(IdentityNetwork(config).init)(jax.random.PRNGKey(0)), {})
     return folder
 
 
@@ -159,7 +159,7 @@ def test_training_leaves_a_model_folder_that_swaps(finished):
 def test_the_frozen_network_does_not_move_and_the_rest_does(config, finished):
     done = finished.done
     method = done.method
-    before = method.init(jax.random.PRNGKey(config.seed))
+    before = jax.jit(method.init)(jax.random.PRNGKey(config.seed))
     for name, network in done.state.networks.items():
         moved = jax.tree.map(lambda a, b: float(jnp.max(jnp.abs(a - b))), before.networks[name].params, network.params)
         assert max(jax.tree.leaves(moved)) > 0, name
@@ -167,6 +167,7 @@ def test_the_frozen_network_does_not_move_and_the_rest_does(config, finished):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(method.frozen), fresh.variables)
 
 
+@pytest.mark.slow
 def test_identity_training_lowers_its_loss(root, tmp_path):
     made = identity.default_config()
     made.data.root, made.data.cache = str(root), str(tmp_path / "records")
@@ -207,6 +208,7 @@ def test_another_experiments_workdir_is_refused(config, workdir):
     assert (workdir / "config.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_workdir_from_before_a_field_came_is_resumed(config, workdir):
     path = workdir / "config.json"
     older = json.loads(path.read_text())
@@ -223,6 +225,7 @@ def test_a_workdir_from_before_a_field_came_is_resumed(config, workdir):
     assert "resuming from step 4" in lines
 
 
+@pytest.mark.slow
 def test_a_checkpoint_does_not_know_which_runner_wrote_it(root, tmp_path):
     made = identity.default_config()
     made.data.root, made.data.cache = str(root), str(tmp_path / "records")
@@ -385,6 +388,7 @@ def test_pictures_that_cannot_be_read_any_more_are_one_sentence(tmp_path):
         loop.next_batch(iterator, tmp_path / "faces", tmp_path)
 
 
+@pytest.mark.slow
 def test_a_damaged_metrics_file_is_cut_at_the_damage(config, workdir):
     with (workdir / metrics.FILE).open("a") as file:
         file.write('{"step": 5, "iden')
@@ -515,6 +519,7 @@ def test_a_method_from_outside_trains(root, tmp_path):
         train(made, tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_the_networks_of_another(config, finished, tmp_path):
     config.init_from, config.seed = str(finished.workdir), 1
     with log_lines() as lines:

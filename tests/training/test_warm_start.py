@@ -24,7 +24,9 @@ SHAPES = functools.partial(loop.shapes, people=None, key=jax.random.PRNGKey(0))
 def config(tmp_path):
     fields = {"family": "iresnet", "layers": (1,), "widths": (4,), "size": (16, 16), "frame": (16, 16), "embedding": 8}
     network = IdentityConfig(**fields)
-    identity_folder.write(tmp_path / "known", network, IdentityNetwork(network).init(jax.random.PRNGKey(0)), {})
+    identity_folder.write(
+        tmp_path / "known", network, jax.jit(IdentityNetwork(network).init)(jax.random.PRNGKey(0)), {}
+    )
     made = use_generator(small_config(), "compact")
     made.generator.widths, made.generator.blocks = (4, 8), 1
     made.discriminator.widths, made.discriminator.tail = (4, 4), 4

@@ -12,8 +12,10 @@ _chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform",
 
 
 @contextlib.contextmanager
-def lowering_for(platform: str) -> Iterator[None]:
-    """Traces made inside hold only the forms for ``platform`` ("cpu", "gpu", "tpu"), whatever this machine has."""
+def lowering_for(platform: str | None) -> Iterator[None]:
+    """Traces made inside hold only the forms for ``platform`` ("cpu", "gpu", "tpu"), whatever this machine has; or, for
+    None, those of all platforms, as outside of any such context.
+    """
     token = _chosen.set(platform)
     try:
         yield

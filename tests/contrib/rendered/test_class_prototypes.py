@@ -53,6 +53,7 @@ def test_every_weight_is_of_a_number_that_there_is():
     assert set(WEIGHTS) <= set(PERSON)
 
 
+@pytest.mark.slow
 def test_training_moves_the_network_and_not_the_centres(root, tmp_path):
     config = experiment(root, tmp_path / "records")
     step = identity.IdentityTraining.step

@@ -116,6 +116,7 @@ def test_the_judge_reads_pose_of_people_it_has_not_seen(judge):
     assert pose_r2(judge(large), truth) > 0.85
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_is_read_again(tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     output = tmp_path / "judges" / "pose.safetensors"
@@ -132,6 +133,7 @@ def test_the_command_writes_what_is_read_again(tmp_path, monkeypatch, caplog):
         PoseRegressor.pretrained()
 
 
+@pytest.mark.slow
 def test_training_learns():
     faces, truth = pose_judge.rendered(1, 1, 8, 8)
     little, more = (pose_judge.train(faces, truth, steps, seed=3)(faces) for steps in (1, 60))

@@ -29,7 +29,9 @@ def known(tmp_path_factory):
     """A narrow identity folder, not trained."""
     config = IdentityConfig(**FIELDS, values="symmetric")
     folder = tmp_path_factory.mktemp("network") / "identity"
-    identity_folder.write(folder, config, IdentityNetwork(config).init(jax.random.PRNGKey(0)), {"licence": "ours"})
+    identity_folder.write(
+        folder, config, jax.jit(IdentityNetwork(config).init)(jax.random.PRNGKey(0)), {"licence": "ours"}
+    )
     return folder
 
 
@@ -114,6 +116,7 @@ def _people(config):
     return records.build(Path(config.data.root), Path(config.data.cache))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_resumes_to_the_bit(config, tmp_path):
     config.steps = 4
     config.optimizer.decay = "constant"
@@ -150,7 +153,7 @@ def test_results_are_judged_by_the_copy_and_sources_by_the_network(known, tmp_pa
     method = simswap.build(config, None)
     jax.tree.map(np.testing.assert_array_equal, method.frozen, shaken)
     jax.tree.map(np.testing.assert_array_equal, method.identity.variables, teacher.variables)
-    state = method.init(jax.random.PRNGKey(0))
+    state = jax.jit(method.init)(jax.random.PRNGKey(0))
     batch = {name: value for name, value in small_batch(0, 4).items() if name != "source"}
     vectors = np.asarray(teacher.network.embed(teacher.variables, jnp.asarray(batch["target"]) / 255.0))
     batch["identity"] = vectors
@@ -203,7 +206,7 @@ def test_a_copy_that_cannot_be_used_is_refused(known, tmp_path):
 @pytest.mark.slow
 def test_the_other_weights_grow_from_a_tenth():
     method = small_method(small_config(**{"losses.rest_ramp": 10}))
-    start = method.init(jax.random.PRNGKey(0))
+    start = jax.jit(method.init)(jax.random.PRNGKey(0))
     weights, step = method.config.losses, jax.jit(method.step)
     for number, share in ((0, 0.1), (5, 0.55), (10, 1.0), (99, 1.0)):
         state = replace(start, step=jnp.asarray(number, jnp.int32))
@@ -216,6 +219,7 @@ def test_the_other_weights_grow_from_a_tenth():
         np.testing.assert_allclose(told["generator"], weights.identity * told["identity"] + share * rest, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_network_from_pytorch_is_compiled_once(config, tmp_path):
     """Its batch counts are whole numbers; their average once became a float, and the second step another program."""
     config.identity.weights = str(tmp_path / "counted.safetensors")
