@@ -77,7 +77,10 @@ def test_pythons_are_the_same_everywhere():
 def extras_in_code():
     """Extras that the package names: in missing_extra, install_command and doctor's table."""
     for path in sorted((ROOT / "simswap_jax").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        text = path.read_text(encoding="utf-8")
+        if not re.search(r"missing_extra|install_command|EXTRAS", text):
+            continue
+        for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Call):
                 name = getattr(node.func, "id", "") or getattr(node.func, "attr", "")
                 at = {"missing_extra": 1, "install_command": 0}.get(name)

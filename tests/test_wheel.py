@@ -145,6 +145,6 @@ def test_a_small_training_is_evaluated(installed, people, tmp_path):
     words = [f"--config.{name}={value}" for name, value in fields.items()]
     run(program, "train", "--config", "celeba_64", "--workdir", "run", *words, cwd=tmp_path)
     assert (tmp_path / "run/model/generator.safetensors").is_file()
-    words = ["--protocol", "synthetic", "--data", people, "--pairs", "4", "--output", "evaluation"]
+    words = ["--protocol", "synthetic", "--data", people, "--pairs", "4", "--far", "0.05", "--output", "evaluation"]
     run(program, "evaluate", "--model", "run/model", *words, cwd=tmp_path)
     assert (tmp_path / "evaluation/index.html").is_file()

@@ -32,12 +32,14 @@ def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, Path]:
     Raises:
       UserError: a flag is unknown or missing, or the experiment file cannot be read.
     """
+    arguments = with_files(arguments)
     values = flags.FlagValues()
-    words = with_files(["train", *arguments])
     try:
-        config_flags.DEFINE_config_file("config", None, "the experiment", flag_values=values, sys_argv=words)
+        config_flags.DEFINE_config_file(
+            "config", None, "the experiment", flag_values=values, sys_argv=["train", *arguments]
+        )
         flags.DEFINE_string("workdir", None, "where everything goes", flag_values=values)
-        left = values(words)[1:]
+        left = values(["train", *arguments])[1:]
         config, workdir = values.config, values.workdir
         if config is not None:
             config.to_dict()  # a file that could not be read says so only when it is used
@@ -61,18 +63,18 @@ def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, Path]:
     return config, Path(workdir)
 
 
-def with_files(words: Sequence[str]) -> list[str]:
+def with_files(arguments: Sequence[str]) -> list[str]:
     """A command line whose ``--config`` is the path of a file, where it was the name of an experiment that ships.
 
     Raises:
       UserError: no experiment has that name.
     """
     found, before = [], ""
-    for word in words:
+    for word in arguments:
         flag, equals, value = word.partition("=")
         if equals and flag in ("--config", "-config"):
             word = f"{flag}={experiments.located(value)}"
-        elif before in ("--config", "-config"):
+        elif before in ("--config", "-config") and not word.startswith("-"):
             word = experiments.located(word)
         found.append(word)
         before = word

@@ -1,6 +1,7 @@
-"""CelebA crops at 112 pixels against a frozen MobileFaceNet, narrow enough for a CPU, in eight stages: whose face it
-is; what the target keeps; a composition mask, by which the generator leaves alone what need not change; discriminators
-that keep up, in two; and the growing weight of identity against them, in three.
+"""CelebA crops at 112 pixels against a frozen MobileFaceNet, narrow enough for a CPU, in eight stages.
+
+They are: whose face it is; what the target keeps; a composition mask, by which the generator leaves alone what need not
+change; discriminators that keep up, in two; and the growing weight of identity against them, in three.
 
 Command:  simswap-jax train --config celeba_112 --workdir runs/celeba_112 \
               --config.data.root=CELEBA_CROPS --config.identity.weights=mobilefacenet_casia.ckpt \

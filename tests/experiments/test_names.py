@@ -50,7 +50,7 @@ def test_the_folder_of_before_is_understood_with_one_warning(tmp_path, monkeypat
         ("simswap_225", "experiment-unknown", ["'simswap_225'", "simswap_224"]),
         ("celeba:second", "experiment-unknown", ["celeba_64", "celeba_112"]),
         ("zzz", "experiment-unknown", ["'zzz'", *experiments.names()]),
-        ("celeba_112:ninth", "experiment-stage", ["'ninth'", "eighth"]),
+        ("celeba_112:ninth", "command-line", ["'ninth'", "eighth"]),
         ("nowhere/else.py", "experiment-file", ["nowhere/else.py"]),
     ],
 )
