@@ -1,5 +1,6 @@
 """`simswap-jax train --config FILE --workdir FOLDER --config.field=value …`."""
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,18 +9,34 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+from simswap_jax.cli import nearest
 from simswap_jax.errors import UserError
+from simswap_jax.training.experiment import REMOVED_FIELDS, RENAMED_FIELDS, flat
 
 STOPPED = 3  # exit status: asked to stop, saved, not at the end
 
 USAGE = """usage: simswap-jax train --config EXPERIMENT.py --workdir FOLDER [--config.field=value …]
 
 Trains, or resumes where FOLDER stopped. Ctrl-C and SIGTERM save and end with status 3; the same command resumes at the
-next batch.
-  --config    an experiment file: a Python program with get_config()
-  --workdir   gets checkpoints, metrics.jsonl, samples and, at the end, model (the model folder)
-Any field of the experiment can be changed: --config.data.root=FOLDER --config.batch_size=32 --config.steps=10000
+next batch. A second Ctrl-C stops at once, without saving.
+
+what is trained:
+  --config FILE               an experiment file: a Python program with get_config()
+  --config.FIELD=VALUE        another value for a field of it, as often as you like
+  --print-config              print all fields with their values, and do nothing
+where everything goes:
+  --workdir FOLDER            gets report.html (curves, open it while it trains), metrics.jsonl, samples, checkpoints
+                              and, at the end, model (the model folder)
+
+fields that are changed most (--print-config has all, docs/reference/config.md explains them):
+  data                        --config.data.root=FOLDER  --config.data.held_out=0.1
+  length and size             --config.steps=10000  --config.batch_size=32
+  optimizer                   --config.optimizer.learning_rate=2e-4
+  how often                   --config.log_every=100  --config.sample_every=1000  --config.checkpoint_every=1000
+  identity network            --config.identity.weights=FILE_OR_NAME
+  from another model          --config.init_from=WORKDIR_OR_MODEL
 """
+PRINT = "--print-config"
 
 
 def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, Path]:
@@ -41,7 +58,10 @@ def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, Path]:
     except UserError:
         raise
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        refuse_unknown_fields(arguments)
         said = " ".join(str(error.args[0] if error.args else error).split())
+        if said.startswith("get_config() takes 0"):
+            said = "this experiment has no variants; leave out the colon and what follows it."
         raise UserError(f"the command line cannot be read: {said}", "command-line") from error
     except Exception as error:  # the experiment file is a program: anything may come out of it
         last = str(error).strip().splitlines()[-1:] or [""]
@@ -58,11 +78,58 @@ def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, Path]:
     return config, Path(workdir)
 
 
+def refuse_unknown_fields(arguments: Sequence[str]) -> None:
+    """Name the first ``--config.field`` that the experiment has not, and the nearest that it has.
+
+    Raises:
+      UserError: there is one.
+    """
+    named = [word.removeprefix("--config.").partition("=")[0] for word in arguments if word.startswith("--config.")]
+    without = [word for word in arguments if not word.startswith("--config.")]
+    values = flags.FlagValues()
+    try:
+        config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=["train", *without])
+        flags.DEFINE_string("workdir", None, "", flag_values=values)
+        values(["train", *without])
+        fields = list(flat(values.config.to_dict()))
+    except Exception:  # the experiment itself cannot be read, which is said by whoever asked
+        return
+    for name in named:
+        if name not in fields and name not in RENAMED_FIELDS and name not in REMOVED_FIELDS:
+            section = name.rpartition(".")[0]
+            beside = [field for field in fields if field.startswith(f"{section}.")] if section else []
+            meant = nearest(name, fields) or f"; {section} has {', '.join(f.split('.')[-1] for f in beside)}"
+            if not beside and not nearest(name, fields):
+                meant = f"; {PRINT} shows all"
+            raise UserError(f"there is no field config.{name}{meant}{'' if meant[-1] == '?' else '.'}", "config-field")
+
+
+def print_config(arguments: Sequence[str]) -> int:
+    """Print an experiment as flags that make it; returns 0.
+
+    Raises:
+      UserError: as ``parse``.
+    """
+    others = [word for word in arguments if word != PRINT]
+    config, _ = parse(others if any(word.startswith("--workdir") for word in others) else [*others, "--workdir=."])
+    for name, value in flat(config.to_dict()).items():
+        print(f"--config.{name}={shlex.quote(str(value))}")
+    return 0
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the verb. Status 0: all steps made; 3: stopped before the end (Ctrl-C, SIGTERM), saved; 1: others failed."""
-    if not arguments or any(word in ("-h", "--help") for word in arguments):
+    if not arguments:
+        print(
+            "simswap-jax train: --config and --workdir are missing; simswap-jax train --help shows an example.",
+            file=sys.stderr,
+        )
+        return 2
+    if any(word in ("-h", "--help") for word in arguments):
         print(USAGE)
         return 0
+    if PRINT in arguments:
+        return print_config(arguments)
     config, workdir = parse(arguments)
     from simswap_jax.training import distributed
     from simswap_jax.training.loop import train
@@ -72,7 +139,7 @@ def main(arguments: Sequence[str]) -> int:
         return run_with_others(lambda: train(config, workdir).finished)
     if config.devices == 0 and config.fsdp == 1:
         use_cpu_cores(config.batch_size // max(1, config.accumulate))
-    return 0 if train(config, workdir).finished else STOPPED
+    return 0 if train(config, workdir, distributed.hard_exit).finished else STOPPED
 
 
 def run_with_others(run: Callable[[], bool]) -> int:

@@ -86,7 +86,7 @@ class FaceSwapper:
         """Load a model folder.
 
         Args:
-          folder: what `simswap-jax train` leaves; if None, the package's ``pretrained/faces``.
+          folder: what `simswap-jax train` leaves, or the name of a model that ships; if None, ``"faces"``.
           face_size, alignment: side in pixels and template of the crops that it is to be used on, where they are
             known; a model that was trained on others is refused.
           detector: the file that finds faces, looked for when the first photo comes.
@@ -104,7 +104,7 @@ class FaceSwapper:
                     "leaves.",
                     "model-missing",
                 )
-        return cls(model_folder.read(Path(folder), face_size=face_size, alignment=alignment), detector, runtime)
+        return cls(model_folder.read(folder, face_size=face_size, alignment=alignment), detector, runtime)
 
     def with_generator(self, variables: Mapping[str, Any]) -> FaceSwapper:
         """The same swapper with other weights of a generator of the same shape; compiled programs are shared.
