@@ -21,7 +21,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> Any:
         """End with status 2 and one line."""
-        self.exit(2, f"{self.prog}: {message.rstrip('.')}; {self.prog} --help has all of it.\n")
+        self.exit(2, f"{self.prog}: {message.rstrip('.')} ({self.prog} --help has all of it)\n")
 
     def format_help(self) -> str:
         """The help, whose usage names the required arguments only."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from simswap_jax.cli import command_parser
 from simswap_jax.errors import UserError, first_line
-from simswap_jax.io.atomic import is_folder
+from simswap_jax.io.atomic import is_file, is_folder
 from simswap_jax.io.progress import Row, table
 from simswap_jax.video.decode import is_video, open_video
 from simswap_jax.weights import registry
@@ -30,6 +30,7 @@ EXTRAS = {
     "torch": ("torch", "tests against PyTorch"),
 }
 SWAPPING = ("face_detection_yunet.onnx", "mobilefacenet_casia.ckpt")  # what the model that ships needs for photos
+ELSEWHERE = {"fetchable": "Fetched when needed", "missing": "Not here, to be brought by whoever wants them"}
 FRAMES = 100  # of a video, from its beginning, in which the invisible watermark is looked for
 
 EXAMPLES = """\
@@ -84,15 +85,12 @@ def report_weights(as_json: bool, everything: bool = False) -> int:
     print(_versions())
     print("\nWhat works here:")
     print(table(list(_works(states))))
-    shown = [name for name, (state, _) in states.items() if everything or state not in ("fetchable", "missing")]
+    shown = [name for name, (state, _) in states.items() if everything or state not in ELSEWHERE]
     if shown:
         print("\nEvery known weight file:" if everything else "\nWeight files found:")
         lines = (_doctor_lines(registry.catalogue()[name], *states[name]) for name in shown)
         print("\n".join(line if everything else line.split("\n    for ")[0] for line in lines))
-    for state, what in (
-        ("fetchable", "Fetched when they are needed"),
-        ("missing", "Not here, and never needed by these"),
-    ):
+    for state, what in ELSEWHERE.items():
         names = [name for name, (found, _) in states.items() if found == state]
         if names and not everything:
             print(f"\n{what}: {', '.join(names)}.")
@@ -133,9 +131,13 @@ def _works(states: dict[str, tuple[str, Path | None]]) -> Iterator[Row]:
         yield Row(what, f"needs {package}: pip install 'simswap-jax[{EXTRAS[package][0]}]'" if lacking else swap)
     train = [name for name in registry.ready("train") if states[name][0] != "wrong"]
     yield Row("train", f"ready, against {', '.join(train)}" if train else "ready, once you have an identity network")
-    judges = [name for name in registry.ready("evaluate") if states[name][0] != "wrong"]
+    judges = [name for name in registry.ready("evaluate") if states[name][0] != "wrong" and _recognises(name)]
     yield Row("evaluate", f"ready, by {', '.join(judges)}" if judges else "ready, with a recogniser of yours (--judge)")
     yield Row("prepare, import, export", "ready")
+
+
+def _recognises(name: str) -> bool:
+    return "recogniser" in registry.catalogue()[name].purpose
 
 
 def _needs(states: dict[str, tuple[str, Path | None]], names: Sequence[str]) -> str:
@@ -183,11 +185,6 @@ def examine_model(folder: Path) -> list[Row]:
 
     model = model_folder.read(folder, with_identity=False)
     network = model.network
-    try:
-        model_folder.read(folder)
-        identity = "here"
-    except UserError as error:
-        identity = str(error)
     rows = [
         Row("model", f"{model_folder.find_model(folder)}", "its files are whole"),
         Row("generator", f"{network.family.name}: {network.family.describe(model.generator)}"),
@@ -195,7 +192,11 @@ def examine_model(folder: Path) -> list[Row]:
         Row("input normalization", network.convention),
     ]
     if model.identity is not None:
-        rows.append(Row("identity network", model.identity_name, identity))
+        entry = registry.catalogue().get(model.identity_name)
+        included = is_file(model_folder.find_model(folder) / model_folder.IDENTITY)
+        state = "here" if included else _state(entry)[0] if entry else "not a known file; found by its SHA-256"
+        how = {"fetchable": "fetched when needed", "here": "here, its SHA-256 matches"}.get(state, state)
+        rows.append(Row("identity network", model.identity_name, "included" if included else how))
     return [*rows, *(Row(key.replace("_", " "), str(value)) for key, value in model.card.items())]
 
 

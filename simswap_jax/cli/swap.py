@@ -143,8 +143,8 @@ def parser() -> argparse.ArgumentParser:
     parse = command_parser(
         "swap", "Swap faces in photos and videos: target faces get the identity of a source.", EXAMPLES
     )
-    add_model_arguments(parse)
     add_file_arguments(parse)
+    add_model_arguments(parse)
     add_photo_arguments(parse)
     add_video_arguments(parse)
     add_mark_arguments(parse)

@@ -59,8 +59,11 @@ def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, Path]:
         raise
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         refuse_unknown_fields(arguments)
-        said = " ".join(str(error.args[0] if error.args else error).split())
-        if said.startswith("get_config() takes 0"):
+        said = str(error.args[0] if error.args else error).strip()
+        if "Traceback (" in said:  # of the experiment file; its last line says what
+            said = said.splitlines()[-1]
+        said = " ".join(said.split())
+        if "get_config() takes 0" in said:
             said = "this experiment has no variants; leave out the colon and what follows it."
         raise UserError(f"the command line cannot be read: {said}", "command-line") from error
     except Exception as error:  # the experiment file is a program: anything may come out of it
@@ -96,12 +99,16 @@ def refuse_unknown_fields(arguments: Sequence[str]) -> None:
         return
     for name in named:
         if name not in fields and name not in RENAMED_FIELDS and name not in REMOVED_FIELDS:
-            section = name.rpartition(".")[0]
-            beside = [field for field in fields if field.startswith(f"{section}.")] if section else []
-            meant = nearest(name, fields) or f"; {section} has {', '.join(f.split('.')[-1] for f in beside)}"
-            if not beside and not nearest(name, fields):
-                meant = f"; {PRINT} shows all"
-            raise UserError(f"there is no field config.{name}{meant}{'' if meant[-1] == '?' else '.'}", "config-field")
+            raise UserError(f"there is no field config.{name}{alternative(name, fields)}", "config-field")
+
+
+def alternative(name: str, fields: Sequence[str]) -> str:
+    """What a field that is not there may have meant: the nearest of its section, else what the section has."""
+    section, _, last = name.rpartition(".")
+    beside = [field.removeprefix(f"{section}.") for field in fields if section and field.startswith(f"{section}.")]
+    if near := nearest(last, beside) if beside else nearest(name, fields):
+        return near.replace("mean ", f"mean {section}.") if beside else near
+    return f"; config.{section} has {', '.join(beside)}." if beside else f"; {PRINT} shows all."
 
 
 def print_config(arguments: Sequence[str]) -> int:

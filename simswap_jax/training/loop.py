@@ -221,7 +221,11 @@ def initial_state(
     if restored:
         logger.info("resuming from step %d", int(restored[0].step))
         return restored
+    logger.info("making the networks; what is compiled for the first time takes its time")
+    began = time.monotonic()
     state = run.init(key)
+    jax.block_until_ready(state.step)
+    logger.info("made in %s", format_duration(time.monotonic() - began))
     if config.init_from:
         like_config = functools.partial(shapes, people=people, key=key)
         state = init_from(state, config, like_config, CONFIG, identity_sha256)
@@ -245,7 +249,7 @@ def image_share(method: Method, devices: int) -> float:
 
 def first_step(run: runner.Runner, state: TrainState, batch: Any) -> tuple[TrainState, Any]:
     """The step that compiles; says that it does, and how long it took."""
-    logger.info("compiling the training step; for large networks this takes minutes")
+    logger.info("compiling the training step; for large networks this takes minutes, the first time")
     began = time.monotonic()
     state, metrics = run.step(state, batch)
     jax.block_until_ready(metrics)

@@ -96,9 +96,10 @@ def header(
 
 
 def networks(method: Any, state: TrainState) -> Iterator[str]:
-    """``generator 55.1 M`` of each network that is trained, then the frozen one with its name."""
-    for name, network in state.networks.items():
-        yield f"{name} {short_count(parameters(network.params))} parameters"
+    """``generator 55.1 M`` of each network that is trained, the largest first; then the frozen one with its name."""
+    sizes = {name: parameters(network.params) for name, network in state.networks.items()}
+    for name, size in sorted(sizes.items(), key=lambda each: -each[1]):
+        yield f"{name} {short_count(size)} parameters"
     if frozen := parameters(method.frozen):
         name = getattr(getattr(method, "identity", None), "name", "")
         yield f"frozen {short_count(frozen)}{f' ({name})' if name else ''}"

@@ -92,7 +92,7 @@ def test_flags_of_prepare_have_their_usual_names_too():
 @pytest.mark.parametrize(
     ("field", "code", "said"),
     [
-        ("losses.lpips=1", "config-field", "losses has identity, reconstruction"),
+        ("losses.lpips=1", "config-field", "config.losses has adversarial, feature_matching"),
         ("losses.identty=1", "config-field", "did you mean losses.identity?"),
         ("batchsize=1", "config-field", "did you mean batch_size?"),
         ("zzz=1", "config-field", "--print-config shows all"),
