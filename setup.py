@@ -9,6 +9,7 @@ VIDEO = ["av>=18"]  # the first with display matrices and opaque copies of strea
 PROVENANCE = ["c2pa-python>=0.38", "cryptography>=42"]
 APP = ["gradio>=6.31"]
 HEIC = ["pillow-heif>=1.1"]
+HUB = ["huggingface_hub>=1.0"]
 MODEL_FILES = [f"pretrained/**/*.{ending}" for ending in ("json", "safetensors", "md", "jpg")]
 DEV = [
     "pytest>=8",
@@ -66,10 +67,11 @@ setup(
         "heic": HEIC,
         "provenance": PROVENANCE,
         "app": APP,
+        "hub": HUB,
         "tensorboard": ["tensorflow>=2.18", "tensorboard"],
         "preflight": ["libtpu==0.0.42.*"],
         "preflight-gpu": ["jax[cuda13]>=0.10,<0.12"],
-        "dev": [*DEV, *ONNX, *PROVENANCE, *APP, *VIDEO, *HEIC],
+        "dev": [*DEV, *ONNX, *PROVENANCE, *APP, *VIDEO, *HEIC, *HUB],
     },
     entry_points={"console_scripts": ["simswap-jax=simswap_jax.cli.main:main"]},
 )

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-MODEL_HELP = "model folder, or faces (default) or rendered, which ship"
+MODEL_HELP = "model folder, faces (default) or rendered, which ship, or user/name of the Hub"
 
 
 class CommandParser(argparse.ArgumentParser):

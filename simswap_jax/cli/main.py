@@ -28,6 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "estimate memory and speed on TPUs/GPUs before you rent them",
     ),
     "export": ("simswap_jax.cli.export:main", "convert a model folder to PyTorch or ONNX"),
+    "push": ("simswap_jax.cli.push:main", "put a model folder on the Hugging Face Hub"),
     "app": ("simswap_jax.cli.app:main", "open the web page: upload, choose a face, swap, compare, download"),
     "doctor": (
         "simswap_jax.cli.doctor:main",
@@ -41,7 +42,7 @@ GROUPS = {
     "swap": ("swap", "app"),
     "train": ("prepare", "train", "sweep", "preflight"),
     "measure": ("evaluate",),
-    "weights": ("import", "export"),
+    "weights": ("import", "export", "push"),
     "get to know": ("demo", "doctor", "completion"),
 }
 

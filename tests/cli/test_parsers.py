@@ -23,7 +23,7 @@ PARSED = [verb for verb in cli.VERBS if verb != "train"]
         (["swap", "--source", "a.jpg"], "the following arguments are required: --target, --output"),
         (["swap", "--source", "a", "--target", "b", "--output", "c", "--strength", "much"], "invalid float value"),
         (["evaluate", "--jugde=x"], "there is no --jugde; did you mean --judge?"),
-        (["prepare", "--zzzzzz"], "there is no --zzzzzz;"),
+        (["prepare", "--zzzzzz"], "there is no --zzzzzz ("),
         (["preflight", "--hardwear", "x"], "did you mean --hardware?"),
         (["app", "here"], "unrecognized arguments: here"),
     ],
