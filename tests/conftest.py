@@ -30,8 +30,8 @@ if find_spec("jaxtyping") and find_spec("beartype"):  # neither is in the base i
 
     install_import_hook(SHAPED, "tests.support.shapes.checked")
 
-# As the runners trace: with the forms of all platforms in it, the trace of a gradient takes twice as long. Imported after
-# the hook, for it is one of the modules whose shapes are checked.
+# As the runners trace: with the forms of all platforms in it, the trace of a gradient takes twice as long. Imported
+# after the hook, for it is one of the modules whose shapes are checked.
 from simswap_jax.models.ops.platform import lowering_for  # noqa: E402
 
 _TRACED = lowering_for("cpu")  # kept: it ends with the last reference to it

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from simswap_jax.app.server import HOST, MEGABYTES, PORT, ServerOptions, serve_page
-from simswap_jax.cli import command_parser
+from simswap_jax.cli import MODEL_HELP, command_parser
 from simswap_jax.inference.runtime import RUNTIMES
 
 EXAMPLES = """\
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
         "app", "A page in the browser: choose a source and a photo, click on a face, swap, compare, download.", EXAMPLES
     )
     add = parse.add_argument
-    add("--model", type=Path, metavar="FOLDER", help="model folder (default: the one that ships)")
+    add("--model", type=Path, metavar="MODEL", help=MODEL_HELP)
     add("--host", default=HOST, help=f"address to listen on (default {HOST}: this computer only)")
     add("--port", type=int, default=PORT, help=f"port to listen on (default {PORT}; 0: any free one)")
     add("--max-upload", type=int, default=MEGABYTES, metavar="MB", help=f"largest upload (default {MEGABYTES})")

@@ -1,32 +1,43 @@
-"""``simswap-jax doctor``: which weight files are here; ``doctor FILE``: which provenance marks a file carries."""
+"""``simswap-jax doctor``: what works here and which weight files are here; of a file its marks, of a model its card."""
 
 import argparse
 import importlib.util
 import json
+import os
+import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 from simswap_jax.cli import command_parser
-from simswap_jax.errors import UserError
+from simswap_jax.errors import UserError, first_line
+from simswap_jax.io.atomic import is_file, is_folder
 from simswap_jax.io.progress import Row, table
 from simswap_jax.video.decode import is_video, open_video
 from simswap_jax.weights import registry
+from simswap_jax.weights.model_names import shipped
 from simswap_jax.weights.registry import Entry
 
-EXTRAS = {  # module → extra
-    "torch": "torch",
-    "onnx": "onnx",
-    "onnxruntime": "onnx",
-    "tensorboardX": "tensorboard",
-    "wandb": "wandb",
-    "pillow_heif": "heic",
+# package → (its extra, what it adds)
+EXTRAS = {
+    "av": ("video", "videos"),
+    "gradio": ("app", "the web page"),
+    "c2pa": ("provenance", "signed C2PA manifests"),
+    "onnxruntime": ("onnx", "ONNX networks, and swaps on a CPU in less time"),
+    "onnx": ("onnx", "export to ONNX"),
+    "pillow_heif": ("heic", "HEIC photos"),
+    "tensorboardX": ("tensorboard", "curves for TensorBoard"),
+    "wandb": ("wandb", "curves in Weights & Biases"),
+    "torch": ("torch", "tests against PyTorch"),
 }
+SWAPPING = ("face_detection_yunet.onnx", "mobilefacenet_casia.ckpt")  # what the model that ships needs for photos
+ELSEWHERE = {"fetchable": "Fetched when needed", "missing": "Not here, to be brought by whoever wants them"}
 FRAMES = 100  # of a video, from its beginning, in which the invisible watermark is looked for
 
 EXAMPLES = """\
-what is here:    simswap-jax doctor
+what works here: simswap-jax doctor            (--all: every known weight file, what for, and where to get it)
+a model folder:  simswap-jax doctor models/mine     (what its card says, and whether its files are whole)
 a picture:       simswap-jax doctor swapped.png     (marks of this program and of others)
 a video:         simswap-jax doctor swapped.mp4
 
@@ -38,8 +49,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run ``simswap-jax doctor``; returns 0, or 1 if a weight file is here that is not what its name says."""
     options = parser().parse_args(list(arguments))
     if options.file is None:
-        return report_weights(options.json)
-    rows = examine(options.file)
+        return report_weights(options.json, options.all)
+    is_model = is_folder(options.file) or str(options.file) in shipped()
+    rows = examine_model(options.file) if is_model else examine(options.file)
     if options.json:
         print(json.dumps({row.what: {"found": row.value, "says": row.how} for row in rows}, indent=1))
     else:
@@ -51,10 +63,13 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parse = command_parser(
         "doctor",
-        "List the public weight files found, and what missing ones are for; or a file's provenance marks.",
+        "Say what works here and which public weight files are found; or what a model folder is, or a file's marks.",
         EXAMPLES,
     )
-    parse.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a picture or a video to look for marks in")
+    parse.add_argument(
+        "file", nargs="?", type=Path, metavar="FILE", help="a picture or video to look for marks in, or a model"
+    )
+    parse.add_argument("--all", action="store_true", help="every known weight file, what for, and where to get it")
     parse.add_argument("--json", action="store_true", help="for programs")
     return parse
 
@@ -62,22 +77,78 @@ def parser() -> argparse.ArgumentParser:
 # --- weight files ---------------------------------------------------------------------------------------------------
 
 
-def report_weights(as_json: bool) -> int:
-    """Prints which public weight files are here, for people or as JSON; returns 1 if one is not what its name says."""
+def report_weights(as_json: bool, everything: bool = False) -> int:
+    """Prints what works here and which public weight files are here; returns 1 if one is not what its name says."""
     states = {entry.name: _state(entry) for entry in registry.catalogue().values()}
+    wrong = int(any(state == "wrong" for state, _ in states.values()))
     if as_json:
         print(json.dumps({name: {"state": s, "path": p and str(p)} for name, (s, p) in states.items()}, indent=1))
-        return int(any(state == "wrong" for state, _ in states.values()))
-    print("Looked in: " + ", ".join(str(folder) for folder in registry.folders()))
-    print("(name more folders in SIMSWAP_JAX_WEIGHTS)\n")
-    for entry in registry.catalogue().values():
-        print(_doctor_lines(entry, *states[entry.name]))
-    print("\nWhat each verb could not use:")
-    print(table(_missing_rows(states)))
-    print("\nOptional packages:")
-    packages = {name: importlib.util.find_spec(name) is not None for name in EXTRAS}
-    print(table([Row(n, "here" if ok else "missing", f"extra '{EXTRAS[n]}'") for n, ok in packages.items()]))
-    return int(any(state == "wrong" for state, _ in states.values()))
+        return wrong
+    print(_versions())
+    print("\nWhat works here:")
+    print(table(list(_works(states))))
+    shown = [name for name, (state, _) in states.items() if everything or state not in ELSEWHERE]
+    if shown:
+        print("\nEvery known weight file:" if everything else "\nWeight files found:")
+        lines = (_doctor_lines(registry.catalogue()[name], *states[name]) for name in shown)
+        print("\n".join(line if everything else line.split("\n    for ")[0] for line in lines))
+    for state, what in ELSEWHERE.items():
+        names = [name for name, (found, _) in states.items() if found == state]
+        if names and not everything:
+            print(f"\n{what}: {', '.join(names)}.")
+    if not everything:
+        print("`simswap-jax doctor --all` says what each is for and where to get it.")
+    missing = {name: extra for name, extra in EXTRAS.items() if importlib.util.find_spec(name) is None}
+    if missing:
+        print("\nOptional packages that are not installed:")
+        print(table([Row(name, f"extra '{extra}'", f"for {what}") for name, (extra, what) in missing.items()]))
+    print("\nLooked for weights in: " + ", ".join(str(folder) for folder in registry.folders()))
+    print("(name more folders in SIMSWAP_JAX_WEIGHTS)")
+    return wrong
+
+
+def _versions() -> str:
+    """The versions, the devices, and a warning where JAX does not see what is there."""
+    import jax
+
+    from simswap_jax import __version__
+    from simswap_jax.training import terminal
+
+    said = f"simswap-jax {__version__}, Python {platform.python_version()}, JAX {jax.__version__}"
+    try:
+        first = jax.devices()[0]
+    except RuntimeError as error:
+        return f"{said}, which cannot start: {first_line(error)}"
+    devices = terminal.Devices(first.device_kind, first.platform, jax.device_count(), jax.process_count())
+    where = f"{os.cpu_count()} CPU cores" if devices.platform == "cpu" else f"{devices.count} × {devices.kind}"
+    return "\n".join([f"{said} on {where}", *terminal.warnings_of(devices, 0)])
+
+
+def _works(states: dict[str, tuple[str, Path | None]]) -> Iterator[Row]:
+    """A row for each thing that people do: ready, or what it needs."""
+    swap = _needs(states, SWAPPING)
+    yield Row("swap photos", swap)
+    for what, package in (("swap videos", "av"), ("web page", "gradio")):
+        lacking = importlib.util.find_spec(package) is None
+        yield Row(what, f"needs {package}: pip install 'simswap-jax[{EXTRAS[package][0]}]'" if lacking else swap)
+    train = [name for name in registry.ready("train") if states[name][0] != "wrong"]
+    yield Row("train", f"ready, against {', '.join(train)}" if train else "ready, once you have an identity network")
+    judges = [name for name in registry.ready("evaluate") if states[name][0] != "wrong" and _recognises(name)]
+    yield Row("evaluate", f"ready, by {', '.join(judges)}" if judges else "ready, with a recogniser of yours (--judge)")
+    yield Row("prepare, import, export", "ready")
+
+
+def _recognises(name: str) -> bool:
+    return "recogniser" in registry.catalogue()[name].purpose
+
+
+def _needs(states: dict[str, tuple[str, Path | None]], names: Sequence[str]) -> str:
+    """``ready``, or which of these files it fetches or needs first."""
+    lacking = [name for name in names if states[name][0] in ("missing", "wrong")]
+    if lacking:
+        return f"needs {' and '.join(f'{name} from {registry.catalogue()[name].origin}' for name in lacking)}"
+    fetched = [name for name in names if states[name][0] == "fetchable"]
+    return f"ready; fetches {' and '.join(fetched)} first" if fetched else "ready"
 
 
 def _state(entry: Entry) -> tuple[str, Path | None]:
@@ -103,14 +174,32 @@ def _doctor_lines(entry: Entry, state: str, path: Path | None) -> str:
     return "\n    ".join(line for line in lines if line)
 
 
-def _missing_rows(states: dict[str, tuple[str, Path | None]]) -> list[Row]:
-    lacking: dict[str, list[str]] = {}
-    for entry in registry.catalogue().values():
-        for verb in entry.verbs:
-            lacking.setdefault(verb, [])
-            if states[entry.name][0] in ("missing", "wrong"):
-                lacking[verb].append(entry.name)
-    return [Row(verb, ", ".join(names) or "nothing") for verb, names in lacking.items()]
+# --- a model ---------------------------------------------------------------------------------------------------------
+
+
+def examine_model(folder: Path) -> list[Row]:
+    """What a model folder is, and that its files are the ones that its config.json describes.
+
+    Raises:
+      UserError: it is no model folder, or damaged.
+    """
+    from simswap_jax.weights import model_folder
+
+    model = model_folder.read(folder, with_identity=False)
+    network = model.network
+    rows = [
+        Row("model", f"{model_folder.find_model(folder)}", "its files are whole"),
+        Row("generator", f"{network.family.name}: {network.family.describe(model.generator)}"),
+        Row("face crops", f"{model.face_size}×{model.face_size}, aligned as '{model.alignment}'"),
+        Row("input normalization", network.convention),
+    ]
+    if model.identity is not None:
+        entry = registry.catalogue().get(model.identity_name)
+        included = is_file(model_folder.find_model(folder) / model_folder.IDENTITY)
+        state = "here" if included else _state(entry)[0] if entry else "not a known file; found by its SHA-256"
+        how = {"fetchable": "fetched when needed", "here": "here, its SHA-256 matches"}.get(state, state)
+        rows.append(Row("identity network", model.identity_name, "included" if included else how))
+    return [*rows, *(Row(key.replace("_", " "), str(value)) for key, value in model.card.items())]
 
 
 # --- marks of a file ------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from simswap_jax.cli import command_parser
+from simswap_jax.cli import MODEL_HELP, command_parser
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.evaluate import evaluate
 from simswap_jax.evaluation.judges.networks import INPUT_RANGES
@@ -34,38 +34,41 @@ def main(arguments: Sequence[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     """The verb's arguments."""
     parse = command_parser("evaluate", DESCRIPTION)
-    add = parse.add_argument
     many: dict[str, Any] = {"action": "append", "default": []}
     folder: dict[str, Any] = {"type": Path, "metavar": "FOLDER"}
     network: dict[str, Any] = {"type": Path, "metavar": "PATH"}
     known = ", ".join(PROTOCOLS)
 
-    add("--model", **many, metavar="[NAME=]FOLDER", help="model folder, once or more (default: the one that ships)")
+    add = parse.add_argument_group("what is compared").add_argument
+    add("--model", **many, metavar="[NAME=]MODEL", help=f"{MODEL_HELP}; once or more")
     add("--results", **many, metavar="NAME=FOLDER", help="another program's pictures of the same pairs (00000.png, …)")
-    add("--protocol", default="pairs", metavar="NAME", help=f"{known}, a pairs.json, or package.module:attribute")
     add("--data", type=Path, required=True, metavar="ROOT", help="aligned face crops as ROOT/PERSON/PICTURE")
+    add("--output", **folder, required=True, help="where everything goes; a stopped run is resumed there")
 
+    add = parse.add_argument_group("networks that measure, by path or name").add_argument
     add("--judge", metavar="PATH", help="recogniser: .onnx, identity folder, weight file or model folder")
     add("--pose", **network, help="head-pose network (.onnx), for simswap-frontal crops")
     add("--landmarks", **network, help="YuNet or a landmark network (.onnx), for the expression error")
     add("--features", **network, help="network for FID and KID: .onnx, or as --judge")
     add("--features-values", choices=sorted(INPUT_RANGES), default="255", help="RGB values it takes (default 255)")
 
-    add("--alignment", choices=model_folder.ALIGNMENTS, help="template of the crops; other models are refused")
-    add("--size", type=int, metavar="PIXELS", help="side of the crops; a model trained on another size is refused")
+    add = parse.add_argument_group("which swaps").add_argument
+    add("--protocol", default="pairs", metavar="NAME", help=f"{known}, a pairs.json, or package.module:attribute")
     add("--people", choices=PEOPLE, default=HELD_OUT, help=PEOPLE_HELP)
     add("--held-out-fraction", type=float, help="part of the people to swap, by name (default: what training held out)")
     add("--held-out-seed", type=int, default=0, help="of that choice; trainings choose with 0 (default 0)")
     add("--pairs", type=int, default=500, help="how many swaps (default 500)")
     add("--seed", type=int, default=0, help="of drawing the pairs (default 0)")
+    add("--alignment", choices=model_folder.ALIGNMENTS, help="template of the crops; other models are refused")
+    add("--size", type=int, metavar="PIXELS", help="side of the crops; a model trained on another size is refused")
     add("--far", type=float, default=1e-3, help="false-accept rate at which true accepts are counted (default 0.001)")
     add("--splits", type=Path, nargs="+", default=[], metavar="FILE", help="faceforensics: its files of pairs")
     add("--frames", type=int, default=10, help="faceforensics: frames a video (default 10)")
+    add("--export-pairs", **folder, help="only write the pairs' crops there, for other programs")
 
+    add = parse.add_argument_group("flicker of a video").add_argument
     add("--clip", **network, help="video or folder of frames on which the first model's flicker is measured")
     add("--clip-source", type=Path, metavar="PICTURE", help="whose identity the clip gets")
-    add("--export-pairs", **folder, help="only write the pairs' crops there, for other programs")
-    add("--output", **folder, required=True, help="where everything goes; a stopped run is resumed there")
     return parse
 
 

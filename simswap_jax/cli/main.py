@@ -3,14 +3,16 @@
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from importlib import import_module
 
 from simswap_jax import __version__
+from simswap_jax.cli import nearest
 from simswap_jax.errors import UserError, printable
 from simswap_jax.hardware.libtpu import silence
 from simswap_jax.io.atomic import refuse_address
 from simswap_jax.io.progress import log_lines
+from simswap_jax.io.user_folders import compilation_cache
 
 # command → (module:function taking the remaining arguments, what it does)
 VERBS: dict[str, tuple[str, str]] = {
@@ -26,17 +28,39 @@ VERBS: dict[str, tuple[str, str]] = {
         "estimate memory and speed on TPUs/GPUs before you rent them",
     ),
     "export": ("simswap_jax.cli.export:main", "convert a model folder to PyTorch or ONNX"),
+    "push": ("simswap_jax.cli.push:main", "put a model folder on the Hugging Face Hub"),
     "app": ("simswap_jax.cli.app:main", "open the web page: upload, choose a face, swap, compare, download"),
-    "doctor": ("simswap_jax.cli.doctor:main", "list the weight files found, or the provenance marks of a file"),
+    "doctor": (
+        "simswap_jax.cli.doctor:main",
+        "say what works here, which weight files are found, or which marks a file has",
+    ),
+    "completion": ("simswap_jax.cli.completion:main", "print what completes these commands in bash, zsh or fish"),
 }
 
+# heading → the commands below it
+GROUPS = {
+    "swap": ("swap", "app"),
+    "train": ("prepare", "train", "sweep", "preflight"),
+    "measure": ("evaluate",),
+    "weights": ("import", "export", "push"),
+    "get to know": ("demo", "doctor", "completion"),
+}
+
+COMPILING = ("demo", "train", "sweep", "swap", "app", "evaluate")  # commands whose programs are kept for the next time
+MOST_CACHED = 4 * 2**30  # bytes of compiled programs
 MOST_LETTERS = 4000  # of a sentence; longer only where a name is absurd
 
 
 def usage() -> str:
     """The text of ``simswap-jax --help``."""
-    rows = "\n".join(f"  {verb:<10} {what}" for verb, (_, what) in VERBS.items())
-    return f"usage: simswap-jax COMMAND …   (simswap-jax COMMAND --help says more)\n\n{rows}\n"
+    grouped = [name for names in GROUPS.values() for name in names]
+    groups = {**GROUPS, "more": [verb for verb in VERBS if verb not in grouped]}
+    parts = [
+        "\n".join([f"{heading}:", *(f"  {verb:<11} {VERBS[verb][1]}" for verb in verbs)])
+        for heading, verbs in groups.items()
+        if verbs
+    ]
+    return "\n\n".join(["usage: simswap-jax COMMAND …   (simswap-jax COMMAND --help says more)", *parts]) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,9 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     verb, rest = words[0], words[1:]
     if verb not in VERBS:
-        print(f"simswap-jax: there is no command '{verb}'; choose one of {', '.join(VERBS)}.", file=sys.stderr)
+        meant = nearest(verb, VERBS) or f"; choose one of {', '.join(VERBS)}."
+        print(f"simswap-jax: there is no command '{verb}'{meant}", file=sys.stderr)
         return 2
     silence()
+    if verb in COMPILING:
+        keep_compiled()
     module, function = VERBS[verb][0].split(":")
     try:
         for word in rest:  # of a flag and its value, or a name and its folder, each part
@@ -79,6 +106,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print("simswap-jax: a path begins with ~, but this user has no home folder; write it out.", file=sys.stderr)
         return 2
+
+
+def keep_compiled(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let JAX keep what it compiles in the user's cache; call it before JAX is imported.
+
+    Args:
+      environment: the process's. ``JAX_COMPILATION_CACHE_DIR`` names another folder, or "" for none.
+    """
+    folder = compilation_cache()
+    if folder is None or "JAX_COMPILATION_CACHE_DIR" in environment:
+        return
+    environment["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+    environment.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(MOST_CACHED))
 
 
 def write_any_text() -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from simswap_jax.cli import command_parser
 from simswap_jax.errors import UserError
 from simswap_jax.hardware import breakdown
 from simswap_jax.hardware.preflight import DoesNotFit, PreflightRequest, preflight
@@ -16,11 +17,11 @@ from simswap_jax.training.chips import Slice
 
 def parser() -> argparse.ArgumentParser:
     """Of the command; fields of the experiment (``--config.name=value``) go to the experiment's own parser."""
-    made = argparse.ArgumentParser(
-        prog="simswap-jax preflight",
-        description="Estimate memory and speed of a training on TPUs/GPUs before you rent them: the step is compiled "
-        "for them on this machine.",
-        epilog="--config.field=value changes the experiment, as in simswap-jax train. Status: 0 fits, 1 does not fit.",
+    made = command_parser(
+        "preflight",
+        "Estimate memory and speed of a training on TPUs/GPUs before you rent them: the step is compiled for them on "
+        "this machine.",
+        "--config.field=value changes the experiment, as in simswap-jax train. Status: 0 fits, 1 does not fit.",
     )
     made.add_argument("--config", required=True, metavar="EXPERIMENT", help="name or file, as for train")
     made.add_argument(

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
+from typing import Any
 
 from simswap_jax.cli import command_parser
 from simswap_jax.errors import UserError
@@ -33,6 +34,17 @@ HELP = {
     "rival": "area of the second face over the largest from which a photo is left out",
     "keep_duplicates": "leave the same shot in more than once",
     "wrong_below": "cosine to a person's other photos under which a face is somebody else's (of the network)",
+}
+MADE = ("size", "template", "format")
+# Names that other programs give these flags; the field's own is understood, too.
+USUAL = {
+    "least_picture": ("min_size",),
+    "least_score": ("min_score",),
+    "most_enlarged": ("max_upscale",),
+    "most_turned": ("max_pose",),
+    "least_sharpness": ("min_sharpness",),
+    "rival": ("max_second_face",),
+    "wrong_below": ("min_similarity",),
 }
 
 
@@ -86,24 +98,36 @@ def parser() -> argparse.ArgumentParser:
     parse = command_parser(
         "prepare", "Photos of people → aligned faces, records and identity vectors for training.", EPILOG
     )
-    add = parse.add_argument
+    add = parse.add_argument_group("photos in, faces out").add_argument
     add("--photos", type=Path, metavar="FOLDER", help="<folder>/<person>/<picture>, or any folder with --names")
     add("--names", type=Path, metavar="FILE", help="whose photo each file of the folder is: lines file,person")
     add("--output", type=Path, metavar="FOLDER", help="gets faces, records, lists and the report")
     add("--dataset", metavar="NAME", help=f"a public data set that lies in --photos: {', '.join(datasets())}")
     add("--about", metavar="NAME", help="say what is known of a public data set, and do nothing")
+    add = parse.add_argument_group("networks").add_argument
     add("--identity", default="", metavar="NAME", help="identity network that checks names and makes vectors")
     add("--vectors", action="store_true", help="leave identity vectors for training beside the records")
     add("--detector", default=DETECTOR, metavar="FILE", help=f"finds faces (default {DETECTOR})")
+    add = parse.add_argument_group("speed").add_argument
     add("--processes", type=int, default=os.cpu_count() or 1, help="that cut out faces (default: one a core)")
     add("--batch-size", type=int, default=64, help="faces at once in the identity network (default 64)")
+    add_settings(parse)
+    return parse
+
+
+def add_settings(parse: argparse.ArgumentParser) -> None:
+    """A flag for each field of `Settings`: its usual name, then its own."""
+    made = parse.add_argument_group("the faces that are made")
+    kept = parse.add_argument_group("which photos are left out")
     choices = {"template": tuple(TEMPLATES), "format": FORMATS}
     for field in fields(Settings):
-        flag = f"--{field.name.replace('_', '-')}"
         assert field.default is not MISSING
+        add = (made if field.name in MADE else kept).add_argument
+        flags = [f"--{name.replace('_', '-')}" for name in (*USUAL.get(field.name, ()), field.name)]
         if field.default is False:
-            add(flag, action="store_true", default=None, help=HELP[field.name])
-        else:
-            words = f"{HELP[field.name]} (default {field.default})"
-            add(flag, type=type(field.default), default=None, choices=choices.get(field.name), help=words)
-    return parse
+            add(*flags, dest=field.name, action="store_true", default=None, help=HELP[field.name])
+            continue
+        words = f"{HELP[field.name]} (default {field.default})"
+        kind: dict[str, Any] = {"type": type(field.default), "choices": choices.get(field.name)}
+        metavar = None if field.name in choices else {int: "N", float: "X", str: "TEXT"}[type(field.default)]
+        add(*flags, dest=field.name, default=None, help=words, metavar=metavar, **kind)

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from simswap_jax.cli import command_parser
+from simswap_jax.cli import MODEL_HELP, command_parser
 from simswap_jax.errors import UserError, missing_extra
 from simswap_jax.inference.batch import Outcome, SwapRequest, resolve_source, swap_grid, swap_pictures
 from simswap_jax.inference.options import (
@@ -19,6 +19,7 @@ from simswap_jax.inference.options import (
     FaceSelection,
     MarkOptions,
     SwapOptions,
+    check_strength,
 )
 from simswap_jax.inference.photo import DETECTOR
 from simswap_jax.inference.runtime import RUNTIMES
@@ -142,8 +143,8 @@ def parser() -> argparse.ArgumentParser:
     parse = command_parser(
         "swap", "Swap faces in photos and videos: target faces get the identity of a source.", EXAMPLES
     )
-    add_model_arguments(parse)
     add_file_arguments(parse)
+    add_model_arguments(parse)
     add_photo_arguments(parse)
     add_video_arguments(parse)
     add_mark_arguments(parse)
@@ -153,7 +154,7 @@ def parser() -> argparse.ArgumentParser:
 def add_model_arguments(parse: argparse.ArgumentParser) -> None:
     """The model, and how it is used."""
     add = parse.add_argument_group("model").add_argument
-    add("--model", type=Path, metavar="FOLDER", help="model folder (default: the one that ships)")
+    add("--model", type=Path, metavar="MODEL", help=MODEL_HELP)
     add(
         "--alignment",
         choices=model_folder.ALIGNMENTS,
@@ -173,6 +174,7 @@ def add_file_arguments(parse: argparse.ArgumentParser) -> None:
         "--source",
         type=Path,
         nargs="+",
+        action="extend",
         required=True,
         metavar="PATH",
         help="who gives the identity: pictures or a folder",
@@ -181,6 +183,7 @@ def add_file_arguments(parse: argparse.ArgumentParser) -> None:
         "--target",
         type=Path,
         nargs="+",
+        action="extend",
         required=True,
         metavar="PATH",
         help="whose face is swapped: pictures or a folder",
@@ -198,6 +201,7 @@ def add_photo_arguments(parse: argparse.ArgumentParser) -> None:
         "--person",
         type=Path,
         nargs="+",
+        action="extend",
         metavar="PHOTO",
         help="only the person of this photo; of several, each gets the source in the same place",
     )
@@ -294,6 +298,7 @@ def check_paths(given: argparse.Namespace) -> None:
     for path in [*given.source, *given.target]:
         if not path.exists():
             raise UserError(f"there is no {path}; check the path.", "path-missing")
+    check_strength(given.strength)
     if given.batch_size < 1:
         raise UserError(f"--batch-size is {given.batch_size}; it must be at least 1.", "batch-size-range")
     if not 1 <= given.quality <= 100:

@@ -38,6 +38,8 @@ from simswap_jax.inference.swapper import FaceSwapper
 from simswap_jax.io.html_report import Table
 from simswap_jax.io.job_cache import ChunkCache
 from simswap_jax.provenance.writer import write_picture
+from simswap_jax.weights import registry
+from simswap_jax.weights.model_names import find_model
 
 DEFAULT_SIZE = 112  # pixels, where no model says one
 UNFINISHED = ".unfinished"  # folder in the output: what is measured so far
@@ -131,17 +133,24 @@ def open_evaluators(request: EvaluationRequest, protocol: EvaluationProtocol) ->
       UserError: a recogniser is missing, or a network cannot be opened.
     """
     if request.recogniser is not None:
-        recogniser = open_recogniser(request.recogniser)
+        recogniser = open_recogniser(network_file(request.recogniser))
     elif protocol.recogniser is not None:
         recogniser = protocol.recogniser()
     else:
         raise UserError(
             "--judge is missing; name a recogniser that took no part in the training.", "recogniser-missing"
         )
-    pose = OnnxPose(request.pose) if request.pose else protocol.pose() if protocol.pose else None
-    landmarks = open_landmarks(request.landmarks) if request.landmarks else None
-    features = open_features(request.features, request.feature_range) if request.features else None
+    pose = OnnxPose(network_file(request.pose)) if request.pose else protocol.pose() if protocol.pose else None
+    landmarks = open_landmarks(network_file(request.landmarks)) if request.landmarks else None
+    features = open_features(network_file(request.features), request.feature_range) if request.features else None
     return Evaluators(recogniser, pose, landmarks, features)
+
+
+def network_file(source: str | Path) -> Path:
+    """Where a network lies: a path, or the name of a file that is looked for as `registry.find` does."""
+    path = find_model(source)
+    known = path.name == str(source) and (registry.locate(path.name) or path.name in registry.catalogue())
+    return registry.find_network(source, "evaluating") if known else path
 
 
 def check_data(data: ProtocolData, false_accept_rate: float) -> None:

@@ -67,13 +67,12 @@ def build(config: ml_collections.ConfigDict, people: People, held_out: Sequence[
 
 
 def network_file(name: str, field: str) -> Path:
-    """Where a network lies that is named by a path or, if it is a known or local one, by its file name.
+    """Where a network of ``config.validation`` lies.
 
     Raises:
       UserError: it is missing.
     """
-    path = Path(name).expanduser()
-    return path if path.exists() else registry.find(name, f"validation (config.validation.{field})")
+    return registry.find_network(name, f"validation (config.validation.{field})")
 
 
 def pictures_of(people: People) -> dict[str, dict[str, int]]:

@@ -30,6 +30,7 @@ from simswap_jax.inference.photo import DETECTOR, PhotoSwapper
 from simswap_jax.inference.runtime import choose, finite_results
 from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.weights import model_folder
+from simswap_jax.weights.model_names import find_model
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 DEFAULT_MODEL = "faces"
@@ -78,6 +79,7 @@ class FaceSwapper:
         cls,
         folder: str | Path | None = None,
         *,
+        revision: str | None = None,
         face_size: int | None = None,
         alignment: str | None = None,
         detector: str | Path = DETECTOR,
@@ -86,7 +88,9 @@ class FaceSwapper:
         """Load a model folder.
 
         Args:
-          folder: what `simswap-jax train` leaves; if None, the package's ``pretrained/faces``.
+          folder: what `simswap-jax train` leaves, the name of a model that ships, or ``"user/name"`` of the Hub; if
+            None, ``"faces"``.
+          revision: of the Hub's repository: branch, tag or commit.
           face_size, alignment: side in pixels and template of the crops that it is to be used on, where they are
             known; a model that was trained on others is refused.
           detector: the file that finds faces, looked for when the first photo comes.
@@ -104,7 +108,8 @@ class FaceSwapper:
                     "leaves.",
                     "model-missing",
                 )
-        return cls(model_folder.read(Path(folder), face_size=face_size, alignment=alignment), detector, runtime)
+        folder = find_model(folder, revision)
+        return cls(model_folder.read(folder, face_size=face_size, alignment=alignment), detector, runtime)
 
     def with_generator(self, variables: Mapping[str, Any]) -> FaceSwapper:
         """The same swapper with other weights of a generator of the same shape; compiled programs are shared.

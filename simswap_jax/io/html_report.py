@@ -36,11 +36,12 @@ svg text { font-size: 12px; fill: currentColor; } img { max-width: 100%; height:
 
 @dataclass(frozen=True)
 class Table:
-    """A caption, the column heads, and rows of cells; numbers come as the text to show."""
+    """A caption, the column heads, and rows of cells; numbers come as the text to show. Folded: opened by a click."""
 
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,10 +126,9 @@ def text_table(table: Table) -> str:
 def _table(table: Table) -> str:
     head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
     body = "".join("<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
-    return (
-        f'<div class="scroll"><table><caption>{escape(table.caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>\n"
-    )
+    caption = "" if table.folded else f"<caption>{escape(table.caption)}</caption>"
+    whole = f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>\n'
+    return f"<details><summary>{escape(table.caption)}</summary>{whole}</details>\n" if table.folded else whole
 
 
 def _cell(text: str) -> str:

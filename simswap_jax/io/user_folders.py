@@ -1,7 +1,9 @@
 """Where this user's settings and fetched files lie; None where there is no home to put them into."""
 
 import contextlib
+import hashlib
 import os
+import platform
 import tempfile
 from pathlib import Path
 
@@ -15,6 +17,19 @@ def config_folder() -> Path | None:
 def cache_folder() -> Path | None:
     """The folder of what can be fetched again: below ``XDG_CACHE_HOME`` or the home."""
     return _below_home("XDG_CACHE_HOME", ".cache")
+
+
+def compilation_cache() -> Path | None:
+    """The folder of compiled programs of machines like this one: a home may be shared, their instructions are not."""
+    folder = cache_folder()
+    return None if folder is None else folder / "compiled" / hashlib.sha256(_processor().encode()).hexdigest()[:12]
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0].splitlines()
+        return "\n".join(line for line in lines if line.startswith(("model name", "flags", "Features")))
+    return f"{platform.machine()} {platform.processor()}"
 
 
 def temporary_folder() -> Path | None:

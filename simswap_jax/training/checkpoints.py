@@ -23,6 +23,7 @@ from simswap_jax.training.state import PyTree, TrainState
 
 logger = logging.getLogger(__name__)
 
+FOLDER, SET_ASIDE = "checkpoints", "damaged"  # in a workdir
 MANIFEST = "files.json"
 TIMESTAMPS = "_CHECKPOINT_METADATA"  # Orbax writes into it once more after all else
 
@@ -39,8 +40,8 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: Path, keep: int) -> None:
-        self.folder = (workdir / "checkpoints").absolute()
-        self._set_aside = workdir.absolute() / "damaged"
+        self.folder = (workdir / FOLDER).absolute()
+        self._set_aside = workdir.absolute() / SET_ASIDE
         self._saving = 0
         self.best: int | None = None
         newest = checkpoint_managers.LatestN(keep)

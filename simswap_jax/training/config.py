@@ -3,6 +3,7 @@
 An experiment file changes what it changes and no more. Fields of one method stand in that method's module.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,7 +14,7 @@ import ml_collections
 
 from simswap_jax.errors import UserError, missing_extra
 from simswap_jax.io.atomic import refuse_address
-from simswap_jax.training.experiment import RENAMED_VALUES, Experiment, resolve
+from simswap_jax.training.experiment import RENAMED_VALUES, Experiment, flat, resolve
 from simswap_jax.weights import model_folder
 
 METHODS = {
@@ -30,7 +31,18 @@ LEAST = {
     "keep": 1,
     "validation.every": 0,
     "validation.pairs": 1,
+    "log_every": 1,
+    "sample_every": 0,
+    "checkpoint_every": 1,
+    "devices": 0,
+    "data.size": 1,
+    "data.source_size": 1,
+    "data.threads": 1,
+    "optimizer.warmup": 0,
+    "optimizer.learning_rate": 0.0,
+    "optimizer.discriminator_learning_rate": 0.0,
 }
+SHARES = ("optimizer.b1", "optimizer.b2", "ema")  # from 0 to below 1
 
 
 # ---- Fields ----
@@ -149,6 +161,15 @@ def module_of(name: str) -> ModuleType:
     return import_module(reference.partition(":")[0])
 
 
+def needs_people(name: str) -> bool:
+    """Whether a method can be built only when it is known who is trained on; its module says ``NEEDS_PEOPLE``.
+
+    Raises:
+      UserError: there is no such method.
+    """
+    return bool(getattr(module_of(name), "NEEDS_PEOPLE", True))
+
+
 def default_config(method: str = "simswap") -> ml_collections.ConfigDict:
     """The experiment that a method starts from; SimSwap's has the paper's values.
 
@@ -212,9 +233,7 @@ def check_common(config: ml_collections.ConfigDict) -> None:
         )
     check_addresses(config)
     check_choice(config, "parallel", ("jit", "pmap"))
-    for name, least in LEAST.items():
-        if config[name] < least:
-            raise UserError(f"config.{name} is {config[name]}; it must be at least {least}.", "config-too-small")
+    check_numbers(config)
     if config.fsdp > 1 and config.parallel == "pmap":
         raise UserError(
             f"config.fsdp is {config.fsdp}, but under pmap every device has the whole state; "
@@ -235,6 +254,27 @@ def check_common(config: ml_collections.ConfigDict) -> None:
     check_choice(config, "optimizer.decay", ("constant", "cosine"))
     if config.log.wandb and find_spec("wandb") is None:
         raise missing_extra("wandb", "wandb", "config.log.wandb")
+
+
+def check_numbers(config: ml_collections.ConfigDict) -> None:
+    """Refuse numbers out of their range; fields that the method has not are not asked.
+
+    Raises:
+      UserError: with the field, its value and the range.
+    """
+    values = flat(config.to_dict())
+    for name, least in LEAST.items():
+        if name in values and not values[name] >= least:
+            raise UserError(f"config.{name} is {values[name]}; it must be at least {least}.", "config-too-small")
+    for name in SHARES:
+        if name in values and not 0.0 <= values[name] < 1.0:
+            raise UserError(f"config.{name} is {values[name]}; it goes from 0 to below 1.", "config-out-of-range")
+    for name, value in values.items():
+        number = isinstance(value, int | float)
+        if number and not math.isfinite(value) and name.startswith(("optimizer.", "losses.")):
+            raise UserError(f"config.{name} is {value}; give a finite number.", "config-out-of-range")
+        if number and value < 0 and name.startswith("losses."):
+            raise UserError(f"config.{name} is {value}; it must be at least 0.", "config-too-small")
 
 
 def check_addresses(config: Mapping[str, Any]) -> None:

@@ -2,14 +2,11 @@
 
 import errno
 import functools
-import json
 import logging
 import math
-import os
-import signal
-import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,23 +18,26 @@ from simswap_jax.data import loader, records
 from simswap_jax.data.dataset import People, held_out
 from simswap_jax.errors import UserError
 from simswap_jax.io import contact_sheet
-from simswap_jax.io.atomic import refuse_address, write_bytes, write_json
+from simswap_jax.io.atomic import write_bytes
 from simswap_jax.io.images import encode_png
-from simswap_jax.training import chips, distributed, experiment, flops, runner
+from simswap_jax.io.progress import format_duration
+from simswap_jax.training import chips, distributed, flops, runner, terminal
 from simswap_jax.training import config as fields
 from simswap_jax.training import method as methods
-from simswap_jax.training.checkpoints import Checkpoints, quiet_orbax, require_disk_space
+from simswap_jax.training.checkpoints import Checkpoints, require_disk_space
 from simswap_jax.training.method import Method
 from simswap_jax.training.metrics import NoWriters, Progress, open_writers
+from simswap_jax.training.report import SAMPLES, Report
+from simswap_jax.training.signals import StopRequest, stop_signals
 from simswap_jax.training.state import PyTree, TrainState, without_optimizers
 from simswap_jax.training.update import NonFiniteMonitor
 from simswap_jax.training.validation import Validation
 from simswap_jax.training.warm_start import init_from
+from simswap_jax.training.workdir import CONFIG, set_up_workdir
 
 logger = logging.getLogger(__name__)
 
-CONFIG = "config.json"
-SAMPLES = "AI-generated: samples of a training run"  # the visible mark of sample sheets
+MARK = "AI-generated: samples of a training run"  # the visible mark of sample sheets
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 MEMORY = 2**30  # bytes of decoded pictures that are kept, if the whole data set fits
 
@@ -58,27 +58,42 @@ class Trained:
     finished: bool
 
 
-def train(config: ml_collections.ConfigDict, workdir: str | Path) -> Trained:
+def train(config: ml_collections.ConfigDict, workdir: str | Path, leave: Callable[[int], Any] | None = None) -> Trained:
     """Train, or resume where ``workdir`` stopped. Progress goes to this package's loggers.
 
     Args:
       config: an experiment (``training.config.default_config`` and what an experiment file changes).
-      workdir: gets checkpoints, metrics.jsonl, samples, the data set's records and, at the end, ``model``; where it is
-        validated, ``report.html`` and ``best``, a model folder, too.
+      workdir: gets checkpoints, metrics.jsonl, samples, report.html, the data set's records and, at the end, ``model``;
+        where it is validated, ``best``, a model folder, too.
+      leave: ends the process with a status where Ctrl-C asks for it and there is nothing to save, or a second time; in
+        a program of its own `distributed.hard_exit`. None: ``KeyboardInterrupt`` is raised as soon as Python runs.
 
     Raises:
       UserError: the experiment cannot run here, with the reason; nothing that stood in ``workdir`` is lost.
     """
-    # ---- Set-up ----
     fields.check(config)
     workdir = set_up_workdir(config, Path(workdir).expanduser())
+    with stop_signals(leave) as asked:
+        return train_in(config, workdir, asked)
+
+
+def train_in(config: ml_collections.ConfigDict, workdir: Path, asked: StopRequest) -> Trained:
+    """``train`` in a workdir that is this experiment's; ``asked`` says when to stop.
+
+    Raises:
+      UserError: as ``train``.
+    """
+    # ---- Set-up ----
+    build = functools.partial(methods.build, config, axis_name=runner.axis_name(config))
+    method = None if fields.needs_people(config.method) else build(None)  # what it refuses, it refuses before all else
     root, cache = folders(config, workdir)
     everybody = distributed.primary_first(lambda: records.build(root, cache)).remember(MEMORY)
     kept_out = held_out(everybody.names, config.data.held_out)
     people = training_people(config, everybody, kept_out)
 
-    method = methods.build(config, people, runner.axis_name(config))
+    method = method or build(people)
     run = runner.build(config, method)
+    terminal.introduce(config, method, run, workdir)
     checkpoints = Checkpoints(workdir, config.keep)
     identity_sha256 = getattr(getattr(method, "identity", None), "sha256", None)
     state, position = initial_state(config, run, checkpoints, people, identity_sha256)
@@ -87,7 +102,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> Trained:
 
     writers = open_writers(config, workdir, start) if distributed.is_primary() else NoWriters()
     share = image_share(method, run.replicated.mesh.size)
-    progress = Progress(writers, config.steps, config.batch_size, start, share)
+    shares = getattr(method, "shares", None)
+    progress = Progress(writers, config.steps, config.batch_size, start, share, shares)
+    report = Report(workdir, config) if distributed.is_primary() else None
     monitor = NonFiniteMonitor(config.nonfinite_limit)
     batches = loader.prefetch(
         distributed.primary_first(lambda: method.batches(people, cache, position)), run.shard_batch
@@ -96,29 +113,30 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> Trained:
     compiled, finished = 0, True
 
     # ---- Loop: nothing goes between host and device unasked, for that would stop the device on every step ----
-    with stop_signals() as asked, disk_errors(workdir), jax.transfer_guard("disallow"):
+    with ExitStack() as shown, disk_errors(workdir), closing(checkpoints), jax.transfer_guard("disallow"):
         for step in range(start + 1, config.steps + 1):
             batch = next_batch(batches, root, cache)
             if samples is None:  # one fixed batch for every sheet, so that sheets can be compared
                 samples = {name: array[:8] for name, array in run.local_batch(batch).items()}
-            state, metrics = run.step(state, batch)
-
             if step == start + 1:
-                jax.block_until_ready(metrics)
+                state, metrics = first_step(run, state, batch)
+                asked.preparing = False
                 progress.start_clock(step)
                 compiled = run.compiled
-            elif run.compiled > compiled:
+                count = shown.enter_context(terminal.step_bar(step, config.steps, config.batch_size))
+            else:
+                state, metrics = run.step(state, batch)
+                count()
+            if run.compiled > compiled:
                 raise RuntimeError(f"the step was compiled again at step {step}: its inputs changed shape or place")
             if monitor.too_many(metrics):
-                kept = checkpoints.latest
-                checkpoints.close()
-                raise never_finite(config.nonfinite_limit, step - 1, kept)
+                raise never_finite(config.nonfinite_limit, step - 1, checkpoints.latest)
 
             last = step == config.steps
             progress.add(metrics)
-            if step % config.log_every == 0 or last:
+            if logged := last or terminal.is_logged(step, config.log_every):
                 row = progress.log(step)
-                if not all(map(math.isfinite, row.values())):
+                if (last or step % config.log_every == 0) and not all(map(math.isfinite, row.values())):
                     require_finite(run, state, checkpoints)
             stopping = distributed.should_stop(step, asked())
             with progress.paused(), jax.transfer_guard("allow"):
@@ -128,14 +146,16 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> Trained:
                 if showing or saving or validation_due:
                     require_finite(run, state, checkpoints)
                 if showing:
-                    sheet = workdir / "samples" / f"{step:07d}.png"
+                    sheet = workdir / SAMPLES / f"{step:07d}.png"
                     write_samples(method, run, state, samples, sheet)
-                    writers.image(step, "samples", sheet)
+                    writers.image(step, SAMPLES, sheet)
                 if validation_due:  # before the checkpoint: what resumes there has its row
                     validation.run(step, run.gather(without_optimizers(state)), writers)
                 checkpoints.best = validation.best
                 if saving or step == validation.best:
                     checkpoints.save(state, batches.get_state())
+                if report and (logged or showing or validation_due):
+                    report.write(step, now=bool(showing or validation_due or last or stopping))
             if stopping:
                 finished = last
                 break
@@ -143,7 +163,6 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> Trained:
         # ---- The model folder ----
         with jax.transfer_guard("allow"):
             checkpoints.wait()
-            checkpoints.close()
             export(method, run.gather(without_optimizers(state)), workdir / "model")
             writers.close()
     distributed.barrier()
@@ -155,23 +174,6 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> Trained:
 
 
 # ---- Set-up ----
-
-
-def set_up_workdir(config: ml_collections.ConfigDict, workdir: Path) -> Path:
-    """Connect the processes, let only the primary speak, and make the workdir this experiment's.
-
-    Raises:
-      UserError: as ``distributed.initialize`` and ``check_workdir_config``; it is an address, or a process does not see
-        it.
-    """
-    refuse_address(workdir)
-    distributed.initialize(config.processes)
-    if not distributed.is_primary():
-        logging.getLogger("simswap_jax").setLevel(logging.ERROR)
-    quiet_orbax()
-    distributed.broadcast_from_primary(lambda: check_workdir_config(workdir, config))
-    require_shared(workdir)
-    return workdir
 
 
 def folders(config: ml_collections.ConfigDict, workdir: Path) -> tuple[Path, Path]:
@@ -219,7 +221,11 @@ def initial_state(
     if restored:
         logger.info("resuming from step %d", int(restored[0].step))
         return restored
+    logger.info("making the networks; what is compiled for the first time takes its time")
+    began = time.monotonic()
     state = run.init(key)
+    jax.block_until_ready(state.step)
+    logger.info("made in %s", format_duration(time.monotonic() - began))
     if config.init_from:
         like_config = functools.partial(shapes, people=people, key=key)
         state = init_from(state, config, like_config, CONFIG, identity_sha256)
@@ -238,52 +244,17 @@ def image_share(method: Method, devices: int) -> float:
     return flops.per_image(method) / (chip.peak_flops * devices) if chip else 0.0
 
 
-def require_shared(workdir: Path) -> None:
-    """Every process must see the workdir that process 0 made.
-
-    Raises:
-      UserError: in a process that does not.
-    """
-    if not (workdir / CONFIG).is_file():
-        raise UserError(
-            f"process {jax.process_index()} does not see the workdir {workdir} that process 0 made; use a folder that "
-            "all hosts share.",
-            "workdir-not-shared",
-        )
-
-
-def check_workdir_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
-    """Make ``workdir`` this experiment's, or refuse.
-
-    Raises:
-      UserError: it holds another experiment, or cannot be written.
-    """
-    wanted = json.loads(config.to_json())
-    path = workdir / CONFIG
-    try:
-        if path.exists():
-            stored = experiment.upgraded(json.loads(path.read_text(encoding="utf-8")))
-            for name, former, value in experiment.differing(stored, wanted, fields.default_config(config.method)):
-                raise UserError(
-                    f"{workdir} holds another experiment: config.{name} was {former!r} and is now {value!r}; "
-                    "use another --workdir, or the old value to resume.",
-                    "workdir-of-another-experiment",
-                )
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_json(path, wanted)
-    except OSError as error:
-        raise UserError(
-            f"the workdir {workdir} cannot be written: {error.strerror or error}; use another --workdir.",
-            "workdir-cannot-be-written",
-        ) from error
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path} is damaged, so it cannot be told which experiment {workdir} holds; use another --workdir.",
-            "workdir-config-damaged",
-        ) from error
-
-
 # ---- In the loop ----
+
+
+def first_step(run: runner.Runner, state: TrainState, batch: Any) -> tuple[TrainState, Any]:
+    """The step that compiles; says that it does, and how long it took."""
+    logger.info("compiling the training step; for large networks this takes minutes, the first time")
+    began = time.monotonic()
+    state, metrics = run.step(state, batch)
+    jax.block_until_ready(metrics)
+    logger.info("compiled, and the first step made, in %s", format_duration(time.monotonic() - began))
+    return state, metrics
 
 
 def next_batch(batches: Iterator[Any], root: Path, cache: Path) -> Any:
@@ -306,7 +277,7 @@ def write_samples(method: Method, run: runner.Runner, state: TrainState, batch: 
         columns = method.sample(whole, batch, frozen)
         if columns:
             rows = [list(row) for row in zip(*columns.values(), strict=True)]
-            write_bytes(path, encode_png(contact_sheet.contact_sheet(rows, list(columns), title=SAMPLES)))
+            write_bytes(path, encode_png(contact_sheet.contact_sheet(rows, list(columns), title=MARK)))
 
     distributed.broadcast_from_primary(write)
 
@@ -335,7 +306,6 @@ def require_finite(run: runner.Runner, state: TrainState, checkpoints: Checkpoin
     if run.is_finite(state):
         return
     kept = checkpoints.latest
-    checkpoints.close()
     stays = f"the checkpoint of step {kept} stays" if kept else "there is no checkpoint yet"
     raise UserError(
         f"at step {int(state.step)} the networks are not finite and were not saved; {stays}. Start again with "
@@ -357,32 +327,3 @@ def disk_errors(workdir: Path) -> Iterator[None]:
             "the last checkpoint stays.",
             "workdir-write-failed",
         ) from error
-
-
-@contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C and SIGTERM into a question asked between two steps; a second Ctrl-C stops at once.
-
-    Where several processes train, all have to stop after the same step: JAX's service hears SIGTERM, and Ctrl-C is
-    handed on to it.
-    """
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-
-    def note(signum: int, frame: Any) -> None:
-        del frame
-        if asked.is_set() and signum == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.set()
-        if distributed.is_multiprocess():
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    heard = (signal.SIGINT,) if distributed.is_multiprocess() else (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, note) for number in heard}
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

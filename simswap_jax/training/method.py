@@ -67,12 +67,12 @@ class Method(Protocol):
         """What a step computes an image, for FLOPs and MFU; empty where nobody counted."""
 
 
-def build(config: ml_collections.ConfigDict, people: People, axis_name: str | None = None) -> Method:
+def build(config: ml_collections.ConfigDict, people: People | None, axis_name: str | None = None) -> Method:
     """The method that ``config.method`` names.
 
     Args:
       config: an experiment.
-      people: the people trained on (the identity method needs their number).
+      people: the people trained on (the identity method needs their number); None where the method needs none of it.
       axis_name: the mapped axis that its step runs under (``pmap``), if any.
 
     Raises:

@@ -19,6 +19,7 @@ from simswap_jax.io import job_cache
 from simswap_jax.io.atomic import write_text
 from simswap_jax.io.images import read_picture
 from simswap_jax.io.progress import clock
+from simswap_jax.training.terminal import Shares, format_speed, loss_line
 from simswap_jax.training.update import SKIPPED
 
 logger = logging.getLogger(__name__)
@@ -212,11 +213,20 @@ class Progress:
       start: the step that training resumes from.
       image_share: model FLOPs of an image over what all devices could do in a second, or 0 where that is not known;
         times the images a second it is the MFU.
+      shares: splits the losses for the terminal, as of `terminal.loss_line`.
     """
 
-    def __init__(self, writers: Writers, steps: int, batch_size: int, start: int, image_share: float = 0.0) -> None:
+    def __init__(
+        self,
+        writers: Writers,
+        steps: int,
+        batch_size: int,
+        start: int,
+        image_share: float = 0.0,
+        shares: Shares | None = None,
+    ) -> None:
         self._writers, self._steps, self._batch_size = writers, steps, batch_size
-        self._image_share = image_share
+        self._image_share, self._shares = image_share, shares
         self._waiting: list[Mapping[str, jax.Array]] = []
         self._since, self._at = time.monotonic(), start
 
@@ -238,26 +248,30 @@ class Progress:
         """
         fetched = jax.device_get(self._waiting)
         self._waiting = []
-        made = [values for values in fetched if not values.get(SKIPPED, 0.0)]
+        numbered = [(step - len(fetched) + index, values) for index, values in enumerate(fetched, 1)]
+        numbered = [(number, values) for number, values in numbered if not values.get(SKIPPED, 0.0)]
+        made = [values for _, values in numbered]
         row = {name: float(np.mean([values[name] for values in made])) for name in (made[0] if made else {})}
         if SKIPPED in fetched[0]:
             row[SKIPPED] = float(len(fetched) - len(made))
-        shown = " · ".join(f"{name} {value:.3g}" for name, value in row.items())
+        shown = loss_line(row, numbered, self._shares)
+        if row.get(SKIPPED):
+            shown = " │ ".join(filter(None, [shown, f"{row[SKIPPED]:.0f} updates skipped: not finite"]))
         paces = ""
         if step > self._at:
             speed = (step - self._at) / max(time.monotonic() - self._since, 1e-9)
             row |= {"steps_per_second": speed, "images_per_second": speed * self._batch_size}
             left = clock((self._steps - step) / speed)
-            paces = f"{speed:.2f} steps/s · {speed * self._batch_size:.0f} images/s · ETA {left} · "
+            paces = f" · {format_speed(speed * self._batch_size)} img/s · ETA {left}"
             if self._image_share:
                 row["mfu"] = speed * self._batch_size * self._image_share
-                paces += f"MFU {100 * row['mfu']:.1f} % · "
+                paces += f" · MFU {100 * row['mfu']:.1f} %"
         used = jax.local_devices()[0].memory_stats() or {}  # a CPU keeps no count
         if "peak_bytes_in_use" in used:
             row["device_memory_bytes"] = float(used["peak_bytes_in_use"])
         self.start_clock(step)
         self._writers.write(step, row)
-        logger.info("step %d/%d (%d %%) · %s%s", step, self._steps, 100 * step // self._steps, paces, shown)
+        logger.info("step %d/%d (%d %%)%s │ %s", step, self._steps, 100 * step // self._steps, paces, shown)
         return row
 
     def start_clock(self, step: int) -> None:

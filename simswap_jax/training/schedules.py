@@ -1,5 +1,8 @@
 """What changes with the step: learning rates and the weights of the losses."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -21,15 +24,16 @@ def learning_rate(config: ml_collections.ConfigDict, peak: float) -> optax.Sched
     return optax.constant_schedule(peak)
 
 
-def loss_weights(config: ml_collections.ConfigDict, step: jax.Array) -> LossWeights:
-    """The weights of the losses at a step (int32 scalar), from ``config.losses``.
+def loss_weights(config: ml_collections.ConfigDict, step: jax.Array | int) -> LossWeights:
+    """The weights of the losses at a step, from ``config.losses``: arrays of an int32 scalar, numbers of a number.
 
     With ``identity_ramp`` the identity weight grows from 0 over so many steps; with ``rest_ramp`` the generator's other
     weights do from a tenth. The paper's weights are constant.
     """
     fields = config.losses
-    identity_ramp = jnp.minimum(1.0, (step + 1.0) / fields.identity_ramp) if fields.identity_ramp else 1.0
-    rest_ramp = jnp.minimum(1.0, 0.1 + 0.9 * step / fields.rest_ramp) if fields.rest_ramp else 1.0
+    minimum: Callable[..., Any] = min if isinstance(step, int) else jnp.minimum
+    identity_ramp = minimum(1.0, (step + 1.0) / fields.identity_ramp) if fields.identity_ramp else 1.0
+    rest_ramp = minimum(1.0, 0.1 + 0.9 * step / fields.rest_ramp) if fields.rest_ramp else 1.0
     return LossWeights(
         identity=fields.identity * identity_ramp,
         reconstruction=fields.reconstruction * rest_ramp,
@@ -40,6 +44,30 @@ def loss_weights(config: ml_collections.ConfigDict, step: jax.Array) -> LossWeig
         feature_matching_first=fields.feature_matching_first,
         feature_matching_end=fields.feature_matching_end or None,
     )
+
+
+def loss_shares(weights: LossWeights, metrics: Mapping[str, Any], of_swaps: float = 1.0) -> dict[str, dict[str, float]]:
+    """Weight × loss under a short name; what they leave of the generator's total (a margin, say) is ``rest``.
+
+    Args:
+      weights: at the step, as numbers.
+      metrics: of the step.
+      of_swaps: factor of all but the reconstruction.
+    """
+    generator = {
+        "id": float(of_swaps * weights.identity * metrics["identity"]),
+        "rec": float(weights.reconstruction * metrics["reconstruction"]),
+        "adv": float(of_swaps * weights.adversarial * metrics["adversarial"]),
+        "fm": float(of_swaps * weights.feature_matching * metrics["weak_feature_matching"]),
+    }
+    total = float(metrics["generator"])
+    rest = total - sum(generator.values())
+    if abs(rest) > 0.005 + 1e-3 * abs(total):
+        generator["rest"] = rest
+    discriminator = {"hinge": float(metrics["discriminator"])}
+    if weights.gradient_penalty:
+        discriminator["gp"] = float(weights.gradient_penalty * metrics["gradient_penalty"])
+    return {"G": generator, "D": discriminator}
 
 
 def adam(config: ml_collections.ConfigDict, peak: float) -> optax.GradientTransformation:

@@ -4,7 +4,7 @@ What a step computes stands in ``step.py``.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,14 @@ from simswap_jax.training import flops, schedules
 from simswap_jax.training.config import check_choice, common_config
 from simswap_jax.training.experiment import Experiment, resolve
 from simswap_jax.training.method import Batch, Metrics, Work
+from simswap_jax.training.simswap_checks import check_sizes, read_identity
 from simswap_jax.training.state import PyTree, TrainState, network_state
 from simswap_jax.training.step import Networks, train_step
 from simswap_jax.training.update import UpdateRule, per_sample_random
 from simswap_jax.training.warm_start import held_out_share
 from simswap_jax.weights import identity_folder, model_folder
+
+NEEDS_PEOPLE = False  # it is built, and refuses what it refuses, before any picture is read
 
 # (state, floats, frozen, key) → floats with another ``generator_input``
 Augmentation = Callable[[TrainState, Batch, PyTree, jax.Array], Batch]
@@ -100,6 +103,7 @@ def check(config: ml_collections.ConfigDict) -> None:
             f"config.losses.identity_margin is {config.losses.identity_margin}; it is a 1 − cosine, 0 to below 2.",
             "config-identity-margin",
         )
+    check_sizes(config)
 
 
 # ---- The method ----
@@ -218,6 +222,15 @@ class SimSwap:
             Work("identity, of a source", embed, (self.frozen, source), of_source),
         )
 
+    def shares(self, metrics: Mapping[str, Any], step: int) -> dict[str, dict[str, float]]:
+        """The weighted losses of a step, for people: of generator (G) and discriminators (D), each with its total's.
+
+        Args:
+          metrics: of the step.
+          step: which one, from 1.
+        """
+        return schedules.loss_shares(schedules.loss_weights(self.config, step - 1), metrics)
+
     # ---- Around the step ----
 
     def batches(self, people: People, cache: Path, start: loader.State | None = None) -> loader.Batches:
@@ -301,7 +314,7 @@ def build(config: ml_collections.ConfigDict, people: People | None, axis_name: s
       UserError: the identity network is missing, or the generator cannot be made.
     """
     del people
-    identity = identity_folder.read(config.identity.weights, "training against (config.identity.weights)")
+    identity = read_identity(config)
     return from_networks(config, identity, axis_name, robust_copy(config, identity))
 
 

@@ -17,9 +17,8 @@ import numpy as np
 
 from simswap_jax.data.dataset import People
 from simswap_jax.errors import UserError
-from simswap_jax.io.atomic import write_bytes, write_text
+from simswap_jax.io.atomic import write_bytes
 from simswap_jax.io.contact_sheet import contact_sheet
-from simswap_jax.io.html_report import Figure, Table, curves_of, html_report
 from simswap_jax.io.images import encode_png
 from simswap_jax.training import distributed
 from simswap_jax.training.experiment import resolve
@@ -29,20 +28,10 @@ from simswap_jax.training.state import TrainState
 
 logger = logging.getLogger(__name__)
 
-FOLDER, BEST, REPORT = "validation", "best", "report.html"
+FOLDER, BEST = "validation", "best"
 PREFIX = "validation/"  # of a row's names, by which TensorBoard groups them
 SCORE, SECONDS = "score", "seconds"
 MARK = "AI-generated: swaps of held-out people"  # the visible mark of the sheets
-MOST_ROWS = 40  # of the report's table, the newest
-PLOTS = {
-    "Score, by which the best state is kept": (SCORE,),
-    "Identity": ("retrieval", "cosine_source", "cosine_target"),
-    "Pose error, °": ("pose_error",),
-    "Expression error, %": ("expression_error",),
-    "Self-swap: L1 (values 0 to 1)": ("self_l1",),
-    "Self-swap: PSNR, dB": ("self_psnr",),
-    "Sharpness (Laplacian energy; the target's is 1)": ("sharpness",),
-}
 
 
 @dataclass(frozen=True)
@@ -78,7 +67,7 @@ class Validation:
 
     Args:
       config: the experiment; ``validation.every`` 0 measures never.
-      workdir: gets ``validation/<step>.png``, ``best`` (a model folder) and ``report.html``.
+      workdir: gets ``validation/<step>.png`` and ``best`` (a model folder).
       method: what is trained.
       people: everybody, those held out among them.
       held_out: the names of those.
@@ -146,10 +135,7 @@ class Validation:
         values[SECONDS] = time.monotonic() - began
         self._spent += values[SECONDS]
         writers.write(step, {f"{PREFIX}{name}": value for name, value in values.items()})
-        share = self._spent / max(time.monotonic() - self._began, 1e-9)
-        self._tell(step, values, best, share)
-        opening = opening_sentence(step, self._steps, formula(values, weights), share)
-        write_text(self._workdir / REPORT, report(self._workdir, opening, best, sheet))
+        self._tell(step, values, best, self._spent / max(time.monotonic() - self._began, 1e-9))
         return best
 
     def _tell(self, step: int, values: Mapping[str, float], best: int | None, share: float) -> None:
@@ -210,49 +196,3 @@ def sheet_of(measured: Measured, step: int) -> np.ndarray | None:
         return None
     rows = [list(row) for row in zip(*measured.columns.values(), strict=True)]
     return contact_sheet(rows, list(measured.columns), list(measured.captions), title=f"{MARK}, step {step}")
-
-
-def opening_sentence(step: int, steps: int, stated: str, share: float) -> str:
-    """What stands above the report."""
-    return (
-        f"Step {step:,} of {steps:,}. People that are held out of the training are swapped and measured now and then, "
-        f"which takes {share:.1%} of the time. The best state is kept by the score = {stated}: the folder "
-        f"'{BEST}' is its model, and its checkpoint stays."
-    )
-
-
-def report(workdir: Path, opening: str, best: int | None, sheet: np.ndarray | None) -> str:
-    """The page of a workdir: the validations as a table and as curves, the newest sheet, the losses as curves."""
-    rows = rows_of(workdir)
-    plots = dict(PLOTS)
-    plots |= {name: (name,) for name in names_of(rows) if not any(name in plotted for plotted in PLOTS.values())}
-    plots.pop(SECONDS, None)
-    training = [row for row in read_lines(workdir) if f"{PREFIX}{SCORE}" not in row]
-    losses = {f"Training: {name}": (name,) for name in names_of(training)}
-    return html_report(
-        f"Training: {workdir.name}",
-        opening,
-        [table_of(rows, best)],
-        [*curves_of(rows, plots), *curves_of(training, losses)],
-        [] if sheet is None else [Figure(f"The same held-out people each time; step {rows[-1]['step']}.", sheet)],
-    )
-
-
-def names_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the rows hold, in the order in which it came, without the step."""
-    return [name for name in dict.fromkeys(name for row in rows for name in row) if name != "step"]
-
-
-def table_of(rows: Sequence[Mapping[str, Any]], best: int | None) -> Table:
-    """The newest validations and the best one."""
-    names = names_of(rows)
-    shown = [row for row in rows[:-MOST_ROWS] if row["step"] == best] + list(rows[-MOST_ROWS:])
-    cells = [
-        [f"{row['step']}{' (best)' if row['step'] == best else ''}", *(_cell(row.get(name)) for name in names)]
-        for row in shown
-    ]
-    return Table("Validation on held-out people", ["step", *names], cells)
-
-
-def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"

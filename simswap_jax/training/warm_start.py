@@ -21,6 +21,7 @@ from simswap_jax.training.checkpoints import verify_manifest
 from simswap_jax.training.state import PyTree, TrainState, is_finite, without_optimizers
 from simswap_jax.weights import model_folder
 from simswap_jax.weights.layouts import COUNTS
+from simswap_jax.weights.model_names import find_model
 
 Shapes = Callable[[ml_collections.ConfigDict], PyTree]
 
@@ -50,7 +51,7 @@ def init_from(
     Raises:
       UserError: there is no whole checkpoint, or its networks are not this experiment's.
     """
-    workdir = Path(config.init_from).expanduser()
+    workdir = find_model(config.init_from)
     if (workdir / model_folder.GENERATOR).is_file():
         return _with_generator(state, config, workdir, identity_sha256)
     step = newest_whole(workdir)
@@ -97,7 +98,7 @@ def held_out_share(config: ml_collections.ConfigDict) -> float | None:
     own = float(config.data.held_out)
     if not config.init_from:
         return own
-    former = _share_of(Path(config.init_from).expanduser() / "config.json")
+    former = _share_of(find_model(config.init_from) / "config.json")
     return None if former is None else min(own, former)
 
 

@@ -33,6 +33,7 @@ from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.weights import files, folder_config, layouts, registry, torch_weights
 from simswap_jax.weights.folder_config import CONFIG
 from simswap_jax.weights.layouts import COUNTS
+from simswap_jax.weights.model_names import find_model, shipped
 
 FORMAT = 2
 READ = (1, 2)
@@ -155,14 +156,14 @@ def read(
     """Reads a model folder.
 
     Args:
-      folder: what `write` left.
+      folder: what `write` left, or the name of a model that ships (`find_model`).
       face_size, alignment, identity_sha256: what it is to be used with; a folder made for another is refused.
       with_identity: False leaves the identity network out (export needs none).
 
     Raises:
       UserError: it is missing, damaged, made for another use, or its identity network is not here.
     """
-    folder = Path(folder)
+    folder = find_model(folder)
     fields, sums = _described(folder)
     model = ModelFolder(variables={}, identity_variables=None, **fields)
     check_use(model, folder, face_size, alignment, identity_sha256)
@@ -210,7 +211,8 @@ def _described(folder: Path) -> tuple[dict[str, Any], Mapping[str, str]]:
     if not is_file(folder / CONFIG):
         reason = f"is no model folder (it has no {CONFIG})" if is_folder(folder) else "does not exist"
         raise UserError(
-            f"{printable(folder)} {reason}; name a folder that `simswap-jax train` or `simswap-jax import` left.",
+            f"{printable(folder)} {reason}; name a folder that `simswap-jax train` or `simswap-jax import` left, or a "
+            f"model that ships: {', '.join(shipped())}.",
             "not-a-model-folder",
         )
     try:

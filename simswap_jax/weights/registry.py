@@ -17,7 +17,7 @@ from pathlib import Path
 
 from simswap_jax.errors import UserError, printable
 from simswap_jax.io import user_folders
-from simswap_jax.io.atomic import CannotWrite, file_sha256, is_file, replacing_file
+from simswap_jax.io.atomic import CannotWrite, file_sha256, is_file, is_folder, replacing_file
 from simswap_jax.io.progress import to_terminal
 
 __all__ = ["Entry", "catalogue", "file_sha256", "find", "find_by_sha256", "folders", "locate"]
@@ -72,6 +72,26 @@ def offline() -> bool:
 def locate(name: str) -> Path | None:
     """The first file of that name in the folders, unchecked."""
     return next((folder / name for folder in folders() if is_file(folder / name)), None)
+
+
+def ready(verb: str) -> list[str]:
+    """Names of the known files that a verb could use now: they are here, or may be fetched."""
+    entries = (entry for entry in catalogue().values() if verb in entry.verbs)
+    return [entry.name for entry in entries if locate(entry.name) or (entry.url and not offline())]
+
+
+def find_network(name_or_path: str | Path, purpose: str) -> Path:
+    """A network that is named by a path (of a file or a folder) or, if it is a known or local one, by its file name.
+
+    Args:
+      name_or_path: as of `find`.
+      purpose: as of `find`.
+
+    Raises:
+      UserError: as `find`.
+    """
+    path = Path(name_or_path).expanduser()
+    return path if is_file(path) or is_folder(path) else find(name_or_path, purpose)
 
 
 def find(name_or_path: str | Path, purpose: str) -> Path:

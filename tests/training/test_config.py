@@ -2,14 +2,19 @@
 
 import json
 
+import jax
+import numpy as np
 import pytest
 
 from simswap_jax.cli import train as command
 from simswap_jax.contrib.small_models import robust_identity
-from simswap_jax.training import experiment, identity, loop
-from simswap_jax.training.config import default_config
+from simswap_jax.errors import UserError
+from simswap_jax.models import DiscriminatorConfig, MultiScaleDiscriminator
+from simswap_jax.training import experiment, identity, workdir
+from simswap_jax.training.config import check, default_config
 from simswap_jax.training.experiment import AUGMENTATION, MUON, PERTURBATION, PROTOTYPES, use_generator
 from tests.support.errors import raises_user_error
+from tests.support.progress import log_lines
 
 OLD = pytest.warns(DeprecationWarning, match="former version")
 
@@ -104,20 +109,97 @@ def test_a_workdir_of_the_version_before_is_the_same_experiment(tmp_path, family
     config = use_generator(default_config(), family)
     if family == "compact":
         config.generator.composition_mask = True
-    (tmp_path / loop.CONFIG).write_text(json.dumps(former_fields(config)))
+    (tmp_path / workdir.CONFIG).write_text(json.dumps(former_fields(config)))
+    (tmp_path / "checkpoints" / "4").mkdir(parents=True)
     with OLD as warned:
-        loop.check_workdir_config(tmp_path, config)
+        workdir.check_workdir_config(tmp_path, config)
     assert len(warned) == 1
-    loop.check_workdir_config(tmp_path, config)  # it now stands there under today's names
+    workdir.check_workdir_config(tmp_path, config)  # it now stands there under today's names
     former = former_fields(config)
     former["losses"]["gradient_penalty_every"] = 4
-    (tmp_path / loop.CONFIG).write_text(json.dumps(former))
+    (tmp_path / workdir.CONFIG).write_text(json.dumps(former))
     with raises_user_error("config-field-removed", "losses.gradient_penalty_every"):
-        loop.check_workdir_config(tmp_path, config)
+        workdir.check_workdir_config(tmp_path, config)
     former["losses"]["gradient_penalty_every"], former["start"] = 1, "elsewhere"
-    (tmp_path / loop.CONFIG).write_text(json.dumps(former))
+    (tmp_path / workdir.CONFIG).write_text(json.dumps(former))
     with OLD, raises_user_error("workdir-of-another-experiment", "config.init_from", "elsewhere"):
-        loop.check_workdir_config(tmp_path, config)
+        workdir.check_workdir_config(tmp_path, config)
+
+
+def test_a_workdir_belongs_to_an_experiment_only_when_something_was_trained(tmp_path):
+    config = default_config()
+    config.steps, config.data.root = 10, "people"
+    workdir.check_workdir_config(tmp_path, config)
+    config.identity.weights, config.batch_size = "another.ckpt", 4
+    with log_lines() as lines:
+        workdir.check_workdir_config(tmp_path, config)
+    assert len(lines) == 1
+    assert "has no checkpoint yet" in lines[0]
+    assert "config.batch_size was 16 and is now 4, and 1 more" in lines[0]
+    assert json.loads((tmp_path / workdir.CONFIG).read_text())["batch_size"] == 4
+    (tmp_path / workdir.CONFIG).write_text("{")
+    with log_lines() as lines:
+        workdir.check_workdir_config(tmp_path, config)
+    assert "is replaced" in lines[0]
+    for left in ("checkpoints/4", "damaged/4-2", "model", "best"):
+        place = tmp_path / "other" / left.replace("/", "_") / left
+        place.mkdir(parents=True)
+        root = tmp_path / "other" / left.replace("/", "_")
+        workdir.write_json(root / workdir.CONFIG, json.loads(config.to_json()))
+        config.batch_size += 1
+        with raises_user_error("workdir-of-another-experiment", "config.batch_size"):
+            workdir.check_workdir_config(root, config)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "code"),
+    [
+        ("optimizer.learning_rate", -1.0, "config-too-small"),
+        ("optimizer.learning_rate", float("nan"), "config-too-small"),
+        ("optimizer.learning_rate", float("inf"), "config-out-of-range"),
+        ("optimizer.b2", 1.0, "config-out-of-range"),
+        ("ema", -0.1, "config-out-of-range"),
+        ("losses.identity", -1.0, "config-too-small"),
+        ("log_every", 0, "config-too-small"),
+        ("checkpoint_every", 0, "config-too-small"),
+        ("data.threads", 0, "config-too-small"),
+        ("data.same_fraction", 1.5, "config-out-of-range"),
+        ("data.size", 64, "config-size-of-discriminators"),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused_before_anything_is_read(field, value, code):
+    config = default_config()
+    config.data.root = "nowhere"
+    check(config)
+    config.update_from_flattened_dict({field: value})
+    with raises_user_error(code, f"config.{field}"):
+        check(config)
+
+
+def test_the_least_size_of_discriminators_is_the_networks_own():
+    """One pixel less is refused by the network itself, too."""
+    config = default_config()
+    config.data.root = "nowhere"
+    fields = config.discriminator
+    fields.widths, fields.tail, fields.scales = (4, 4), 4, 3
+    network = MultiScaleDiscriminator(DiscriminatorConfig(widths=(4, 4), tail=4, scales=3, norm="none"))
+    least = next(size for size in range(30, 120) if not refused(config, size))
+
+    def make(size):
+        return jax.eval_shape(network.init, jax.random.PRNGKey(0), jax.ShapeDtypeStruct((1, size, size, 3), np.float32))
+
+    make(least)
+    with pytest.raises(ValueError, match="cannot see"):
+        make(least - 1)
+
+
+def refused(config, size):
+    config.data.size = size
+    try:
+        check(config)
+    except UserError as error:
+        return error.code == "config-size-of-discriminators"
+    return False
 
 
 def test_what_was_switched_on_by_a_number_stays_on():

@@ -16,7 +16,7 @@ import pytest
 
 from simswap_jax.contrib.rendered import dataset
 from simswap_jax.data import loader, records
-from simswap_jax.training import distributed, loop, metrics
+from simswap_jax.training import distributed, metrics, workdir
 from simswap_jax.training.config import default_config
 from simswap_jax.weights import identity_folder
 from tests.support.errors import raises_user_error
@@ -140,9 +140,9 @@ def test_a_host_that_never_comes_is_one_sentence_after_the_stated_time(index, wo
 
 def test_a_workdir_that_a_process_does_not_see_is_one_sentence(tmp_path):
     with raises_user_error("workdir-not-shared", tmp_path):
-        loop.require_shared(tmp_path)
-    (tmp_path / loop.CONFIG).write_text("{}")
-    loop.require_shared(tmp_path)
+        workdir.require_shared(tmp_path)
+    (tmp_path / workdir.CONFIG).write_text("{}")
+    workdir.require_shared(tmp_path)
 
 
 def test_another_number_of_processes_resumes_at_the_same_batch(words, tmp_path):

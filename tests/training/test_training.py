@@ -152,7 +152,13 @@ def test_training_leaves_a_model_folder_that_swaps(finished):
     result = swapper.swap_aligned(picture, swapper.identity(picture, aligned=True))
     assert result.shape == picture.shape
     assert (finished.workdir / "samples" / "0000004.png").is_file()
-    assert any("images/s" in line and "ETA" in line for line in finished.lines)
+    assert any("img/s" in line and "ETA" in line and "│ G " in line for line in finished.lines)
+    told = "\n".join(finished.lines)
+    for word in ("devices ", "networks ", "schedule ", "compiling the training step", "compiled, and the first step"):
+        assert word in told, word
+    page = (finished.workdir / "report.html").read_text(encoding="utf-8")
+    for word in ("Step 4 of 4", "Training: reconstruction", "Samples of the training", "step 4", "batch_size"):
+        assert word in page, word
 
 
 @pytest.mark.slow

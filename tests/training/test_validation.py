@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from simswap_jax.contrib.rendered import dataset
-from simswap_jax.training import experiment, identity, loop, metrics, validation
+from simswap_jax.training import experiment, identity, loop, metrics, report, validation
 from simswap_jax.training.config import check, default_config
 from simswap_jax.training.experiment import flat
 from simswap_jax.weights import identity_folder
@@ -151,7 +151,12 @@ def test_validation_changes_nothing_of_the_training(folder, finished, tmp_path):
     for name, value in leaves(finished.state).items():
         np.testing.assert_array_equal(value, without[name], err_msg=name)
     assert validation.rows_of(tmp_path / "without") == []
-    assert not {"validation", "best", "report.html"} & {path.name for path in (tmp_path / "without").iterdir()}
+    assert not {"validation", "best"} & {path.name for path in (tmp_path / "without").iterdir()}
+    page = (tmp_path / "without" / "report.html").read_text(encoding="utf-8")
+    assert "Step 6 of 6 (100%)" in page
+    assert "Training: identity_loss" in page
+    assert "validation.every" in page  # a field of the experiment
+    assert "Validation on held-out people" not in page
 
 
 def test_validation_may_begin_and_end_in_a_run_but_not_change(folder):
@@ -169,6 +174,25 @@ def test_validation_may_begin_and_end_in_a_run_but_not_change(folder):
     assert changed(pairs=2, every=0) == []
     stored["validation.every"] = 0
     assert changed(pairs=2, recognition="another.onnx") == []
+
+
+def test_the_report_shows_the_newest_sheet_that_can_be_read(tmp_path):
+    for step, value in ((2, 10), (4, 20), (8, 40)):
+        Image.fromarray(np.full((4, 4, 3), value, np.uint8)).save(tmp_path / f"{step:07d}.png")
+    (found,) = report.sheets(tmp_path, 6, "step {}")
+    assert (found.caption, found.picture[0, 0, 0]) == ("step 4", 20)
+    (tmp_path / "0000004.png").write_bytes(b"cut short")
+    assert report.sheets(tmp_path, 6, "step {}")[0].caption == "step 2"
+    assert report.sheets(tmp_path / "none", 6, "") == []
+
+
+def test_the_report_names_the_fields_that_differ_first(folder):
+    table = report.experiment_table(config_of(folder))
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert rows["batch_size"] == ["8", "128"]
+    assert rows["seed"] == ["0", ""]
+    assert table.folded
+    assert list(rows).index("batch_size") < list(rows).index("seed")
 
 
 @pytest.mark.parametrize(("field", "value"), [("every", -1), ("pairs", 0)])

@@ -13,6 +13,7 @@ from simswap_jax.training import loop, runner, simswap
 from simswap_jax.training.checkpoints import Checkpoints
 from simswap_jax.training.experiment import use_generator
 from simswap_jax.training.warm_start import held_out_share, init_from
+from simswap_jax.training.workdir import CONFIG, check_workdir_config
 from simswap_jax.weights import identity_folder, model_folder
 from tests.support.errors import raises_user_error
 from tests.support.small_method import small_config
@@ -42,7 +43,7 @@ def fresh(config, seed):
 def first(config, tmp_path):
     """A workdir with a checkpoint, and the state in it."""
     state, workdir = fresh(config, 0), tmp_path / "first"
-    loop.check_workdir_config(workdir, config)
+    check_workdir_config(workdir, config)
     checkpoints = Checkpoints(workdir, 1)
     checkpoints.save(state, {})
     checkpoints.wait()
@@ -66,7 +67,7 @@ def test_networks_that_are_not_finite_are_refused(config, first, tmp_path):
     checkpoints.wait()
     checkpoints.close()
     with raises_user_error("init-from-not-finite", "step 1"):
-        init_from(fresh(config, 1), config, SHAPES, loop.CONFIG)
+        init_from(fresh(config, 1), config, SHAPES, CONFIG)
 
 
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
@@ -74,7 +75,7 @@ def test_networks_come_over_and_the_rest_is_fresh(config, first, tmp_path, paral
     config.parallel = parallel
     files = sorted(path for path in (tmp_path / "first").rglob("*") if path.is_file())
     state = fresh(config, 1)
-    made = init_from(state, config, SHAPES, loop.CONFIG)
+    made = init_from(state, config, SHAPES, CONFIG)
     for name, network in first.networks.items():
         equal(network.params, made.networks[name].params)
         equal(network.collections, made.networks[name].collections)
@@ -87,7 +88,7 @@ def test_networks_come_over_and_the_rest_is_fresh(config, first, tmp_path, paral
 
 def test_a_generator_gets_its_mask_nearly_closed(config, first):
     config.generator.composition_mask = True
-    made = init_from(fresh(config, 1), config, SHAPES, loop.CONFIG)
+    made = init_from(fresh(config, 1), config, SHAPES, CONFIG)
     target = jax.random.uniform(jax.random.PRNGKey(0), (2, 32, 32, 3))
     vector = jnp.eye(2, 8)
     masked = jax.jit(simswap.build(config, None).generator.apply)
@@ -102,18 +103,18 @@ def test_a_generator_gets_its_mask_nearly_closed(config, first):
 def test_networks_that_do_not_fit_are_refused(config, first, tmp_path):
     config.generator.blocks = 2
     with raises_user_error("init-from-other-generator", tmp_path / "first"):
-        init_from(first, config, SHAPES, loop.CONFIG)
+        init_from(first, config, SHAPES, CONFIG)
     config.generator.blocks, config.ema = 1, 0.0
     with raises_user_error("init-from-other-shapes", tmp_path / "first"):
-        init_from(first, config, SHAPES, loop.CONFIG)
+        init_from(first, config, SHAPES, CONFIG)
     config.ema = 0.9
-    described = tmp_path / "first" / loop.CONFIG
+    described = tmp_path / "first" / CONFIG
     described.write_text(described.read_text().replace('"composition_mask": false', '"composition_mask": true'))
     with raises_user_error("init-from-other-generator", tmp_path / "first"):
-        init_from(first, config, SHAPES, loop.CONFIG)
+        init_from(first, config, SHAPES, CONFIG)
     described.write_text("{}")
     with raises_user_error("init-from-damaged", "config.json"):
-        init_from(first, config, SHAPES, loop.CONFIG)
+        init_from(first, config, SHAPES, CONFIG)
 
 
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
@@ -122,15 +123,15 @@ def test_a_model_folder_gives_its_generator(config, first, tmp_path, parallel):
     method.export(first, tmp_path / "model")
     config.parallel, config.init_from = parallel, str(tmp_path / "model")
     state = fresh(config, 1)
-    made = init_from(state, config, SHAPES, loop.CONFIG, method.identity.sha256)
+    made = init_from(state, config, SHAPES, CONFIG, method.identity.sha256)
     equal(made.networks["generator"].variables, first.ema)
     equal(made.ema, first.ema)
     equal(made.networks["discriminator"].variables, state.networks["discriminator"].variables)
     with raises_user_error("model-identity"):
-        init_from(state, config, SHAPES, loop.CONFIG, "00" * 32)
+        init_from(state, config, SHAPES, CONFIG, "00" * 32)
     config.generator.blocks = 2
     with raises_user_error("init-from-other-generator", tmp_path / "model"):
-        init_from(state, config, SHAPES, loop.CONFIG)
+        init_from(state, config, SHAPES, CONFIG)
 
 
 def test_a_folder_imported_from_pytorch_gives_its_generator(config, first, tmp_path):
@@ -142,7 +143,7 @@ def test_a_folder_imported_from_pytorch_gives_its_generator(config, first, tmp_p
     model_folder.write(tmp_path / "model", with_counts, include_identity=True)
     assert "num_batches_tracked" in model_folder.read(tmp_path / "model").variables
     config.init_from = str(tmp_path / "model")
-    made = init_from(fresh(config, 1), config, SHAPES, loop.CONFIG, method.identity.sha256)
+    made = init_from(fresh(config, 1), config, SHAPES, CONFIG, method.identity.sha256)
     equal(made.networks["generator"].variables, first.ema)
 
 
@@ -150,7 +151,7 @@ def test_another_input_normalization_is_refused(config, first, tmp_path):
     simswap.build(config, None).export(first, tmp_path / "model")
     config.init_from, config.generator.convention = str(tmp_path / "model"), "imagenet"
     with raises_user_error("init-from-other-generator", tmp_path / "model"):
-        init_from(fresh(config, 1), config, SHAPES, loop.CONFIG)
+        init_from(fresh(config, 1), config, SHAPES, CONFIG)
 
 
 def test_held_out_is_who_no_stage_has_seen(config, first, tmp_path):

@@ -29,6 +29,7 @@ from simswap_jax.training.state import PyTree, TrainState
 from simswap_jax.training.step import LossWeights, Networks, discriminate, discriminator_loss
 from simswap_jax.training.update import Gradients
 
+NEEDS_PEOPLE = False
 METHOD = "simswap_jax.contrib.small_models.split_batch:build"
 
 
@@ -65,6 +66,10 @@ class SplitBatchSimSwap(SimSwap):
             return gradients(self.networks, weights, at, part, frozen, alpha, self.same)
 
         return self.update(of_part, state, floats)
+
+    def shares(self, metrics: Mapping[str, Any], step: int) -> dict[str, dict[str, float]]:
+        """As `SimSwap.shares`; all but the reconstruction are means over a part of the batch."""
+        return schedules.loss_shares(schedules.loss_weights(self.config, step - 1), metrics, self.share)
 
     def work(self) -> Sequence[Work]:
         """As `SimSwap.work`, with what is computed of a part only."""

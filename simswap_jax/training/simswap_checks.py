@@ -1,0 +1,66 @@
+"""What SimSwap refuses before any picture is read: sizes that do not fit, an identity network that is missing."""
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from simswap_jax.errors import UserError
+from simswap_jax.models.identity import IdentityNetwork
+from simswap_jax.weights import identity_folder, registry
+
+PURPOSE = "training against (config.identity.weights)"
+
+
+def check_sizes(config: ml_collections.ConfigDict) -> None:
+    """Refuse shares that are none, and pictures that are too small for the last of the discriminators.
+
+    Raises:
+      UserError: with the field, its value and what goes.
+    """
+    if not 0.0 <= config.data.same_fraction <= 1.0:
+        raise UserError(
+            f"config.data.same_fraction is {config.data.same_fraction}; it is a share of a batch, 0 to 1.",
+            "config-out-of-range",
+        )
+    fields = config.discriminator
+    least = (3 * 2 ** len(fields.widths) - 1) * 2 ** (fields.scales - 1) + 1  # each scale sees ⌈half⌉ of the one before
+    if config.data.size < least:
+        raise UserError(
+            f"config.data.size is {config.data.size}, but {fields.scales} discriminators of {len(fields.widths)} "
+            f"widths need {least} or more; shorten config.discriminator.widths or lower config.discriminator.scales.",
+            "config-size-of-discriminators",
+        )
+
+
+def read_identity(config: ml_collections.ConfigDict) -> identity_folder.Identity:
+    """The identity network of an experiment, which must be able to see its sources and results.
+
+    Raises:
+      UserError: it is missing, and then what else could be trained against here; or a size does not fit it.
+    """
+    try:
+        identity = identity_folder.read(config.identity.weights, PURPOSE)
+    except UserError as error:
+        ready = [name for name in registry.ready("train") if name != config.identity.weights]
+        if not error.code.startswith("public-weights") or not ready:
+            raise
+        sentence = f"{error} Or train against another, which is at hand: --config.identity.weights={ready[0]}."
+        raise UserError(sentence, error.code) from error
+    check_sees(identity.network, "data.size", config.data.size)
+    if not config.data.precompute_embeddings:
+        check_sees(identity.network, "data.source_size", config.data.source_size)
+    return identity
+
+
+def check_sees(network: IdentityNetwork, field: str, size: int) -> None:
+    """Refuse a size that an identity network cannot resize.
+
+    Raises:
+      UserError: with the field.
+    """
+    try:
+        jax.eval_shape(network.preprocess, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
+    except ValueError as error:
+        raise UserError(
+            f"config.{field} does not suit the identity network: {error}", "config-identity-size"
+        ) from error
