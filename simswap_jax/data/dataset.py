@@ -136,13 +136,30 @@ class People:
                 "The selection holds no people; choose another held-out fraction or add people.", "nobody-selected"
             )
         keep = np.array([name in wanted for name in self.names])
-        chosen = np.flatnonzero(keep[self.person])
-        new_number = np.cumsum(keep) - 1
+        return self._subset(np.flatnonzero(keep[self.person]), [name for name in self.names if name in wanted])
+
+    def without(self, files: Iterable[str]) -> "People":
+        """The same data set without these pictures; whoever has no other is left out, too.
+
+        Raises:
+          UserError: no picture is left.
+        """
+        away = set(files)
+        chosen = np.array([i for i, file in enumerate(self.files) if file not in away], np.int64)
+        if not len(chosen):
+            raise UserError(
+                "All pictures are held out; choose a smaller config.data.held_out_pictures.", "no-pictures-left"
+            )
+        left = set(self.person[chosen].tolist())
+        return self._subset(chosen, [name for number, name in enumerate(self.names) if number in left])
+
+    def _subset(self, chosen: np.ndarray, names: list[str]) -> "People":
+        """Some of the pictures, int [M] ascending, and the people whose they are; people are counted anew."""
         rows = self._rows[chosen]
         people = People(
             self._records,
-            [name for name in self.names if name in wanted],
-            new_number[self.person[chosen]],
+            names,
+            np.unique(self.person[chosen], return_inverse=True)[1],
             [self.files[i] for i in chosen],
             rows,
             hashlib.sha256(self.fingerprint.encode() + rows.tobytes()).hexdigest(),
@@ -180,7 +197,7 @@ def held_out(names: Iterable[str], fraction: float, seed: int = 0) -> list[str]:
     when ``crc32(f"{seed}/{name}") / 2**32 < fraction``.
 
     Args:
-      names: people's names.
+      names: people's names; or pictures', ``person/picture``.
       fraction: about what part of them, 0 to 1.
       seed: another seed, another choice.
 

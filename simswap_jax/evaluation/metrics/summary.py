@@ -84,7 +84,8 @@ def identity_metrics(
       gallery: N pictures.
       index: K pairs.
       vectors: of what is evaluated.
-      rows: rows of the gallery that these very vectors are; they, not the sources, are taken out of the gallery then.
+      rows: rows of the gallery that these vectors are, or are made from; they, not the sources, are taken out of the
+        gallery then.
     """
     out = index.source if rows is None else rows
     centroids = identity.centroids(gallery.vectors, gallery.person, len(gallery.names))
@@ -206,7 +207,9 @@ def summarise(measured: Measured, keeps_target: Sequence[str]) -> Scores:
     for key, results in measured.results.items():
         if key == SOURCE.key:
             continue
-        values = identity_metrics(gallery, index, results["vectors"])
+        chooses = "used" in results and index.excluded is not None
+        used = gallery.rows(results["used"].tolist()) if chooses else None
+        values = identity_metrics(gallery, index, results["vectors"], used)
         values |= attribute_metrics(measured.pairs, results, target, shapes, key not in keeps_target)
         values |= {name: results[name] for name in results if name.startswith(("self_", "truth_"))}
         per_pair[key] = values
