@@ -76,7 +76,7 @@ class ChoosesSource(Protocol):
     """A candidate that may take another picture of the source's person than the pair's."""
 
     def pictures_used(self, batch: PairBatch) -> list[str] | None:
-        """The picture of each pair, ``person/picture``, which its identity is then not searched in; None: the pair's."""
+        """The picture of each pair, ``person/picture``, in which identity is not searched then; None: the pair's."""
         ...
 
 

@@ -51,13 +51,16 @@ class FaceGeometry:
         landmarks: LandmarkNetwork | None,
         pose: PoseEstimator | None,
         known: KnownGeometry | None = None,
+        template: np.ndarray | None = None,
     ) -> None:
         """Args:
         read: a name → uint8 RGB square.
         landmarks, pose: networks, where there are any.
         known: asked in their place.
+        template: float [5, 2], where the crops' alignment has the usual five; None: not known.
         """
         self._read, self._landmarks, self._pose, self._known = read, landmarks, pose, known
+        self._aligned_to = template
         self.has_landmarks = known is not None or landmarks is not None
         self.has_pose = known is not None or pose is not None
         networks = [network.sha256 for network in (landmarks, pose) if network is not None]
@@ -68,7 +71,7 @@ class FaceGeometry:
     def landmarks(self, names: Sequence[str]) -> np.ndarray:
         """Landmarks of K pictures, float [K, P, 2] in sides of the crop, P the same for all.
 
-        Where no face is found, the five points of the frontal template stand for it, and the log says so.
+        Where no face is found, the template's five points stand for it, and the log says so.
 
         Raises:
           ValueError: nothing finds landmarks, `has_landmarks`.
@@ -80,11 +83,19 @@ class FaceGeometry:
         return _remembered(self._points, names, self._found)
 
     def five_points(self, names: Sequence[str]) -> np.ndarray:
-        """The usual five of K pictures, float [K, 5, 2] in sides of the crop.
+        """The usual five of K pictures, float [K, 5, 2] in sides of the crop; without landmarks the template's.
 
         Raises:
-          UserError: the network finds points of an order that is not known.
+          UserError: the network finds points of an order that is not known, or there is neither it nor a template.
         """
+        if not self.has_landmarks:
+            if self._aligned_to is None:
+                raise UserError(
+                    "where eyes, nose and mouth lie in these crops is not known; name a landmark network by "
+                    "--warp-landmarks or --landmarks.",
+                    "five-points-unknown",
+                )
+            return np.repeat(self._aligned_to[None], len(names), axis=0)
         points = self.landmarks(names)
         five = self._known.five if self._known is not None else FIVE_POINTS.get(points.shape[1])
         if five is None:
@@ -125,7 +136,7 @@ class FaceGeometry:
     def _template(self, others: np.ndarray) -> np.ndarray:
         """Points [P, 2] of a face that was not found: the template's five, or the mean of the other pictures."""
         if self._landmarks is not None and self._landmarks.points == 5:
-            return TEMPLATES["simswap-frontal"][0]
+            return TEMPLATES["simswap-frontal"][0] if self._aligned_to is None else self._aligned_to
         if not len(others):
             raise UserError("the landmark network finds no face in these pictures; name another.", "no-landmarks-found")
         mean: np.ndarray = others.mean(axis=0)

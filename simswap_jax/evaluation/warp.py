@@ -96,7 +96,7 @@ def warped(picture: np.ndarray, move: Map, size: int) -> tuple[np.ndarray, np.nd
 
 
 def hull_mask(points: np.ndarray, size: int) -> np.ndarray:
-    """The convex hull of landmarks [P, 2] in sides of the crop: float32 [size, size], 0 to 1, 0 in the outermost pixels."""
+    """The convex hull of landmarks [P, 2] in sides of the crop: float32 [size, size], 0 in the outermost pixels."""
     hull = cv2.convexHull(np.round(points * size - 0.5).astype(np.int32))
     mask = cv2.fillConvexPoly(np.zeros((size, size), np.float32), hull, 1.0)
     mask = cv2.GaussianBlur(mask, (0, 0), max(EDGE * size, 0.5))

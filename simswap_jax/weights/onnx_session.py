@@ -93,7 +93,8 @@ class OnnxSession:
     def _other_inputs(self, inputs: Sequence[dict[str, Any]]) -> UserError:
         most = onnx_trial.MOST_SIDE
         return UserError(
-            f"{self.path} takes {_inputs_described(inputs)}, but {self._role} takes one input float32 [n, 3, H, W] of 1 to {most} pixels a side; name another network.",
+            f"{self.path} takes {_inputs_described(inputs)}, but {self._role} takes one input float32 [n, 3, H, W] of "
+            f"1 to {most} pixels a side; name another network.",
             "onnx-input-unsupported",
         )
 
@@ -123,8 +124,8 @@ class OnnxFunction:
         if "outputs" not in verdict:
             wanted = ", ".join(f"'{name}' {list(shape)}" for name, shape in shapes.items())
             raise UserError(
-                f"{path} takes {_inputs_described(verdict['inputs'], named=True)}, but {says} has {wanted}, all float32; "
-                "name the contract of this network, or write one.",
+                f"{path} takes {_inputs_described(verdict['inputs'], named=True)}, but {says} has {wanted}, all "
+                "float32; name the contract of this network, or write one.",
                 "onnx-inputs-differ",
             )
         self.sha256 = registry.file_sha256(path)

@@ -12,6 +12,7 @@ from simswap_jax.evaluation.judges.evaluators import Predictions
 from simswap_jax.evaluation.metrics import expression, identity, reconstruction
 from simswap_jax.evaluation.metrics.intervals import Estimate, estimate, jackknife, ratio
 from simswap_jax.evaluation.metrics.regions import leakage, third_people
+from simswap_jax.evaluation.metrics.yaw import ByYaw, by_yaw
 from simswap_jax.evaluation.protocols.protocol import PairList
 
 JACKKNIFE_GROUPS = 20  # of people, left out one by one
@@ -186,10 +187,13 @@ class Measured:
 
 @dataclass(frozen=True)
 class Scores:
-    """All metrics of all candidates: with intervals, and pair by pair for plots and sheets."""
+    """All metrics of all candidates: with intervals, pair by pair for plots and sheets, and by difference of yaw, where
+    there is a pose network.
+    """
 
     summary: Summary
     per_pair: PerPair
+    by_yaw: ByYaw | None = None
 
 
 def summarise(measured: Measured, keeps_target: Sequence[str]) -> Scores:
@@ -219,12 +223,15 @@ def summarise(measured: Measured, keeps_target: Sequence[str]) -> Scores:
         if real is not None:
             estimates |= distribution_metrics(results["features"], real, index.person)
         summary[key] = estimates
+    binned = None
+    if "angles" in source:
+        binned = by_yaw(per_pair, source["angles"][:, 0], target["angles"][:, 0], index.person)
     known = np.flatnonzero(index.genuine >= 0)
     if len(known):
         some = index.subset(known)
         per_pair[GENUINE] = identity_metrics(gallery, some, gallery.vectors[some.genuine], some.genuine)
         summary[GENUINE] = {name: estimate(array, some.person) for name, array in per_pair[GENUINE].items()}
-    return Scores(summary, per_pair)
+    return Scores(summary, per_pair, binned)
 
 
 def means(values: Mapping[str, np.ndarray], groups: np.ndarray) -> dict[str, Estimate]:

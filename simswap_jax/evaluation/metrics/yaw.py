@@ -43,7 +43,7 @@ def by_yaw(
     """Bin the pairs.
 
     Args:
-      per_pair: candidate → metric → value of each pair [K]; candidates measured on other pairs are left out.
+      per_pair: candidate → metric → value of each pair [K].
       source, target: yaw of the pairs' pictures in degrees, [K]; pairs without one are in no bin.
       groups: [K], the sources' people, for the intervals.
     """
@@ -53,7 +53,6 @@ def by_yaw(
     values = {
         key: {name: [_mean(row[name], kept, groups) for kept in rows] for name in METRICS if name in row}
         for key, row in per_pair.items()
-        if all(len(row[name]) == len(apart) for name in METRICS if name in row)
     }
     means = [float(apart[kept].mean()) if len(kept) else float("nan") for kept in rows]
     return ByYaw([len(kept) for kept in rows], means, values)

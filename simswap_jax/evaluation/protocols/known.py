@@ -31,8 +31,8 @@ def prepare(request: EvaluationRequest, models: Sequence[ModelCandidate], size: 
     unseen = unseen_pictures(people, trained, share)
     if len(unseen) < 2:
         raise UserError(
-            f"{len(unseen)} of the {len(trained)} trained people in {request.data} have a held-out picture, and swapping "
-            "needs two; bring more pictures, or train with a larger config.data.held_out_pictures.",
+            f"{len(unseen)} of the {len(trained)} trained people in {request.data} have a held-out picture, and "
+            "swapping needs two; bring more pictures, or train with a larger config.data.held_out_pictures.",
             "too-few-held-out-pictures",
         )
     drawn = draw_pairs(unseen, sorted(unseen), request.pairs, request.seed)
@@ -55,8 +55,8 @@ def picture_share(stated: str, models: Sequence[ModelCandidate]) -> float:
     without = [key for key, share in shares.items() if not share]
     if without and stated == HELD_OUT:
         raise UserError(
-            f"the training of '{without[0]}' held no pictures out (config.data.held_out_pictures), so it has seen those "
-            "of its people; train it so, or say --people any to measure it on them all the same.",
+            f"the training of '{without[0]}' held no pictures out (config.data.held_out_pictures), so it has seen "
+            "those of its people; train it so, or say --people any to measure it on them all the same.",
             "no-pictures-held-out",
         )
     return min((share for share in shares.values() if share), default=DEFAULT_SHARE)

@@ -121,6 +121,7 @@ def plots(gallery: Gallery, scores: Scores, titles: Mapping[str, str], keys: Seq
         histogram("Cosine to the source", {**real, "real pairs, different people": impostors, **lines}),
         histogram("Cosine to the target", {titles[key]: scores.per_pair[key]["cosine_target"] for key in shown[:-1]}),
         *trade_offs(scores.summary, titles, [*keys, "target", "pasted"]),
+        *(yaw_curves(scores.by_yaw, titles, keys) if scores.by_yaw is not None else ()),
     ]
 
 
