@@ -136,7 +136,7 @@ class People:
                 "The selection holds no people; choose another held-out fraction or add people.", "nobody-selected"
             )
         keep = np.array([name in wanted for name in self.names])
-        return self._subset(np.flatnonzero(keep[self.person]), [name for name in self.names if name in wanted])
+        return self._subset(np.flatnonzero(keep[self.person]), keep)
 
     def without(self, files: Iterable[str]) -> "People":
         """The same data set without these pictures; whoever has no other is left out, too.
@@ -150,16 +150,16 @@ class People:
             raise UserError(
                 "All pictures are held out; choose a smaller config.data.held_out_pictures.", "no-pictures-left"
             )
-        left = set(self.person[chosen].tolist())
-        return self._subset(chosen, [name for number, name in enumerate(self.names) if number in left])
+        return self._subset(chosen, np.isin(np.arange(len(self.names)), self.person[chosen]))
 
-    def _subset(self, chosen: np.ndarray, names: list[str]) -> "People":
-        """Some of the pictures, int [M] ascending, and the people whose they are; people are counted anew."""
+    def _subset(self, chosen: np.ndarray, keep: np.ndarray) -> "People":
+        """Some of the pictures, int [M] ascending, and the people that are kept, bool [people]; both counted anew."""
+        new_number = np.cumsum(keep) - 1
         rows = self._rows[chosen]
         people = People(
             self._records,
-            names,
-            np.unique(self.person[chosen], return_inverse=True)[1],
+            [name for name, kept in zip(self.names, keep) if kept],
+            new_number[self.person[chosen]],
             [self.files[i] for i in chosen],
             rows,
             hashlib.sha256(self.fingerprint.encode() + rows.tobytes()).hexdigest(),

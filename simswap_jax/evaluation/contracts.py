@@ -14,7 +14,7 @@ import numpy as np
 from simswap_jax.errors import UserError, first_line, printable
 from simswap_jax.faces.alignment import TEMPLATES
 
-MOST_BYTES = 1 << 16  # of a contract's file
+MOST_BYTES = 1 << 12  # of a contract's file: the reader of YAML is slow where much is nested
 SIDES = (16, 1024)  # pixels of a picture
 LAST_INITIALIZER = "last_initializer"  # the matrix is the last weight of the swapping network's own file
 Triple = tuple[float, float, float]

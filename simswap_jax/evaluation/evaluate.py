@@ -215,8 +215,8 @@ def placed_candidates(setup: Setup) -> list[Candidate]:
         return []
     landmarks = open_landmarks(request.warp_landmarks) if request.warp_landmarks else setup.evaluators.landmarks
     alignment = request.alignment or next((one.swapper.model.alignment for one in setup.models), "simswap-frontal")
-    poses = TEMPLATES.get(alignment, ())
-    template = poses[0] if len(poses) == 1 else None
+    poses = TEMPLATES.get(alignment)
+    template = poses[0] if poses is not None and len(poses) == 1 else None
     geometry = FaceGeometry(inputs.read, landmarks, setup.evaluators.pose, data.geometry, template)
     networks = []
     for name, reference in request.external.items():

@@ -84,12 +84,12 @@ def warped(picture: np.ndarray, move: Map, size: int) -> tuple[np.ndarray, np.nd
     steps = (np.arange(size) + 0.5) / size
     rows = [move(np.column_stack([steps, np.full(size, y)])) for y in steps]
     places = np.stack(rows).astype(np.float32)
-    inside = ((places >= 0.0) & (places <= 1.0)).all(axis=2).astype(np.float32)
+    inside = np.all((places >= 0.0) & (places <= 1.0), axis=2)
     x, y = np.moveaxis(places * picture.shape[0] - 0.5, 2, 0)
     pulled = cv2.remap(
         picture, np.ascontiguousarray(x), np.ascontiguousarray(y), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
-    return pulled, inside
+    return pulled, np.asarray(inside, np.float32)
 
 
 # ---- Mask, colour, blending ----
@@ -111,12 +111,12 @@ def transfer_colour(face: np.ndarray, target: np.ndarray, mask: np.ndarray) -> n
       mask: float32 [size, size].
 
     Returns:
-      uint8 RGB [size, size, 3]; no spread changes by more than `MOST_GAIN`.
+      uint8 RGB [size, size, 3]; no spread grows more than `MOST_GAIN` times.
     """
     share = mask[..., None] / max(float(mask.sum()), 1e-6)
     lab, wanted = (cv2.cvtColor(one.astype(np.float32) / 255.0, cv2.COLOR_RGB2LAB) for one in (face, target))
     (mean, spread), (other_mean, other_spread) = _moments(lab, share), _moments(wanted, share)
-    gain = np.clip(other_spread / np.maximum(spread, 1e-3), 1.0 / MOST_GAIN, MOST_GAIN)
+    gain = np.minimum(other_spread / np.maximum(spread, 1e-3), MOST_GAIN)
     moved = ((lab - mean) * gain + other_mean).astype(np.float32)
     return np.round(np.clip(cv2.cvtColor(moved, cv2.COLOR_LAB2RGB), 0.0, 1.0) * 255.0).astype(np.uint8)
 

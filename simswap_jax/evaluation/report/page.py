@@ -166,7 +166,7 @@ def trade_offs(summary: Summary, titles: Mapping[str, str], keys: Sequence[str])
 
 def yaw_curves(binned: ByYaw, titles: Mapping[str, str], keys: Sequence[str]) -> list[Curve]:
     """Cosine to the source and pose error over the mean difference of yaw in each bin, a line a candidate."""
-    shown = [*[key for key in keys if key in binned.values][: MOST_LINES - 1], "pasted"]
+    shown = [key for key in [*keys[: MOST_LINES - 1], "pasted"] if key in binned.values]
     curves = []
     for name, (label, _) in BY_YAW.items():
         lines = {
