@@ -111,12 +111,12 @@ def transfer_colour(face: np.ndarray, target: np.ndarray, mask: np.ndarray) -> n
       mask: float32 [size, size].
 
     Returns:
-      uint8 RGB [size, size, 3]; no spread grows more than `MOST_GAIN` times.
+      uint8 RGB [size, size, 3]; no spread grows or shrinks more than `MOST_GAIN` times.
     """
     share = mask[..., None] / max(float(mask.sum()), 1e-6)
     lab, wanted = (cv2.cvtColor(one.astype(np.float32) / 255.0, cv2.COLOR_RGB2LAB) for one in (face, target))
     (mean, spread), (other_mean, other_spread) = _moments(lab, share), _moments(wanted, share)
-    gain = np.minimum(other_spread / np.maximum(spread, 1e-3), MOST_GAIN)
+    gain = np.clip(other_spread / np.maximum(spread, 1e-3), 1.0 / MOST_GAIN, MOST_GAIN)
     moved = ((lab - mean) * gain + other_mean).astype(np.float32)
     return np.round(np.clip(cv2.cvtColor(moved, cv2.COLOR_LAB2RGB), 0.0, 1.0) * 255.0).astype(np.uint8)
 
