@@ -26,6 +26,7 @@ from simswap_jax.evaluation.geometry import FaceGeometry
 from simswap_jax.evaluation.judges.evaluators import Evaluators, open_landmarks
 from simswap_jax.evaluation.judges.networks import OnnxPose, open_features, open_recogniser
 from simswap_jax.evaluation.metrics.summary import Measured, Scores, index_pairs, summarise
+from simswap_jax.evaluation.protocols.pairs import readable
 from simswap_jax.evaluation.protocols.protocol import (
     EvaluationProtocol,
     GroundTruth,
@@ -222,7 +223,8 @@ def placed_candidates(setup: Setup) -> list[Candidate]:
     for name, reference in request.external.items():
         path, contract = split_reference(reference)
         networks.append(ExternalNetwork(name, path, read_contract(contract), geometry, inputs.pairs))
-    pictures = {name: [f"{name}/{file.name}" for file in files] for name, files in data.people.items()}
+    sources = {pair.source.rsplit("/", 1)[0] for pair in inputs.pairs.pairs} if request.baselines else set()
+    pictures = {name: [f"{name}/{file}" for file in readable(data.people[name])] for name in sorted(sources)}
     return [*networks, *warp_baselines(request.baselines, geometry, inputs.pairs, inputs.read, pictures)]
 
 

@@ -138,7 +138,7 @@ class FaceGeometry:
         if self._landmarks is not None and self._landmarks.points == 5:
             return TEMPLATES["simswap-frontal"][0] if self._aligned_to is None else self._aligned_to
         if not len(others):
-            raise UserError("the landmark network finds no face in these pictures; name another.", "no-landmarks-found")
+            raise UserError("the landmark network finds no face in these pictures; name another.", "warp-finds-no-face")
         mean: np.ndarray = others.mean(axis=0)
         return mean
 

@@ -63,3 +63,8 @@ def test_without_landmarks_the_crops_template_says_where_the_five_lie():
     np.testing.assert_array_equal(FaceGeometry(int, None, None, None, FRONTAL).five_points(["0", "1"]), [FRONTAL] * 2)
     with raises_user_error("five-points-unknown", "--warp-landmarks"):
         FaceGeometry(int, None, None).five_points(["0"])
+
+
+def test_many_points_that_are_never_found_are_a_fault_of_the_network():
+    with raises_user_error("warp-finds-no-face"):
+        FaceGeometry(int, Finder(np.full((2, 68, 2), 0.5)), None).landmarks(["0", "1"])

@@ -61,7 +61,7 @@ def test_every_target_frame_gets_a_source_frame_and_a_genuine_pair():
 
 @pytest.fixture
 def root(outside, tmp_path, monkeypatch):
-    """Three people as three videos of five frames, and methods, under the data set's names, that give the targets back."""
+    """Three people as three videos of five frames, and methods of the data set's that give the targets back."""
     monkeypatch.setenv("SIMSWAP_JAX_WEIGHTS", str(outside("face_detection_yunet.onnx").parent))
     originals = tmp_path / "ff/original_sequences/youtube/c23/images"
     copies = tmp_path / "ff/manipulated_sequences/Deepfakes/c23/images"
