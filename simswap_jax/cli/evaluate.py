@@ -8,9 +8,11 @@ from typing import Any
 from simswap_jax.cli import MODEL_HELP, command_parser
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.evaluate import evaluate
+from simswap_jax.evaluation.external import split_reference
 from simswap_jax.evaluation.judges.networks import INPUT_RANGES
 from simswap_jax.evaluation.protocols.protocol import PROTOCOLS
 from simswap_jax.evaluation.request import HELD_OUT, PEOPLE, EvaluationRequest
+from simswap_jax.evaluation.warp import FAMILY, NAMES
 from simswap_jax.weights import model_folder
 
 DESCRIPTION = (
@@ -42,6 +44,8 @@ def parser() -> argparse.ArgumentParser:
     add = parse.add_argument_group("what is compared").add_argument
     add("--model", **many, metavar="[NAME=]MODEL", help=f"{MODEL_HELP}; once or more")
     add("--results", **many, metavar="NAME=FOLDER", help="another program's pictures of the same pairs (00000.png, …)")
+    add("--external", **many, metavar="NAME=FILE.onnx:CONTRACT", help="another program's network, run by a contract")
+    add("--baseline", **many, metavar="NAME", help=f"also {FAMILY} (all of these), {', '.join(NAMES)}")
     add("--data", type=Path, required=True, metavar="ROOT", help="aligned face crops as ROOT/PERSON/PICTURE")
     add("--output", **folder, required=True, help="where everything goes; a stopped run is resumed there")
 
@@ -49,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     add("--judge", metavar="PATH", help="recogniser: .onnx, identity folder, weight file or model folder")
     add("--pose", **network, help="head-pose network (.onnx), for simswap-frontal crops")
     add("--landmarks", **network, help="YuNet or a landmark network (.onnx), for the expression error")
+    add("--warp-landmarks", **network, help="for --baseline and --external, where --landmarks is not to be taken")
     add("--features", **network, help="network for FID and KID: .onnx, or as --judge")
     add("--features-values", choices=sorted(INPUT_RANGES), default="255", help="RGB values it takes (default 255)")
 
@@ -79,6 +84,9 @@ def request_of(options: argparse.Namespace) -> EvaluationRequest:
         output=options.output,
         models=named(options.model, "models"),
         results=named(options.results, "results"),
+        external=external_networks(options.external),
+        baselines=tuple(options.baseline),
+        warp_landmarks=options.warp_landmarks,
         protocol=options.protocol,
         recogniser=options.judge,
         pose=options.pose,
@@ -99,6 +107,25 @@ def request_of(options: argparse.Namespace) -> EvaluationRequest:
         clip_source=options.clip_source,
         export_pairs=options.export_pairs,
     )
+
+
+def external_networks(words: Sequence[str]) -> dict[str, str]:
+    """``NAME=FILE.onnx:CONTRACT`` words as name → the rest; a nameless file is called by its name.
+
+    Raises:
+      UserError: two of one name, or a word that is not so written.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, reference = word.partition("=")
+        reference = reference if equals else word
+        title = name if equals else split_reference(word)[0].stem
+        if title in found:
+            raise UserError(
+                f"two networks are called '{title}'; name them: NAME=FILE.onnx:CONTRACT.", "name-given-twice"
+            )
+        found[title] = reference
+    return found
 
 
 def named(words: Sequence[str], what: str) -> dict[str, Path]:

@@ -136,12 +136,29 @@ class People:
                 "The selection holds no people; choose another held-out fraction or add people.", "nobody-selected"
             )
         keep = np.array([name in wanted for name in self.names])
-        chosen = np.flatnonzero(keep[self.person])
+        return self._subset(np.flatnonzero(keep[self.person]), keep)
+
+    def without(self, files: Iterable[str]) -> "People":
+        """The same data set without these pictures; whoever has no other is left out, too.
+
+        Raises:
+          UserError: no picture is left.
+        """
+        away = set(files)
+        chosen = np.array([i for i, file in enumerate(self.files) if file not in away], np.int64)
+        if not len(chosen):
+            raise UserError(
+                "All pictures are held out; choose a smaller config.data.held_out_pictures.", "no-pictures-left"
+            )
+        return self._subset(chosen, np.isin(np.arange(len(self.names)), self.person[chosen]))
+
+    def _subset(self, chosen: np.ndarray, keep: np.ndarray) -> "People":
+        """Some of the pictures, int [M] ascending, and the people that are kept, bool [people]; both counted anew."""
         new_number = np.cumsum(keep) - 1
         rows = self._rows[chosen]
         people = People(
             self._records,
-            [name for name in self.names if name in wanted],
+            [name for name, kept in zip(self.names, keep) if kept],
             new_number[self.person[chosen]],
             [self.files[i] for i in chosen],
             rows,
@@ -180,7 +197,7 @@ def held_out(names: Iterable[str], fraction: float, seed: int = 0) -> list[str]:
     when ``crc32(f"{seed}/{name}") / 2**32 < fraction``.
 
     Args:
-      names: people's names.
+      names: people's names; or pictures', ``person/picture``.
       fraction: about what part of them, 0 to 1.
       seed: another seed, another choice.
 

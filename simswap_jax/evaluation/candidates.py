@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import jax
@@ -17,7 +17,7 @@ from simswap_jax.inference.swapper import FaceSwapper, check_face, resized
 from simswap_jax.io.folders import warn_of_rest
 from simswap_jax.io.images import SUFFIXES, read_picture
 
-MODEL, EXTERNAL, BASELINE = "model", "results", "baseline"
+MODEL, EXTERNAL, WARPED, BASELINE = "model", "results", "warp", "baseline"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Candidate(Protocol):
 
     @property
     def kind(self) -> str:
-        """``MODEL``, ``EXTERNAL`` or ``BASELINE``."""
+        """``MODEL``, ``EXTERNAL``, ``WARPED`` or ``BASELINE``; a baseline stands in the tables and not on the sheet."""
 
     @property
     def sha256(self) -> str:
@@ -68,6 +68,15 @@ class Candidate(Protocol):
 
     def self_swaps(self, batch: PairBatch) -> list[np.ndarray] | None:
         """The targets swapped with their own identity, where that can be done."""
+        ...
+
+
+@runtime_checkable
+class ChoosesSource(Protocol):
+    """A candidate that may take another picture of the source's person than the pair's."""
+
+    def pictures_used(self, batch: PairBatch) -> list[str] | None:
+        """The picture of each pair, ``person/picture``, in which identity is not searched then; None: the pair's."""
         ...
 
 

@@ -19,10 +19,14 @@ from simswap_jax.evaluation.candidates import (
     ModelCandidate,
 )
 from simswap_jax.evaluation.clip import measure_clip
+from simswap_jax.evaluation.contracts import read_contract
+from simswap_jax.evaluation.external import ExternalNetwork, split_reference
 from simswap_jax.evaluation.gallery import embed_gallery
+from simswap_jax.evaluation.geometry import FaceGeometry
 from simswap_jax.evaluation.judges.evaluators import Evaluators, open_landmarks
 from simswap_jax.evaluation.judges.networks import OnnxPose, open_features, open_recogniser
 from simswap_jax.evaluation.metrics.summary import Measured, Scores, index_pairs, summarise
+from simswap_jax.evaluation.protocols.pairs import readable
 from simswap_jax.evaluation.protocols.protocol import (
     EvaluationProtocol,
     GroundTruth,
@@ -31,9 +35,11 @@ from simswap_jax.evaluation.protocols.protocol import (
     save_pairs,
 )
 from simswap_jax.evaluation.report.page import Report, example_sheet, plots, write_report
-from simswap_jax.evaluation.report.tables import opening, paper_table, tables
+from simswap_jax.evaluation.report.tables import opening, paper_table, tables, yaw_table
 from simswap_jax.evaluation.request import EvaluationRequest, check, fingerprint
 from simswap_jax.evaluation.runner import EvalInputs, predict_real, predict_results
+from simswap_jax.evaluation.warp import warp_baselines
+from simswap_jax.faces.alignment import TEMPLATES
 from simswap_jax.inference.swapper import FaceSwapper
 from simswap_jax.io.html_report import Table
 from simswap_jax.io.job_cache import ChunkCache
@@ -115,7 +121,7 @@ def open_setup(request: EvaluationRequest) -> Setup:
 def open_models(request: EvaluationRequest) -> list[ModelCandidate]:
     """The request's models; the one that ships where neither models nor results are named."""
     folders: Mapping[str, Path | None] = request.models
-    if not folders and not request.results:
+    if not folders and not request.results and not request.external:
         folders = {"simswap_jax": None}
     return [
         ModelCandidate(
@@ -189,9 +195,10 @@ def candidates_of(setup: Setup) -> list[Candidate]:
     Raises:
       UserError: results are incomplete, or two candidates have one name.
     """
-    external = [setup.data.read_external(name, folder) for name, folder in setup.request.results.items()]
+    results = [setup.data.read_external(name, folder) for name, folder in setup.request.results.items()]
     truth = setup.data.ground_truth
-    candidates: list[Candidate] = [*setup.models, *external, *BASELINES, *(truth.baselines if truth else ())]
+    candidates: list[Candidate] = [*setup.models, *results, *placed_candidates(setup), *BASELINES]
+    candidates += truth.baselines if truth else ()
     taken = {GENUINE, SOURCE.key}
     for candidate in sorted(candidates, key=lambda one: one.kind != BASELINE):
         key = candidate.key
@@ -205,6 +212,29 @@ def candidates_of(setup: Setup) -> list[Candidate]:
             )
         taken.add(key.casefold())
     return candidates
+
+
+def placed_candidates(setup: Setup) -> list[Candidate]:
+    """Those that need to know where the faces are: other programs' networks, and warps.
+
+    Raises:
+      UserError: a network or a contract is not what it should be, or there are no landmarks.
+    """
+    request, data, inputs = setup.request, setup.data, setup.inputs
+    if not request.external and not request.baselines:
+        return []
+    landmarks = open_landmarks(request.warp_landmarks) if request.warp_landmarks else setup.evaluators.landmarks
+    alignment = request.alignment or next((one.swapper.model.alignment for one in setup.models), "simswap-frontal")
+    poses = TEMPLATES.get(alignment)
+    template = poses[0] if poses is not None and len(poses) == 1 else None
+    geometry = FaceGeometry(inputs.read, landmarks, setup.evaluators.pose, data.geometry, template)
+    networks = []
+    for name, reference in request.external.items():
+        path, contract = split_reference(reference)
+        networks.append(ExternalNetwork(name, path, read_contract(contract), geometry, inputs.pairs))
+    sources = {pair.source.rsplit("/", 1)[0] for pair in inputs.pairs.pairs} if request.baselines else set()
+    pictures = {name: [f"{name}/{file}" for file in readable(data.people[name])] for name in sorted(sources)}
+    return [*networks, *warp_baselines(request.baselines, geometry, inputs.pairs, inputs.read, pictures)]
 
 
 def job_fingerprint(setup: Setup, candidates: Sequence[Candidate]) -> dict[str, Any]:
@@ -256,6 +286,9 @@ def metrics_of(
     if setup.data.ground_truth is not None:
         metrics["agreement"], table = agreement_of(setup, setup.data.ground_truth, measured, scores)
         further.append(table)
+    if scores.by_yaw is not None:
+        metrics["by_yaw"] = scores.by_yaw.to_json()
+        further.append(yaw_table(scores.by_yaw, titles))
     if request.clip is not None and request.clip_source is not None:
         metrics["clip"], table = measure_clip(
             request.clip, request.clip_source, setup.models[0], evaluators, inputs.size

@@ -17,8 +17,11 @@ class EvaluationRequest:
     Attributes:
       data: aligned face crops, ``ROOT/PERSON/PICTURE`` (or as the protocol wants them).
       output: folder for the results; a stopped evaluation is resumed there.
-      models: name → model folder; None: the one that ships. Without models and results: the one that ships.
+      models: name → model folder; None: the one that ships. Without models, results and external: the one that ships.
       results: name → folder of another program's results.
+      external: name → ``FILE.onnx:CONTRACT``, another program's network.
+      baselines: further baselines, names of ``warp.NAMES``, or ``"warp"`` for all of them.
+      warp_landmarks: landmark network that these and external networks find faces by; None: ``landmarks``.
       protocol: a name of ``protocols.protocol.PROTOCOLS``, a pairs.json, or ``package.module:attribute``.
       recogniser: path of the recogniser that identity is measured with; None: the protocol's own.
       pose, landmarks, features: paths of further metric networks; without one its metrics are left out.
@@ -41,6 +44,9 @@ class EvaluationRequest:
     output: Path
     models: Mapping[str, Path | None] = field(default_factory=dict)
     results: Mapping[str, Path] = field(default_factory=dict)
+    external: Mapping[str, str] = field(default_factory=dict)
+    baselines: tuple[str, ...] = ()
+    warp_landmarks: Path | None = None
     protocol: str = "pairs"
     recogniser: str | Path | None = None
     pose: Path | None = None

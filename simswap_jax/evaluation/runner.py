@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simswap_jax.evaluation.candidates import SOURCE, Candidate, PairBatch
+from simswap_jax.evaluation.candidates import SOURCE, Candidate, ChoosesSource, PairBatch
 from simswap_jax.evaluation.gallery import PICTURES_A_CHUNK, Gallery
 from simswap_jax.evaluation.judges.evaluators import Evaluators, Predictions
 from simswap_jax.evaluation.metrics import reconstruction, regions
@@ -120,7 +120,8 @@ def measure_batch(evaluators: Evaluators, candidate: Candidate, batch: PairBatch
     Returns:
       what `Evaluators.predict` gives; ``laplacian``, ``surroundings``, ``light`` of `regions`, by the targets' masks;
       ``self_l1``, ``self_psnr``, ``self_ssim`` of targets swapped with their own identity, where the candidate can;
-      ``truth_l1``, ``truth_psnr``, ``truth_ssim`` against the ground truth, where it is known.
+      ``truth_l1``, ``truth_psnr``, ``truth_ssim`` against the ground truth, where it is known; ``used``, the names of
+      the source's pictures, where the candidate chooses them.
     """
     results = candidate.results(batch)
     pictures, targets = np.stack(results), np.stack(batch.targets)
@@ -129,6 +130,9 @@ def measure_batch(evaluators: Evaluators, candidate: Candidate, batch: PairBatch
     measured["laplacian"] = regions.laplacian_energy(pictures, masks)
     measured["surroundings"] = regions.surroundings(pictures, masks).astype(np.float32)
     measured["light"] = regions.light(pictures, masks)
+    used = candidate.pictures_used(batch) if isinstance(candidate, ChoosesSource) else None
+    if used is not None:
+        measured["used"] = np.array(used)
     self_swaps = candidate.self_swaps(batch)
     if self_swaps is not None:
         measured |= _errors("self", np.stack(self_swaps), targets)

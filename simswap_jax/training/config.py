@@ -64,6 +64,7 @@ def common_config() -> ml_collections.ConfigDict:
                     "size": 224,  # paper
                     "alignment": "simswap",  # the template that the pictures were aligned to
                     "held_out": 0.0,  # share of the people kept out of training, chosen by name
+                    "held_out_pictures": 0.0,  # share of the others' pictures kept out of training, likewise
                     "flip": True,  # ours
                     "threads": 2,
                 }
@@ -250,6 +251,12 @@ def check_common(config: ml_collections.ConfigDict) -> None:
         raise UserError(
             f"config.data.held_out is {config.data.held_out}; it is a share of the people, 0 to below 1.",
             "config-held-out",
+        )
+    if not 0.0 <= config.data.held_out_pictures < 1.0:
+        raise UserError(
+            f"config.data.held_out_pictures is {config.data.held_out_pictures}; it is a share of the pictures, 0 to "
+            "below 1.",
+            "config-held-out-pictures",
         )
     check_choice(config, "optimizer.decay", ("constant", "cosine"))
     if config.log.wandb and find_spec("wandb") is None:

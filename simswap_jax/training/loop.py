@@ -183,13 +183,15 @@ def folders(config: ml_collections.ConfigDict, workdir: Path) -> tuple[Path, Pat
 
 
 def training_people(config: ml_collections.ConfigDict, everybody: People, kept_out: Sequence[str]) -> People:
-    """The people that are not held out.
+    """The people that are not held out, and of their pictures those that are not.
 
     Raises:
       UserError: fewer than two are left.
     """
     without = set(kept_out)
     people = everybody.select([name for name in everybody.names if name not in without])
+    if config.data.held_out_pictures:
+        people = people.without(held_out(people.files, config.data.held_out_pictures))
     if len(people.names) < 2:
         raise UserError(
             f"{config.data.root} leaves {len(people.names)} person to train on, and pairs of different people need 2; "

@@ -282,7 +282,9 @@ class SimSwap:
 
     def model(self, state: TrainState) -> model_folder.ModelFolder:
         """What swapping loads, in memory."""
-        held_out = held_out_share(self.config)
+        shares = {what: held_out_share(self.config, what) for what in ("held_out", "held_out_pictures")}
+        if not shares["held_out_pictures"]:
+            del shares["held_out_pictures"]  # not said: all pictures of the people that are not held out
         return model_folder.ModelFolder(
             generator=self.generator.config,
             variables=jax.device_get(self.averaged_variables(state)),
@@ -295,7 +297,7 @@ class SimSwap:
             card={
                 "step": int(state.step),
                 "licence": "research only: the terms of the training pictures apply",
-                **({} if held_out is None else {"held_out": held_out}),
+                **{what: share for what, share in shares.items() if share is not None},
             },
         )
 

@@ -90,30 +90,34 @@ def _with_generator(
     return replace(state, networks=networks, ema=ema)
 
 
-def held_out_share(config: ml_collections.ConfigDict) -> float | None:
+def held_out_share(config: ml_collections.ConfigDict, what: str = "held_out") -> float | None:
     """The share of the people that neither this training nor those that it starts from saw; None: not known.
 
     People are held out by name, so that of two shares the smaller one's people are among the larger one's.
+
+    Args:
+      config: the experiment.
+      what: ``"held_out"``, or ``"held_out_pictures"``: the share of the trained people's pictures.
     """
-    own = float(config.data.held_out)
+    own = float(config.data[what])
     if not config.init_from:
         return own
-    former = _share_of(find_model(config.init_from) / "config.json")
+    former = _share_of(find_model(config.init_from) / "config.json", what)
     return None if former is None else min(own, former)
 
 
-def _share_of(described: Path) -> float | None:
+def _share_of(described: Path, what: str) -> float | None:
     """What a model folder's card says, or a workdir's experiment and those before it."""
     try:
         stored = json.loads(described.read_text(encoding="utf-8"))
         if "card" in stored:
-            share = stored["card"].get("held_out")
+            share = stored["card"].get(what)
             return None if share is None else float(share)
-        fields = experiment.upgraded(stored)
-        own, before = float(fields["data.held_out"]), fields.get("init_from")
+        fields = {"data.held_out_pictures": 0.0, **experiment.upgraded(stored)}  # former versions trained on all
+        own, before = float(fields[f"data.{what}"]), fields.get("init_from")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
         return None
-    former = _share_of(Path(before).expanduser() / "config.json") if before else own
+    former = _share_of(Path(before).expanduser() / "config.json", what) if before else own
     return None if former is None else min(own, former)
 
 

@@ -9,7 +9,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from threading import Timer
@@ -80,37 +80,110 @@ class OnnxSession:
         Raises:
           UserError: it fails, takes more than `RUN_SECONDS`, or answers other shapes or what is not finite.
         """
-        options = import_module("onnxruntime").RunOptions()
-        options.log_severity_level = 4
-        clock = Timer(RUN_SECONDS, setattr, (options, "terminate", True))
-        clock.daemon = True
-        clock.start()
-        try:
-            found = self._session.run([self._outputs[i] for i in outputs], {self._input: pictures}, options)
-        except Exception as error:  # onnxruntime's own errors share no class
-            raise too_slow(self.path) if options.terminate else run_failed(self.path, str(error)) from error
-        finally:
-            clock.cancel()
+        names = [self._outputs[i] for i in outputs]
+        found = run_bounded(self._session, self.path, names, {self._input: pictures})
         for index, values in zip(outputs, found):
             self._check(values, self.shapes[index] or (), len(pictures))
-        return list(found)
+        return found
 
     def _check(self, values: np.ndarray, shape: Sequence[int], count: int) -> None:
         wanted = (count, *shape[1:]) if shape[:1] == (self.rows,) else shape
-        if np.shape(values) != tuple(wanted):
-            raise run_failed(self.path, f"it answers {list(np.shape(values))} where {list(wanted)} was expected")
-        if not np.isfinite(values).all():
-            raise UserError(
-                f"{self.path} answers values that are not finite numbers; name another network.", "onnx-not-finite"
-            )
+        check_answer(self.path, values, wanted)
 
     def _other_inputs(self, inputs: Sequence[dict[str, Any]]) -> UserError:
         most = onnx_trial.MOST_SIDE
         return UserError(
-            f"{self.path} takes {', '.join(map(_described, inputs[:3])) or 'nothing'}{', …' * (len(inputs) > 3)}, but "
-            f"{self._role} takes one input float32 [n, 3, H, W] of 1 to {most} pixels a side; name another network.",
+            f"{self.path} takes {_inputs_described(inputs)}, but {self._role} takes one input float32 [n, 3, H, W] of "
+            f"1 to {most} pixels a side; name another network.",
             "onnx-input-unsupported",
         )
+
+
+class OnnxFunction:
+    """A network of several inputs of fixed shapes, float32, run by onnxruntime on the CPU: arrays in, arrays out.
+
+    Attributes:
+      path: its file.
+      sha256: of the file.
+      outputs: of each of its outputs the name, and the shape; None where that is not of floats.
+    """
+
+    def __init__(self, path: Path, shapes: Mapping[str, Sequence[int]], says: str) -> None:
+        """Try a file, and open it.
+
+        Args:
+          path: the ONNX file.
+          shapes: name and shape of each of its inputs.
+          says: who says that its inputs are those, for errors, e.g. ``"the contract ghost_256"``.
+
+        Raises:
+          UserError: as of `OnnxSession`.
+        """
+        self.path = path
+        verdict = tried(path, "onnxruntime", shapes={name: list(shape) for name, shape in shapes.items()})
+        if "outputs" not in verdict:
+            wanted = ", ".join(f"'{name}' {list(shape)}" for name, shape in shapes.items())
+            raise UserError(
+                f"{path} takes {_inputs_described(verdict['inputs'], named=True)}, but {says} has {wanted}, all "
+                "float32; name the contract of this network, or write one.",
+                "onnx-inputs-differ",
+            )
+        self.sha256 = registry.file_sha256(path)
+        self.outputs = {
+            one["name"]: tuple(one["shape"]) if one["type"].startswith("float") else None for one in verdict["outputs"]
+        }
+        self._session = open_session(path)
+
+    def answer(self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
+        """Run it.
+
+        Args:
+          feeds: its inputs, float32, of the shapes that it was opened with.
+          outputs: names of those that are wanted, which are of floats.
+
+        Raises:
+          UserError: as of `OnnxSession.answer`.
+        """
+        found = run_bounded(self._session, self.path, outputs, feeds)
+        for name, values in zip(outputs, found):
+            check_answer(self.path, values, self.outputs[name] or ())
+        return found
+
+
+def run_bounded(session: Any, path: Path, outputs: Sequence[str], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """Run a session of onnxruntime's.
+
+    Raises:
+      UserError: it fails, or takes more than `RUN_SECONDS`.
+    """
+    options = import_module("onnxruntime").RunOptions()
+    options.log_severity_level = 4
+    clock = Timer(RUN_SECONDS, setattr, (options, "terminate", True))
+    clock.daemon = True
+    clock.start()
+    try:
+        return list(session.run(list(outputs), dict(feeds), options))
+    except Exception as error:  # onnxruntime's own errors share no class
+        raise too_slow(path) if options.terminate else run_failed(path, str(error)) from error
+    finally:
+        clock.cancel()
+
+
+def check_answer(path: Path, values: np.ndarray, shape: Sequence[int]) -> None:
+    """Refuse an answer of another shape, or one that is not finite.
+
+    Raises:
+      UserError: it is so.
+    """
+    if np.shape(values) != tuple(shape):
+        raise run_failed(path, f"it answers {list(np.shape(values))} where {list(shape)} was expected")
+    if not np.isfinite(values).all():
+        raise UserError(f"{path} answers values that are not finite numbers; name another network.", "onnx-not-finite")
+
+
+def _inputs_described(inputs: Sequence[dict[str, Any]], named: bool = False) -> str:
+    some = [f"'{first_line(one['name'])}' " * named + _described(one) for one in inputs[:3]]
+    return f"{', '.join(some) or 'nothing'}{', …' * (len(inputs) > 3)}"
 
 
 def _described(one: dict[str, Any]) -> str:
@@ -182,7 +255,7 @@ def check_yunet(path: str | Path) -> None:
         tried(path, "yunet")
 
 
-def tried(path: Path, engine: str, **settings: int) -> dict[str, Any]:
+def tried(path: Path, engine: str, **settings: Any) -> dict[str, Any]:
     """What came of trying a file: as of `onnx_trial.try_network`, but for faults, which are raised.
 
     Args:

@@ -18,6 +18,7 @@ MOST_VALUES = 1 << 25  # of an input, all pictures together
 MOST_FIELDS_DEEP = 100  # messages in messages, as protobuf itself bounds them
 SPARE_MEGABYTES = 300  # what a network may take besides four times its file and its input
 SECONDS, MEGABYTES_A_SECOND = 3, 20  # of the processor: for any file, and more for a large one
+PIXELS_A_SECOND = 16384  # of a generator's input, twice: two faces of 512×512 in 16 s
 YUNET_LOOKS = ((320, 320), (1280, 848))  # width and height of the pictures that YuNet is shown
 PACKAGES = {"onnxruntime": "onnxruntime", "yunet": "cv2"}  # of each engine
 NO_MEMORY = ("allocat", "bad_alloc", "insufficient memory", "memoryerror")  # in what libraries say
@@ -28,11 +29,13 @@ def try_network(job: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
       job: ``path`` of the file; ``engine``, a name of `ENGINES`; and for onnxruntime ``side``, height and width where
-        the file leaves them open, and ``batch``, the most pictures where it leaves their number open.
+        the file leaves them open, and ``batch``, the most pictures where it leaves their number open; or ``shapes``,
+        the name and shape of each of its inputs, float32.
 
     Returns:
       onnxruntime: ``inputs``, a list of {"name", "type", "shape"}, and, where there is one input that `fitting` takes,
-      ``shape`` of what it was shown last and ``outputs``, a list of {"type", "shape"}. YuNet: nothing.
+      or they are those of ``shapes``, ``shape`` of what it was shown last (of ``shapes``: an object) and ``outputs``, a
+      list of {"name", "type", "shape"}. YuNet: nothing.
       Of a network that fails instead ``fault``: ``"unreadable"``, ``"failed"``, ``"external"``, ``"memory"``; and
       ``says``, the library's words.
     """
@@ -42,12 +45,13 @@ def try_network(job: Mapping[str, Any]) -> dict[str, Any]:
             return {"fault": "external", "says": ""}
     except ValueError as error:
         return {"fault": "unreadable", "says": str(error)}
-    with import_then_limit(job["engine"], path.stat().st_size):
+    pixels = max((math.prod(shape[-2:]) for shape in job.get("shapes", {}).values()), default=0)
+    with import_then_limit(job["engine"], path.stat().st_size, math.ceil(pixels / PIXELS_A_SECOND)):
         return ENGINES[job["engine"]](job)
 
 
 @contextlib.contextmanager
-def import_then_limit(engine: str, file_bytes: int) -> Iterator[None]:
+def import_then_limit(engine: str, file_bytes: int, more_seconds: int = 0) -> Iterator[None]:
     """What the library itself takes does not count; where the system knows no limits there are none."""
     __import__(PACKAGES[engine])
     try:
@@ -57,6 +61,7 @@ def import_then_limit(engine: str, file_bytes: int) -> Iterator[None]:
         return
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds = math.ceil(used.ru_utime + used.ru_stime) + SECONDS + file_bytes // (MEGABYTES_A_SECOND << 20)
+    seconds += more_seconds
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
     before = resource.getrlimit(resource.RLIMIT_DATA)
     with contextlib.suppress(OSError):  # Linux only: elsewhere nobody says what is taken already
@@ -80,18 +85,34 @@ def try_onnxruntime(job: Mapping[str, Any]) -> dict[str, Any]:
     except Exception as error:  # onnxruntime's own errors share no class
         return fault("unreadable", error)
     inputs = [{"name": one.name, "type": one.type, "shape": list(one.shape)} for one in session.get_inputs()]
-    sizes = fitting(inputs, job["side"], job["batch"])
-    if sizes is None:
+    shapes = job.get("shapes")
+    looks = fitting(inputs, job["side"], job["batch"]) if shapes is None else [shapes] * agreeing(inputs, shapes)
+    if not looks:
         return {"inputs": inputs}
     outputs: list[Any] = []
     try:
-        for shape in sizes:
-            noise = np.random.default_rng(0).random(shape, np.float32) * np.float32(255)
-            for values in (np.zeros_like(noise), noise):
-                outputs = session.run(None, {inputs[0]["name"]: values})
+        for look in looks:
+            sizes = look if isinstance(look, dict) else {inputs[0]["name"]: look}
+            for scale in (0, 255 if shapes is None else 1):
+                random = np.random.default_rng(0)
+                feeds = {name: random.random(shape, np.float32) * np.float32(scale) for name, shape in sizes.items()}
+                outputs = session.run(None, feeds)
     except Exception as error:
         return fault("failed", error)
-    return {"inputs": inputs, "shape": sizes[-1], "outputs": [described(one) for one in outputs]}
+    names = [output.name for output in session.get_outputs()]
+    found = [{"name": name, **described(one)} for name, one in zip(names, outputs)]
+    return {"inputs": inputs, "shape": looks[-1], "outputs": found}
+
+
+def agreeing(inputs: Sequence[Mapping[str, Any]], shapes: Mapping[str, Sequence[int]]) -> bool:
+    """Whether the inputs are those, float32, of these shapes; a dimension that is a name or None is open."""
+    if {one["name"] for one in inputs} != set(shapes) or any(one["type"] != "tensor(float)" for one in inputs):
+        return False
+    return all(
+        len(one["shape"]) == len(shapes[one["name"]])
+        and all(not isinstance(n, int) or n == wanted for n, wanted in zip(one["shape"], shapes[one["name"]]))
+        for one in inputs
+    )
 
 
 def fitting(inputs: Sequence[Mapping[str, Any]], side: int, batch: int) -> list[list[int]] | None:

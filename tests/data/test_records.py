@@ -282,6 +282,21 @@ def test_select_keeps_records_and_renumbers(root, tmp_path):
         people.select([])
 
 
+def test_pictures_are_taken_out_and_whoever_has_no_other_with_them():
+    records = [{"picture": bytes([i])} for i in range(6)]
+    files = ["a/0.png", "a/1.png", "b/0.png", "c/0.png", "c/1.png", "c/2.png"]
+    people = People(records, list("abc"), np.array([0, 0, 1, 2, 2, 2]), files, np.arange(6), "x")
+    some = people.without(["a/1.png", "b/0.png", "c/0.png"])
+    assert some.names == ["a", "c"]
+    assert some.files == ["a/0.png", "c/1.png", "c/2.png"]
+    assert some.person.tolist() == [0, 1, 1]
+    assert [some.encoded(i)[0] for i in range(3)] == [0, 4, 5]
+    assert some.fingerprint != people.fingerprint
+    assert some.whole == people.whole
+    with raises_user_error("no-pictures-left"):
+        people.without(files)
+
+
 def test_remembered_pictures_are_decoded_once(root, tmp_path, monkeypatch):
     people = build(root, tmp_path / "records")
     fresh = [people.picture(index, 8) for index in range(6)]

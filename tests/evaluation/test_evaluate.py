@@ -330,6 +330,11 @@ MISTAKES = {
     "a strange name": (["--model", "a b=MODEL"], "row-name-invalid", "a b"),
     "no labels": (["--protocol", "synthetic"], "labels-missing", "labels.npz"),
     "no videos": (["--protocol", "faceforensics"], "not-faceforensics", "original_sequences"),
+    "no contract": (["--external", "theirs.onnx"], "external-not-named", "theirs.onnx"),
+    "no such contract": (["--external", "theirs.onnx:gost_256"], "contract-unknown", "ghost_256"),
+    "no such network": (["--external", "theirs.onnx:blendswap_256"], "network-missing", "theirs.onnx"),
+    "no baseline": (["--baseline", "wrap"], "baseline-unknown", "wrap"),
+    "no landmarks to warp by": (["--baseline", "warp"], "warp-without-landmarks", "--warp-landmarks"),
     "half a clip": (["--clip", "lonely"], "clip-incomplete", "--clip-source"),
 }
 

@@ -294,6 +294,7 @@ def test_networks_that_are_not_finite_are_neither_saved_nor_exported(root, tmp_p
         ("method", "nowhere:build", "config-cannot-be-imported"),
         ("data.pairing", "random", "config-unknown-choice"),
         ("data.held_out", 1.5, "config-held-out"),
+        ("data.held_out_pictures", 1.0, "config-held-out-pictures"),
         ("data.alignment", "crooked", "config-alignment"),
         ("data.size", 62, "config-size-no-multiple"),
         ("data.root", "", "config-data-root"),

@@ -1,6 +1,7 @@
 """The networks of another run to start from: taken as they are, with a mask nearly closed, or refused."""
 
 import functools
+import json
 from dataclasses import replace
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from simswap_jax.data.dataset import People, held_out
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.training import loop, runner, simswap
 from simswap_jax.training.checkpoints import Checkpoints
@@ -165,8 +167,40 @@ def test_held_out_is_who_no_stage_has_seen(config, first, tmp_path):
     config.init_from, config.data.held_out = str(tmp_path / "model"), 0.5
     assert held_out_share(config) == 0.2
     model = model_folder.read(tmp_path / "model", with_identity=False)
+    assert "held_out_pictures" not in model.card  # nothing is said of pictures where none are held out
     unknown = replace(model, card={"licence": "unknown"})
     model_folder.write(tmp_path / "imported", unknown, include_identity=False)
     config.init_from = str(tmp_path / "imported")
     assert held_out_share(config) is None
     assert "held_out" not in simswap.build(config, None).model(first).card
+
+
+def test_held_out_pictures_are_those_that_no_stage_has_seen(config, first, tmp_path):
+    config.data.held_out_pictures = 0.3
+    assert held_out_share(config, "held_out_pictures") == 0.0  # the first stage saw all pictures of its people
+    config.init_from = ""
+    method = simswap.build(config, None)
+    assert method.model(first).card["held_out_pictures"] == 0.3
+    method.export(first, tmp_path / "model")
+    config.init_from, config.data.held_out_pictures = str(tmp_path / "model"), 0.2
+    assert held_out_share(config, "held_out_pictures") == 0.2
+    described = tmp_path / "first" / loop.CONFIG  # of a version without this field
+    stored = json.loads(described.read_text())
+    del stored["data"]["held_out_pictures"]
+    described.write_text(json.dumps(stored))
+    config.init_from = str(tmp_path / "first")
+    assert held_out_share(config, "held_out_pictures") == 0.0
+
+
+def test_a_share_of_the_pictures_is_not_trained_on():
+    config, names = small_config(), [f"p{i}" for i in range(6)]
+    files = [f"{name}/{i}.png" for name in names for i in range(10)]
+    everybody = People([{}] * 60, names, np.repeat(np.arange(6), 10), files, np.arange(60), "x")
+    whole = loop.training_people(config, everybody, ["p1"])
+    assert whole.files == [file for file in files if not file.startswith("p1/")]
+    config.data.held_out_pictures = 0.3
+    away = held_out(whole.files, 0.3)
+    assert 5 < len(away) < 25
+    left = loop.training_people(config, everybody, ["p1"])
+    assert left.files == [file for file in whole.files if file not in set(away)]
+    assert left.names == [name for name in names if name != "p1"]

@@ -8,6 +8,7 @@ import numpy as np
 from simswap_jax.contrib.rendered import identity_judge
 from simswap_jax.contrib.rendered.dataset import Labels, read_labels, render_ground_truth
 from simswap_jax.contrib.rendered.face_parameters import ATTRIBUTES
+from simswap_jax.contrib.rendered.landmarks import geometry_of
 from simswap_jax.contrib.rendered.pose_judge import WEIGHTS, PoseRegressor
 from simswap_jax.contrib.rendered.scoring import colour_shift
 from simswap_jax.evaluation.candidates import GROUND_TRUTH, TARGET, Baseline, ModelCandidate, PairBatch, interpolated
@@ -66,13 +67,13 @@ COLOUR = Baseline("colour", "target in the source's colours", _recoloured, shows
 
 
 def prepare(request: EvaluationRequest, models: Sequence[ModelCandidate], size: int) -> ProtocolData:
-    """Pairs drawn as by the ``pairs`` protocol, with their ground truth."""
+    """Pairs drawn as by the ``pairs`` protocol, with their ground truth, landmarks and poses."""
     data = pairs.prepare(request, models, size)
-    truth = RenderedTruth(read_labels(request.data), data.pairs)
+    labels = read_labels(request.data)
+    truth = RenderedTruth(labels, data.pairs)
     ladder = [TARGET.key, *(rung.key for rung in LADDER), GROUND_TRUTH.key]
-    return replace(
-        data, ground_truth=GroundTruth(truth.pictures, truth.turned, (GROUND_TRUTH, COLOUR, *LADDER), ladder)
-    )
+    answers = GroundTruth(truth.pictures, truth.turned, (GROUND_TRUTH, COLOUR, *LADDER), ladder)
+    return replace(data, ground_truth=answers, geometry=geometry_of(labels))
 
 
 SYNTHETIC = EvaluationProtocol("synthetic", prepare, recogniser=identity_judge.pretrained, pose=RenderedPose)

@@ -39,7 +39,7 @@ from simswap_jax.io.images import encode_png
 
 BATCH = 64  # pictures of up to 64×64 rendered by one call of the compiled program
 
-_ZOOM = 1.10  # how much of the picture the head fills
+ZOOM = 1.10  # how much of the picture the head fills
 _SKIN = ((1.00, 0.87, 0.78), (0.96, 0.77, 0.63), (0.83, 0.60, 0.44), (0.62, 0.41, 0.28), (0.38, 0.25, 0.18))
 _HAIR = (
     (0.09, 0.08, 0.10),
@@ -104,7 +104,7 @@ def _view(a: Parameters, size: int) -> _View:
     steps = (jnp.arange(size, dtype=jnp.float32) + 0.5) * (2 / size) - 1
     v, u = jnp.meshgrid(steps, steps, indexing="ij")
     yaw, pitch, roll = (jnp.deg2rad(a[name]) for name in ("yaw", "pitch", "roll"))
-    scale = a["scale"] * _ZOOM
+    scale = a["scale"] * ZOOM
     body_x, body_y = (u - a["shift_x"]) / scale, (v - a["shift_y"]) / scale
     x = body_x * jnp.cos(roll) + body_y * jnp.sin(roll)
     y = body_y * jnp.cos(roll) - body_x * jnp.sin(roll) - 0.03

@@ -12,6 +12,7 @@ from simswap_jax.evaluation.judges.evaluators import Predictions
 from simswap_jax.evaluation.metrics import expression, identity, reconstruction
 from simswap_jax.evaluation.metrics.intervals import Estimate, estimate, jackknife, ratio
 from simswap_jax.evaluation.metrics.regions import leakage, third_people
+from simswap_jax.evaluation.metrics.yaw import ByYaw, by_yaw
 from simswap_jax.evaluation.protocols.protocol import PairList
 
 JACKKNIFE_GROUPS = 20  # of people, left out one by one
@@ -84,7 +85,8 @@ def identity_metrics(
       gallery: N pictures.
       index: K pairs.
       vectors: of what is evaluated.
-      rows: rows of the gallery that these very vectors are; they, not the sources, are taken out of the gallery then.
+      rows: rows of the gallery that these vectors are, or are made from; they, not the sources, are taken out of the
+        gallery then.
     """
     out = index.source if rows is None else rows
     centroids = identity.centroids(gallery.vectors, gallery.person, len(gallery.names))
@@ -185,10 +187,13 @@ class Measured:
 
 @dataclass(frozen=True)
 class Scores:
-    """All metrics of all candidates: with intervals, and pair by pair for plots and sheets."""
+    """All metrics of all candidates: with intervals, pair by pair for plots and sheets, and by difference of yaw, where
+    there is a pose network.
+    """
 
     summary: Summary
     per_pair: PerPair
+    by_yaw: ByYaw | None = None
 
 
 def summarise(measured: Measured, keeps_target: Sequence[str]) -> Scores:
@@ -206,7 +211,9 @@ def summarise(measured: Measured, keeps_target: Sequence[str]) -> Scores:
     for key, results in measured.results.items():
         if key == SOURCE.key:
             continue
-        values = identity_metrics(gallery, index, results["vectors"])
+        chooses = "used" in results and index.excluded is not None
+        used = gallery.rows(results["used"].tolist()) if chooses else None
+        values = identity_metrics(gallery, index, results["vectors"], used)
         values |= attribute_metrics(measured.pairs, results, target, shapes, key not in keeps_target)
         values |= {name: results[name] for name in results if name.startswith(("self_", "truth_"))}
         per_pair[key] = values
@@ -216,12 +223,15 @@ def summarise(measured: Measured, keeps_target: Sequence[str]) -> Scores:
         if real is not None:
             estimates |= distribution_metrics(results["features"], real, index.person)
         summary[key] = estimates
+    binned = None
+    if "angles" in source:
+        binned = by_yaw(per_pair, source["angles"][:, 0], target["angles"][:, 0], index.person)
     known = np.flatnonzero(index.genuine >= 0)
     if len(known):
         some = index.subset(known)
         per_pair[GENUINE] = identity_metrics(gallery, some, gallery.vectors[some.genuine], some.genuine)
         summary[GENUINE] = {name: estimate(array, some.person) for name, array in per_pair[GENUINE].items()}
-    return Scores(summary, per_pair)
+    return Scores(summary, per_pair, binned)
 
 
 def means(values: Mapping[str, np.ndarray], groups: np.ndarray) -> dict[str, Estimate]:

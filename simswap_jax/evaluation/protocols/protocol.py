@@ -14,12 +14,14 @@ import numpy as np
 
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.candidates import Baseline, Candidate, ModelCandidate
+from simswap_jax.evaluation.geometry import KnownGeometry
 from simswap_jax.evaluation.judges.networks import PoseEstimator, Recogniser
 from simswap_jax.evaluation.request import EvaluationRequest
 from simswap_jax.io.atomic import write_text
 
 PROTOCOLS = {
     "pairs": "simswap_jax.evaluation.protocols.pairs:PAIRS",
+    "known": "simswap_jax.evaluation.protocols.known:KNOWN",
     "faceforensics": "simswap_jax.evaluation.protocols.faceforensics:FACEFORENSICS",
     "synthetic": "simswap_jax.contrib.rendered.protocol:SYNTHETIC",
 }
@@ -79,6 +81,7 @@ class Training(StrEnum):
     HELD_OUT = "held out"  # they were not: the models' cards say so
     STATED_UNSEEN = "not trained on, as stated"  # --people unseen
     PERHAPS = "perhaps trained on"  # --people any
+    OTHER_PICTURES = "trained on, in other pictures"  # the protocol `known`
     UNKNOWN = "not known"
 
 
@@ -94,6 +97,7 @@ class ProtocolData:
       exclude_source: whether retrieval by the nearest picture leaves the source picture out; the paper does not.
       ground_truth: where the answers are known.
       training: whether the models were trained on these people.
+      geometry: landmarks and pose of the pictures, where the protocol knows them.
     """
 
     root: Path
@@ -103,6 +107,7 @@ class ProtocolData:
     exclude_source: bool = True
     ground_truth: GroundTruth | None = None
     training: Training = Training.UNKNOWN
+    geometry: KnownGeometry | None = None
 
 
 @dataclass(frozen=True)

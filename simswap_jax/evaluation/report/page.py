@@ -14,8 +14,9 @@ from simswap_jax.evaluation.gallery import Gallery
 from simswap_jax.evaluation.judges.evaluators import Evaluators
 from simswap_jax.evaluation.metrics import identity
 from simswap_jax.evaluation.metrics.summary import Scores, Summary
+from simswap_jax.evaluation.metrics.yaw import ByYaw
 from simswap_jax.evaluation.protocols.protocol import PairList, save_pairs
-from simswap_jax.evaluation.report.tables import markdown_page
+from simswap_jax.evaluation.report.tables import BY_YAW, markdown_page
 from simswap_jax.evaluation.runner import EvalInputs, example_rows
 from simswap_jax.inference.swapper import resized
 from simswap_jax.io.atomic import write_text
@@ -120,6 +121,7 @@ def plots(gallery: Gallery, scores: Scores, titles: Mapping[str, str], keys: Seq
         histogram("Cosine to the source", {**real, "real pairs, different people": impostors, **lines}),
         histogram("Cosine to the target", {titles[key]: scores.per_pair[key]["cosine_target"] for key in shown[:-1]}),
         *trade_offs(scores.summary, titles, [*keys, "target", "pasted"]),
+        *(yaw_curves(scores.by_yaw, titles, keys) if scores.by_yaw is not None else ()),
     ]
 
 
@@ -160,3 +162,21 @@ def trade_offs(summary: Summary, titles: Mapping[str, str], keys: Sequence[str])
         if points:
             scatters.append(Scatter(f"{x_label} against {y_label}", points, x_label, y_label))
     return scatters
+
+
+def yaw_curves(binned: ByYaw, titles: Mapping[str, str], keys: Sequence[str]) -> list[Curve]:
+    """Cosine to the source and pose error over the mean difference of yaw in each bin, a line a candidate."""
+    shown = [key for key in [*keys[: MOST_LINES - 1], "pasted"] if key in binned.values]
+    curves = []
+    for name, (label, _) in BY_YAW.items():
+        lines = {
+            titles[key]: (
+                binned.degrees,
+                [float("nan") if one is None else one.mean for one in binned.values[key][name]],
+            )
+            for key in shown
+            if name in binned.values[key]
+        }
+        if lines:
+            curves.append(Curve(f"By difference of yaw: {label}", lines, "yaw of source and target apart, °"))
+    return curves

@@ -6,6 +6,7 @@ from typing import Any
 
 from simswap_jax.evaluation.metrics.intervals import Estimate
 from simswap_jax.evaluation.metrics.summary import Summary
+from simswap_jax.evaluation.metrics.yaw import BINS, ByYaw
 from simswap_jax.evaluation.protocols.protocol import Training
 from simswap_jax.io.html_report import Table
 
@@ -115,6 +116,25 @@ def one_table(summary: Summary, titles: Mapping[str, str], columns: Columns, cap
     return Table(caption, ["", *(title for title, _, _ in used.values())], rows) if rows else None
 
 
+BY_YAW = {"cosine_source": ("cosine to source", 3), "pose_error": ("pose error, °", 2)}
+
+
+def yaw_table(binned: ByYaw, titles: Mapping[str, str]) -> Table:
+    """Candidates × bins of the difference of yaw."""
+    used = [name for name in BY_YAW if any(name in row for row in binned.values.values())]
+    rows = [
+        [titles[key], *(cell(one, 1.0, BY_YAW[name][1]) for name in used for one in row.get(name, [None] * len(BINS)))]
+        for key, row in binned.values.items()
+    ]
+    counts = ", ".join(f"{count} pairs {name}" for name, count in zip(BINS, binned.pairs))
+    return Table(
+        f"By difference of yaw between source and target ({counts}): a method that warps the source's face loses where "
+        "they look in different directions.",
+        ["", *(f"{BY_YAW[name][0]}, {label}" for name in used for label in BINS)],
+        rows,
+    )
+
+
 def paper_table(summary: Summary, titles: Mapping[str, str]) -> Table:
     """Methods × metrics in the form of the paper's, the published rows below ours and marked as such."""
     rows = [
@@ -158,6 +178,7 @@ CAUTIONS = {
     Training.HELD_OUT: "",
     Training.STATED_UNSEEN: " That no training saw these people is what the request says (--people unseen).",
     Training.PERHAPS: " The training may have seen these people (--people any), which flatters the model.",
+    Training.OTHER_PICTURES: " The training saw these people, in other pictures than these (--protocol known).",
     Training.UNKNOWN: " Whether a training saw these people is not known.",
 }
 

@@ -61,10 +61,10 @@ def test_every_target_frame_gets_a_source_frame_and_a_genuine_pair():
 
 @pytest.fixture
 def root(outside, tmp_path, monkeypatch):
-    """Three people as three videos of five frames, and a method that gives the targets back."""
+    """Three people as three videos of five frames, and methods of the data set's that give the targets back."""
     monkeypatch.setenv("SIMSWAP_JAX_WEIGHTS", str(outside("face_detection_yunet.onnx").parent))
     originals = tmp_path / "ff/original_sequences/youtube/c23/images"
-    copies = tmp_path / "ff/manipulated_sequences/Copy/c23/images"
+    copies = tmp_path / "ff/manipulated_sequences/Deepfakes/c23/images"
     for number, person in enumerate(sorted(outside("celeba_192").iterdir())[:3]):
         for frame, file in enumerate(sorted(person.glob("*.jpg"))[:5]):
             face = cv2.resize(read_picture(file), (140, 140), interpolation=cv2.INTER_AREA)
@@ -74,6 +74,8 @@ def root(outside, tmp_path, monkeypatch):
             for folder in (originals / f"{number:03d}", *others):
                 folder.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(picture).save(folder / f"{frame:04d}.png")
+    for name in ("FaceSwap", "FaceShifter"):
+        (tmp_path / "ff/manipulated_sequences" / name).symlink_to("Deepfakes")
     (tmp_path / "ff/splits").mkdir()
     (tmp_path / "ff/splits/test.json").write_text(json.dumps([["000", "001"], ["002", "000"]]))
     return tmp_path / "ff"
@@ -81,8 +83,10 @@ def root(outside, tmp_path, monkeypatch):
 
 def test_the_papers_protocol(root, tmp_path):
     judge = onnx_recogniser(tmp_path / "judge.onnx")
-    method = root / "manipulated_sequences/Copy"
-    words = ["--protocol", "faceforensics", "--data", root, "--judge", judge, "--results", f"Copy={method}"]
+    methods = root / "manipulated_sequences"
+    words = ["--protocol", "faceforensics", "--data", root, "--judge", judge]
+    for name in ("Deepfakes", "FaceSwap", "FaceShifter"):
+        words += ["--results", f"{name}={methods / name}"]
     words += ["--frames", 3, "--far", 0.05, "--size", 64, "--output", tmp_path / "out"]
     assert evaluate(*words) == 0
     metrics = metrics_in(tmp_path / "out")
@@ -93,8 +97,10 @@ def test_the_papers_protocol(root, tmp_path):
         3,
         9,
     )
-    given, floor = means(metrics, "Copy"), means(metrics, "target")
-    assert given == pytest.approx(floor, abs=1e-6)  # cut at the same places
+    assert list(metrics["rows"])[:4] == ["Deepfakes", "FaceSwap", "FaceShifter", "target"]
+    floor = means(metrics, "target")
+    for name in ("Deepfakes", "FaceSwap", "FaceShifter"):
+        assert means(metrics, name) == pytest.approx(floor, abs=1e-6)  # cut at the same places
     assert floor["cosine_target"] == pytest.approx(1, abs=1e-6)
     assert floor["retrieval_picture"] == 0
     assert sorted(path.name for path in (tmp_path / "out/crops/000").glob("*.png")) == [
@@ -108,8 +114,9 @@ def test_the_papers_protocol(root, tmp_path):
     assert (tmp_path / "out/metrics.json").read_bytes() == before
     assert {path: path.stat().st_mtime_ns for path in crops} == crops  # cut once
 
-    next((method / "c23/images/000_001").iterdir()).parent.rename(method / "c23/images/elsewhere")
-    with raises_user_error("videos-incomplete", method, "1 of the 4", "000_001"):
+    place = methods / "Deepfakes/c23/images"
+    (place / "000_001").rename(place / "elsewhere")
+    with raises_user_error("videos-incomplete", methods / "Deepfakes", "1 of the 4", "000_001"):
         evaluate(*words)
     (root / "splits/test.json").write_text('[["000", "007"]]')
     with raises_user_error("videos-incomplete", "1 of the 2", "007"):

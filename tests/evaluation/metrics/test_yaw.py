@@ -1,0 +1,38 @@
+"""Metrics by difference of yaw."""
+
+import json
+
+import numpy as np
+import pytest
+
+from simswap_jax.evaluation.metrics.yaw import BINS, by_yaw
+from simswap_jax.evaluation.report.page import yaw_curves
+from simswap_jax.evaluation.report.tables import yaw_table
+
+SOURCE = np.array([0.0, -5.0, 20.0, -30.0, np.nan, 3.0])
+TARGET = np.array([5.0, 4.0, 5.0, 30.0, 0.0, 3.0])
+ROWS = {
+    "ours": {"cosine_source": np.array([0.1, 0.3, 0.5, 0.7, 9.0, 0.2]), "pose_error": np.arange(6.0)},
+    "pasted": {"cosine_source": np.zeros(6)},
+}
+
+
+def test_pairs_are_binned_by_how_far_their_yaws_are_apart():
+    binned = by_yaw(ROWS, SOURCE, TARGET, np.arange(6))
+    assert list(binned.pairs) == [3, 1, 1]
+    assert binned.degrees == pytest.approx([14 / 3, 15, 60])
+    assert [one.mean for one in binned.values["ours"]["cosine_source"]] == pytest.approx([0.2, 0.5, 0.7])
+    assert [one.mean for one in binned.values["ours"]["pose_error"]] == pytest.approx([2.0, 2.0, 3.0])
+    assert "pose_error" not in binned.values["pasted"]
+
+
+def test_an_empty_bin_stays_empty_in_table_json_and_plot():
+    binned = by_yaw({"ours": {"cosine_source": np.ones(3)}}, SOURCE[:3], TARGET[:3], np.arange(3))
+    titles = {"ours": "our model", "pasted": "copy-paste baseline"}
+    table = yaw_table(binned, titles)
+    assert table.header[1:] == [f"cosine to source, {label}" for label in BINS]
+    assert table.rows[0][0] == "our model"
+    assert table.rows[0][3] == ""
+    assert json.loads(json.dumps(binned.to_json(), allow_nan=False))["pairs"] == [2, 1, 0]
+    (curve,) = yaw_curves(binned, titles, ["ours"])
+    assert list(curve.series) == ["our model"]
