@@ -10,6 +10,8 @@ PROVENANCE = ["c2pa-python>=0.38", "cryptography>=42"]
 APP = ["gradio>=6.31"]
 HEIC = ["pillow-heif>=1.1"]
 MODEL_FILES = [f"pretrained/**/*.{ending}" for ending in ("json", "safetensors", "md", "jpg")]
+DOCS = ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.29"]
+NOTEBOOKS = ["nbclient>=0.10", "nbformat>=5.10", "ipykernel>=6.29"]
 DEV = [
     "pytest>=8",
     "pytest-xdist>=3.6",
@@ -69,7 +71,8 @@ setup(
         "tensorboard": ["tensorflow>=2.18", "tensorboard"],
         "preflight": ["libtpu==0.0.42.*"],
         "preflight-gpu": ["jax[cuda13]>=0.10,<0.12"],
-        "dev": [*DEV, *ONNX, *PROVENANCE, *APP, *VIDEO, *HEIC],
+        "docs": DOCS,
+        "dev": [*DEV, *DOCS, *NOTEBOOKS, *ONNX, *PROVENANCE, *APP, *VIDEO, *HEIC],
     },
     entry_points={"console_scripts": ["simswap-jax=simswap_jax.cli.main:main"]},
 )

@@ -4,12 +4,15 @@ import argparse
 import ast
 import importlib
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from simswap_jax.cli import main as cli
 from simswap_jax.cli import train as command
@@ -26,7 +29,9 @@ PAGES = [
     *sorted(PACKAGE.glob("**/pretrained/**/*.md")),
 ]
 EXPERIMENTS = sorted(ROOT.glob("ml_collections_configs/*.py"))
+NOTEBOOKS = sorted(ROOT.glob("examples/*.ipynb"))
 PLACEHOLDERS = {"EXPERIMENT.py": "ml_collections_configs/simswap_224.py"}
+PROGRAMS = {"simswap-jax", "make", "python", "pip", "mkdocs", "export"}  # that shell blocks start
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|Users|work|tmp|mnt)/")
 
 
@@ -34,17 +39,53 @@ def named(path):
     return str(path.relative_to(ROOT))
 
 
+def located(word):
+    """An experiment's name as its file, while experiments stand beside the package."""
+    name, colon, variant = word.partition(":")
+    file = ROOT / "ml_collections_configs" / f"{name}.py"
+    return f"{file.relative_to(ROOT)}{colon}{variant}" if file.is_file() else word
+
+
+def understood(words):
+    """A command line with real values for what pages write in their place."""
+    after = [located(word) if before == "--config" else word for before, word in zip(["", *words], words)]
+    return [PLACEHOLDERS.get(word, word) for word in after]
+
+
+def fenced(page):
+    """(language, lines) of each fenced block, comments and line breaks of the shell taken out."""
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M):
+        yield language, [line for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def without_environment(line):
+    """A line's words without leading ``NAME=value``."""
+    words = shlex.split(line, comments=True)
+    while words and re.match(r"[A-Z_]+=", words[0]):
+        words = words[1:]
+    return words
+
+
+def notebook_commands(program):
+    """(notebook, line) of every line of a code cell that hands a command to the shell; {NAME} is a number there."""
+    for book in NOTEBOOKS:
+        for cell in json.loads(book.read_text(encoding="utf-8"))["cells"]:
+            for line in "".join(cell["source"]).splitlines() if cell["cell_type"] == "code" else ():
+                if line.strip().startswith(f"!{program} "):
+                    yield named(book), re.sub(r"\{\w+\}", "7", line.strip()[1:])
+
+
 def command_lines(program):
-    """(page, words) of every line that calls the program, in fenced blocks and in the experiments' docstrings."""
-    found = []
+    """(page, words) of every line that calls the program, in pages, the experiments' docstrings and notebooks."""
+    lines = list(notebook_commands(program))
     for page in [*PAGES, *EXPERIMENTS]:
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-        for line in text.splitlines():
-            call = line.strip().removeprefix("Command:").strip()
-            if call.startswith(f"{program} ") and "…" not in call:
-                words = shlex.split(call, comments=True)
-                found.append((named(page), [PLACEHOLDERS.get(word, word) for word in words]))
-    return found
+        lines += [(named(page), line.strip().removeprefix("Command:").strip()) for line in text.splitlines()]
+    return [
+        (page, understood(shlex.split(line, comments=True)))
+        for page, line in lines
+        if line.startswith(f"{program} ") and "…" not in line
+    ]
 
 
 def cases(program):
@@ -81,6 +122,65 @@ def test_every_command_parses(words, only_parse, monkeypatch):
         cli.main([verb, *rest])
 
 
+def experiment_calls():
+    """The words of every command that names an experiment."""
+    calls = [pytest.param(words, id=f"{page}-{number}") for number, (page, words) in enumerate(all_commands())]
+    return [call for call in calls if "--config" in call.values[0]]
+
+
+def all_commands():
+    return [*command_lines("simswap-jax"), *launch_lines()]
+
+
+def launch_lines():
+    """(page, words) of every shell line that starts a script of launch/."""
+    found = []
+    for page in PAGES:
+        for line in [line for language, lines in fenced(page) if not language for line in lines]:
+            words = without_environment(line) if "…" not in line else []
+            if words and words[0].startswith("launch/"):
+                found.append((named(page), understood(words)))
+    return found
+
+
+# The same for those that only hand the experiment on: preflight, sweep, the scripts of launch/.
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+@pytest.mark.parametrize("words", experiment_calls())
+def test_every_experiment_and_field_that_is_named_exists(words, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert words[0] == "simswap-jax" or (ROOT / words[0]).is_file()
+    at = words.index("--config")
+    fields = [word for word in words if word.startswith("--config.")]
+    config, _ = command.parse([*words[at : at + 2], "--workdir", "runs/x", *fields])
+    assert config.steps > 0
+
+
+def test_shell_blocks_start_what_the_tests_know():
+    """A program that no test here parses would go unseen."""
+    strange = []
+    for page in PAGES:
+        for lines in (lines for language, lines in fenced(page) if not language):
+            first = [(without_environment(line) or ["#"])[0] for line in lines]
+            if first[0] in PROGRAMS or first[0].startswith("launch/"):
+                known = (*PROGRAMS, "#", "…")
+                strange += [f"{named(page)}: {word}" for word in first if word not in known and "launch/" not in word]
+    assert strange == []
+
+
+def test_scripts_extras_and_one_liners_in_shell_blocks_exist():
+    extras = set(re.findall(r'^        "([a-z-]+)": ', (ROOT / "setup.py").read_text(), re.M))
+    for page in PAGES:
+        for line in [line for language, lines in fenced(page) if not language for line in lines]:
+            words = without_environment(line)
+            if words[:2] == ["pip", "install"]:
+                for asked in re.findall(r"\.\[([\w,-]+)\]", line):
+                    assert set(asked.split(",")) <= extras, f"{named(page)}: {line}"
+            elif words[:1] == ["python"] and words[1] == "-c":
+                ast.parse(words[2])
+            elif words[:1] == ["python"] and words[1] != "-m":
+                assert (ROOT / words[1]).is_file(), f"{named(page)}: {line}"
+
+
 @pytest.mark.parametrize("words", cases("python -m"))
 def test_every_module_that_is_run_parses(words, only_parse):
     with pytest.raises(Parsed):
@@ -110,6 +210,66 @@ def test_readme_shows_every_verb_and_the_two_commands():
         ["make", "demo"],
         ["make", "test"],
     ]
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 900
+
+
+def navigation(entry):
+    """Paths of the pages below an entry of the site's navigation."""
+    if isinstance(entry, str):
+        return [entry]
+    return [path for inner in (entry.values() if isinstance(entry, dict) else entry) for path in navigation(inner)]
+
+
+def test_the_site_has_every_page_once():
+    pages = navigation(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    assert sorted(pages) == sorted(path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md"))
+
+
+def test_every_name_of_the_api_page_is_there():
+    """Each ``::: package.module.name``, by what the modules define."""
+    page = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+    names = re.findall(r"^::: (\S+)$", page, re.M)
+    assert len(names) > 20
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError:
+            assert hasattr(importlib.import_module(module), attribute), name
+
+
+def test_links_out_of_the_site_become_names():
+    hook = module_at(ROOT / ".ci" / "mkdocs_links.py")
+    page = type("Page", (), {"file": type("File", (), {"src_uri": "guide/train.md"})})
+    local = type("Config", (), {"repo_url": None})
+    remote = type("Config", (), {"repo_url": "https://example.org/simswap_jax/"})
+    text = (
+        "[weights](../../configs/weights.yaml), [README](../../README.md#train), [video](video.md), [d](../design.md#a)"
+    )
+    assert hook.on_page_markdown(text, page=page, config=local, files=None) == (
+        "weights (`configs/weights.yaml`), `README.md`, [video](video.md), [d](../design.md#a)"
+    )
+    assert "](https://example.org/simswap_jax/blob/main/README.md#train)" in hook.on_page_markdown(
+        text, page=page, config=remote, files=None
+    )
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly(tmp_path):
+    pytest.importorskip("mkdocs", reason="the extra 'docs' is not installed")
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+    assert built.returncode == 0, built.stderr[-4000:]
+    api = (site / "reference" / "api.html").read_text(encoding="utf-8")
+    for word in ("from_pretrained", "swap_aligned", "gradient_penalty", "LossInputs"):
+        assert f"{word}" in api
+    assert "configs/weights.yaml" in (site / "guide" / "train.html").read_text(encoding="utf-8")
+    fetched = re.findall(r'(?:src|href)="(https?://[^"]+)"', (site / "index.html").read_text(encoding="utf-8"))
+    assert [address for address in fetched if "mkdocs-material" not in address] == []  # the theme's own line
 
 
 def test_extras_are_those_of_setup():
@@ -165,12 +325,16 @@ def test_named_files_and_modules_exist(page):
         assert path.is_dir() or path.with_suffix(".py").is_file(), f"{named(page)} names {name}"
 
 
-def design_tree():
-    """.ci/design_tree.py as a module."""
-    spec = importlib.util.spec_from_file_location("design_tree", ROOT / ".ci" / "design_tree.py")
+def module_at(path):
+    """A file outside the package as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def design_tree():
+    return module_at(ROOT / ".ci" / "design_tree.py")
 
 
 def test_the_tree_in_the_design_is_the_tree():

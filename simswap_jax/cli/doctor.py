@@ -65,7 +65,7 @@ def report_weights(as_json: bool) -> int:
     print("(name more folders in SIMSWAP_JAX_WEIGHTS)\n")
     for entry in registry.catalogue().values():
         print(_doctor_lines(entry, *states[entry.name]))
-    print("\nWhat each verb could not use:")
+    print("\nWhat each command could not use:")
     print(table(_missing_rows(states)))
     print("\nOptional packages:")
     packages = {name: importlib.util.find_spec(name) is not None for name in EXTRAS}

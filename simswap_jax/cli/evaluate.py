@@ -26,13 +26,13 @@ PEOPLE_HELP = (
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the verb; returns 0."""
+    """Run the command; returns 0."""
     evaluate(request_of(parser().parse_args(arguments)))
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
-    """The verb's arguments."""
+    """The command's arguments."""
     parse = command_parser("evaluate", DESCRIPTION)
     add = parse.add_argument
     many: dict[str, Any] = {"action": "append", "default": []}
@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     add("--clip", **network, help="video or folder of frames on which the first model's flicker is measured")
     add("--clip-source", type=Path, metavar="PICTURE", help="whose identity the clip gets")
     add("--export-pairs", **folder, help="only write the pairs' crops there, for other programs")
-    add("--output", **folder, required=True, help="where everything goes; a stopped run is resumed there")
+    add("--output", **folder, required=True, help="where everything goes; an interrupted run is resumed there")
     return parse
 
 

@@ -59,7 +59,7 @@ def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, Path]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the verb. Status 0: all steps made; 3: stopped before the end (Ctrl-C, SIGTERM), saved; 1: others failed."""
+    """Run the command. 0: all steps made; 3: stopped before the end (Ctrl-C, SIGTERM), saved; 1: others failed."""
     if not arguments or any(word in ("-h", "--help") for word in arguments):
         print(USAGE)
         return 0

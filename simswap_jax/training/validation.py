@@ -1,4 +1,4 @@
-"""Validation while training: held-out people are swapped and measured now and then, and the best state is kept.
+"""Validation while training: held-out identities are swapped and measured now and then, and the best state is kept.
 
 What is measured, and by which networks, is not known here: evaluation stands above training, so
 ``config.validation.evaluator`` names it.
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 FOLDER, BEST, REPORT = "validation", "best", "report.html"
 PREFIX = "validation/"  # of a row's names, by which TensorBoard groups them
 SCORE, SECONDS = "score", "seconds"
-MARK = "AI-generated: swaps of held-out people"  # the visible mark of the sheets
+MARK = "AI-generated: swaps of held-out identities"  # the visible mark of the sheets
 MOST_ROWS = 40  # of the report's table, the newest
 PLOTS = {
     "Score, by which the best state is kept": (SCORE,),
@@ -232,7 +232,7 @@ def report(workdir: Path, opening: str, best: int | None, sheet: np.ndarray | No
         opening,
         [table_of(rows, best)],
         [*curves_of(rows, plots), *curves_of(training, losses)],
-        [] if sheet is None else [Figure(f"The same held-out people each time; step {rows[-1]['step']}.", sheet)],
+        [] if sheet is None else [Figure(f"The same held-out identities each time; step {rows[-1]['step']}.", sheet)],
     )
 
 
@@ -249,7 +249,7 @@ def table_of(rows: Sequence[Mapping[str, Any]], best: int | None) -> Table:
         [f"{row['step']}{' (best)' if row['step'] == best else ''}", *(_cell(row.get(name)) for name in names)]
         for row in shown
     ]
-    return Table("Validation on held-out people", ["step", *names], cells)
+    return Table("Validation on held-out identities", ["step", *names], cells)
 
 
 def _cell(value: float | None) -> str:
