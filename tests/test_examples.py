@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,7 @@ def test_the_loss_of_edges_is_the_difference_of_slopes(custom_loss, inputs):
 def test_the_perceptual_loss_compares_maps_of_the_file(custom_loss, inputs, tmp_path, monkeypatch):
     random, widths = np.random.default_rng(1), (3, 2, 4, 3, 2)
     weights = {}
-    for name, (taken, made) in zip(np.concatenate(custom_loss.STAGES), zip(widths, widths[1:])):
+    for name, (taken, made) in zip(np.concatenate(custom_loss.STAGES), pairwise(widths)):
         weights[f"{name}.weight"] = random.standard_normal((made, taken, 3, 3)).astype(np.float32)
         weights[f"{name}.bias"] = random.standard_normal(made).astype(np.float32)
     save_file(weights, tmp_path / "vgg16.safetensors")
