@@ -15,7 +15,8 @@ from simswap_jax.weights import model_folder
 
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "real_faces.jpg"
 SIDE = 224
-ROWS = (((0, 6), (1, 8)), ((7, 2), (4, 9)))  # (source, target), numbers of the example people; two triples a row
+ROWS = (((9, 0), (3, 7)), ((2, 8), (5, 1)))  # (source, target), numbers of the example people; two triples a row
+FACE = (slice(40, 250), slice(55, 265))  # of their photos
 
 
 def main() -> None:
@@ -29,7 +30,7 @@ def main() -> None:
             photo = people[target].smiling
             result = example_people.swap(swapper, people[source], photo)
             pictures = (people[source].neutral.read(), photo.read(), result)
-            shown = [resized(picture, SIDE) for picture in pictures]
+            shown = [resized(picture[FACE], SIDE) for picture in pictures]
             row += [*shown[:2], draw_label(shown[2])]
         rows.append(row)
     write_sheet(PICTURE, contact_sheet(rows, ["source", "target", "result"] * 2))

@@ -20,9 +20,12 @@ HERE = "tests.training.test_schedules"
 
 
 def weights_at(step, **losses):
+    """The weights of the paper's losses at a step, by name."""
     config = default_config()
     config.losses.update(losses)
-    return asdict(loss_weights(config, jnp.asarray(step, jnp.int32)))
+    weights = asdict(loss_weights(config, jnp.asarray(step, jnp.int32)))
+    assert weights.pop("extra") == ()
+    return weights
 
 
 @pytest.mark.parametrize(("step", "share"), [(0, 0.1), (5, 0.55), (10, 1.0), (99, 1.0)])
@@ -66,23 +69,24 @@ def with_extra(**entries):
     return config
 
 
+@pytest.mark.slow
 def test_an_extra_loss_is_weighted_added_and_reported():
     config = with_extra(red={"function": f"{HERE}:redness", "weight": 5.0})
     config.losses.extra.red.weight = 3.0  # as --config.losses.extra.red.weight=3 does
     simswap.check(config)
     method = small_method(config, scales=1)
     weights = loss_weights(config, jnp.int32(0))
-    batch = {**method.decode(small_batch(0, 4)), "identity": jnp.eye(8)[:4]}
 
     @jax.jit
     def both(key):
         state = method.init(key)
+        floats = method.decode(jax.tree.map(jnp.asarray, small_batch(0, 4)))
+        arguments = (state, {**floats, "identity": jnp.eye(8)[:4]}, method.frozen)
         given = (state.networks["generator"].params, method.networks)
-        arguments = (state, batch, method.frozen)
-        with_it = generator_loss(*given, weights, *arguments)
-        return with_it, generator_loss(*given, replace(weights, extra=()), *arguments)[0]
+        return [generator_loss(*given, each, *arguments) for each in (weights, replace(weights, extra=()))]
 
-    (total, (result, _, terms)), without = both(jax.random.key(0))
+    (total, (result, _, terms)), (without, (_, _, former)) = both(jax.random.key(0))
+    assert terms.keys() - former.keys() == {"extra/red"}
     assert float(terms["extra/red"]) == pytest.approx(float(np.mean(result[..., 0])), rel=1e-5)
     assert float(total - without) == pytest.approx(3.0 * float(terms["extra/red"]), rel=1e-4)
     assert float(terms["generator"]) == float(total)
