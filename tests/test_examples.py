@@ -119,7 +119,7 @@ def test_a_notebook_runs(name, tmp_path, monkeypatch, outside):
     for key, value in here(**SMALL[name]).items():
         monkeypatch.setenv(key, value)
     book = nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4)
-    nbclient.NotebookClient(book, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    nbclient.NotebookClient(book, timeout=1800, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
     said = "".join(output.get("text", "") for output in outputs)
     assert "simswap-jax: " not in re.sub(r"simswap-jax: \S+ holds", "", said), said  # a command that failed says so
