@@ -4,13 +4,16 @@ import argparse
 import ast
 import importlib
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from simswap_jax.cli import main as cli
 from simswap_jax.cli import train as command
@@ -27,7 +30,9 @@ PAGES = [
     *sorted(PACKAGE.glob("**/pretrained/**/*.md")),
 ]
 EXPERIMENTS = sorted(PACKAGE.glob("experiments/[a-z]*.py"))
+NOTEBOOKS = sorted(ROOT.glob("examples/*.ipynb"))
 PLACEHOLDERS = {"EXPERIMENT": "simswap_224"}
+PROGRAMS = {"simswap-jax", "make", "python", "pip", "mkdocs", "export"}  # that shell blocks start
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|Users|work|tmp|mnt)/")
 
 
@@ -35,17 +40,50 @@ def named(path):
     return str(path.relative_to(ROOT))
 
 
+def understood(words):
+    """A command line with real values for what pages write in their place."""
+    return [PLACEHOLDERS.get(word, word) for word in words]
+
+
+def shell_lines(page):
+    """The lines of a page's shell blocks: fenced, without a language, and beginning with a program that is known."""
+    for block in re.findall(r"^```\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M):
+        lines = [line for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+        first = re.sub(r"^([A-Z_]+=\S* )*", "", lines[0]).split()[0]
+        if first in PROGRAMS or first.startswith("launch/"):
+            yield from lines
+
+
+def shell_words(page):
+    """The words of each shell line, without leading ``NAME=value``; none of what is a comment or left open (…)."""
+    for line in shell_lines(page):
+        words = shlex.split(line, comments=True)
+        while words and re.match(r"[A-Z_]+=", words[0]):
+            words = words[1:]
+        if words and words[0] != "…":
+            yield words
+
+
+def notebook_commands(program):
+    """(notebook, line) of every line of a code cell that hands a command to the shell; {NAME} is a number there."""
+    for book in NOTEBOOKS:
+        for cell in json.loads(book.read_text(encoding="utf-8"))["cells"]:
+            for line in "".join(cell["source"]).splitlines() if cell["cell_type"] == "code" else ():
+                if line.strip().startswith(f"!{program} "):
+                    yield named(book), re.sub(r"\{\w+\}", "7", line.strip()[1:])
+
+
 def command_lines(program):
-    """(page, words) of every line that calls the program, in fenced blocks and in the experiments' docstrings."""
-    found = []
+    """(page, words) of every line that calls the program, in pages, the experiments' docstrings and notebooks."""
+    lines = list(notebook_commands(program))
     for page in [*PAGES, *EXPERIMENTS]:
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-        for line in text.splitlines():
-            call = line.strip().removeprefix("Command:").strip()
-            if call.startswith(f"{program} ") and "…" not in call:
-                words = shlex.split(call, comments=True)
-                found.append((named(page), [PLACEHOLDERS.get(word, word) for word in words]))
-    return found
+        lines += [(named(page), line.strip().removeprefix("Command:").strip()) for line in text.splitlines()]
+    return [
+        (page, understood(shlex.split(line, comments=True)))
+        for page, line in lines
+        if line.startswith(f"{program} ") and "…" not in line
+    ]
 
 
 def cases(program):
@@ -82,6 +120,56 @@ def test_every_command_parses(words, only_parse, monkeypatch):
         cli.main([verb, *rest])
 
 
+def experiment_calls():
+    """The words of every command that names an experiment."""
+    calls = [pytest.param(words, id=f"{page}-{number}") for number, (page, words) in enumerate(all_commands())]
+    return [call for call in calls if "--config" in call.values[0]]
+
+
+def all_commands():
+    return [*command_lines("simswap-jax"), *launch_lines()]
+
+
+def launch_lines():
+    """(page, words) of every shell line that starts a script of launch/."""
+    started = [(named(page), words) for page in PAGES for words in shell_words(page)]
+    return [(page, understood(words)) for page, words in started if words[0].startswith("launch/")]
+
+
+# The same for those that only hand the experiment on: preflight, sweep, the scripts of launch/.
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+@pytest.mark.parametrize("words", experiment_calls())
+def test_every_experiment_and_field_that_is_named_exists(words, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert words[0] == "simswap-jax" or (ROOT / words[0]).is_file()
+    if "…" in words[words.index("--config") + 1]:
+        return
+    at = words.index("--config")
+    fields = [word for word in words if word.startswith("--config.")]
+    config, _ = command.parse([*words[at : at + 2], "--workdir", "runs/x", *fields])
+    assert config.steps > 0
+
+
+def test_shell_blocks_start_what_the_tests_know():
+    """A program that no test here parses would go unseen."""
+    started = [(named(page), words[0]) for page in PAGES for words in shell_words(page)]
+    assert len(started) > 80
+    assert [one for one in started if one[1] not in PROGRAMS and not one[1].startswith("launch/")] == []
+
+
+def test_scripts_extras_and_one_liners_in_shell_blocks_exist():
+    extras = set(re.findall(r'^        "([a-z-]+)": ', (ROOT / "setup.py").read_text(), re.M))
+    for page in PAGES:
+        for words in shell_words(page):
+            if words[:2] == ["pip", "install"]:
+                for asked in re.findall(r"\.\[([\w,-]+)\]", " ".join(words)):
+                    assert set(asked.split(",")) <= extras, f"{named(page)}: {words}"
+            elif words[:2] == ["python", "-c"]:
+                ast.parse(words[2])
+            elif words[0] == "python" and words[1] != "-m":
+                assert (ROOT / words[1]).is_file(), f"{named(page)}: {words}"
+
+
 @pytest.mark.parametrize("words", cases("python -m"))
 def test_every_module_that_is_run_parses(words, only_parse):
     with pytest.raises(Parsed):
@@ -111,6 +199,69 @@ def test_readme_shows_every_verb_and_the_two_commands():
         ["make", "demo"],
         ["make", "test"],
     ]
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 900
+
+
+def navigation(entry):
+    """Paths of the pages below an entry of the site's navigation."""
+    if isinstance(entry, str):
+        return [entry]
+    return [path for inner in (entry.values() if isinstance(entry, dict) else entry) for path in navigation(inner)]
+
+
+def test_the_site_has_every_page_once():
+    pages = navigation(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    assert sorted(pages) == sorted(path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md"))
+
+
+def test_every_name_of_the_api_page_is_there():
+    """Each ``::: package.module.name``, by what the modules define."""
+    page = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+    names = re.findall(r"^::: (\S+)$", page, re.M)
+    assert len(names) > 20
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError:
+            assert hasattr(importlib.import_module(module), attribute), name
+
+
+@pytest.mark.parametrize(
+    ("link", "local", "remote"),
+    [
+        ("[weights](../../configs/weights.yaml)", "`configs/weights.yaml`", "[weights](R/configs/weights.yaml)"),
+        ("[here](../../configs/weights.yaml)", "here (`configs/weights.yaml`)", "[here](R/configs/weights.yaml)"),
+        ("[README](../../README.md#train)", "`README.md`", "[README](R/README.md#train)"),
+        ("[v](video.md)", "[v](video.md)", "[v](video.md)"),
+        ("[d](../design.md#a)", "[d](../design.md#a)", "[d](../design.md#a)"),
+    ],
+)
+def test_links_out_of_the_site_become_names(link, local, remote):
+    hook = module_at(ROOT / ".ci" / "mkdocs_links.py")
+    page = type("Page", (), {"file": type("File", (), {"src_uri": "guide/train.md"})})
+    for address, expected in ((None, local), ("https://example.org/us/simswap_jax/", remote)):
+        config = type("Config", (), {"repo_url": address})
+        expected = expected.replace("R/", "https://example.org/us/simswap_jax/blob/main/")
+        assert hook.on_page_markdown(link, page=page, config=config, files=None) == expected
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly(tmp_path):
+    pytest.importorskip("mkdocs", reason="the extra 'docs' is not installed")
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+    assert built.returncode == 0, built.stderr[-4000:]
+    api = (site / "reference" / "api.html").read_text(encoding="utf-8")
+    for word in ("from_pretrained", "swap_aligned", "gradient_penalty", "LossInputs"):
+        assert f"{word}" in api
+    assert "configs/weights.yaml" in (site / "guide" / "train.html").read_text(encoding="utf-8")
+    fetched = re.findall(r'(?:src|href)="(https?://[^"]+)"', (site / "index.html").read_text(encoding="utf-8"))
+    assert [address for address in fetched if "mkdocs-material" not in address] == []  # the theme's own line
 
 
 def test_extras_are_those_of_the_project():
@@ -165,12 +316,16 @@ def test_named_files_and_modules_exist(page):
         assert path.is_dir() or path.with_suffix(".py").is_file(), f"{named(page)} names {name}"
 
 
-def design_tree():
-    """.ci/design_tree.py as a module."""
-    spec = importlib.util.spec_from_file_location("design_tree", ROOT / ".ci" / "design_tree.py")
+def module_at(path):
+    """A file outside the package as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def design_tree():
+    return module_at(ROOT / ".ci" / "design_tree.py")
 
 
 def test_the_tree_in_the_design_is_the_tree():

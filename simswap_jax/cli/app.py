@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The verb's arguments."""
+    """The command's arguments."""
     parse = command_parser(
         "app", "A page in the browser: choose a source and a photo, click on a face, swap, compare, download.", EXAMPLES
     )

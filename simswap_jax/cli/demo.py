@@ -16,14 +16,14 @@ DESCRIPTION = (
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the verb. Status 0: done; 3: stopped before the end, the same command resumes."""
+    """Run the command. Status 0: done; 3: stopped before the end, the same command resumes."""
     options = parser().parse_args(arguments)
     module, function = DEMO.split(":")
     return 0 if getattr(import_module(module), function)(options.workdir) else STOPPED
 
 
 def parser() -> argparse.ArgumentParser:
-    """The verb's arguments."""
+    """The command's arguments."""
     parse = command_parser("demo", DESCRIPTION)
     parse.add_argument("--workdir", type=Path, default=Path("runs/demo"), help="where everything goes (runs/demo)")
     return parse

@@ -28,13 +28,13 @@ PEOPLE_HELP = (
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the verb; returns 0."""
+    """Run the command; returns 0."""
     evaluate(request_of(parser().parse_args(arguments)))
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
-    """The verb's arguments."""
+    """The command's arguments."""
     parse = command_parser("evaluate", DESCRIPTION)
     many: dict[str, Any] = {"action": "append", "default": []}
     folder: dict[str, Any] = {"type": Path, "metavar": "FOLDER"}

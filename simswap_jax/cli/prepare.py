@@ -20,7 +20,8 @@ a public data set:   simswap-jax prepare --dataset vggface2 --photos VGGFace2 --
 what is known of it: simswap-jax prepare --about vggface2
 
 Interrupted at any time, the same command resumes. Then:
-  simswap-jax train … --config.data.root=prepared/faces --config.data.cache=prepared/records --config.data.vectors=True
+  simswap-jax train … --config.data.root=prepared/faces --config.data.cache=prepared/records \\
+      --config.data.precompute_embeddings=True
 """
 HELP = {
     "size": "side of the faces in pixels",

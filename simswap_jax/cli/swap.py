@@ -139,7 +139,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The verb's arguments."""
+    """The command's arguments."""
     parse = command_parser(
         "swap", "Swap faces in photos and videos: target faces get the identity of a source.", EXAMPLES
     )

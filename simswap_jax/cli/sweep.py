@@ -17,7 +17,7 @@ any experiment on any data. Stopped, the same command resumes it.
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the verb. Status 0: done; 3: stopped before the end, the same command resumes."""
+    """Run the command. Status 0: done; 3: stopped before the end, the same command resumes."""
     ours, of_config = divided(arguments)
     options = parser().parse_args(ours)
     config = train.parse([*of_config, "--workdir", str(options.workdir)])[0] if of_config else None
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The verb's arguments, but for ``--config`` and ``--config.field=value``."""
+    """The command's arguments, but for ``--config`` and ``--config.field=value``."""
     parse = command_parser("sweep", DESCRIPTION)
     add = parse.add_argument
     add("--workdir", type=Path, required=True, metavar="FOLDER", help="gets variants/NAME and evaluation")
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The verb's own words, and those of the experiment: ``--config FILE`` and ``--config.field=value``."""
+    """The command's own words, and those of the experiment: ``--config FILE`` and ``--config.field=value``."""
     ours: list[str] = []
     of_config: list[str] = []
     words = list(arguments)

@@ -148,7 +148,7 @@ def print_config(arguments: Sequence[str]) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the verb. Status 0: all steps made; 3: stopped before the end (Ctrl-C, SIGTERM), saved; 1: others failed."""
+    """Run the command. 0: all steps made; 3: stopped before the end (Ctrl-C, SIGTERM), saved; 1: others failed."""
     if not arguments:
         print(
             "simswap-jax train: --config and --workdir are missing; simswap-jax train --help shows an example.",

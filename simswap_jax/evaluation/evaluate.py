@@ -144,7 +144,8 @@ def open_evaluators(request: EvaluationRequest, protocol: EvaluationProtocol) ->
         recogniser = protocol.recogniser()
     else:
         raise UserError(
-            "--judge is missing; name a recogniser that took no part in the training.", "recogniser-missing"
+            "--judge is missing; name a face-recognition network that is independent of the training.",
+            "recogniser-missing",
         )
     pose = OnnxPose(network_file(request.pose)) if request.pose else protocol.pose() if protocol.pose else None
     landmarks = open_landmarks(network_file(request.landmarks)) if request.landmarks else None

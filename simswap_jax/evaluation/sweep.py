@@ -133,7 +133,8 @@ def experiment(request: SweepRequest) -> tuple[ml_collections.ConfigDict, str] |
         return prepared
     if request.recogniser is None:
         raise UserError(
-            "--judge is missing; name a recogniser that took no part in the training.", "recogniser-missing"
+            "--judge is missing; name a face-recognition network that is independent of the training.",
+            "recogniser-missing",
         )
     if not request.config.data.held_out:
         raise UserError(

@@ -1,7 +1,7 @@
-"""Validation while training: a few fixed swaps of held-out people, measured by the networks that an experiment names.
+"""Validation while training: fixed swaps of held-out identities, measured by the networks that an experiment names.
 
 Training finds it by name (``config.validation.evaluator``). The swaps are the first ones that the ``pairs``
-protocol draws of up to `PEOPLE` held-out people, measured by the same code.
+protocol draws of up to `PEOPLE` held-out identities, measured by the same code.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ def build(config: ml_collections.ConfigDict, people: People, held_out: Sequence[
     if not fields.recognition:
         raise UserError(
             "config.validation.every asks for validation, and config.validation.recognition is empty; name a "
-            "recogniser that takes no part in the training, or set config.validation.every to 0.",
+            "face-recognition network that is independent of the training, or set config.validation.every to 0.",
             "validation-without-recognition",
         )
     evaluators = Evaluators(

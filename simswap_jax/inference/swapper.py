@@ -28,7 +28,11 @@ from simswap_jax.inference.options import (
 )
 from simswap_jax.inference.photo import DETECTOR, PhotoSwapper
 from simswap_jax.inference.runtime import choose, finite_results
+from simswap_jax.io.images import read_picture
 from simswap_jax.models.identity import IdentityNetwork
+from simswap_jax.provenance import writer
+from simswap_jax.provenance.label_xmp import provenance_of
+from simswap_jax.provenance.options import ALL_MARKS, MarkOptions
 from simswap_jax.weights import model_folder
 from simswap_jax.weights.model_names import find_model
 
@@ -110,6 +114,13 @@ class FaceSwapper:
                 )
         folder = find_model(folder, revision)
         return cls(model_folder.read(folder, face_size=face_size, alignment=alignment), detector, runtime)
+
+    def __repr__(self) -> str:
+        generator, identity = self.model.generator, self.model.identity_name or "the model's own"
+        return (
+            f"FaceSwapper({generator.family}, {self.face_size} px, {generator.convention}, "
+            f"alignment {self.model.alignment}, identity {identity} [{self.identity_size}], runtime {self.runtime})"
+        )
 
     def with_generator(self, variables: Mapping[str, Any]) -> FaceSwapper:
         """The same swapper with other weights of a generator of the same shape; compiled programs are shared.
@@ -204,6 +215,39 @@ class FaceSwapper:
         if faces is not None:
             changes["faces"] = FaceSelection.of(faces)
         return self.photos.swap(photo, vector, replace(options, **changes))
+
+    def swap_file(
+        self,
+        target: str | Path,
+        *,
+        source: str | Path | Sequence[str | Path],
+        output: str | Path,
+        options: SwapOptions = DEFAULT_SWAP,
+        marks: MarkOptions = ALL_MARKS,
+        **changes: Any,
+    ) -> Path:
+        """Swap faces in a photo file and write the result, with its marks and what the photo brings along.
+
+        Args:
+          target: the photo.
+          source: a photo of the person who gives the identity, or several of one person.
+          output: the file to write; its ending chooses the format.
+          options: how.
+          marks: which marks the result gets.
+          changes: single fields of ``options``, e.g. ``strength=0.5``; ``faces`` as in ``swap``.
+
+        Returns:
+          ``output``.
+
+        Raises:
+          UserError: a file cannot be read or written, or what `swap` and `identity` raise.
+        """
+        files = [source] if isinstance(source, str | Path) else list(source)
+        writer.refuse_overwriting([output], [*files, target])
+        vector = self.identity([read_picture(file) for file in files])
+        result = self.swap(read_picture(target), vector, options=options, **changes)
+        writer.write_result(output, result, provenance_of(files, [target]), marks, parent=target)
+        return Path(output)
 
     def identity_vectors(self, pictures: Sequence[np.ndarray], batch_size: int = BATCH_SIZE) -> np.ndarray:
         """One identity vector for each of several aligned face crops, which may differ in size and in person.

@@ -89,7 +89,7 @@ def aligned_face(detector: FaceDetector, photo: np.ndarray, settings: Settings, 
     if alignment.density > settings.most_enlarged:
         raise Rejected("small face", f"enlarged {alignment.density:.2f} times")
     if alignment.residual > settings.most_turned:
-        raise Rejected("turned away", f"{alignment.residual:.3f} of the side off the template")
+        raise Rejected("turned away", f"landmark error {alignment.residual:.3f} of the side")
     picture = crop(photo, alignment)
     fine = sharpness(picture)
     if fine < settings.least_sharpness:

@@ -90,12 +90,12 @@ def common_config() -> ml_collections.ConfigDict:
                     "wandb": "",  # a project of Weights & Biases; "": none
                 }
             ),
-            # Held-out people, swapped and measured while training; the best state by the score is kept besides.
+            # Held-out identities, swapped and measured while training; the best state by the score is kept besides.
             "validation": Experiment(
                 {
                     "every": 0,  # steps; 0: never
                     "pairs": 64,
-                    # Networks that take no part in the training: paths, or names to look for.
+                    # Networks that are independent of the training: paths, or names to look for.
                     "recognition": "",  # of faces
                     "pose": "",  # "": head pose is not measured
                     "landmarks": "",  # "": expression is not measured

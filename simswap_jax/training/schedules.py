@@ -1,13 +1,16 @@
-"""What changes with the step: learning rates and the weights of the losses."""
+"""What changes with the step: learning rates and the weights of the losses; losses from outside, by name."""
 
+import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
 
+from simswap_jax.errors import UserError
+from simswap_jax.losses import ExtraLoss, LossInputs
 from simswap_jax.training.experiment import resolve
 from simswap_jax.training.step import LossWeights
 
@@ -43,6 +46,7 @@ def loss_weights(config: ml_collections.ConfigDict, step: jax.Array | int) -> Lo
         identity_margin=fields.identity_margin,
         feature_matching_first=fields.feature_matching_first,
         feature_matching_end=fields.feature_matching_end or None,
+        extra=extra_losses(config),
     )
 
 
@@ -60,6 +64,7 @@ def loss_shares(weights: LossWeights, metrics: Mapping[str, Any], of_swaps: floa
         "adv": float(of_swaps * weights.adversarial * metrics["adversarial"]),
         "fm": float(of_swaps * weights.feature_matching * metrics["weak_feature_matching"]),
     }
+    generator |= {extra.name: float(extra.weight * metrics[f"extra/{extra.name}"]) for extra in weights.extra}
     total = float(metrics["generator"])
     rest = total - sum(generator.values())
     if abs(rest) > 0.005 + 1e-3 * abs(total):
@@ -68,6 +73,43 @@ def loss_shares(weights: LossWeights, metrics: Mapping[str, Any], of_swaps: floa
     if weights.gradient_penalty:
         discriminator["gp"] = float(weights.gradient_penalty * metrics["gradient_penalty"])
     return {"G": generator, "D": discriminator}
+
+
+def extra_losses(config: ml_collections.ConfigDict) -> tuple[ExtraLoss, ...]:
+    """The losses of ``config.losses.extra``, each refused at its call where it gives more than one number.
+
+    Raises:
+      UserError: an entry has other fields than function and weight, a weight is no number, or there is no such
+        function.
+    """
+    return tuple(_extra_loss(name, entry) for name, entry in config.losses.extra.items())
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _extra_loss(name: str, entry: Any) -> ExtraLoss:
+    fields = dict(entry) if isinstance(entry, ml_collections.ConfigDict) else {}
+    weight = fields.get("weight")
+    if set(fields) != {"function", "weight"} or not _is_number(weight):
+        raise UserError(
+            f"config.losses.extra.{name} is {entry!r}; it takes two fields, function='package.module:function' and "
+            "weight=NUMBER.",
+            "config-extra-loss",
+        )
+    function = resolve(fields["function"], f"losses.extra.{name}.function")
+
+    def checked(inputs: LossInputs) -> jax.Array:
+        value = jnp.asarray(function(inputs), jnp.float32)
+        if value.shape:
+            raise UserError(
+                f"the loss '{name}' gave an array of shape {value.shape}; it must give one number, the batch's mean.",
+                "extra-loss-not-scalar",
+            )
+        return value
+
+    return ExtraLoss(name, checked, float(weight))
 
 
 def adam(config: ml_collections.ConfigDict, peak: float) -> optax.GradientTransformation:

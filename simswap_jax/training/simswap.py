@@ -81,6 +81,7 @@ def default_config() -> ml_collections.ConfigDict:
             "identity_margin": 0.0,  # off; a sample whose 1 − cosine is below this is pulled no nearer
             "identity_ramp": 0,  # off; steps over which the identity weight grows from 0
             "rest_ramp": 0,  # off; steps over which the generator's other weights grow from a tenth
+            "extra": Experiment(),  # none; NAME = {"function": "package.module:function", "weight": 1.0}
         }
     )
     config.augmentation = ""  # off; "package.module:function" of what is done to the generator's input
@@ -103,6 +104,7 @@ def check(config: ml_collections.ConfigDict) -> None:
             f"config.losses.identity_margin is {config.losses.identity_margin}; it is a 1 − cosine, 0 to below 2.",
             "config-identity-margin",
         )
+    schedules.extra_losses(config)
     check_sizes(config)
 
 

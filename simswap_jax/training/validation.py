@@ -1,4 +1,4 @@
-"""Validation while training: held-out people are swapped and measured now and then, and the best state is kept.
+"""Validation while training: held-out identities are swapped and measured now and then, and the best state is kept.
 
 What is measured, and by which networks, is not known here: evaluation stands above training, so
 ``config.validation.evaluator`` names it.
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 FOLDER, BEST = "validation", "best"
 PREFIX = "validation/"  # of a row's names, by which TensorBoard groups them
 SCORE, SECONDS = "score", "seconds"
-MARK = "AI-generated: swaps of held-out people"  # the visible mark of the sheets
+MARK = "AI-generated: swaps of held-out identities"  # the visible mark of the sheets
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from simswap_jax.training.config import default_config
 from simswap_jax.training.experiment import flat
 from tests.support.errors import raises_user_error
 
-EXPERIMENT = "ml_collections_configs/simswap_224.py"
+EXPERIMENT = "simswap_224"
 PARSED = [verb for verb in cli.VERBS if verb != "train"]
 
 

@@ -9,10 +9,15 @@ import pytest
 
 from simswap_jax import FaceSwapper
 from simswap_jax.inference import arrays
+from simswap_jax.inference import photo as photos
 from simswap_jax.inference import swapper as module
+from simswap_jax.io.images import encode_png, read_picture
 from simswap_jax.models import Generator
 from simswap_jax.models.identity import IdentityNetwork
+from simswap_jax.provenance.label_xmp import read_provenance
+from simswap_jax.provenance.options import NO_MARKS
 from simswap_jax.weights import model_folder
+from tests.support.clips import Squares
 from tests.support.errors import raises_user_error
 from tests.support.small_model import FACE_SIZE, faces, write_small_model
 
@@ -198,3 +203,34 @@ def test_the_folder_that_ships_is_found_or_asked_for(folder, tmp_path, monkeypat
         FaceSwapper.from_pretrained()
     write_small_model(tmp_path / "faces")
     assert FaceSwapper.from_pretrained().face_size == FACE_SIZE
+
+
+def test_it_says_what_it_is(swapper):
+    assert repr(swapper).startswith("FaceSwapper(")
+    for part in (f"{FACE_SIZE} px", "unit", swapper.model.alignment, "[16]", swapper.runtime):
+        assert part in repr(swapper)
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """A source and a target photo whose faces are squares, and a swapper that finds them."""
+    monkeypatch.setattr(photos, "FaceDetector", Squares)
+    monkeypatch.setattr(photos.registry, "find", lambda name, purpose: tmp_path / name)
+    for name, colour in (("a.png", (200, 40, 0)), ("b.png", (0, 60, 200))):
+        photo = np.full((140, 160, 3), 20, np.uint8)
+        photo[30:110, 40:120] = colour
+        (tmp_path / name).write_bytes(encode_png(photo))
+    return tmp_path
+
+
+def test_files_are_swapped_as_arrays_are_and_carry_marks(folder, files):
+    swapper = FaceSwapper(replace(model_folder.read(folder), alignment="simswap-frontal"))
+    a, b = files / "a.png", files / "b.png"
+    plain = swapper.swap_file(b, source=str(a), output=files / "c.png", marks=NO_MARKS, strength=0.5)
+    wanted = swapper.swap(read_picture(b), swapper.identity(read_picture(a)), strength=0.5)
+    np.testing.assert_array_equal(read_picture(plain), wanted)
+    assert read_provenance(plain) is None
+    marked = swapper.swap_file(b, source=[a, a], output=str(files / "d.png"))
+    assert [role for role, _ in read_provenance(marked).inputs] == ["source", "source", "target"]
+    with raises_user_error("output-is-input", "b.png"):
+        swapper.swap_file(b, source=a, output=b)

@@ -168,6 +168,12 @@ def check(config: ml_collections.ConfigDict) -> None:
     check_choice(config, "data.pairing", ("mixed",))
     check_choice(config, "parallel", ("jit",))
     check_whole_batch(config)
+    if config.losses.extra:
+        raise UserError(
+            f"config.losses.extra names {', '.join(config.losses.extra)}, but the method '{config.method}' has no "
+            "extra losses; use method 'simswap'.",
+            "split-batch-extra-losses",
+        )
     same = round(config.data.same_fraction * config.batch_size)
     if not 1 <= same <= config.batch_size - 2:
         raise UserError(

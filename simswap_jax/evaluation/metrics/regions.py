@@ -89,7 +89,7 @@ def leakage(
     decoys: np.ndarray,
     groups: np.ndarray,
 ) -> dict[str, Estimate]:
-    """How much of the source beyond identity came through: 0 nothing, 1 as in the source picture itself.
+    """How much of the source beyond identity came through: 0 = none, 1 = as in the source image.
 
     a(s) = Σ (r − t)·(s − t) / Σ |s − t|² says how far the results went from target towards a picture. A result that is
     merely paler or blurred goes towards everybody, so the ratio towards a third person's picture (the decoy d) is taken

@@ -1,4 +1,4 @@
-"""The ``pairs`` protocol: pairs of held-out people, drawn from a seed; and pairs read from a file."""
+"""The ``pairs`` protocol: pairs of held-out identities, drawn from a seed; and pairs read from a file."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -30,7 +30,7 @@ def draw_pairs(pictures: Mapping[str, Sequence[str]], names: Sequence[str], coun
 
     Args:
       pictures: person → names of their picture files.
-      names: the held-out people, all of them in ``pictures``.
+      names: the held-out identities, all of them in ``pictures``.
       count: how many pairs.
       seed: of the random numbers.
 
@@ -155,7 +155,7 @@ def evaluated_fraction(asked: float | None, trained_without: float, default: flo
 
 
 def held_out_people(people: Mapping[str, Sequence[Path]], root: Path, fraction: float, seed: int) -> list[str]:
-    """Names of the held-out people.
+    """Names of the held-out identities.
 
     Raises:
       UserError: there are fewer than two.

@@ -49,7 +49,7 @@ class PairList:
 
     Attributes:
       seed: they were drawn with.
-      people: names of the held-out people.
+      people: names of the held-out identities.
       pairs: what is swapped.
     """
 

@@ -1,0 +1,141 @@
+"""The examples run as they are: scripts in a process each, notebooks in a kernel, in small."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from simswap_jax.losses import LossInputs
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+SMALL = {  # environment variables that notebooks read
+    "quickstart": {"COUNT": "1"},
+    "train_on_your_faces": {"STEPS": "3", "PEOPLE": "24"},
+    "evaluate_and_compare": {"PAIRS": "6", "PEOPLE": "5"},
+}
+PUBLIC = {"quickstart": ("face_detection_yunet.onnx", "mobilefacenet_casia.ckpt")}  # files that are fetched, else
+
+
+def here(**more):
+    """The environment of a process that runs this checkout, with its commands on the path."""
+    bin_folder = Path(sys.executable).parent
+    path = f"{bin_folder}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path, "JAX_PLATFORMS": "cpu", **more}
+
+
+# --- scripts ---
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("custom_loss.py", r"step +20 +edges 0\.\d+ +generator \d"),
+        ("custom_generator.py", r"ScaledConfig\(width=16.*\n\(32, 32, 3\) uint8, \d"),
+        ("minimal_train_step.py", r"step +20 +generator \d+\.\d+ +discriminator \d"),
+    ],
+)
+def test_a_script_runs(script, said, tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / script)],
+        cwd=tmp_path,
+        env=here(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert re.search(said, done.stdout), done.stdout
+    assert list(tmp_path.iterdir()) == []  # what it made is gone
+
+
+@pytest.fixture
+def custom_loss(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import custom_loss
+
+    return custom_loss
+
+
+@pytest.fixture
+def inputs():
+    random = np.random.default_rng(0)
+    result, target = random.random((2, 2, 8, 8, 3), np.float32)
+    vector = np.eye(4, dtype=np.float32)[:2]
+    return LossInputs(result, target, vector, vector, np.array([True, False]))
+
+
+def test_the_loss_of_edges_is_the_difference_of_slopes(custom_loss, inputs):
+    expected = sum(
+        np.abs(np.diff(inputs.result, axis=axis) - np.diff(inputs.target, axis=axis)).mean() for axis in (1, 2)
+    )
+    assert float(custom_loss.edges(inputs)) == pytest.approx(float(expected), rel=1e-5)
+    brighter = replace(inputs, result=inputs.target + 0.1)  # the same edges
+    assert float(custom_loss.edges(brighter)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_perceptual_loss_compares_maps_of_the_file(custom_loss, inputs, tmp_path, monkeypatch):
+    random, widths = np.random.default_rng(1), (3, 2, 4, 3, 2)
+    weights = {}
+    for name, (taken, made) in zip(np.concatenate(custom_loss.STAGES), pairwise(widths)):
+        weights[f"{name}.weight"] = random.standard_normal((made, taken, 3, 3)).astype(np.float32)
+        weights[f"{name}.bias"] = random.standard_normal(made).astype(np.float32)
+    save_file(weights, tmp_path / "vgg16.safetensors")
+    monkeypatch.setenv("VGG16_WEIGHTS", str(tmp_path / "vgg16.safetensors"))
+    custom_loss.vgg16.cache_clear()
+
+    first, second = custom_loss.vgg_maps(inputs.result)
+    assert (first.shape, second.shape) == ((2, 8, 8, 4), (2, 4, 4, 2))
+    pixel = (inputs.result[0, 2:7, 2:7] - custom_loss.MEAN) / custom_loss.STD  # what the map at (4, 4) is made of
+    for name in custom_loss.STAGES[0]:
+        windows = np.lib.stride_tricks.sliding_window_view(pixel, (3, 3), axis=(0, 1))
+        pixel = np.einsum("yxcij,ocij->yxo", windows, weights[f"{name}.weight"]) + weights[f"{name}.bias"]
+        pixel = np.maximum(pixel, 0.0)
+    np.testing.assert_allclose(first[0, 4, 4], pixel[0, 0], rtol=1e-4, atol=1e-4)
+    assert float(custom_loss.perceptual(inputs)) > 0.1
+    assert float(custom_loss.perceptual(replace(inputs, result=inputs.target))) == 0.0
+
+
+# --- notebooks ---
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_a_notebook_runs(name, tmp_path, monkeypatch, outside):
+    nbformat = pytest.importorskip("nbformat", reason="the extra 'dev' is not installed")
+    nbclient = pytest.importorskip("nbclient", reason="the extra 'dev' is not installed")
+    for file in PUBLIC.get(name, ()):
+        monkeypatch.setenv("SIMSWAP_JAX_WEIGHTS", str(outside(file).parent))
+    for key, value in here(**SMALL[name]).items():
+        monkeypatch.setenv(key, value)
+    book = nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4)
+    nbclient.NotebookClient(book, timeout=1800, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
+    said = "".join(output.get("text", "") for output in outputs)
+    assert "simswap-jax: " not in re.sub(r"simswap-jax: \S+ holds", "", said), said  # a command that failed says so
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_a_notebook_is_kept_without_results(name):
+    book = json.loads((EXAMPLES / f"{name}.ipynb").read_text(encoding="utf-8"))
+    cells = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
+    asked = set(re.findall(r'environ\.get\("(\w+)"', "".join("".join(cell["source"]) for cell in cells)))
+    assert asked - {"MODEL"} == set(SMALL[name])
+
+
+def test_every_example_is_tested():
+    tested = {"custom_loss.py", "custom_generator.py", "minimal_train_step.py", "small_experiment.py"}
+    books = {f"{name}.ipynb" for name in SMALL}
+    assert {path.name for path in EXAMPLES.iterdir() if path.is_file()} == tested | books
