@@ -91,11 +91,11 @@ class Release(SimSwap):
                 "config.discriminator asks for; leave its other fields at their defaults.",
                 "projected-discriminator-shape",
             )
-        networks = {**state.networks, "discriminator": begun(state.networks["discriminator"], found)}
+        networks = {**state.networks, "discriminator": with_variables(state.networks["discriminator"], found)}
         return replace(state, networks=networks)
 
 
-def begun(network: NetworkState, found: PyTree) -> NetworkState:
+def with_variables(network: NetworkState, found: PyTree) -> NetworkState:
     """A fresh network with the variables that were found, each where the fresh one lies; without PyTorch's counts."""
     given = traverse_util.flatten_dict({name: tree for name, tree in found.items() if name != COUNTS})
     fresh = traverse_util.flatten_dict(network.variables)

@@ -81,9 +81,9 @@ def test_a_run_begins_with_the_discriminator_of_a_file(config, tmp_path):
     method = release.build(config, None)
     fresh = jax.eval_shape(method.init, jax.random.PRNGKey(0))
     state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), fresh)
-    begun = method.begin(state)
-    jax.tree.map(np.testing.assert_array_equal, begun.networks["discriminator"].variables, there)
-    assert begun.networks["generator"] is state.networks["generator"]
+    there_now = method.begin(state)
+    jax.tree.map(np.testing.assert_array_equal, there_now.networks["discriminator"].variables, there)
+    assert there_now.networks["generator"] is state.networks["generator"]
     config.discriminator.projected = 8
     with raises_user_error("projected-discriminator-shape", "latest_net_D.safetensors"):
         release.build(config, None).begin(state)
@@ -116,8 +116,8 @@ def test_a_fine_tuning_from_imported_networks_runs_and_resumes(config, identity,
     config.discriminator.weights = str(tmp_path / "latest_net_D.safetensors")
 
     first = release.build(config, None)
-    begun = first.begin(runner.build(config, first).init(jax.random.PRNGKey(0)))
-    jax.tree.map(np.testing.assert_array_equal, begun.networks["discriminator"].variables, there)
+    there_now = first.begin(runner.build(config, first).init(jax.random.PRNGKey(0)))
+    jax.tree.map(np.testing.assert_array_equal, there_now.networks["discriminator"].variables, there)
 
     whole = train(config, tmp_path / "whole")
     trained = whole.state.networks["discriminator"]
