@@ -124,12 +124,13 @@ def pair_batches(
         return made
 
     options = pairing.options
+    same = "same-person" if options.same == "person" else "same-picture"
     origin = {
         "list of pictures": _listing(people),
         "seed": options.seed,
         "batch size": options.batch_size,
         # Checkpoints hold this very sentence.
-        "pairing": f"{options.mode}, {options.same_samples} same-person, by pictures, flip {options.flip}",
+        "pairing": f"{options.mode}, {options.same_samples} {same}, by pictures, flip {options.flip}",
     }
     return Batches(grain.MapDataset.range(ENDLESS).map(sample), pairing.local_batch_size, threads, origin)
 

@@ -38,6 +38,8 @@ class PairingOptions:
       mode: how same-person pairs are spread over steps.
       same_fraction: of ``"mixed"``; 0 to 1.
       flip: mirror every target and every source with probability ½, independently.
+      same: ``"person"``, SimSwap's: the source of a same-person pair is another picture of that person; ``"picture"``,
+        FaceShifter's: it is the target itself.
 
     Raises:
       UserError: a batch of one, an unknown mode, a fraction out of range.
@@ -48,6 +50,7 @@ class PairingOptions:
     mode: Literal["alternate", "mixed"] = "alternate"
     same_fraction: float = 0.5
     flip: bool = True
+    same: Literal["person", "picture"] = "person"
 
     def __post_init__(self) -> None:
         if self.batch_size < 2:
@@ -125,12 +128,14 @@ class Pairing:
         target = below(target_draw, len(self.person))
         person = int(self.person[target])
         same = self.is_same_person(index)
+        flips = [self.options.flip and bool(below(coin, 2)) for coin in (target_coin, source_coin)]
+        if same and self.options.same == "picture":
+            return Pair(target, target, same, flips[0], flips[0])
         if same:
             source = self._another(target, person, source_draw)
         else:
             source = self._of_another_person(person, other_draw, source_draw)
-        flip = self.options.flip
-        return Pair(target, source, same, flip and bool(below(target_coin, 2)), flip and bool(below(source_coin, 2)))
+        return Pair(target, source, same, *flips)
 
     def _picture(self, person: int, rank: int) -> int:
         return int(self.order[self.starts[person] + rank])

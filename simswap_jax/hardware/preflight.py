@@ -165,10 +165,12 @@ def checked_config(request: PreflightRequest) -> ml_collections.ConfigDict:
     Raises:
       UserError: preflight cannot compile it for the slice.
     """
+    from simswap_jax.training.config import module_of
+
     config, where = ml_collections.ConfigDict(request.config.to_dict()), request.where
     config.batch_size = where.batch_per_chip * where.chips
-    if config.method != "simswap":
-        sentence = f"config.method is '{config.method}'; preflight knows the step of 'simswap'."
+    if not hasattr(module_of(config.method), "from_networks"):
+        sentence = f"config.method is '{config.method}'; preflight knows methods that train a generator, as 'simswap'."
         raise UserError(sentence, "preflight-method")
     if where.chips % config.fsdp:
         raise UserError(f"config.fsdp is {config.fsdp}, which does not divide {where.chips} chips.", "fsdp-indivisible")
@@ -180,10 +182,11 @@ def checked_config(request: PreflightRequest) -> ml_collections.ConfigDict:
 
 def abstract_method(config: ml_collections.ConfigDict, identity: str) -> tuple[Any, str]:
     """The experiment's method, without data or weights, and what its identity network is called."""
-    from simswap_jax.training import runner, simswap
+    from simswap_jax.training import runner
+    from simswap_jax.training.config import module_of
 
     network = identity_network(config, identity)
-    return simswap.from_networks(config, network, runner.axis_name(config)), network.name
+    return module_of(config.method).from_networks(config, network, runner.axis_name(config)), network.name
 
 
 def identity_network(config: ml_collections.ConfigDict, shape: str = "") -> Any:

@@ -1,6 +1,6 @@
 """One door to all generators: what each takes, how its configuration is read, and what applies it.
 
-Two families are known by name, ``"simswap"`` and ``"compact"``. Any other is named by where its `Family` lies, as
+SimSwap's two families and those of `BESIDE` are known by name. Any other is named by where its `Family` lies, as
 ``"package.module:attribute"``; a configuration class of such a family carries that name as the class attribute
 ``family``. Nothing else in this package names a family: it asks.
 """
@@ -26,6 +26,9 @@ from simswap_jax.models.simswap import Generator, GeneratorConfig
 # What a generator can take beside the target, in the order in which its module takes it.
 INPUTS = ("vector", "person", "picture", "source_points", "target_points")
 POINTS = 68  # facial landmarks, where the configuration does not say
+
+# The methods that SimSwap is compared with; their modules are imported when they are asked for.
+BESIDE = {"faceshifter": "simswap_jax.models.faceshifter:FAMILY"}
 
 
 @runtime_checkable
@@ -77,7 +80,7 @@ class Family:
     """A kind of generator.
 
     Attributes:
-      name: ``"simswap"``, ``"compact"`` or ``"package.module:attribute"``.
+      name: ``"simswap"``, ``"compact"``, one of `BESIDE` or ``"package.module:attribute"``.
       config_class: its configuration, a `FamilyConfig`.
       takes: what its module takes beside the target, of `INPUTS`.
       module: (config, axis_name) → the Flax module: ``module.apply(variables, target, *inputs, train=…)``, the inputs
@@ -118,12 +121,12 @@ def get(name: str) -> Family:
         return _KNOWN[name]
     shown = reprlib.repr(name)
     try:
-        found = resolve(name) if _may_be_imported(name) else None
+        found = resolve(BESIDE[name]) if name in BESIDE else resolve(name) if _may_be_imported(name) else None
     except (Exception, SystemExit) as error:  # a module's own, too: the name may come from a file
         what = reprlib.repr(str(error))
         raise ValueError(f"The generator family {shown} cannot be imported ({what}); correct its name.") from error
     if not isinstance(found, Family):
-        known = ", ".join(_KNOWN)
+        known = ", ".join([*_KNOWN, *BESIDE])
         raise ValueError(f"There is no generator family {shown}; choose {known} or name one as 'package.module:NAME'.")
     return found
 

@@ -19,6 +19,8 @@ from simswap_jax.weights import model_folder
 
 METHODS = {
     "simswap": "simswap_jax.training.simswap:build",
+    "release": "simswap_jax.training.release:build",
+    "faceshifter": "simswap_jax.training.faceshifter:build",
     "identity": "simswap_jax.training.identity:build",
     "robust_identity": "simswap_jax.contrib.small_models.robust_identity:build",
 }
@@ -187,8 +189,8 @@ def tiny_config(
     """An experiment as its test runs it: narrow networks at 48 pixels, two steps of four. Changes and gives ``config``.
 
     Args:
-      widths: of the generator, as many as the experiment's own has.
-      maps: down-samplings of the discriminators.
+      widths: of SimSwap's generator, as many as the experiment's own has.
+      maps: down-samplings of the multi-scale discriminators.
       blocks: ID blocks.
     """
     config.steps, config.batch_size = 2, 4
@@ -199,8 +201,10 @@ def tiny_config(
         config.data.source_size = 32
         if "preset" in config.generator:
             config.generator.preset = ""
-        config.generator.widths, config.generator.blocks = widths, blocks
-        config.discriminator.widths, config.discriminator.tail = (4,) * maps, 4
+        if "blocks" in config.generator:
+            config.generator.widths, config.generator.blocks = widths, blocks
+        if "tail" in config.discriminator:
+            config.discriminator.widths, config.discriminator.tail = (4,) * maps, 4
     return config
 
 

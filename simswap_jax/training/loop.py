@@ -95,8 +95,7 @@ def train_in(config: ml_collections.ConfigDict, workdir: Path, asked: StopReques
     run = runner.build(config, method)
     terminal.introduce(config, method, run, workdir)
     checkpoints = Checkpoints(workdir, config.keep)
-    identity_sha256 = getattr(getattr(method, "identity", None), "sha256", None)
-    state, position = initial_state(config, run, checkpoints, people, identity_sha256)
+    state, position = initial_state(config, run, checkpoints, people, method)
     start = int(state.step)
     validation = Validation(config, workdir, method, everybody, kept_out, start)
 
@@ -207,11 +206,12 @@ def initial_state(
     run: runner.Runner,
     checkpoints: Checkpoints,
     people: People,
-    identity_sha256: str | None = None,
+    method: Method,
 ) -> tuple[TrainState, Any]:
     """State and position of the newest checkpoint; else a fresh state, with the networks of ``config.init_from``.
 
-    ``identity_sha256`` is of the identity network trained against, if any: a model folder must be made for it.
+    A fresh state is handed to the method's ``begin``, if it has one. Where it trains against an identity network, a
+    model folder to start from must be made for the same one.
 
     Raises:
       UserError: there is no room for a checkpoint, or none can be read.
@@ -226,10 +226,13 @@ def initial_state(
     logger.info("making the networks; what is compiled for the first time takes its time")
     began = time.monotonic()
     state = run.init(key)
+    if hasattr(method, "begin"):
+        state = method.begin(state)
     jax.block_until_ready(state.step)
     logger.info("made in %s", format_duration(time.monotonic() - began))
     if config.init_from:
         like_config = functools.partial(shapes, people=people, key=key)
+        identity_sha256 = getattr(getattr(method, "identity", None), "sha256", None)
         state = init_from(state, config, like_config, CONFIG, identity_sha256)
         logger.info("initialized from the networks of %s", config.init_from)
     return state, None

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from simswap_jax.errors import UserError
 from simswap_jax.models import DiscriminatorConfig, MultiScaleDiscriminator, families
 from simswap_jax.models.families import SwapNetwork
 from simswap_jax.models.normalization import denormalize, normalize
+from simswap_jax.models.projected_discriminator import ProjectedDiscriminator
 from simswap_jax.training import flops, schedules
 from simswap_jax.training.config import check_choice, common_config
 from simswap_jax.training.experiment import Experiment, resolve
@@ -36,6 +37,7 @@ NEEDS_PEOPLE = False  # it is built, and refuses what it refuses, before any pic
 
 # (state, floats, frozen, key) → floats with another ``generator_input``
 Augmentation = Callable[[TrainState, Batch, PyTree, jax.Array], Batch]
+AnySimSwap = TypeVar("AnySimSwap", bound="SimSwap")
 
 
 # ---- The recipe ----
@@ -123,7 +125,7 @@ class SimSwap:
 
     config: ml_collections.ConfigDict
     generator: SwapNetwork
-    discriminator: MultiScaleDiscriminator
+    discriminator: MultiScaleDiscriminator | ProjectedDiscriminator
     identity: identity_folder.Identity
     axis_name: str | None = None
     robust: PyTree = None
@@ -213,7 +215,7 @@ class SimSwap:
             return self.generator.apply(variables, target, {"vector": vector})
 
         more = getattr(self.augmentation, "generator_passes", 0)
-        passes = flops.DISCRIMINATOR + (flops.PENALTY if weights.gradient_penalty else 0)
+        passes = flops.DISCRIMINATOR + (flops.PENALTY if weights.get("gradient_penalty") else 0)
         of_source = 0 if data.precompute_embeddings else flops.FORWARD
         variables = {name: network.variables for name, network in state.items()}
         discriminate = self.discriminator.apply
@@ -239,7 +241,12 @@ class SimSwap:
         """Pairs of the training people, as the experiment pairs them."""
         data = self.config.data
         options = pairs.PairingOptions(
-            self.config.seed, self.config.batch_size, data.pairing, data.same_fraction, data.flip
+            self.config.seed,
+            self.config.batch_size,
+            data.pairing,
+            data.same_fraction,
+            data.flip,
+            data.get("same_source", "person"),
         )
         pairing = pairs.Pairing(people.person, options, host_index=jax.process_index(), host_count=jax.process_count())
         known = None
@@ -318,8 +325,19 @@ def build(config: ml_collections.ConfigDict, people: People | None, axis_name: s
       UserError: the identity network is missing, or the generator cannot be made.
     """
     del people
+    return against_identity(from_networks, config, axis_name)
+
+
+def against_identity(
+    make: Callable[..., AnySimSwap], config: ml_collections.ConfigDict, axis_name: str | None
+) -> AnySimSwap:
+    """What ``make`` (a `from_networks`) makes with the identity network that the experiment names.
+
+    Raises:
+      UserError: the network, or its robust copy, is missing or does not fit.
+    """
     identity = read_identity(config)
-    return from_networks(config, identity, axis_name, robust_copy(config, identity))
+    return make(config, identity, axis_name, robust_copy(config, identity))
 
 
 def robust_copy(config: ml_collections.ConfigDict, identity: identity_folder.Identity) -> PyTree:
@@ -353,15 +371,31 @@ def from_networks(
     robust: PyTree = None,
 ) -> SimSwap:
     """SimSwap for one experiment, against an identity network in memory."""
-    generator = families.build(generator_config(config, identity.network.config.embedding), axis_name)
+    return assembled(SimSwap, config, identity, multi_scale_discriminator(config, axis_name), axis_name, robust)
+
+
+def multi_scale_discriminator(config: ml_collections.ConfigDict, axis_name: str | None) -> MultiScaleDiscriminator:
+    """The discriminators that ``config.discriminator`` describes."""
     fields = config.discriminator
-    discriminator = MultiScaleDiscriminator(
+    return MultiScaleDiscriminator(
         DiscriminatorConfig(
             widths=tuple(fields.widths), tail=fields.tail, scales=fields.scales, norm=fields.norm, dtype=fields.dtype
         ),
         axis_name=axis_name,
     )
-    method = SimSwap(ml_collections.FrozenConfigDict(config), generator, discriminator, identity, axis_name, robust)
+
+
+def assembled(
+    kind: type[AnySimSwap],
+    config: ml_collections.ConfigDict,
+    identity: identity_folder.Identity,
+    discriminator: Any,
+    axis_name: str | None,
+    robust: PyTree,
+) -> AnySimSwap:
+    """A method of SimSwap's kind from its networks, with the generator that ``config.generator`` describes."""
+    generator = families.build(generator_config(config, identity.network.config.embedding), axis_name)
+    method = kind(ml_collections.FrozenConfigDict(config), generator, discriminator, identity, axis_name, robust)
     _ = method.update, method.augmentation  # what they refuse is refused before anything is compiled
     return method
 

@@ -5,7 +5,7 @@ identity vectors float [B, D] of length one.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,12 @@ from simswap_jax.models import MultiScaleDiscriminator
 from simswap_jax.models.families import SwapNetwork
 from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.models.normalization import denormalize
+from simswap_jax.models.projected_discriminator import ProjectedDiscriminator
 from simswap_jax.training.state import PyTree, TrainState
 from simswap_jax.training.update import Gradients, UpdateRule
 
 Batch = Mapping[str, Any]
+GeneratorLoss = Callable[..., tuple[jax.Array, Any]]  # as `generator_loss`
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Networks:
     """The generator, the discriminators and the frozen identity network."""
 
     generator: SwapNetwork
-    discriminator: MultiScaleDiscriminator
+    discriminator: MultiScaleDiscriminator | ProjectedDiscriminator
     identity: IdentityNetwork
 
 
@@ -104,14 +106,14 @@ def generator_loss(
 
 def discriminator_loss(
     params: PyTree, networks: Networks, weights: LossWeights, state: TrainState, target: jax.Array, result: jax.Array,
-    alpha: jax.Array,
+    alpha: jax.Array | None,
 ) -> tuple[jax.Array, Any]:  # fmt: skip
     """The hinge loss of D(I_T) and D(I_R), and λ_gp·L_GP (equation 5).
 
     Args:
       params: of the discriminators.
       target, result: I_T and I_R; the latter is not differentiated.
-      alpha: uniform in [0, 1), [B, 1, 1, 1]: where between both the gradient penalty is taken.
+      alpha: uniform in [0, 1), [B, 1, 1, 1]: where between both the gradient penalty is taken; None without one.
 
     Returns:
       the sum, and (the discriminators' new collections, the losses by name).
@@ -125,7 +127,7 @@ def discriminator_loss(
         "real_logits": jnp.mean(jnp.stack([jnp.mean(x) for x in real_logits])),
         "fake_logits": jnp.mean(jnp.stack([jnp.mean(x) for x in fake_logits])),
     }
-    if not weights.gradient_penalty:
+    if not weights.gradient_penalty or alpha is None:
         return hinge, (collections, terms)
     variables = {"params": params, **state.networks["discriminator"].collections}
     terms["gradient_penalty"] = gradient_penalty(networks.discriminator, variables, target, result, alpha)
@@ -133,16 +135,18 @@ def discriminator_loss(
 
 
 def gradients(
-    networks: Networks, weights: LossWeights, state: TrainState, batch: Batch, frozen: PyTree, alpha: jax.Array
-) -> Gradients:
+    networks: Networks, weights: LossWeights, state: TrainState, batch: Batch, frozen: PyTree,
+    alpha: jax.Array | None, loss: GeneratorLoss = generator_loss,
+) -> Gradients:  # fmt: skip
     """Gradients of both players at the same parameters and the same I_R; arguments as above.
 
-    ``batch`` may hold ``source`` I_S, float [B, S, S, 3] in [0, 1], in place of ``identity``.
+    ``batch`` may hold ``source`` I_S, float [B, S, S, 3] in [0, 1], in place of ``identity``; another method's
+    generator may have another ``loss``.
     """
     vectors = batch["identity"] if "identity" in batch else networks.identity.embed(frozen, batch["source"])
     batch = {**batch, "identity": jax.lax.stop_gradient(vectors)}
 
-    generator_fn = jax.value_and_grad(generator_loss, has_aux=True)
+    generator_fn = jax.value_and_grad(loss, has_aux=True)
     (_, (result, generator_collections, generator_terms)), generator_gradients = generator_fn(
         state.networks["generator"].params, networks, weights, state, batch, frozen
     )

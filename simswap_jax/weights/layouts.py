@@ -10,6 +10,7 @@ from simswap_jax.models import DiscriminatorConfig, GeneratorConfig
 from simswap_jax.models.compact import as_compact
 from simswap_jax.models.identity import IdentityConfig
 from simswap_jax.models.identity.mobilefacenet import EXPANSIONS, LAST, STRIDES
+from simswap_jax.models.projected_discriminator import EXPANSION, KERNELS, LAST_STAGES, LEVELS, ProjectedConfig
 
 Path = tuple[str, ...]
 COUNTS = "num_batches_tracked"
@@ -112,6 +113,74 @@ def discriminator(config: DiscriminatorConfig) -> Leaves:
     if config.norm == "batch":
         yield from _norm("conv1.1", ("conv1", "norm"), config.tail)
     yield from _conv("conv2.0", ("conv2",), 1, config.tail, 4)
+
+
+# The backbone's parts under the public names: of the stem, its norm and the seven stages.
+_LITE0 = ("layer0.0", "layer0.1", "layer0.3", "layer0.4", "layer1.0", "layer2.0", "layer2.1", "layer3.0", "layer3.1")
+LITE0 = tuple(f"feature_network.pretrained.{name}" for name in _LITE0)
+TIMM_LITE0 = ("conv_stem", "bn1", *(f"blocks.{stage}" for stage in range(len(KERNELS))))
+
+
+def projected_discriminator(config: ProjectedConfig) -> Leaves:
+    """A projected discriminator's leaves in PyTorch's order."""
+    yield from projected_features(config)
+    scratch, base = "feature_network.scratch.", config.projected
+    outs = [config.widths[stage] for stage in LAST_STAGES]
+    mixed = [(f"layer{i}_ccm", f"layer{i}_ccm", base * 2**i, outs[i]) for i in range(LEVELS)]
+    for i in reversed(range(LEVELS)):
+        mixed.append((f"layer{i}_csm.out_conv", f"layer{i}_csm", base * 2 ** max(i - 1, 0), base * 2**i))
+    for key, name, out, inside in mixed:
+        yield from _frozen(_conv(scratch + key, (name,), out, inside, 1))
+    for level in range(LEVELS):
+        inside = base * 2 ** max(level - 1, 0)
+        for i, out in enumerate(config.head_widths(level)):
+            key = f"discriminator.mini_discs.{level}.main.{i}.main"
+            yield from _spectral(f"{key}.0", (f"head{level}", f"down{i + 1}"), out, inside)
+            yield from _norm(f"{key}.1", (f"head{level}", f"norm{i + 1}"), out)
+            inside = out
+        key = f"discriminator.mini_discs.{level}.main.{LEVELS - level}"
+        yield from _spectral(key, (f"head{level}", "logits"), 1, inside, bias=False)
+
+
+def projected_features(config: ProjectedConfig, names: tuple[str, ...] = LITE0) -> Leaves:
+    """Those of its backbone; ``names`` are of the stem, its norm and the seven stages (`LITE0`, `TIMM_LITE0`)."""
+    stem, norm, *stages = names
+
+    def plain() -> Leaves:
+        yield from _conv(stem, ("backbone", "conv_stem"), config.stem, 3, 3, bias=False)
+        yield from _norm(norm, ("backbone", "bn1"), config.stem)
+        inside = config.stem
+        for stage, (key, width, count) in enumerate(zip(stages, config.widths, config.repeats)):
+            for i in range(count):
+                path = ("backbone", f"blocks_{stage}_{i}")
+                yield from _bottleneck(f"{key}.{i}", path, width, inside, stage)
+                inside = width
+
+    yield from _frozen(plain())
+
+
+def _bottleneck(key: str, path: Path, out: int, inside: int, stage: int) -> Leaves:
+    inner, last = (inside * EXPANSION, "conv_pwl") if stage else (inside, "conv_pw")
+    parts = [("conv_pw", inner, inside, 1)] if stage else []
+    parts += [("conv_dw", inner, 1, KERNELS[stage]), (last, out, inner, 1)]
+    for i, (name, width, before, kernel) in enumerate(parts, start=1):
+        yield from _conv(f"{key}.{name}", (*path, name), width, before, kernel, bias=False)
+        yield from _norm(f"{key}.bn{i}", (*path, f"bn{i}"), width)
+
+
+def _frozen(leaves: Leaves) -> Leaves:
+    """The same leaves in the collection ``frozen``, which holds the features' own collections."""
+    for leaf in leaves:
+        path = ("features", leaf.collection, *leaf.path)
+        yield leaf if leaf.collection == COUNTS else dataclasses.replace(leaf, collection="frozen", path=path)
+
+
+def _spectral(key: str, path: Path, out: int, inside: int, bias: bool = True) -> Leaves:
+    if bias:
+        yield Leaf(f"{key}.bias", (out,), "params", (*path, "bias"))
+    yield Leaf(f"{key}.weight_orig", (out, inside, 4, 4), "params", (*path, "kernel"), "conv")
+    yield Leaf(f"{key}.weight_u", (out,), "spectral", (*path, "u"))
+    yield Leaf(f"{key}.weight_v", (inside * 16,), "spectral", (*path, "v"))
 
 
 def identity(config: IdentityConfig) -> Leaves:

@@ -27,6 +27,7 @@ from simswap_jax.models.config import MOST_STAGES, AnyConfig
 from simswap_jax.models.face_parsing import BiSeNet
 from simswap_jax.models.families import Family
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
+from simswap_jax.models.projected_discriminator import ProjectedConfig, ProjectedDiscriminator
 from simswap_jax.weights import files, layouts
 from simswap_jax.weights.files import WeightFile
 from simswap_jax.weights.layouts import COUNTS, Leaf
@@ -39,6 +40,8 @@ StateDict = dict[str, np.ndarray]
 _SIGNS = {
     "first_layer.1.weight": "a SimSwap generator",
     "conv2.0.weight": "a patch discriminator",
+    "feature_network.scratch.layer0_ccm.weight": "a projected discriminator",
+    "conv_stem.weight": "an EfficientNet",
     "dw_conv1.conv.weight": "a MobileFaceNet",
     "layer1.0.bn0.weight": "SimSwap's ArcFace",
     "features.weight": "an InsightFace iResNet",
@@ -191,6 +194,48 @@ def _discriminator_config(tensors: Mapping[str, np.ndarray], name: str, scales: 
     return _made(DiscriminatorConfig.from_dict, fields, name, kind)
 
 
+def load_projected_discriminator(src: Source) -> tuple[ProjectedDiscriminator, Variables]:
+    """The public train script's discriminator (``*_net_D.pth``), or timm's ``tf_efficientnet_lite0``: its features.
+
+    Returns:
+      The Flax module, and its variables; of an EfficientNet only ``frozen``'s backbone.
+
+    Raises:
+      UserError: weights of another network, or a key is missing, unused or misshapen.
+    """
+    whole, backbone = "a projected discriminator", "an EfficientNet"
+    tensors, name = _open(src, [_SIGNS_OF[whole], _SIGNS_OF[backbone]])
+    if _SIGNS_OF[backbone] not in tensors:
+        base = _size(tensors, _SIGNS_OF[whole], 0, name, whole)
+        config = _projected_config(tensors, name, whole, layouts.LITE0, base)
+        return ProjectedDiscriminator(config), _to_variables(tensors, layouts.projected_discriminator(config), name)
+    config = _projected_config(tensors, name, backbone, layouts.TIMM_LITE0, ProjectedConfig.projected)
+    features = {key: value for key, value in tensors.items() if not key.startswith(_CLASSIFIER)}
+    leaves = layouts.projected_features(config, layouts.TIMM_LITE0)
+    return ProjectedDiscriminator(config), _to_variables(features, leaves, name)
+
+
+_CLASSIFIER = ("conv_head.", "bn2.", "classifier.")  # of an EfficientNet: what stands behind its features
+
+
+def _projected_config(
+    tensors: Mapping[str, np.ndarray], name: str, kind: str, names: Sequence[str], base: int
+) -> ProjectedConfig:
+    stem, _, *stages = names
+    fields = {
+        "stem": _size(tensors, f"{stem}.weight", 0, name, kind),
+        "widths": [
+            _size(tensors, f"{stage}.0.{'conv_pwl' if i else 'conv_pw'}.weight", 0, name, kind)
+            for i, stage in enumerate(stages)
+        ],
+        "repeats": [
+            max(_numbers(tensors, rf"{re.escape(stage)}\.(\d+)\.", least=2), default=0) + 1 for stage in stages
+        ],
+        "projected": base,
+    }
+    return _made(ProjectedConfig.from_dict, fields, name, kind)
+
+
 def load_identity_network(src: Source) -> tuple[IdentityNetwork, Variables]:
     """SimSwap's ArcFace, an iResNet or a MobileFaceNet; family, depth, SE and width are read from the keys.
 
@@ -294,6 +339,11 @@ def discriminator_state_dicts(networks: MultiScaleDiscriminator, variables: Mapp
         part = {collection: tree[f"d{i}"] for collection, tree in variables.items() if f"d{i}" in tree}
         dicts.append(_to_state_dict(part, layouts.discriminator(networks.config)))
     return dicts
+
+
+def projected_discriminator_state_dict(network: ProjectedDiscriminator, variables: Mapping[str, Any]) -> StateDict:
+    """A projected discriminator's variables under PyTorch's names, in its order, float32."""
+    return _to_state_dict(variables, layouts.projected_discriminator(network.config))
 
 
 def identity_state_dict(network: IdentityNetwork, variables: Mapping[str, Any]) -> StateDict:

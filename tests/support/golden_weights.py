@@ -37,6 +37,22 @@ def state_dict(network, layout=None, seed=0):
     return {key: _leaf(key, tuple(shape), _generator(seed, f"{network}/{key}"), gain) for key, shape in shapes.items()}
 
 
+def projected_state_dict(seed=0):
+    """The projected discriminator's weights; u and v after twenty power iterations."""
+    found = {}
+    for key, shape in layouts()["projected_discriminator"].items():
+        found[key] = _leaf(key, tuple(shape), _generator(seed, f"projected/{key}"), 2.0)
+    for key in [key for key in found if key.endswith("weight_u")]:
+        stem = key.removesuffix("_u")
+        matrix = found[f"{stem}_orig"].reshape(len(found[key]), -1)
+        u = found[key] / np.linalg.norm(found[key])
+        for _ in range(20):
+            v = matrix.T @ u / np.linalg.norm(matrix.T @ u)
+            u = matrix @ v / np.linalg.norm(matrix @ v)
+        found[key], found[f"{stem}_v"] = u, v
+    return found
+
+
 def _leaf(key, shape, rng, gain):
     last = key.rsplit(".", 1)[-1]
     if last == "num_batches_tracked":

@@ -3,8 +3,8 @@
 A process of its own: the number of devices, float64 and what `jnp.float32` means are settled before JAX starts.
 Where it is one of two processes, it compares with what a single one left in the folder.
 
-arguments: FOLDER SCALES (of the discriminators) WAY (of two processes: jit or fsdp; of one: "jit,fsdp,pmap", or without
-jit)
+arguments: FOLDER SCALES (of the discriminators; or a method's name) WAY (of two processes: jit or fsdp; of one:
+"jit,fsdp,pmap", or without jit)
 """
 
 import json
@@ -88,10 +88,11 @@ def named(state):
 
 
 def way(name, scales):
-    """A runner of the small method."""
+    """A runner of the small method; ``scales`` as of the arguments."""
     # Biases before a norm have no gradient, and of its rounding noise Adam makes steps: short ones keep that small.
     rates = {"optimizer.learning_rate": 1e-4, "optimizer.discriminator_learning_rate": 1e-4}
-    config = small_config(parallel="pmap" if name == "pmap" else "jit", **rates)
+    kind, scales = ("simswap", int(scales)) if scales.isdigit() else (scales, 1)
+    config = small_config(kind, parallel="pmap" if name == "pmap" else "jit", **rates)
     method = small_method(config, runners.axis_name(config), scales)
     if IN_FLOAT64:
         method = in_float64(method)
@@ -195,13 +196,13 @@ def compare_gradients(folder, scales):
 if __name__ == "__main__":
     distributed.initialize(default_config().processes)
     if not IN_FLOAT64:
-        into, scales = Path(sys.argv[1]), int(sys.argv[2])
+        into, scales = Path(sys.argv[1]), sys.argv[2]
         if distributed.is_multiprocess():
             with np.load(into / "gradients.npz") as stored:
                 print(json.dumps(off(gradients(way(sys.argv[3], scales)), dict(stored))))
         else:
             print(json.dumps(compare_gradients(into, scales)))
     elif distributed.is_multiprocess():
-        print(json.dumps(compare_processes(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])))
+        print(json.dumps(compare_processes(Path(sys.argv[1]), sys.argv[2], sys.argv[3])))
     else:
-        print(json.dumps(compare(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3].split(","))))
+        print(json.dumps(compare(Path(sys.argv[1]), sys.argv[2], sys.argv[3].split(","))))

@@ -1,24 +1,34 @@
-"""SimSwap with networks of a few channels and batches of noise: what tests of the step and of its runners train."""
+"""Methods with networks of a few channels and batches of noise: what tests of the step and of its runners train."""
+
+import copy
 
 import jax
 import numpy as np
 
 from simswap_jax.models import DiscriminatorConfig, MultiScaleDiscriminator, families
 from simswap_jax.models.compact import CompactConfig
+from simswap_jax.models.faceshifter import FaceShifterConfig
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.training.config import default_config
+from simswap_jax.training.faceshifter import FaceShifter
 from simswap_jax.training.simswap import SimSwap
 from simswap_jax.weights.identity_folder import Identity
 
 SIZE = 32
+GENERATORS = {
+    "simswap": CompactConfig(widths=(4, 8), stem_kernel=3, blocks=1, identity_size=8),
+    "faceshifter": FaceShifterConfig(encoder=(4, 4), widths=(8, 4), bottom=8, identity_size=8),
+}
+KINDS = {"simswap": SimSwap, "faceshifter": FaceShifter}
 
 
-def small_config(**changes):
-    """The paper's recipe, penalty and average included, at 32 pixels."""
-    config = default_config()
+def small_config(method="simswap", **changes):
+    """The paper's recipe, penalty and average included, at 32 pixels; or another method's."""
+    config = default_config(method)
     config.batch_size = 16
     config.data.size, config.data.source_size = SIZE, 16
-    config.losses.feature_matching_first = 1
+    if method == "simswap":
+        config.losses.feature_matching_first = 1
     config.ema = 0.9
     with config.unlocked():
         config.update_from_flattened_dict(changes)
@@ -32,10 +42,10 @@ def small_method(config, axis_name=None, scales=2):
     )
     network = IdentityNetwork(fields)
     identity = Identity(network, jax.jit(network.init)(jax.random.PRNGKey(5)), "ab" * 32, "small", ours=True)
-    generator = families.build(CompactConfig(widths=(4, 8), stem_kernel=3, blocks=1, identity_size=8), axis_name)
+    generator = families.build(copy.copy(GENERATORS[config.method]), axis_name)
     judge = DiscriminatorConfig(widths=(4, 4), tail=4, scales=scales)
     discriminator = MultiScaleDiscriminator(judge, axis_name=axis_name)
-    return SimSwap(config, generator, discriminator, identity, axis_name)
+    return KINDS[config.method](config, generator, discriminator, identity, axis_name)
 
 
 def small_batch(step, size=16):

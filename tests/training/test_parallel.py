@@ -115,6 +115,15 @@ def test_discriminators_of_two_scales_agree_as_well(tmp_path):
         agree(of_process["resumed"])
 
 
+@pytest.mark.slow
+def test_faceshifter_agrees_as_well(tmp_path):
+    said = one_process(tmp_path, "faceshifter")
+    for name in ("jit", "fsdp", "pmap", "one resumed", "pmap resumed"):
+        agree(said[name])
+    assert said["split"] > 10
+    assert "attributes" in said["metrics"]
+
+
 def test_the_comparison_is_of_float64_with_penalty_and_average(compared):
     assert set(compared["types"]) == {"float64", "int32", "uint32"}
     assert "gradient_penalty" in compared["metrics"]

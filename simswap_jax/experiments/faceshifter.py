@@ -1,0 +1,42 @@
+"""FaceShifter's AEI-Net with its paper's losses: the published size at 256 pixels, or small at 64 or 112.
+
+Command:  simswap-jax train --config faceshifter --workdir runs/faceshifter \
+              --config.data.root=FACES --config.identity.weights=arcface_checkpoint.tar
+          and, small, faceshifter:small-64 or faceshifter:small-112 with --config.data.root=CELEBA_CROPS
+              --config.identity.weights=mobilefacenet_casia.ckpt
+Hardware, time, score: not trained here yet; no number is claimed.
+"""
+
+import ml_collections
+
+from simswap_jax.training.config import default_config, tiny_config
+
+SIZES = {"original": 256, "small-64": 64, "small-112": 112}
+
+
+def get_config(preset: str = "original") -> ml_collections.ConfigDict:
+    """The paper's losses and weights in either size; the small ones learn from CelebA crops."""
+    if preset not in SIZES:
+        raise ValueError(f"there is no preset '{preset}'; the presets are {', '.join(SIZES)}")
+    config = default_config("faceshifter")
+    config.generator.preset, config.data.size = preset, SIZES[preset]
+    config.nonfinite_limit = 20
+    if preset != "original":
+        config.steps, config.batch_size = 5_000, 16
+        config.data.alignment, config.data.held_out = "simswap-frontal", 0.12
+        config.data.precompute_embeddings = True
+        config.identity.weights = "mobilefacenet_casia.ckpt"
+        config.discriminator.widths, config.discriminator.tail = (24, 48, 96), 96
+        config.discriminator.scales = 2
+        config.log_every, config.sample_every, config.checkpoint_every = 100, 500, 500
+    return config
+
+
+def get_test_config(preset: str = "original") -> ml_collections.ConfigDict:
+    """The same experiment in small: three narrow levels at 48 pixels, two steps."""
+    config = tiny_config(get_config(preset), ())
+    config.generator.preset, config.generator.bottom = "", 12
+    config.generator.encoder, config.generator.widths = (4, 4), (8, 4)
+    config.generator.attribute_kernel = config.generator.mask_kernel = 1
+    config.discriminator.scales = 1
+    return config

@@ -1,0 +1,130 @@
+"""The public train script's recipe, ``release``: other weights of the losses, and a projected discriminator."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import ml_collections
+from flax import traverse_util
+
+from simswap_jax.data.dataset import People
+from simswap_jax.errors import UserError
+from simswap_jax.models.projected_discriminator import LEAST, MULTIPLE, ProjectedConfig, ProjectedDiscriminator
+from simswap_jax.training import simswap
+from simswap_jax.training.experiment import Experiment
+from simswap_jax.training.simswap import SimSwap
+from simswap_jax.training.state import NetworkState, PyTree, TrainState
+from simswap_jax.weights import identity_folder, registry
+from simswap_jax.weights.layouts import COUNTS
+from simswap_jax.weights.torch_weights import load_projected_discriminator
+
+RANDOM = "random"
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """The paper's recipe with what the public train script has in its place."""
+    config = simswap.default_config()
+    config.method = "release"
+    config.generator.convention = "imagenet"
+    shape = {name: tuple(x) if isinstance(x, list) else x for name, x in ProjectedConfig().to_dict().items()}
+    # weights: a *_net_D.pth, or timm's tf_efficientnet_lite0, whose features the heads then begin on; or "random"
+    config.discriminator = Experiment({"weights": "", **shape})
+    config.losses.identity = 30.0
+    config.losses.gradient_penalty = 0.0  # none
+    config.losses.feature_matching_first = 0  # one map only, the backbone's deepest
+    config.optimizer.b2 = 0.99
+    return config
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Refuse an experiment that cannot be trained against a projected discriminator.
+
+    Raises:
+      UserError: with the field, its value and the remedy.
+    """
+    simswap.check(config)
+    if not config.discriminator.weights:
+        raise UserError(
+            "config.discriminator.weights is empty; name a *_net_D.pth or timm's tf_efficientnet_lite0, or say "
+            "'random' for features that nobody trained.",
+            "projected-discriminator-without-weights",
+        )
+    if config.losses.gradient_penalty:
+        raise UserError(
+            f"config.losses.gradient_penalty is {config.losses.gradient_penalty}, but the method 'release' has none; "
+            "set it to 0.",
+            "release-gradient-penalty",
+        )
+    size = config.data.size
+    if size < LEAST or size % MULTIPLE:
+        raise UserError(
+            f"config.data.size is {size}, but a projected discriminator needs a multiple of {MULTIPLE} from {LEAST} "
+            f"on; use {max(LEAST, round(size / MULTIPLE) * MULTIPLE)}.",
+            "release-size",
+        )
+
+
+@dataclass(frozen=True)
+class Release(SimSwap):
+    """SimSwap against a projected discriminator."""
+
+    discriminator: ProjectedDiscriminator
+
+    def begin(self, state: TrainState) -> TrainState:
+        """A fresh state with the discriminator, or its features, of ``config.discriminator.weights``.
+
+        Raises:
+          UserError: the file is missing, no such network, or of another shape.
+        """
+        source = self.config.discriminator.weights
+        if source == RANDOM:
+            return state
+        path = registry.find(source, "judging faces (config.discriminator.weights)")
+        network, found = load_projected_discriminator(path)
+        own = self.discriminator.config
+        there = replace(network.config, dtype=own.dtype)
+        if "params" not in found:  # the features alone: their mixtures are fresh, in any width
+            there = replace(there, projected=own.projected)
+        if there != own:
+            raise UserError(
+                f"{path} (config.discriminator.weights) holds a discriminator of another shape than "
+                "config.discriminator asks for; leave its other fields at their defaults.",
+                "projected-discriminator-shape",
+            )
+        networks = {**state.networks, "discriminator": with_variables(state.networks["discriminator"], found)}
+        return replace(state, networks=networks)
+
+
+def with_variables(network: NetworkState, found: PyTree) -> NetworkState:
+    """A fresh network with the variables that were found, each where the fresh one lies; without PyTorch's counts."""
+    given = traverse_util.flatten_dict({name: tree for name, tree in found.items() if name != COUNTS})
+    fresh = traverse_util.flatten_dict(network.variables)
+    placed = {path: jax.device_put(given.get(path, leaf), leaf.sharding) for path, leaf in fresh.items()}
+    variables: dict[str, Any] = traverse_util.unflatten_dict(placed)
+    return replace(network, params=variables.pop("params"), collections=variables)
+
+
+def build(config: ml_collections.ConfigDict, people: People | None, axis_name: str | None = None) -> Release:
+    """The method of one experiment; reads the identity network.
+
+    Raises:
+      UserError: as SimSwap's.
+    """
+    del people
+    return simswap.against_identity(from_networks, config, axis_name)
+
+
+def from_networks(
+    config: ml_collections.ConfigDict,
+    identity: identity_folder.Identity,
+    axis_name: str | None = None,
+    robust: PyTree = None,
+) -> Release:
+    """The method of one experiment, against an identity network in memory."""
+    fields = config.discriminator.to_dict()
+    fields.pop("weights")
+    try:
+        discriminator = ProjectedDiscriminator(ProjectedConfig.from_dict(fields), axis_name)
+    except ValueError as error:
+        raise UserError(str(error), "config-projected-discriminator") from error
+    return simswap.assembled(Release, config, identity, discriminator, axis_name, robust)
