@@ -115,7 +115,7 @@ class CompactGenerator(nn.Module):
         """As ``Generator``: [B,H,W,3] and [B,D] → float32 [B,H,W,3]."""
         config, dtype = self.config, jnp.dtype(self.config.dtype)
         check_inputs(config, target.shape, identity.shape)
-        common = {"axis_name": self.axis_name, "dtype": dtype}
+        common: dict[str, Any] = {"axis_name": self.axis_name, "dtype": dtype}
         kernel, edge = config.stem_kernel, config.stem_kernel // 2
 
         x = pixel_unshuffle(target.astype(dtype), config.unshuffle)

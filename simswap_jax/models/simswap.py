@@ -167,7 +167,7 @@ class Generator(nn.Module):
         """
         config, dtype = self.config, jnp.dtype(self.config.dtype)
         check_inputs(config, target.shape, identity.shape)
-        common = {"axis_name": self.axis_name, "dtype": dtype}
+        common: dict[str, Any] = {"axis_name": self.axis_name, "dtype": dtype}
 
         x = target.astype(dtype)
         x = ConvNormReLU(config.widths[0], 7, padding=3, reflect=True, name="first_layer", **common)(x, train)

@@ -193,7 +193,7 @@ class IdentityTraining(ShuffledPictures):
             train=True,
             mutable=list(collections),
         )
-        centres = AngularHead(self.people).apply({"params": params["head"]}, vectors)
+        centres: Any = AngularHead(self.people).apply({"params": params["head"]}, vectors)
         logits = margin_logits(vectors, centres, person, margin, self.config.network.scale)
         right = jnp.mean(jnp.argmax(logits, axis=-1) == person)
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, person)

@@ -127,7 +127,7 @@ def discriminator_loss(
         "real_logits": jnp.mean(jnp.stack([jnp.mean(x) for x in real_logits])),
         "fake_logits": jnp.mean(jnp.stack([jnp.mean(x) for x in fake_logits])),
     }
-    if not weights.gradient_penalty or alpha is None:
+    if not weights.gradient_penalty or alpha is None or isinstance(networks.discriminator, ProjectedDiscriminator):
         return hinge, (collections, terms)
     variables = {"params": params, **state.networks["discriminator"].collections}
     terms["gradient_penalty"] = gradient_penalty(networks.discriminator, variables, target, result, alpha)

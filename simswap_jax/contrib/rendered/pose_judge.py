@@ -84,7 +84,8 @@ def _small(pictures: jax.Array) -> jax.Array:
 
 @jax.jit
 def _degrees(params: Any, pictures: jax.Array) -> jax.Array:
-    return PoseNetwork().apply({"params": params}, _small(pictures)) * DEGREES
+    turned: Any = PoseNetwork().apply({"params": params}, _small(pictures))
+    return turned * DEGREES
 
 
 def _disturbed(pictures: jax.Array, key: jax.Array) -> jax.Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
@@ -51,7 +53,7 @@ class Bottleneck(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 o"]:
         """[B,H,W,I] → [B,H/stride,W/stride,width]."""
-        common = {"axis_name": self.axis_name, "dtype": self.dtype}
+        common: dict[str, Any] = {"axis_name": self.axis_name, "dtype": self.dtype}
         y = ConvNorm(self.inner, (1, 1), **common, name="widen")(x, train)
         y = ConvNorm(None, (3, 3), **common, stride=self.stride, padding=1, name="depthwise")(y, train)
         y = ConvNorm(self.width, (1, 1), **common, linear=True, name="narrow")(y, train)
@@ -68,7 +70,7 @@ class MobileFaceNet(nn.Module):
     def __call__(self, x: Float[Array, "b h w 3"], train: bool = False) -> Float[Array, "b d"]:
         """[B,112,96,3], (255·RGB − 127.5)/128 → raw vectors, float32 [B,D]."""
         config = self.config
-        common = {"axis_name": self.axis_name, "dtype": jnp.dtype(config.dtype)}
+        common: dict[str, Any] = {"axis_name": self.axis_name, "dtype": jnp.dtype(config.dtype)}
         x = ConvNorm(config.widths[0], (3, 3), **common, stride=2, padding=1, name="conv1")(x, train)
         x = ConvNorm(None, (3, 3), **common, padding=1, name="dw_conv1")(x, train)
         index = 0
@@ -78,6 +80,6 @@ class MobileFaceNet(nn.Module):
                 x = Bottleneck(inner, width, stride, **common, name=f"block_{index}")(x, train)
                 index += 1
         x = ConvNorm(LAST, (1, 1), **common, name="conv2")(x, train)
-        x = ConvNorm(None, x.shape[1:3], **common, linear=True, name="linear7")(x, train)
+        x = ConvNorm(None, (x.shape[1], x.shape[2]), **common, linear=True, name="linear7")(x, train)
         x = ConvNorm(config.embedding, (1, 1), **common, linear=True, name="linear1")(x, train)
         return x.reshape(x.shape[0], -1).astype(jnp.float32)

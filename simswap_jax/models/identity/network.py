@@ -42,7 +42,8 @@ class IdentityNetwork:
 
     def apply(self, variables: Mapping[str, Any], preprocessed: Float[Array, "b h w 3"]) -> Float[Array, "b d"]:
         """Raw vectors, float32 [B,D], of pictures that :meth:`preprocess` made; evaluation mode."""
-        return self.module.apply(variables, preprocessed)
+        vectors: Any = self.module.apply(variables, preprocessed)
+        return vectors
 
     def preprocess(self, pictures: Float[Array, "b h w 3"], method: str = "bicubic") -> Float[Array, "b h2 w2 3"]:
         """Face crops as the network wants them.
