@@ -16,7 +16,7 @@ from simswap_jax.training import validation
 from simswap_jax.training.config import default_config
 from simswap_jax.training.experiment import flat
 from simswap_jax.training.metrics import read_lines
-from simswap_jax.training.terminal import format_speed
+from simswap_jax.training.terminal import NORM, format_speed
 from simswap_jax.training.validation import BEST, PREFIX, SCORE, SECONDS, best_step, formula
 
 REPORT, SAMPLES = "report.html", "samples"
@@ -35,6 +35,8 @@ TRAINING = {
     "Training: discriminators' logits": ("real_logits", "fake_logits"),
     "Speed, images a second": ("images_per_second",),
 }
+# The names of the losses of most interest, first; norms of gradients come last.
+FIRST = ("generator", "identity", "reconstruction", "weak_feature_matching", "adversarial", "discriminator")
 NOT_SHOWN = ("steps_per_second", "device_memory_bytes")
 
 
@@ -106,7 +108,8 @@ def validation_sentence(row: Mapping[str, Any], weights: Mapping[str, float]) ->
 def curves(rows: Sequence[Mapping[str, Any]], plots: Mapping[str, Sequence[str]], other: str) -> list[Curve]:
     """The plots that are listed, then one of each other value under the title ``other``."""
     named = {name for names in plots.values() for name in names} | {SECONDS, *NOT_SHOWN}
-    rest = {other.format(name): (name,) for name in names_of(rows) if name not in named}
+    names = sorted(names_of(rows), key=lambda name: (name.endswith(NORM), (*FIRST, name).index(name)))
+    rest = {other.format(name): (name,) for name in names if name not in named}
     return curves_of(rows, {**plots, **rest} if other == "{}" else {**rest, **plots})
 
 
