@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The verb's arguments."""
+    """The command's arguments."""
     parse = command_parser("completion", "Print what completes these commands in a shell.", EXAMPLES)
     parse.add_argument("shell", choices=SHELLS, help="which shell")
     return parse

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from simswap_jax.cli import command_parser
-from simswap_jax.errors import UserError, first_line
+from simswap_jax.errors import UserError, first_line, install_command
 from simswap_jax.io.atomic import is_file, is_folder
 from simswap_jax.io.progress import Row, table
 from simswap_jax.video.decode import is_video, open_video
@@ -130,7 +130,7 @@ def _works(states: dict[str, tuple[str, Path | None]]) -> Iterator[Row]:
     yield Row("swap photos", swap)
     for what, package in (("swap videos", "av"), ("web page", "gradio")):
         lacking = importlib.util.find_spec(package) is None
-        yield Row(what, f"needs {package}: pip install 'simswap-jax[{EXTRAS[package][0]}]'" if lacking else swap)
+        yield Row(what, f"needs {package}: {install_command(EXTRAS[package][0])}" if lacking else swap)
     train = [name for name in registry.ready("train") if states[name][0] != "wrong"]
     yield Row("train", f"ready, against {', '.join(train)}" if train else "ready, once you have an identity network")
     judges = [name for name in registry.ready("evaluate") if states[name][0] != "wrong" and _recognises(name)]

@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     add("--external", **many, metavar="NAME=FILE.onnx:CONTRACT", help="another program's network, run by a contract")
     add("--baseline", **many, metavar="NAME", help=f"also {FAMILY} (all of these), {', '.join(NAMES)}")
     add("--data", type=Path, required=True, metavar="ROOT", help="aligned face crops as ROOT/PERSON/PICTURE")
-    add("--output", **folder, required=True, help="where everything goes; a stopped run is resumed there")
+    add("--output", **folder, required=True, help="where everything goes; an interrupted run is resumed there")
 
     add = parse.add_argument_group("networks that measure, by path or name").add_argument
     add("--judge", metavar="PATH", help="recogniser: .onnx, identity folder, weight file or model folder")

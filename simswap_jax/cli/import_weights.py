@@ -172,7 +172,19 @@ def _rows(options: argparse.Namespace, content: Any, model: Any, how: str) -> li
         _identity_row(options, model),
         Row("licence", options.licence or "unstated", "as you said" if options.licence else "--licence says it"),
         Row("written", f"{options.output}", f"{options.dtype}; {copied}"),
+        *_to_keep(options, model),
     ]
+
+
+def _to_keep(options: argparse.Namespace, model: Any) -> list[Row]:
+    """Where the identity network must lie for the folder to be of use, if it lies elsewhere."""
+    included = (options.output / "identity.safetensors").exists()
+    folders = registry.folders()
+    if model.identity is None or included or not folders or registry.locate(model.identity_name) is not None:
+        return []
+    if model.identity_sha256 in {entry.sha256 for entry in registry.catalogue().values() if entry.url}:
+        return []  # fetched when needed
+    return [Row("to do", f"copy {model.identity_name} into {folders[0]}", "where swapping looks for it")]
 
 
 def _identity_row(options: argparse.Namespace, model: Any) -> Row:

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The verb's arguments."""
+    """The command's arguments."""
     parse = command_parser(
         "push", "Put a model folder into a repository of the Hugging Face Hub, licence and card included.", EXAMPLES
     )

@@ -283,8 +283,8 @@ def check_numbers(config: ml_collections.ConfigDict) -> None:
     for name, value in values.items():
         number = isinstance(value, int | float)
         if number and not math.isfinite(value) and name.startswith(("optimizer.", "losses.")):
-            raise UserError(f"config.{name} is {value}; give a finite number.", "config-out-of-range")
-        if number and value < 0 and name.startswith("losses."):
+            raise UserError(f"config.{name} is {value}; give a finite number.", "config-not-finite")
+        if number and value < 0 and name.startswith("losses.") and not name.endswith("_margin"):  # it has a range
             raise UserError(f"config.{name} is {value}; it must be at least 0.", "config-too-small")
 
 

@@ -16,7 +16,7 @@ from simswap_jax.training import validation
 from simswap_jax.training.config import default_config
 from simswap_jax.training.experiment import flat
 from simswap_jax.training.metrics import read_lines
-from simswap_jax.training.terminal import format_speed
+from simswap_jax.training.terminal import NORM, format_speed
 from simswap_jax.training.validation import BEST, PREFIX, SCORE, SECONDS, best_step, formula
 
 REPORT, SAMPLES = "report.html", "samples"
@@ -35,6 +35,8 @@ TRAINING = {
     "Training: discriminators' logits": ("real_logits", "fake_logits"),
     "Speed, images a second": ("images_per_second",),
 }
+# The names of the losses of most interest, first; norms of gradients come last.
+FIRST = ("generator", "identity", "reconstruction", "weak_feature_matching", "adversarial", "discriminator")
 NOT_SHOWN = ("steps_per_second", "device_memory_bytes")
 
 
@@ -77,7 +79,7 @@ def page(workdir: Path, config: ml_collections.ConfigDict, step: int) -> str:
         [*curves(measured, VALIDATIONS, "{}"), *curves(training, TRAINING, "Training: {}")],
         [
             *sheets(workdir / SAMPLES, step, "Samples of the training: the same images each time; step {:,}."),
-            *sheets(workdir / validation.FOLDER, step, "The same held-out people each time; step {:,}."),
+            *sheets(workdir / validation.FOLDER, step, "The same held-out identities each time; step {:,}."),
         ],
     )
 
@@ -106,7 +108,8 @@ def validation_sentence(row: Mapping[str, Any], weights: Mapping[str, float]) ->
 def curves(rows: Sequence[Mapping[str, Any]], plots: Mapping[str, Sequence[str]], other: str) -> list[Curve]:
     """The plots that are listed, then one of each other value under the title ``other``."""
     named = {name for names in plots.values() for name in names} | {SECONDS, *NOT_SHOWN}
-    rest = {other.format(name): (name,) for name in names_of(rows) if name not in named}
+    names = sorted(names_of(rows), key=lambda name: (name.endswith(NORM), (*FIRST, name).index(name)))
+    rest = {other.format(name): (name,) for name in names if name not in named}
     return curves_of(rows, {**plots, **rest} if other == "{}" else {**rest, **plots})
 
 
@@ -123,7 +126,7 @@ def validations(rows: Sequence[Mapping[str, Any]], best: int | None) -> Table:
         [f"{row['step']}{' (best)' if row['step'] == best else ''}", *(_cell(row.get(name)) for name in names)]
         for row in shown
     ]
-    return Table("Validation on held-out people", ["step", *names], cells)
+    return Table("Validation on held-out identities", ["step", *names], cells)
 
 
 def _cell(value: float | None) -> str:

@@ -20,7 +20,7 @@ def check_sizes(config: ml_collections.ConfigDict) -> None:
     if not 0.0 <= config.data.same_fraction <= 1.0:
         raise UserError(
             f"config.data.same_fraction is {config.data.same_fraction}; it is a share of a batch, 0 to 1.",
-            "config-out-of-range",
+            "config-same-fraction",
         )
     fields = config.discriminator
     least = (3 * 2 ** len(fields.widths) - 1) * 2 ** (fields.scales - 1) + 1  # each scale sees ⌈half⌉ of the one before

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import ml_collections
 
+from simswap_jax.errors import install_command
 from simswap_jax.io.progress import Row, table
 from simswap_jax.training.experiment import flat
 from simswap_jax.training.state import TrainState
@@ -160,7 +161,7 @@ def warnings_of(
                 extra = "tpu" if what == "TPU" else "cuda"
                 yield (
                     f"warning: JAX runs on the CPU, though this machine has an {what}; stop, and install JAX's plugin "
-                    f"for it: pip install 'simswap-jax[{extra}]'."
+                    f"for it: {install_command(extra)}."
                 ).replace("an TPU", "a TPU")
                 break
     if trained >= LARGE:

@@ -51,7 +51,7 @@ def fetch(name: str, revision: str | None = None) -> Path:
     except hub.errors.GatedRepoError as error:
         raise UserError(
             f"{repository} is open to those who accepted its terms; accept them on its page, then `hf auth login`.",
-            "hub-gated",
+            "hub-terms-not-accepted",
         ) from error
     except hub.errors.RepositoryNotFoundError as error:
         raise UserError(

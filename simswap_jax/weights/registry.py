@@ -75,7 +75,7 @@ def locate(name: str) -> Path | None:
 
 
 def ready(verb: str) -> list[str]:
-    """Names of the known files that a verb could use now: they are here, or may be fetched."""
+    """Names of the known files that a command could use now: they are here, or may be fetched."""
     entries = (entry for entry in catalogue().values() if verb in entry.verbs)
     return [entry.name for entry in entries if locate(entry.name) or (entry.url and not offline())]
 

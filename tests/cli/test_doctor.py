@@ -151,6 +151,6 @@ def test_a_damaged_file_gets_its_table(tmp_path, face, doctor, suffix, monkeypat
 def test_what_is_no_picture(tmp_path, doctor, capsys):
     (tmp_path / "notes.txt").write_text("hello")
     assert doctor(tmp_path / "notes.txt")["so"][0] == "nothing found"
-    for path in (tmp_path / "none.png", tmp_path):
+    for path, said in ((tmp_path / "none.png", "cannot be read"), (tmp_path, "is no model folder")):
         assert cli.main(["doctor", str(path)]) == 2
-        assert "cannot be read" in capsys.readouterr().err
+        assert said in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import cv2
 import jax
@@ -10,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from simswap_jax import __version__
 from simswap_jax.cli import import_weights as command
 from simswap_jax.cli import main as cli
 from simswap_jax.models import Generator, GeneratorConfig
@@ -305,17 +307,43 @@ def test_what_cannot_be_exported_is_one_sentence(place, capsys, words, sentence)
     assert not (place / words[2]).exists()
 
 
-def test_doctor_says_what_is_here_and_what_is_missing_for_what(place, capsys, monkeypatch):
+def test_import_says_where_the_identity_network_is_looked_for(place, capsys, monkeypatch):
+    assert imported() == 0
+    assert "copy identity.safetensors" not in capsys.readouterr().out  # it lies in a folder that is searched
+    monkeypatch.setenv("SIMSWAP_JAX_WEIGHTS", str(place / "weights"))
+    assert imported() == 0
+    assert f"copy identity.safetensors into {place / 'weights'}" in capsys.readouterr().out
+
+
+def test_doctor_begins_with_what_works(place, capsys, monkeypatch):
+    monkeypatch.delenv("SIMSWAP_JAX_OFFLINE")
+    assert cli.main(["doctor"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert re.match(rf"simswap-jax {re.escape(__version__)}, Python 3.* on \d+ CPU cores", said[0])
+    works = dict(line.split("  ", 1) for line in said[3 : said.index("", 3)])
+    assert "fetches face_detection_yunet.onnx and mobilefacenet_casia.ckpt first" in works["swap photos"]
+    assert "mobilefacenet_casia.ckpt" in works["train"]
+    assert "recogniser of yours" in works["evaluate"]
+    monkeypatch.setenv("SIMSWAP_JAX_OFFLINE", "1")
+    assert cli.main(["doctor"]) == 0
+    assert "needs face_detection_yunet.onnx from GitHub ShiqiYu" in capsys.readouterr().out
+
+
+def test_doctor_says_what_is_here_and_where_to_get_the_rest(place, capsys, monkeypatch):
     monkeypatch.delenv("SIMSWAP_JAX_OFFLINE")
     (place / "latest_net_G.pth").write_bytes(b"anything")
     assert cli.main(["doctor"]) == 0
     said = capsys.readouterr().out
     assert f"here, not checked (no SHA-256 is known): {place / 'latest_net_G.pth'}" in said
+    lines = said.splitlines()
+    fetched, missing = (next(line for line in lines if line.startswith(what)) for what in ("Fetched", "Not here"))
+    assert "face_detection_yunet.onnx" in fetched
+    assert "arcface_checkpoint.tar" in missing
+    assert "latest_net_G.pth" not in missing
+    assert cli.main(["doctor", "--all"]) == 0
+    said = capsys.readouterr().out
     assert "fetched when needed from GitHub ShiqiYu" in said
     assert "missing; get it from the release page" in said
-    needs = next(line for line in said.splitlines() if line.startswith("import "))
-    assert "arcface_checkpoint.tar" in needs
-    assert "latest_net_G.pth" not in needs
     (place / "face_detection_yunet.onnx").write_bytes(b"something else")
     assert cli.main(["doctor"]) == 1
     assert "NOT the known file" in capsys.readouterr().out
@@ -326,11 +354,25 @@ def test_doctor_says_what_is_here_and_what_is_missing_for_what(place, capsys, mo
 
 
 def test_doctor_fetches_nothing_offline(place, capsys):
-    assert cli.main(["doctor"]) == 0
+    assert cli.main(["doctor", "--all"]) == 0
     said = capsys.readouterr().out
     assert "fetched when needed" not in said
     assert "(SIMSWAP_JAX_OFFLINE forbids to fetch it)" in said
-    assert "mobilefacenet_casia.ckpt" in next(line for line in said.splitlines() if line.startswith("swap "))
+    assert "mobilefacenet_casia.ckpt" in next(line for line in said.splitlines() if line.startswith("swap photos"))
+
+
+def test_doctor_says_what_a_model_is_and_whether_it_is_whole(place, capsys):
+    imported()
+    capsys.readouterr()
+    assert cli.main(["doctor", "model"]) == 0
+    said = capsys.readouterr().out
+    for word in ("its files are whole", "32×32, aligned as 'rendered'", "identity.safetensors", "unit"):
+        assert word in said
+    (place / "model" / "generator.safetensors").write_bytes(b"another file")
+    assert cli.main(["doctor", "model"]) == 2
+    assert "is damaged" in capsys.readouterr().err
+    assert cli.main(["doctor", "faces"]) == 0
+    assert "mobilefacenet_casia.ckpt" in capsys.readouterr().out
 
 
 def test_a_wrong_use_of_an_imported_folder_is_refused(place):

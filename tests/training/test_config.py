@@ -156,14 +156,14 @@ def test_a_workdir_belongs_to_an_experiment_only_when_something_was_trained(tmp_
     [
         ("optimizer.learning_rate", -1.0, "config-too-small"),
         ("optimizer.learning_rate", float("nan"), "config-too-small"),
-        ("optimizer.learning_rate", float("inf"), "config-out-of-range"),
+        ("optimizer.learning_rate", float("inf"), "config-not-finite"),
         ("optimizer.b2", 1.0, "config-out-of-range"),
         ("ema", -0.1, "config-out-of-range"),
         ("losses.identity", -1.0, "config-too-small"),
         ("log_every", 0, "config-too-small"),
         ("checkpoint_every", 0, "config-too-small"),
         ("data.threads", 0, "config-too-small"),
-        ("data.same_fraction", 1.5, "config-out-of-range"),
+        ("data.same_fraction", 1.5, "config-same-fraction"),
         ("data.size", 64, "config-size-of-discriminators"),
     ],
 )

@@ -495,7 +495,7 @@ def test_the_command_line_sets_fields(tmp_path):
         (["--config", "nowhere.py", "--workdir", "x"], "experiment-file", "nowhere.py"),
         (
             ["--config", str(CONFIGS / "simswap_224.py"), "--workdir", "x", "--config.batchsize=3"],
-            "command-line",
+            "config-field",
             "batchsize",
         ),
         (["--config", str(CONFIGS / "simswap_224.py"), "--workdir", "x", "extra"], "flag-not-understood", "'extra'"),

@@ -156,7 +156,7 @@ def test_validation_changes_nothing_of_the_training(folder, finished, tmp_path):
     assert "Step 6 of 6 (100%)" in page
     assert "Training: identity_loss" in page
     assert "validation.every" in page  # a field of the experiment
-    assert "Validation on held-out people" not in page
+    assert "Validation on held-out identities" not in page
 
 
 def test_validation_may_begin_and_end_in_a_run_but_not_change(folder):
