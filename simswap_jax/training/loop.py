@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> Trained:
     compiled, finished = 0, True
 
     # ---- Loop: nothing goes between host and device unasked, for that would stop the device on every step ----
-    with stop_signals() as asked, disk_errors(workdir), jax.transfer_guard("disallow"):
+    with stop_signals() as asked, disk_errors(workdir), closing(writers), jax.transfer_guard("disallow"):
         for step in range(start + 1, config.steps + 1):
             batch = next_batch(batches, root, cache)
             if samples is None:  # one fixed batch for every sheet, so that sheets can be compared
@@ -145,7 +145,6 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> Trained:
             checkpoints.wait()
             checkpoints.close()
             export(method, run.gather(without_optimizers(state)), workdir / "model")
-            writers.close()
     distributed.barrier()
     if finished:
         logger.info("done at step %d; model folder: %s", int(state.step), workdir / "model")
