@@ -266,8 +266,13 @@ def test_the_site_builds_strictly(tmp_path):
     assert [address for address in fetched if "mkdocs-material" not in address] == []  # the theme's own line
 
 
+def project_extras():
+    """The extras of pyproject.toml, each with what it installs."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+
+
 def test_extras_are_those_of_the_project():
-    given = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    given = project_extras()
     page = (ROOT / "docs" / "guide" / "install.md").read_text(encoding="utf-8")
     table = page.split("| extra | for |")[1].split("\n\n")[0]
     assert set(re.findall(r"`([a-z-]+)`(?=[^|]*\| )", table)) == set(given)

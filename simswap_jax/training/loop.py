@@ -112,7 +112,13 @@ def train_in(config: ml_collections.ConfigDict, workdir: Path, asked: StopReques
     compiled, finished = 0, True
 
     # ---- Loop: nothing goes between host and device unasked, for that would stop the device on every step ----
-    with ExitStack() as shown, disk_errors(workdir), closing(checkpoints), jax.transfer_guard("disallow"):
+    with (
+        ExitStack() as shown,
+        disk_errors(workdir),
+        closing(writers),
+        closing(checkpoints),
+        jax.transfer_guard("disallow"),
+    ):
         for step in range(start + 1, config.steps + 1):
             batch = next_batch(batches, root, cache)
             if samples is None:  # one fixed batch for every sheet, so that sheets can be compared
@@ -163,7 +169,6 @@ def train_in(config: ml_collections.ConfigDict, workdir: Path, asked: StopReques
         with jax.transfer_guard("allow"):
             checkpoints.wait()
             export(method, run.gather(without_optimizers(state)), workdir / "model")
-            writers.close()
     distributed.barrier()
     if finished:
         logger.info("done at step %d; model folder: %s", int(state.step), workdir / "model")
