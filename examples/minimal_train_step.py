@@ -80,7 +80,7 @@ def initial_state(key):
 
 def main():
     """Twenty steps on noise: batches of one person (the target is the ground truth) and of two, in turn."""
-    key = jax.random.key(0)
+    key = jax.random.key(0, impl="unsafe_rbg")  # compiles ten times as fast as the default
     state = jax.jit(initial_state)(key)
     for number in range(20):
         keys = jax.random.split(jax.random.fold_in(key, number), 3)

@@ -5,6 +5,7 @@ It shows that something works, not how well: results at this size are blurs. The
 
 from pathlib import Path
 
+import jax
 import ml_collections
 
 from simswap_jax.contrib.rendered import dataset
@@ -18,6 +19,7 @@ SHIPPED = Path(dataset.__file__).parent / "pretrained" / "generator"  # whose id
 
 def small_experiment(folder: Path) -> ml_collections.ConfigDict:
     """Render the people, write the identity network, and give the experiment that trains on both."""
+    jax.config.update("jax_default_prng_impl", "unsafe_rbg")  # random numbers that compile fast; others than usual
     dataset.write_people(
         folder / "people",
         dataset.sample_people(1, PEOPLE),

@@ -20,7 +20,7 @@ EXAMPLES = ROOT / "examples"
 SMALL = {  # environment variables that notebooks read
     "quickstart": {"COUNT": "1"},
     "train_on_your_faces": {"STEPS": "3", "PEOPLE": "24"},
-    "evaluate_and_compare": {"PAIRS": "6", "PEOPLE": "5"},
+    "evaluate_and_compare": {"PAIRS": "6", "PEOPLE": "7"},
 }
 PUBLIC = {"quickstart": ("face_detection_yunet.onnx", "mobilefacenet_casia.ckpt")}  # files that are fetched, else
 
