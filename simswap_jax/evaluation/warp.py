@@ -20,6 +20,7 @@ from simswap_jax.faces.blending import Place, border_ramp, paste_gradients, soft
 Map = Callable[[np.ndarray], np.ndarray]  # points [N, 2] of the target → points [N, 2] of the source
 SMOOTHING = 1e-3  # of the thin-plate spline, in sides of the crop: landmarks are not exact
 MOST_GAIN = 2.0  # of a colour channel's spread
+FOREHEAD = 0.5  # of how high a landmark lies above the eyes: so much higher is the mask's edge
 EDGE = 0.015  # of the crop's side: softness of the hull's edge
 LEAST_HULL = 12  # points from which the face is their hull, and not an ellipse about five of them
 CORNERS = np.array([(0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (0.0, 0.5), (1.0, 0.5), (0.0, 1.0), (0.5, 1.0), (1.0, 1.0)])
@@ -95,9 +96,23 @@ def warped(picture: np.ndarray, move: Map, size: int) -> tuple[np.ndarray, np.nd
 # ---- Mask, colour, blending ----
 
 
-def hull_mask(points: np.ndarray, size: int) -> np.ndarray:
-    """The convex hull of landmarks [P, 2] in sides of the crop: float32 [size, size], 0 in the outermost pixels."""
-    hull = cv2.convexHull(np.round(points * size - 0.5).astype(np.int32))
+def hull_mask(points: np.ndarray, five: np.ndarray, size: int) -> np.ndarray:
+    """The convex hull of landmarks and of some forehead above the brows, which are hardly seen at a hull's edge.
+
+    Args:
+      points: float [P, 2] in sides of the crop.
+      five: float [5, 2], the usual five.
+      size: side in pixels.
+
+    Returns:
+      float32 [size, size], 0 to 1, 0 in the outermost pixels.
+    """
+    eyes = five[:2].mean(axis=0)
+    down = five[3:].mean(axis=0) - eyes
+    down = down / max(float(np.hypot(*down)), 1e-6)
+    above = np.minimum((points - eyes) @ down, 0.0)
+    raised = points + FOREHEAD * above[:, None] * down
+    hull = cv2.convexHull(np.round(raised * size - 0.5).astype(np.int32))
     mask = cv2.fillConvexPoly(np.zeros((size, size), np.float32), hull, 1.0)
     mask = cv2.GaussianBlur(mask, (0, 0), max(EDGE * size, 0.5))
     return mask * (border_ramp(size) > 0)
@@ -211,9 +226,10 @@ class WarpBaseline:
 
     def _masks(self, targets: Sequence[str], points: np.ndarray, size: int) -> list[np.ndarray]:
         """The targets' faces: the hulls of many landmarks, ellipses about few."""
+        fives = self.geometry.five_points(targets)
         if points.shape[1] >= LEAST_HULL:
-            return [hull_mask(one, size) for one in points]
-        return [soft_mask(five * size - 0.5, size) for five in self.geometry.five_points(targets)]
+            return [hull_mask(one, five, size) for one, five in zip(points, fives)]
+        return [soft_mask(five * size - 0.5, size) for five in fives]
 
     def self_swaps(self, batch: PairBatch) -> None:
         """There are none: the target warped onto itself is the target."""
@@ -267,5 +283,5 @@ def _row(
 ) -> WarpBaseline:
     nearest = name.endswith(NEAREST)
     title, fit = FITS[name.removeprefix(f"{FAMILY}_").removesuffix(NEAREST)]
-    title += ", source picture of the nearest pose" if nearest else ""
+    title += ", nearest pose" if nearest else ""
     return WarpBaseline(name, title, fit, geometry, pairs, read, pictures if nearest else None)

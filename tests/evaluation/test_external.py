@@ -7,14 +7,16 @@ import pytest
 import yaml
 from PIL import Image
 
+from simswap_jax.cli import evaluate as command
+from simswap_jax.evaluation import runner
 from simswap_jax.evaluation.candidates import PairBatch
 from simswap_jax.evaluation.contracts import CONTRACT_TEMPLATES, read_contract
+from simswap_jax.evaluation.evaluate import candidates_of, open_setup
 from simswap_jax.evaluation.external import ExternalNetwork, cut, split_reference
 from simswap_jax.evaluation.geometry import FaceGeometry
 from simswap_jax.evaluation.protocols.protocol import Pair, PairList
 from simswap_jax.faces.alignment import TEMPLATES
 from tests.evaluation.test_contracts import SHIPPED
-from tests.evaluation.test_evaluate import evaluate, metrics_in
 from tests.support.errors import raises_user_error
 from tests.support.onnx_networks import onnx_recogniser
 from tests.support.small_model import faces
@@ -128,11 +130,11 @@ def given_to(contract, colour):
     return (e * 0.5 if contract.name == "inswapper_128" else e)[:3]
 
 
-QUICK = ("inswapper_128", "ghost_256", "uniface_256")
+LARGE = ("simswap_unofficial_512",)
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SHIPPED]
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in SHIPPED]
 )
 def test_each_network_gets_and_gives_what_its_contract_says(beside, name):
     network = opened(beside, name)
@@ -149,7 +151,7 @@ def test_each_network_gets_and_gives_what_its_contract_says(beside, name):
         np.testing.assert_allclose(left, np.clip(taken, 0, 1) * 255, atol=2)
     wanted = np.clip(given_to(contract, colour) * std + mean, 0, 1) * 255
     np.testing.assert_allclose(right, wanted, atol=1.5)
-    assert (result[0, 0] == target[0, 0]).all()  # beside the cut face
+    np.testing.assert_allclose(result[0, 0].astype(int), target[0, 0], atol=2)  # beside the cut face, or at its edge
 
 
 def test_a_mask_says_where_the_face_is_put_back(beside):
@@ -185,25 +187,39 @@ def test_a_face_is_cut_to_the_contracts_template_and_put_back_in_place():
     assert apart.max() < 6  # templates differ by a little more than a similarity
 
 
-def test_a_row_of_the_table(tmp_path):
-    root = tmp_path / "people"
+def test_rows_that_a_command_asks_for(tmp_path):
     for number, face in enumerate(faces(4, 32)):
-        (root / f"p{number}").mkdir(parents=True)
         for picture in range(2):
-            Image.fromarray(np.clip(face.astype(int) + picture, 0, 255).astype(np.uint8)).save(
-                root / f"p{number}/{picture}.png"
-            )
+            path = tmp_path / f"people/p{number}/{picture}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.clip(face.astype(int) + picture, 0, 255).astype(np.uint8)).save(path)
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(TAKES_PICTURES))
     path = swapper(tmp_path / "theirs.onnx", read_contract(str(tmp_path / "small.yaml")))
-    words = ["--external", f"Theirs={path}:{tmp_path / 'small.yaml'}", "--data", root]
-    words += ["--judge", onnx_recogniser(tmp_path / "j.onnx")]
-    words += ["--held-out-fraction", 1, "--pairs", 4, "--far", 0.2, "--size", 32, "--baseline", "warp_affine"]
+    words = ["--external", f"Theirs={path}:{tmp_path / 'small.yaml'}", "--baseline", "warp_affine"]
+    words += ["--data", tmp_path / "people", "--judge", onnx_recogniser(tmp_path / "j.onnx"), "--size", 32]
+    words += ["--held-out-fraction", 1, "--pairs", 4, "--far", 0.2, "--output", tmp_path / "out"]
     words += ["--warp-landmarks", fixed_landmarks(tmp_path / "landmarks.onnx")]
-    assert evaluate(*words, "--output", tmp_path / "out") == 0
-    rows = metrics_in(tmp_path / "out")["rows"]
-    assert list(rows)[:3] == ["Theirs", "warp_affine", "target"]
-    assert rows["Theirs"]["self_l1"]["mean"] > 0
-    assert rows["warp_affine"]["title"] == "affine warp + Poisson"
+    setup = open_setup(command.request_of(command.parser().parse_args([str(word) for word in words])))
+    candidates = candidates_of(setup)
+    assert [candidate.key for candidate in candidates[:3]] == ["Theirs", "warp_affine", "target"]
+    theirs, warped = candidates[:2]
+    batch = setup.inputs.batch(setup.evaluators, [0, 1, 2, 3])
+    measured = runner.measure_batch(setup.evaluators, theirs, batch)
+    assert (measured["self_l1"] > 0).all()
+    assert "used" not in runner.measure_batch(setup.evaluators, warped, batch)
+    nearest = replace(warped, pictures={f"p{i}": [f"p{i}/1.png"] for i in range(4)}, geometry=Posed(warped.geometry))
+    used = runner.measure_batch(setup.evaluators, nearest, batch)["used"].tolist()
+    assert used == [pair.source.replace("0.png", "1.png") for pair in setup.inputs.pairs.pairs]
+
+
+class Posed:
+    """A geometry that knows the pose of everybody: straight on."""
+
+    def __init__(self, geometry):
+        self.landmarks, self.five_points = geometry.landmarks, geometry.five_points
+
+    def angles(self, names):
+        return np.zeros((len(names), 3))
 
 
 def fixed_landmarks(path):

@@ -66,8 +66,13 @@ def test_colours_get_the_targets_mean_and_spread_in_lab():
     assert np.ptp(warp.transfer_colour(grey, grey, mask)) == 0
 
 
-def test_the_hull_leaves_the_border_free():
-    mask = warp.hull_mask(np.array([(-0.2, 0.3), (1.2, 0.3), (0.5, 1.3)] * 5), 40)
+def test_the_hull_leaves_the_border_free_and_reaches_above_the_brows():
+    low = np.array([(0.2, 0.3), (0.8, 0.3), (0.5, 0.9)] * 5)
+    rows = np.flatnonzero(warp.hull_mask(low, FRONTAL, 112)[:, 56] > 0.5)
+    eyes = FRONTAL[0, 1] * 112
+    assert rows[0] == pytest.approx(eyes - 1.5 * (eyes - 0.3 * 112), abs=1.5)
+    assert rows[-1] == pytest.approx(0.9 * 112, abs=3)
+    mask = warp.hull_mask(np.array([(-0.2, 0.3), (1.2, 0.3), (0.5, 1.3)] * 5), FRONTAL, 40)
     assert mask[0].max() == mask[-1].max() == mask[:, 0].max() == mask[:, -1].max() == 0
     assert mask[20, 20] == pytest.approx(1)
 
@@ -76,7 +81,7 @@ def test_a_swap_leaves_the_targets_surroundings_and_brings_the_sources_detail():
     source, target = np.full((64, 64, 3), 180, np.uint8), np.full((64, 64, 3), 120, np.uint8)
     target[:, :, 0] = 140
     source[30:34, 30:34] = 100
-    mask = warp.hull_mask(np.array([(0.2, 0.2), (0.8, 0.2), (0.8, 0.8), (0.2, 0.8)] * 3), 64)
+    mask = warp.hull_mask(np.array([(0.2, 0.2), (0.8, 0.2), (0.8, 0.8), (0.2, 0.8)] * 3), FRONTAL * 0 + [0.5, 0.2], 64)
     result = warp.swapped(source, target, warp.fit_affine(POINTS, POINTS), mask)
     np.testing.assert_array_equal(result[:10], target[:10])
     assert result[31, 31].astype(int).sum() < result[20, 20].astype(int).sum() - 10
@@ -127,7 +132,7 @@ def test_the_source_picture_of_the_nearest_pose_is_taken():
     assert given.pictures_used(batch) is None
     assert (given.title, nearest.title) == (
         "affine warp + Poisson",
-        "affine warp + Poisson, source picture of the nearest pose",
+        "affine warp + Poisson, nearest pose",
     )
 
 
