@@ -70,6 +70,7 @@ def model(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow  # compiles twice
 def test_its_model_swaps_by_name_and_refuses_others(model):
     swapper, read = FaceSwapper.from_pretrained(model), model_folder.read(model)
     assert "people: anna, ben" in (model / "README.md").read_text(encoding="utf-8")
