@@ -175,10 +175,11 @@ def add_file_arguments(parse: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         action="extend",
-        required=True,
+        default=[],
         metavar="PATH",
         help="who gives the identity: pictures or a folder",
     )
+    add("--source-name", default="", metavar="NAME", help="in its place: a person that a DeepFakes model draws")
     add(
         "--target",
         type=Path,
@@ -245,6 +246,7 @@ def swap_request(given: argparse.Namespace) -> SwapRequest:
     """
     return SwapRequest(
         sources=tuple(given.source),
+        source_name=given.source_name,
         targets=tuple(given.target),
         output=given.output,
         people=tuple(given.person or ()),
@@ -295,6 +297,12 @@ def signing(given: argparse.Namespace) -> Credentials | None:
 
 def check_paths(given: argparse.Namespace) -> None:
     """A UserError for inputs that are not there, and numbers out of their range."""
+    if bool(given.source) == bool(given.source_name) or (given.source_name and (given.grid or given.person)):
+        raise UserError(
+            "one source is needed: --source names pictures; --source-name, without --grid and --person, somebody whom "
+            "the model draws by name.",
+            "source-or-name",
+        )
     for path in [*given.source, *given.target]:
         if not path.exists():
             raise UserError(f"there is no {path}; check the path.", "path-missing")

@@ -126,7 +126,7 @@ def pair_batches(
     options = pairing.options
     same = "same-person" if options.same == "person" else "same-picture"
     origin = {
-        "list of pictures": _listing(people),
+        "list of pictures": listing(people),
         "seed": options.seed,
         "batch size": options.batch_size,
         # Checkpoints hold this very sentence.
@@ -176,7 +176,7 @@ def picture_batches(  # eight parameters: each is one number that its two caller
         turn = flip and bool(below(random_words(seed, index, 1)[0], 2))
         return {"image": mirrored(people.picture(picture, size), turn), "person": people.person[picture]}
 
-    origin = {"list of pictures": _listing(people), "seed": seed, "batch size": batch_size, "flip": flip}
+    origin = {"list of pictures": listing(people), "seed": seed, "batch size": batch_size, "flip": flip}
     return Batches(grain.MapDataset.range(ENDLESS).map(sample), local_size, threads, origin)
 
 
@@ -185,7 +185,7 @@ def mirrored(picture: np.ndarray, turn: bool) -> np.ndarray:
     return picture[:, ::-1] if turn else picture
 
 
-def _listing(people: People) -> str:
+def listing(people: People) -> str:
     """Names the pictures, not their bytes or dates: a data set that was copied elsewhere is the same one."""
     return hashlib.sha256("\n".join(people.files).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 

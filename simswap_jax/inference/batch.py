@@ -39,6 +39,7 @@ class SwapRequest:
       targets: a picture or a folder; of a sheet, several.
       output: a picture file, or a folder where the target is one.
       people: photos of whom is to be swapped; empty: ``swap.faces`` says it.
+      source_name: in place of ``sources``, a person whom the model was trained on, by name.
       aligned: pictures are square face crops already, not whole photos.
       swap: how.
       marks: which marks results get.
@@ -53,6 +54,12 @@ class SwapRequest:
     swap: SwapOptions = field(default_factory=SwapOptions)
     marks: MarkOptions = field(default_factory=MarkOptions)
     quality: int = 95
+    source_name: str = ""
+
+    @property
+    def by_name(self) -> bool:
+        """Whether the sources are a folder whose files have the targets' names."""
+        return bool(self.sources) and self.sources[0].is_dir()
 
     def who(self) -> str:
         """Whose faces are swapped, in words."""
@@ -135,6 +142,8 @@ def resolve_source(
     Returns:
       The source, and the options with the named people in them.
     """
+    if request.source_name:
+        return Source(swapper.person(request.source_name), ()), request.swap
     files = request.sources if files is None else tuple(files)
     numbers = face_numbers(request.swap.source_faces, len(files))
     faces = [read_face(swapper, path, "source", request.aligned, number) for path, number in zip(files, numbers)]
@@ -203,7 +212,7 @@ def pair_files(request: SwapRequest, outcome: Outcome) -> list[FileSwap]:
     """What is to be done for a target folder; a target without a source of its name is noted as a failure."""
     folder, given = request.targets[0], request.sources
     targets = pictures_of(folder, request.output)
-    by_name = {path.name: path for path in pictures_of(given[0], request.output)} if given[0].is_dir() else None
+    by_name = {path.name: path for path in pictures_of(given[0], request.output)} if request.by_name else None
     if by_name is not None:
         unused = [by_name[name] for name in sorted(set(by_name) - {target.name for target in targets})]
         warn_of_rest(given[0], unused, f"taken are sources with the name of a target in {folder}")
@@ -242,7 +251,7 @@ def output_name(target: Path) -> str:
 
 def swap_crops(swapper: FaceSwapper, request: SwapRequest, swaps: Sequence[FileSwap], outcome: Outcome) -> str:
     """Aligned crops in batches, each with the source of its name or all with one person; returns what was done."""
-    vector = None if request.sources[0].is_dir() else resolve_source(swapper, request)[0].vector
+    vector = None if request.by_name else resolve_source(swapper, request)[0].vector
     progress = Progress(len(swaps), "faces", _log.info)
     done = 0
     with ThreadPoolExecutor(WRITERS) as pool:
@@ -290,7 +299,7 @@ class _Chunk:
 
 def swap_photos(swapper: FaceSwapper, request: SwapRequest, swaps: Sequence[FileSwap], outcome: Outcome) -> str:
     """Photos one by one, each with the source of its name or all with the people given; returns what was done."""
-    everybody = None if request.sources[0].is_dir() else resolve_source(swapper, request)
+    everybody = None if request.by_name else resolve_source(swapper, request)
 
     def swap(one: FileSwap) -> tuple[str, ...]:
         source, options = everybody or resolve_source(swapper, request, one.sources)

@@ -99,13 +99,14 @@ def redraw(network: SwapNetwork, variables: Any, targets: jax.Array, vectors: ja
       network: the generator.
       variables: its Flax variables.
       targets: uint8 [B, H, W, 3].
-      vectors: float32 [B, D].
+      vectors: float32 [B, D]; of a generator that draws people by number, one-hot.
 
     Returns:
       uint8 [B, H, W, 3]; and whether all results are finite, a bool.
     """
     values = normalize(targets.astype(jnp.float32) / 255.0, network.convention)
-    results = denormalize(network.apply(variables, values, {"vector": vectors}).astype(jnp.float32), network.convention)
+    given = {"vector": vectors} if "vector" in network.takes else {"person": jnp.argmax(vectors, -1)}
+    results = denormalize(network.apply(variables, values, given).astype(jnp.float32), network.convention)
     return jnp.round(jnp.clip(results, 0.0, 1.0) * 255.0).astype(jnp.uint8), jnp.isfinite(results).all()
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simswap_jax.data.embeddings import cosine_to_others
-from simswap_jax.errors import UserError
+from simswap_jax.errors import UserError, printable
 from simswap_jax.inference.arrays import batches, check_face, check_vectors, normalised, pad, resized
 from simswap_jax.inference.options import (
     BATCH_SIZE,
@@ -49,7 +49,9 @@ class FaceSwapper:
     Attributes:
       model: the model folder as read.
       face_size: side of the crops that the generator sees, in pixels; other sizes are resized to it and back.
-      identity_size: dimensions of an identity vector.
+      people: whom the generator can draw, where it knows people and no identity vectors; else empty. `person` makes
+        vectors of their names, and all that takes identity vectors takes these.
+      identity_size: dimensions of an identity vector; how many people, where it knows those.
       photos: the same for whole photos, with a face detector.
       runtime: what runs the generator, ``"jax"`` or ``"onnx"``.
     """
@@ -68,15 +70,17 @@ class FaceSwapper:
         self.model = model
         self.photos = PhotoSwapper(self, detector)
         self.face_size = model.face_size
-        self.identity_size = model.network.identity_size or 0
+        self.people: tuple[str, ...] = tuple(getattr(model.generator, "people", ()))
+        self.identity_size = model.network.identity_size or len(self.people)
         self.runtime, self._program = choose(runtime, model)
         self._redraw = partial(finite_results, self._program)
         # The variables are arguments, never closed over: they would be baked into every program.
         self._identity_variables = jax.device_put(model.identity_variables)
         # SimSwap's own ArcFace gets nearest-neighbour crops when swapping, as released; other networks bicubic ones.
-        network = model.identity_network
-        method = "nearest" if network.config.family == "arcface" else "bicubic"
-        self._embed = jax.jit(partial(embed, network, method))
+        if not self.people:
+            network = model.identity_network
+            method = "nearest" if network.config.family == "arcface" else "bicubic"
+            self._embed = jax.jit(partial(embed, network, method))
 
     @classmethod
     def from_pretrained(
@@ -162,6 +166,28 @@ class FaceSwapper:
             raise UserError("an identity needs at least one picture; give one.", "identity-without-picture")
         crops = pictures if aligned else self._source_faces(pictures, face_numbers(face, len(pictures)))
         return normalised(self.identity_vectors(crops).mean(axis=0))
+
+    def person(self, name: str) -> np.ndarray:
+        """What stands for a person whom the generator was trained on, in place of an identity vector.
+
+        Args:
+          name: one of ``people``.
+
+        Returns:
+          float32 [people]: one for this person, zero for the others.
+
+        Raises:
+          UserError: it was not trained on such a person, or knows no names.
+        """
+        if name not in self.people:
+            known = f"draws {', '.join(self.people)}" if self.people else "takes anybody's identity from a picture"
+            raise UserError(
+                f"this model {known}, and knows no person '{printable(name)}'; "
+                f"{'name one of them' if self.people else 'give a source picture'}.",
+                "person-not-trained",
+            )
+        vector: np.ndarray = np.eye(len(self.people), dtype=np.float32)[self.people.index(name)]
+        return vector
 
     def _source_faces(self, photos: Sequence[np.ndarray], numbers: Sequence[int]) -> list[np.ndarray]:
         """The face of each photo that is meant, aligned; where there are several, the log says which."""
@@ -259,6 +285,7 @@ class FaceSwapper:
         Returns:
           float32 [N, D], L2-normalised.
         """
+        _ = self.model.identity_network  # or a sentence that there is none
         for picture in pictures:
             check_face(picture, "source")
         vectors = []

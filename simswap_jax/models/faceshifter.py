@@ -17,7 +17,7 @@ from jax import Array
 from jaxtyping import Float
 
 from simswap_jax.models.config import WIDTH, DictConfig, Ranges, check_dtype
-from simswap_jax.models.families import Family
+from simswap_jax.models.families import Family, refuse_other_shape
 from simswap_jax.models.layers import BatchNorm, Conv, Dtype, Linear, instance_norm, torch_init
 from simswap_jax.models.normalization import check_convention
 from simswap_jax.models.ops.resize import resize_bilinear_corners
@@ -267,10 +267,7 @@ def _from_fields(fields: Mapping[str, Any], identity_size: int) -> FaceShifterCo
     made = FaceShifterConfig.from_preset(
         preset, identity_size=identity_size, convention=asked.convention, dtype=asked.dtype
     )
-    plain, shape = FaceShifterConfig().to_dict(), made.to_dict()
-    for name, value in asked.to_dict().items():
-        if name != "identity_size" and value not in (plain[name], shape[name]):
-            raise ValueError(f"generator.{name} is {value}, and preset {preset!r} has {shape[name]}; set preset to ''.")
+    refuse_other_shape(asked, made, FaceShifterConfig(), preset)
     return made
 
 

@@ -21,6 +21,7 @@ from jax import Array
 
 from simswap_jax.models import compact
 from simswap_jax.models.compact import FORMER_NAMES, CompactConfig, CompactGenerator
+from simswap_jax.models.config import DictConfig
 from simswap_jax.models.simswap import Generator, GeneratorConfig
 
 # What a generator can take beside the target, in the order in which its module takes it.
@@ -28,7 +29,10 @@ INPUTS = ("vector", "person", "picture", "source_points", "target_points")
 POINTS = 68  # facial landmarks, where the configuration does not say
 
 # The methods that SimSwap is compared with; their modules are imported when they are asked for.
-BESIDE = {"faceshifter": "simswap_jax.models.faceshifter:FAMILY"}
+BESIDE = {
+    "faceshifter": "simswap_jax.models.faceshifter:FAMILY",
+    "deepfakes": "simswap_jax.models.deepfakes:FAMILY",
+}
 
 
 @runtime_checkable
@@ -307,6 +311,14 @@ def build(config: FamilyConfig, axis_name: str | None = None) -> SwapNetwork:
     return SwapNetwork(config, axis_name)
 
 
+def refuse_other_shape(asked: DictConfig, made: DictConfig, plain: DictConfig, preset: str) -> None:
+    """A ValueError where a field asks for a shape that is neither the preset's nor what is so by itself."""
+    shape, default = made.to_dict(), plain.to_dict()
+    for name, value in asked.to_dict().items():
+        if name not in _NO_FIELDS and value not in (default[name], shape[name]):
+            raise ValueError(f"generator.{name} is {value}, and preset {preset!r} has {shape[name]}; set preset to ''.")
+
+
 # --- the two that are known by name ---------------------------------------------------------------------------------
 
 
@@ -326,11 +338,10 @@ def _simswap_config(fields: Mapping[str, Any], identity_size: int) -> GeneratorC
         return GeneratorConfig.from_dict({**values, "identity_size": identity_size})
     common = {name: values[name] for name in ("convention", "dtype", "remat") if name in values}
     config = GeneratorConfig.from_preset(preset, identity_size=identity_size, **common)
-    plain, made = GeneratorConfig().to_dict(), config.to_dict()
-    asked = GeneratorConfig.from_dict({name: value for name, value in values.items() if name in plain}).to_dict()
-    for name, value in asked.items():
-        if name not in _NO_FIELDS and value not in (plain[name], made[name]):
-            raise ValueError(f"generator.{name} is {value}, and preset {preset!r} has {made[name]}; set preset to ''.")
+    plain = GeneratorConfig()
+    known = plain.to_dict()
+    asked = GeneratorConfig.from_dict({name: value for name, value in values.items() if name in known})
+    refuse_other_shape(asked, config, plain, preset)
     return config
 
 

@@ -21,6 +21,7 @@ METHODS = {
     "simswap": "simswap_jax.training.simswap:build",
     "release": "simswap_jax.training.release:build",
     "faceshifter": "simswap_jax.training.faceshifter:build",
+    "deepfakes": "simswap_jax.training.deepfakes:build",
     "identity": "simswap_jax.training.identity:build",
     "robust_identity": "simswap_jax.contrib.small_models.robust_identity:build",
 }
@@ -197,7 +198,7 @@ def tiny_config(
     config.data.size = 48
     config.log_every, config.sample_every, config.checkpoint_every = 1, 2, 2
     config.validation.every = 0
-    if "generator" in config:
+    if "discriminator" in config:
         config.data.source_size = 32
         if "preset" in config.generator:
             config.generator.preset = ""

@@ -85,8 +85,8 @@ class ModelFolder:
         """
         if self.identity is None:
             raise UserError(
-                f"this model, a generator of the family {self.network.family.name}, has no identity network; "
-                "use one that takes identity vectors.",
+                f"this model, a generator of the family {self.network.family.name}, has no identity network, and what "
+                "was asked for looks at whose face a picture shows; use a model that takes identity vectors.",
                 "model-takes-no-vectors",
             )
         return IdentityNetwork(self.identity)

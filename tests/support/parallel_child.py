@@ -3,8 +3,8 @@
 A process of its own: the number of devices, float64 and what `jnp.float32` means are settled before JAX starts.
 Where it is one of two processes, it compares with what a single one left in the folder.
 
-arguments: FOLDER SCALES (of the discriminators; or a method's name) WAY (of two processes: jit or fsdp; of one:
-"jit,fsdp,pmap", or without jit)
+arguments: FOLDER SCALES (of the discriminators; or the name of another method, whose first step is compared) WAY (of
+two processes: jit or fsdp; of one: "jit,fsdp,pmap", or without jit)
 """
 
 import json
@@ -32,12 +32,16 @@ from tests.support.small_method import small_batch, small_config, small_method  
 
 STEPS = 10
 SAVED = 8  # the step that FSDP saves and others go on from
+KIND = sys.argv[2] if not sys.argv[2].isdigit() else "simswap"  # the method
 LARGE = 256  # bytes: small networks have no arrays of 4 MB
 
 
 def in_float64(method):
     """The method, whose networks refuse float64 where they are made."""
-    for network in (method.generator, method.discriminator, method.identity.network):
+    networks = [method.generator]
+    if hasattr(method, "identity"):
+        networks += [method.discriminator, method.identity.network]
+    for network in networks:
         object.__setattr__(network.config, "dtype", "float64")
     return method
 
@@ -47,7 +51,7 @@ def trained(runner, state=None, start=0, folder=None):
     state = runner.init(jax.random.PRNGKey(0)) if state is None else state
     told, live, compiled = [], [], 0
     for step in range(start, STEPS):
-        batch = own_part(small_batch(step))
+        batch = own_part(small_batch(step, method=KIND))
         placed = runner.shard_batch(batch)
         if step == start:
             for name, array in runner.local_batch(placed).items():
@@ -91,9 +95,8 @@ def way(name, scales):
     """A runner of the small method; ``scales`` as of the arguments."""
     # Biases before a norm have no gradient, and of its rounding noise Adam makes steps: short ones keep that small.
     rates = {"optimizer.learning_rate": 1e-4, "optimizer.discriminator_learning_rate": 1e-4}
-    kind, scales = ("simswap", int(scales)) if scales.isdigit() else (scales, 1)
-    config = small_config(kind, parallel="pmap" if name == "pmap" else "jit", **rates)
-    method = small_method(config, runners.axis_name(config), scales)
+    config = small_config(KIND, parallel="pmap" if name == "pmap" else "jit", **rates)
+    method = small_method(config, runners.axis_name(config), int(scales) if scales.isdigit() else 1)
     if IN_FLOAT64:
         method = in_float64(method)
     if name == "pmap":
@@ -164,8 +167,10 @@ def compare_processes(folder, scales, way_of_two):
 
 
 def gradients(runner):
-    """Of the first step, by name. Adam with β1 = 0 keeps them as its first moment."""
-    state, _ = runner.step(runner.init(jax.random.PRNGKey(0)), runner.shard_batch(own_part(small_batch(0))))
+    """Of the first step, by name. Adam keeps 1 − β1 of them as its first moment."""
+    state, _ = runner.step(
+        runner.init(jax.random.PRNGKey(0)), runner.shard_batch(own_part(small_batch(0, method=KIND)))
+    )
     kept = {key: leaf for key, leaf in named(state).items() if ".mu[" in key}
     assert kept
     return whole(runner, kept)
@@ -195,7 +200,7 @@ def compare_gradients(folder, scales):
 
 if __name__ == "__main__":
     distributed.initialize(default_config().processes)
-    if not IN_FLOAT64:
+    if not IN_FLOAT64 or KIND != "simswap":
         into, scales = Path(sys.argv[1]), sys.argv[2]
         if distributed.is_multiprocess():
             with np.load(into / "gradients.npz") as stored:

@@ -7,9 +7,11 @@ import numpy as np
 
 from simswap_jax.models import DiscriminatorConfig, MultiScaleDiscriminator, families
 from simswap_jax.models.compact import CompactConfig
+from simswap_jax.models.deepfakes import DeepFakesConfig
 from simswap_jax.models.faceshifter import FaceShifterConfig
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.training.config import default_config
+from simswap_jax.training.deepfakes import DeepFakes
 from simswap_jax.training.faceshifter import FaceShifter
 from simswap_jax.training.simswap import SimSwap
 from simswap_jax.weights.identity_folder import Identity
@@ -18,6 +20,7 @@ SIZE = 32
 GENERATORS = {
     "simswap": CompactConfig(widths=(4, 8), stem_kernel=3, blocks=1, identity_size=8),
     "faceshifter": FaceShifterConfig(encoder=(4, 4), widths=(8, 4), bottom=8, identity_size=8),
+    "deepfakes": DeepFakesConfig(("anna", "ben"), encoder=(4, 4), dense=8, shared=8, decoder=(4,), bottom=8),
 }
 KINDS = {"simswap": SimSwap, "faceshifter": FaceShifter}
 
@@ -26,7 +29,9 @@ def small_config(method="simswap", **changes):
     """The paper's recipe, penalty and average included, at 32 pixels; or another method's."""
     config = default_config(method)
     config.batch_size = 16
-    config.data.size, config.data.source_size = SIZE, 16
+    config.data.size = SIZE
+    if method != "deepfakes":
+        config.data.source_size = 16
     if method == "simswap":
         config.losses.feature_matching_first = 1
     config.ema = 0.9
@@ -43,14 +48,19 @@ def small_method(config, axis_name=None, scales=2):
     network = IdentityNetwork(fields)
     identity = Identity(network, jax.jit(network.init)(jax.random.PRNGKey(5)), "ab" * 32, "small", ours=True)
     generator = families.build(copy.copy(GENERATORS[config.method]), axis_name)
+    if config.method == "deepfakes":
+        return DeepFakes(config, generator, (0, 1), axis_name)
     judge = DiscriminatorConfig(widths=(4, 4), tail=4, scales=scales)
     discriminator = MultiScaleDiscriminator(judge, axis_name=axis_name)
     return KINDS[config.method](config, generator, discriminator, identity, axis_name)
 
 
-def small_batch(step, size=16):
-    """uint8 noise; batches of same-person pairs and of different people in turn."""
+def small_batch(step, size=16, method="simswap"):
+    """uint8 noise; batches of same-person pairs and of different people in turn; or what another method is given."""
     random = np.random.default_rng(step)
+    if method == "deepfakes":
+        pictures = random.integers(0, 256, (2, size, SIZE, SIZE, 3), np.uint8)
+        return {"input": pictures[0], "target": pictures[1], "person": np.arange(size, dtype=np.int32) % 2}
     return {
         "target": random.integers(0, 256, (size, SIZE, SIZE, 3), np.uint8),
         "source": random.integers(0, 256, (size, 16, 16, 3), np.uint8),

@@ -116,12 +116,13 @@ def test_discriminators_of_two_scales_agree_as_well(tmp_path):
 
 
 @pytest.mark.slow
-def test_faceshifter_agrees_as_well(tmp_path):
-    said = one_process(tmp_path, "faceshifter")
-    for name in ("jit", "fsdp", "pmap", "one resumed", "pmap resumed"):
-        agree(said[name])
-    assert said["split"] > 10
-    assert "attributes" in said["metrics"]
+@pytest.mark.parametrize("method", ["faceshifter", "deepfakes"])
+def test_a_step_of_other_methods_agrees_as_well(tmp_path, method):
+    """In float64, where a millionth of what is allowed in float32 must do."""
+    said = one_process(tmp_path, method)
+    assert said["size"] > 1e-4
+    for name in ("jit", "fsdp", "pmap"):
+        assert said[name]["gradients"] < 1e-4, said
 
 
 def test_the_comparison_is_of_float64_with_penalty_and_average(compared):

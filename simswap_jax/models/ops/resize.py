@@ -183,3 +183,10 @@ def pixel_unshuffle(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b 
     b, h, w, c = x.shape
     x = x.reshape(b, h // factor, factor, w // factor, factor, c)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h // factor, w // factor, factor * factor * c)
+
+
+def pixel_shuffle(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b h2 w2 o"]:
+    """Undoes :func:`pixel_unshuffle`: [B,H,W,f·f·C] → [B,f·H,f·W,C]."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h, w, factor, factor, c // factor**2).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(b, h * factor, w * factor, c // factor**2)
