@@ -143,6 +143,8 @@ def parser() -> argparse.ArgumentParser:
     parse = command_parser(
         "swap", "Swap faces in photos and videos: target faces get the identity of a source.", EXAMPLES
     )
+    # Whose face it is may be a name, which is why argparse does not ask for --source; refused below where both lack.
+    parse.usage = f"{parse.prog} --source PATH … --target PATH … --output PATH [options]"
     add_file_arguments(parse)
     add_model_arguments(parse)
     add_photo_arguments(parse)

@@ -151,12 +151,12 @@ class DeepFakes:
         return iterator
 
     @functools.cached_property
-    def _drawn(self) -> Any:
-        def drawn(variables: PyTree, pictures: jax.Array, person: jax.Array) -> jax.Array:
+    def _swapped(self) -> Any:
+        def swapped(variables: PyTree, pictures: jax.Array, person: jax.Array) -> jax.Array:
             results = self.generator.apply(variables, self.decode(pictures), {"person": person})
             return jnp.clip(denormalize(results, self.generator.convention), 0.0, 1.0)
 
-        return jax.jit(drawn)
+        return jax.jit(swapped)
 
     def sample(self, state: TrainState, batch: Batch, frozen: PyTree) -> dict[str, np.ndarray]:
         """Pictures, and each of the first four people in their place."""
@@ -164,7 +164,7 @@ class DeepFakes:
         targets, variables = np.asarray(batch["target"]), self.averaged_variables(state)
         columns = {"target": targets}
         for person, name in enumerate(self.generator.config.people[:4]):
-            results = self._drawn(variables, targets, np.full(len(targets), person, np.int32))
+            results = self._swapped(variables, targets, np.full(len(targets), person, np.int32))
             columns[f"as {name}"] = np.asarray(jnp.round(results * 255.0)).astype(np.uint8)
         return columns
 
