@@ -101,6 +101,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("simswap-jax: interrupted.", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read the output has ended, as head does
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except RuntimeError as error:
         if "home directory" not in str(error):  # pathlib's words for a ~ that stands for nothing
             raise

@@ -87,6 +87,15 @@ def test_mistakes_and_interrupts_have_a_status(command, capsys):
     assert cli.main(["work"]) == 3
 
 
+def test_output_that_nobody_reads_is_no_traceback(command, capsys):
+    def broken(arguments):
+        raise BrokenPipeError
+
+    command(broken)
+    assert cli.main(["work"]) == 1
+    assert capsys.readouterr() == ("", "")
+
+
 def test_a_console_with_few_letters_gets_all_lines():
     program = (
         "import logging\n"
