@@ -95,8 +95,8 @@ def generator_loss(
         + weights.feature_matching * terms["weak_feature_matching"]
     )
     if weights.extra:
-        pictures = [denormalize(each, networks.generator.convention) for each in (result, batch["target"])]
-        inputs = losses.LossInputs(*pictures, batch["identity"], result_vectors, batch["same_person"])
+        shown, target = (denormalize(each, networks.generator.convention) for each in (result, batch["target"]))
+        inputs = losses.LossInputs(shown, target, batch["identity"], result_vectors, batch["same_person"])
         terms |= {f"extra/{extra.name}": extra.function(inputs) for extra in weights.extra}
         total += sum(extra.weight * terms[f"extra/{extra.name}"] for extra in weights.extra)
     return total, (result, collections, {**terms, "generator": total})
