@@ -73,7 +73,7 @@ def test_the_data_sets_own_methods_are_rows(tmp_path):
             picture = np.full((12, 16, 3), 10 * frame, np.uint8)
             picture[2:10, 5:13] = 100 + 10 * number + frame
             Image.fromarray(picture).save(video / f"{frame:04d}.png")
-        places = {"000/0002.png": [1, 0, -5, 0, 1, -2]}
+        places = {"000/0002.png": [1.0, 0.0, -5.0, 0.0, 1.0, -2.0]}
         row = faceforensics.ExternalVideos(name, folder, pairs=pairs, places=places, size=8)
         assert row.title == name
         np.testing.assert_array_equal(row.results(batch)[0], np.full((8, 8, 3), 102 + 10 * number))
