@@ -151,11 +151,11 @@ class DeepFakes:
 
     @functools.cached_property
     def _drawn(self) -> Any:
-        def drawn(variables: PyTree, pictures: jax.Array, person: jax.Array) -> jax.Array:
+        def draw(variables: PyTree, pictures: jax.Array, person: jax.Array) -> jax.Array:
             results = self.generator.apply(variables, self.decode(pictures), {"person": person})
             return jnp.clip(denormalize(results, self.generator.convention), 0.0, 1.0)
 
-        return jax.jit(drawn)
+        return jax.jit(draw)
 
     def sample(self, state: TrainState, batch: Batch, frozen: PyTree) -> dict[str, np.ndarray]:
         """Pictures, and each of the first four people in their place."""
