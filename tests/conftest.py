@@ -47,6 +47,7 @@ HEAVY = (
     "tests/contrib/",
     "tests/data/test_embeddings.py::test_a_real_network",
     "tests/evaluation/test_evaluate.py",
+    "tests/evaluation/test_external.py",
     "tests/evaluation/protocols/test_faceforensics.py",
     "tests/evaluation/test_sweep.py",
     "tests/evaluation/test_validation.py",
