@@ -63,8 +63,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _extra_loss(name: str, entry: Any) -> ExtraLoss:
-    fields = dict(entry) if isinstance(entry, ml_collections.ConfigDict) else {}
-    weight = fields.get("weight")
+    fields: dict[str, Any] = dict(entry) if isinstance(entry, ml_collections.ConfigDict) else {}
+    weight: Any = fields.get("weight")
     if set(fields) != {"function", "weight"} or not _is_number(weight):
         raise UserError(
             f"config.losses.extra.{name} is {entry!r}; it takes two fields, function='package.module:function' and "
