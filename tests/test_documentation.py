@@ -158,9 +158,7 @@ def test_shell_blocks_start_what_the_tests_know():
 
 
 def test_scripts_extras_and_one_liners_in_shell_blocks_exist():
-    extras = set(
-        tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    )
+    extras = set(project_extras())
     for page in PAGES:
         for words in shell_words(page):
             if words[:2] == ["pip", "install"]:

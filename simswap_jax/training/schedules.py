@@ -55,23 +55,21 @@ def loss_shares(weights: LossWeights, metrics: Mapping[str, Any], of_swaps: floa
 
     Args:
       weights: at the step, as numbers.
-      metrics: of the step.
+      metrics: of the step; a method that extends this one may lack some.
       of_swaps: factor of all but the reconstruction.
     """
-    generator = {
-        "id": float(of_swaps * weights.identity * metrics["identity"]),
-        "rec": float(weights.reconstruction * metrics["reconstruction"]),
-        "adv": float(of_swaps * weights.adversarial * metrics["adversarial"]),
-        "fm": float(of_swaps * weights.feature_matching * metrics["weak_feature_matching"]),
-    }
-    generator |= {extra.name: float(extra.weight * metrics[f"extra/{extra.name}"]) for extra in weights.extra}
-    total = float(metrics["generator"])
-    rest = total - sum(generator.values())
-    if abs(rest) > 0.005 + 1e-3 * abs(total):
+    terms = {
+        "id": ("identity", of_swaps * weights.identity),
+        "rec": ("reconstruction", weights.reconstruction),
+        "adv": ("adversarial", of_swaps * weights.adversarial),
+        "fm": ("weak_feature_matching", of_swaps * weights.feature_matching),
+    } | {extra.name: (f"extra/{extra.name}", extra.weight) for extra in weights.extra}
+    generator = {short: float(weight * metrics[name]) for short, (name, weight) in terms.items() if name in metrics}
+    rest = float(metrics.get("generator", 0.0)) - sum(generator.values())
+    if "generator" in metrics and abs(rest) > 0.005 + 1e-3 * abs(float(metrics["generator"])):
         generator["rest"] = rest
-    discriminator = {"hinge": float(metrics["discriminator"])}
-    if weights.gradient_penalty:
-        discriminator["gp"] = float(weights.gradient_penalty * metrics["gradient_penalty"])
+    terms = {"hinge": ("discriminator", 1.0), "gp": ("gradient_penalty", weights.gradient_penalty)}
+    discriminator = {short: float(weight * metrics[name]) for short, (name, weight) in terms.items() if name in metrics}
     return {"G": generator, "D": discriminator}
 
 
@@ -90,8 +88,8 @@ def _is_number(value: Any) -> TypeGuard[float]:
 
 
 def _extra_loss(name: str, entry: Any) -> ExtraLoss:
-    fields = dict(entry) if isinstance(entry, ml_collections.ConfigDict) else {}
-    weight = fields.get("weight")
+    fields: dict[str, Any] = dict(entry) if isinstance(entry, ml_collections.ConfigDict) else {}
+    weight: Any = fields.get("weight")
     if set(fields) != {"function", "weight"} or not _is_number(weight):
         raise UserError(
             f"config.losses.extra.{name} is {entry!r}; it takes two fields, function='package.module:function' and "
