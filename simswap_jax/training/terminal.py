@@ -207,7 +207,10 @@ def loss_line(
     split = [shares(metrics, step) for step, metrics in steps]
     lines = []
     for total in split[0]:
-        means = {label: sum(each[total][label] for each in split) / len(split) for label in split[0][total]}
+        labels = dict.fromkeys(label for each in split for label in each[total])  # a step without a rest names none
+        means = {label: sum(each[total].get(label, 0.0) for each in split) / len(split) for label in labels}
+        if not means:
+            continue
         parts = "".join(f" {'−' if value < 0 else '+'} {label} {abs(value):.2f}" for label, value in means.items())
         lines.append(f"{total} {sum(means.values()):.2f} = {parts.removeprefix(' + ').lstrip()}")
     return " │ ".join(lines)

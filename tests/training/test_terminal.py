@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import jax
 import pytest
 
+from simswap_jax.errors import install_command
 from simswap_jax.training import schedules, terminal
 from simswap_jax.training.config import default_config
 from simswap_jax.training.terminal import Devices, header, is_logged, loss_line, short_count, warnings_of
@@ -51,7 +52,7 @@ def test_a_cpu_beside_a_gpu_and_a_large_recipe_are_warned_of(tmp_path):
     (tmp_path / "nvidia0").touch()
     assert list(warnings_of(CPU, 1000, {}, tmp_path / "none")) == []
     (said,) = warnings_of(CPU, 1000, {}, tmp_path)
-    assert "simswap-jax[cuda]" in said
+    assert install_command("cuda") in said
     assert list(warnings_of(CPU, 1000, {"JAX_PLATFORMS": "cpu"}, tmp_path)) == []
     (said,) = warnings_of(CPU, 66_000_000, {"JAX_PLATFORMS": "cpu"}, tmp_path)
     assert "66 M parameters" in said
@@ -76,6 +77,15 @@ def test_what_a_margin_takes_off_is_the_rest():
     split = schedules.loss_shares(schedules.loss_weights(config, 0), {**METRICS, "generator": 18.0})
     assert split["G"]["rest"] == pytest.approx(18.0 - 18.61)
     assert "fm 7.82 − rest 0.61" in loss_line(METRICS, [(1, METRICS)], lambda metrics, step: split)
+
+
+def test_steps_with_and_without_a_rest_are_averaged_together():
+    config = default_config()
+    weights = schedules.loss_weights(config, 0)
+    steps = [(1, METRICS), (2, {**METRICS, "generator": 18.0})]
+    for each in (steps, steps[::-1]):
+        line = loss_line(METRICS, each, lambda metrics, step: schedules.loss_shares(weights, metrics))
+        assert line.startswith("G 18.30 = id 9.80 + rec 0.55 + adv 0.44 + fm 7.82 − rest 0.3")
 
 
 def test_weights_of_a_number_are_those_of_the_step():
