@@ -129,13 +129,13 @@ class Decoder(nn.Module):
     config: DeepFakesConfig
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 3"]:
-        """[B,2·bottom,2·bottom,shared] → [B,H,W,3], float32."""
+    def __call__(self, nothing: None, x: Float[Array, "b h w c"]) -> tuple[None, Float[Array, "b h2 w2 3"]]:
+        """[B,2·bottom,2·bottom,shared] → [B,H,W,3], float32; ``nothing`` is what a scan carries along."""
         dtype = jnp.dtype(self.config.dtype)
         for i, width in enumerate(self.config.decoder, start=1):
             x = Upscale(width, dtype, name=f"up{i}")(x)
         drawn = Conv(3, 5, padding=2, dtype=dtype, name="last")(x).astype(jnp.float32)
-        return jax.nn.sigmoid(drawn) if self.config.convention == "unit" else drawn
+        return nothing, jax.nn.sigmoid(drawn) if self.config.convention == "unit" else drawn
 
 
 class DeepFakes(nn.Module):
@@ -147,7 +147,11 @@ class DeepFakes(nn.Module):
     def setup(self) -> None:
         """Names the encoder and the decoders."""
         self.encoder = Encoder(self.config)
-        each = nn.vmap(Decoder, variable_axes={"params": 0}, split_rngs={"params": True})
+        # One after the other, written out: under vmap their convolutions become a grouped one, which XLA's CPU back
+        # end computes many times slower.
+        each = nn.scan(
+            Decoder, variable_axes={"params": 0}, split_rngs={"params": True}, unroll=max(1, len(self.config.people))
+        )
         self.decoders = each(self.config)
 
     def __call__(
@@ -156,7 +160,7 @@ class DeepFakes(nn.Module):
         """X_t [B,H,W,3] in its convention, drawn as ``person`` [B]: every decoder draws, and one drawing is taken."""
         del train
         coded = self.encoder(target)
-        drawn = self.decoders(jnp.broadcast_to(coded, (len(self.config.people), *coded.shape)))
+        _, drawn = self.decoders(None, jnp.broadcast_to(coded, (len(self.config.people), *coded.shape)))
         return jnp.take_along_axis(drawn, person[None, :, None, None, None], 0)[0]
 
     def grouped(self, pictures: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
@@ -166,7 +170,7 @@ class DeepFakes(nn.Module):
             raise ValueError(f"{pictures.shape[0]} pictures cannot be shared by {count} people; give a multiple.")
         coded = self.encoder(pictures)
         # Samples of a person are not next to each other, so devices that share a batch have some of everybody.
-        drawn = self.decoders(jnp.moveaxis(coded.reshape(-1, count, *coded.shape[1:]), 1, 0))
+        _, drawn = self.decoders(None, jnp.moveaxis(coded.reshape(-1, count, *coded.shape[1:]), 1, 0))
         return jnp.moveaxis(drawn, 0, 1).reshape(pictures.shape)
 
 

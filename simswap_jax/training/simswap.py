@@ -241,13 +241,9 @@ class SimSwap:
         """Pairs of the training people, as the experiment pairs them."""
         data = self.config.data
         options = pairs.PairingOptions(
-            self.config.seed,
-            self.config.batch_size,
-            data.pairing,
-            data.same_fraction,
-            data.flip,
+            self.config.seed, self.config.batch_size, data.pairing, data.same_fraction, data.flip,
             data.get("same_source", "person"),
-        )
+        )  # fmt: skip
         pairing = pairs.Pairing(people.person, options, host_index=jax.process_index(), host_count=jax.process_count())
         known = None
         if data.precompute_embeddings:

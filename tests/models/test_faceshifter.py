@@ -39,7 +39,13 @@ def millions(tree):
             id="slim",
             marks=pytest.mark.slow,
         ),
-        pytest.param(FaceShifterConfig.from_preset("small-64", identity_size=128), 0.60, 1.67, id="small-64"),
+        pytest.param(
+            FaceShifterConfig.from_preset("small-64", identity_size=128),
+            0.60,
+            1.67,
+            id="small-64",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             FaceShifterConfig.from_preset("small-112", identity_size=128),
             0.51,
