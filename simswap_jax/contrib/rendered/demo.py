@@ -93,7 +93,7 @@ def simswap_config(people: Path, cache: Path, identity_network: Path) -> ml_coll
     use_muon(config, 0.008)
     config.optimizer.b1, config.optimizer.warmup, config.optimizer.decay = 0.5, 50, "cosine"
     config.ema = 0.99
-    config.steps, config.batch_size = 2000, BATCH
+    config.steps, config.batch_size = 1200, BATCH
     config.log_every, config.sample_every, config.checkpoint_every = 100, 500, 500
     return config
 
