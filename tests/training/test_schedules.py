@@ -121,6 +121,6 @@ def test_a_loss_for_each_sample_is_refused_by_name():
 
 def test_a_method_without_extra_losses_refuses_them():
     config = with_extra(red={"function": f"{HERE}:redness", "weight": 1.0})
-    config.data.pairing = "mixed"
+    config.data.pairing, config.data.size = "mixed", 224
     with raises_user_error("split-batch-extra-losses", "red"):
         split_batch.check(config)
