@@ -21,6 +21,7 @@ from simswap_jax.hardware.collectives import Collective
 from simswap_jax.hardware.costs import Cost
 from simswap_jax.hardware.preflight import PreflightRequest
 from simswap_jax.hardware.report import bound, table
+from simswap_jax.models.ops.platform import traced_for
 from simswap_jax.training import chips, flops, loop, simswap
 from simswap_jax.training.config import default_config, tiny_config
 from simswap_jax.training.metrics import Progress
@@ -174,7 +175,8 @@ def test_the_passes_of_the_formula_are_those_of_the_step(paper, monkeypatch):
     made needs no gradient. The two ways forward that both players share are traced twice; the compiler merges them."""
     monkeypatch.setattr(flops, "products", products_with_pixels)
     state = jax.eval_shape(paper.init, jax.random.PRNGKey(0))
-    step = jax.make_jaxpr(paper.step)(state, preflight.batch_shapes(paper), paper.frozen).jaxpr
+    plain = traced_for("gpu", paper.step)
+    step = jax.make_jaxpr(plain)(state, preflight.batch_shapes(paper), paper.frozen).jaxpr
     # What nobody reads, such as a gradient to weights where only that to the picture is wanted, no compiler keeps.
     needed, _ = partial_eval.dce_jaxpr(step, [True] * len(step.outvars))
     traced = flops.of_jaxpr(needed)

@@ -439,9 +439,9 @@ def test_the_verb_refuses_with_one_sentence_and_leaves_nothing(run, tmp_path, mi
     Image.new("RGB", (70, 70)).save("black.png")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     words, code, *named = REFUSED[mistake]
-    files = ["--source", "1.png", "--target", "0.png", "--output", "x.png"]
+    files = {"--source": "1.png", "--target": "0.png", "--output": "x.png"}
     with raises_user_error(code, *named) as caught:
-        run(*files, *words)
+        run(*(word for flag, file in files.items() if flag not in words for word in (flag, file)), *words)
     assert "\n" not in str(caught.value)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
