@@ -21,6 +21,7 @@ from simswap_jax.inference.selection import PhotoCandidate, match_people
 from simswap_jax.io.images import read_picture
 from simswap_jax.provenance.label_xmp import read_provenance
 from simswap_jax.weights import model_folder, torch_weights
+from tests.support.command_line import with_usual
 from tests.support.errors import raises_user_error
 from tests.support.small_model import FACE_SIZE, faces, write_small_model
 
@@ -439,9 +440,8 @@ def test_the_verb_refuses_with_one_sentence_and_leaves_nothing(run, tmp_path, mi
     Image.new("RGB", (70, 70)).save("black.png")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     words, code, *named = REFUSED[mistake]
-    files = {"--source": "1.png", "--target": "0.png", "--output": "x.png"}
     with raises_user_error(code, *named) as caught:
-        run(*(word for flag, file in files.items() if flag not in words for word in (flag, file)), *words)
+        run(*with_usual(words, source="1.png", target="0.png", output="x.png"))
     assert "\n" not in str(caught.value)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 

@@ -29,6 +29,7 @@ from simswap_jax.video.decode import has_manifest, open_video, read_video_proven
 from simswap_jax.video.encode import Segment
 from simswap_jax.video.pipeline import swap_video
 from tests.support.clips import BLUE, GREEN, RED, SIDE, Squares, read_clip, scene, two, write_clip, write_tone
+from tests.support.command_line import with_usual
 from tests.support.errors import raises_user_error
 
 WHO = np.eye(16, dtype=np.float32)[:3]
@@ -383,7 +384,7 @@ def refused(run, tmp_path, words, code, *named):
     """A UserError of this code (empty: of another package's) that names these values; nothing is left."""
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
     with pytest.raises(UserError) as caught:
-        run("--source", "blue.png", "--target", "a.mp4", "--output", "b.mp4", *words)
+        run(*with_usual(words, source="blue.png", target="a.mp4", output="b.mp4"))
     assert code in ("", caught.value.code)
     assert all(str(value) in str(caught.value) for value in named)
     assert "\n" not in str(caught.value)
