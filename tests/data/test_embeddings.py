@@ -113,6 +113,7 @@ def test_progress_is_told(people, tmp_path, monkeypatch, caplog):
     assert lines[0].startswith("4 of 11 pictures embedded, ")
 
 
+@pytest.mark.slow
 def test_a_real_network(people, tmp_path):
     config = IdentityConfig(
         family="iresnet",

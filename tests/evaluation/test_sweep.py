@@ -106,6 +106,7 @@ def experiment(workdir, people_count, identity_steps, steps):
     return config, "synthetic"
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_each_variant_once_and_ends_in_one_table(trainings, tmp_path, monkeypatch):
     words = ["--workdir", str(tmp_path), "--people", "12", "--pairs", "8", "--variants", "nFM,oFM"]
     assert command.main(words) == 3  # the second training was stopped

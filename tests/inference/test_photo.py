@@ -446,6 +446,7 @@ def test_the_verb_refuses_with_one_sentence_and_leaves_nothing(run, tmp_path, mi
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
+@pytest.mark.slow
 def test_an_identity_generator_leaves_every_photo_as_it_was(outside):
     """Within 2 grey levels everywhere, so that faces go back to exactly their place."""
     detector = FaceDetector(outside("face_detection_yunet.onnx"))

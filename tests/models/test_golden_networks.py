@@ -29,8 +29,8 @@ def run_training_mode(network, variables, *inputs):
     [
         ("generator_224_tanh", "unit", "224"),
         ("generator_224_linear", "imagenet", "224"),
-        ("generator_224_deep_linear", "imagenet", "224-deep"),
-        ("generator_512_tanh", "unit", "512"),
+        pytest.param("generator_224_deep_linear", "imagenet", "224-deep", marks=pytest.mark.slow),
+        pytest.param("generator_512_tanh", "unit", "512", marks=pytest.mark.slow),
     ],
 )
 def test_generator(name, convention, preset):
@@ -68,10 +68,10 @@ def test_discriminator(train):
     [
         ("arcface_r18_se", "arcface", (2, 2, 2, 2), True),
         ("arcface_r101", "arcface", (3, 4, 23, 3), False),
-        ("arcface_r101_se", "arcface", (3, 4, 23, 3), True),
+        pytest.param("arcface_r101_se", "arcface", (3, 4, 23, 3), True, marks=pytest.mark.slow),
         ("arcface_iresnet18", "iresnet", (2, 2, 2, 2), False),
-        ("arcface_iresnet50", "iresnet", (3, 4, 14, 3), False),
-        ("arcface_iresnet100", "iresnet", (3, 13, 30, 3), False),
+        pytest.param("arcface_iresnet50", "iresnet", (3, 4, 14, 3), False, marks=pytest.mark.slow),
+        pytest.param("arcface_iresnet100", "iresnet", (3, 13, 30, 3), False, marks=pytest.mark.slow),
         ("arcface_mobilefacenet", "mobilefacenet", (5, 1, 6, 1, 2), False),
     ],
 )

@@ -199,6 +199,7 @@ def started(config, size=16):
     return generator, jax.jit(generator.init)(jax.random.key(0), *inputs), inputs
 
 
+@pytest.mark.slow
 def test_remat_changes_nothing():
     plain, variables, inputs = started(SMALL)
     other = Generator(dataclasses.replace(SMALL, remat=True))
@@ -363,6 +364,7 @@ def test_wrong_identity_configs(make, words):
         make()
 
 
+@pytest.mark.slow
 def test_a_mask_with_a_stride_is_smooth_and_shuts_and_opens_like_another():
     target, vector = jax.random.uniform(jax.random.key(0), (1, 32, 32, 3), minval=0.5), jnp.ones((1, 3))
     shape = {"widths": (4, 6), "blocks": 1, "identity_size": 3, "stem_kernel": 3, "composition_mask": True}

@@ -248,6 +248,7 @@ def test_a_checkpoint_does_not_know_which_runner_wrote_it(root, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_updates_that_are_not_finite_end_the_training(root, tmp_path):
     made = identity.default_config()
     made.data.root, made.data.cache = str(root), str(tmp_path / "records")
@@ -345,6 +346,7 @@ def test_one_person_is_refused(config, root, tmp_path):
         train(config, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_disk_without_room_is_refused_and_loses_nothing(config, workdir, monkeypatch):
     config.steps = 5
 
@@ -415,10 +417,11 @@ ABLATIONS = [("ablations", name) for name in experiment("ablations").ABLATIONS]
 STAGES = [("celeba_112", stage) for stage in experiment("celeba_112").STAGES if stage != "first"]
 EXPERIMENTS = [(name, None) for name in experiments.names() if name != "ablations"]
 EXPERIMENTS += ABLATIONS + STAGES
-MORE_IN_SMALL = ("celeba_64", "simswap_224")
+IN_SMALL = ("celeba_112", "celeba_64", "simswap_224")
 
 
-@pytest.mark.parametrize("stem", ["celeba_112", *(pytest.param(s, marks=pytest.mark.slow) for s in MORE_IN_SMALL)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stem", IN_SMALL)
 def test_an_experiment_trains_in_small(stem, root, known, tmp_path):
     small = experiment(stem).get_test_config()
     small.data.root, small.data.cache = str(root), str(tmp_path / "records")
@@ -514,6 +517,7 @@ def test_unknown_method_names_the_known(config):
         methods.build(config, None)
 
 
+@pytest.mark.slow
 def test_a_method_from_outside_trains(root, tmp_path):
     """``config.method`` names a module that the package knows nothing of."""
     made = identity.default_config()

@@ -45,6 +45,7 @@ def test_the_ground_truth_is_the_sources_person_with_the_targets_attributes(peop
     assert (truth.turned([0], 32, 20.0) != truth.pictures([0], 32)).any()
 
 
+@pytest.mark.slow
 def test_metrics_order_pictures_as_their_error_against_the_ground_truth(people, tmp_path):
     model = write_small_model(tmp_path / "model")
     words = ["--protocol", "synthetic", "--model", model, "--data", people, "--held-out-fraction", 1]

@@ -68,6 +68,7 @@ def test_the_ground_truth_scores_best(labels, judge):
     assert truth_metrics(sources, sources, targets, drawn, judge)["pose_r2"] < 0
 
 
+@pytest.mark.slow
 def test_the_parts_say_whose_each_is(labels):
     drawn = draw_rendered_pairs(labels, labels.names, 24)
     assert attribute_transfer(drawn.ground_truth(SIZE), drawn) == dict.fromkeys(PARTS, 1.0)

@@ -41,6 +41,7 @@ def test_a_strength_of_nothing_changes_nothing():
     np.testing.assert_allclose(RECOLOURED(pictures, 0.0, jax.random.PRNGKey(0)), pictures, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_devices_that_share_a_batch_augment_it_as_one_does():
     def one(pictures, key):
         return augmentation.recoloured(pictures, 1.0, key, "d"), augmentation.of_the_next(pictures, "d")
@@ -63,6 +64,7 @@ def test_pairs_of_two_people_are_left_as_they_are(changes):
     assert changed[1::2].any()
 
 
+@pytest.mark.slow
 def test_the_other_face_is_the_averaged_generators():
     batch = small_batch(0)
     method = small_method(small_config())

@@ -66,6 +66,7 @@ def spread(move):
     return values[-1] / values[0]
 
 
+@pytest.mark.slow
 def test_it_moves_a_kernel_equally_far_in_all_directions_and_leaves_the_rest_to_adam(params):
     by_muon, by_adam = moves(params, with_muon()), moves(params, small_config(**RATES))
     kernel = "['bottleneck_0']['conv1']['kernel']"

@@ -79,6 +79,7 @@ def test_a_move_is_as_long_as_said_and_colours_change_no_more():
     )
 
 
+@pytest.mark.slow
 def test_a_copy_begins_as_the_network_and_says_whose_it_is(config, known, tmp_path):
     config.optimizer.learning_rate = 0.0
     done = train(config, tmp_path / "run")

@@ -36,6 +36,7 @@ def vectors_batch():
     return {"target": batch["target"], "identity": vectors, "same_person": np.arange(16) < SAME}
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_what_same_person_pairs_had():
     method = split_method()
     state = jax.jit(method.init)(jax.random.PRNGKey(0))
