@@ -28,7 +28,7 @@ def run_training_mode(network, variables, *inputs):
     ("name", "convention", "preset"),
     [
         ("generator_224_tanh", "unit", "224"),
-        ("generator_224_linear", "imagenet", "224"),
+        pytest.param("generator_224_linear", "imagenet", "224", marks=pytest.mark.slow),
         pytest.param("generator_224_deep_linear", "imagenet", "224-deep", marks=pytest.mark.slow),
         pytest.param("generator_512_tanh", "unit", "512", marks=pytest.mark.slow),
     ],
@@ -67,7 +67,7 @@ def test_discriminator(train):
     ("name", "family", "layers", "se"),
     [
         ("arcface_r18_se", "arcface", (2, 2, 2, 2), True),
-        ("arcface_r101", "arcface", (3, 4, 23, 3), False),
+        pytest.param("arcface_r101", "arcface", (3, 4, 23, 3), False, marks=pytest.mark.slow),
         pytest.param("arcface_r101_se", "arcface", (3, 4, 23, 3), True, marks=pytest.mark.slow),
         ("arcface_iresnet18", "iresnet", (2, 2, 2, 2), False),
         pytest.param("arcface_iresnet50", "iresnet", (3, 4, 14, 3), False, marks=pytest.mark.slow),

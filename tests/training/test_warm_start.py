@@ -88,6 +88,7 @@ def test_networks_come_over_and_the_rest_is_fresh(config, first, tmp_path, paral
     assert files == sorted(path for path in (tmp_path / "first").rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 def test_a_generator_gets_its_mask_nearly_closed(config, first):
     config.generator.composition_mask = True
     made = init_from(fresh(config, 1), config, SHAPES, CONFIG)

@@ -60,6 +60,7 @@ def changed(one: np.ndarray, two: np.ndarray) -> np.ndarray:
     return np.abs(one[0].astype(int) - two[0]).max(axis=-1) > 2
 
 
+@pytest.mark.slow
 def test_a_seed_fixes_people_and_pictures():
     for sample in (sample_people, sample_attributes):
         np.testing.assert_array_equal(sample(3, 40), sample(3, 40))
@@ -94,6 +95,7 @@ def test_sliders_stay_in_range_and_some_have_nothing():
     assert np.isfinite(faces).all()
 
 
+@pytest.mark.slow
 def test_edges_are_smooth():
     """A small picture is what a large one shrinks to; one without anti-aliasing would not be."""
     people, faces = sample_people(1, 4), sample_attributes(1, 4)

@@ -53,7 +53,7 @@ def test_devices_that_share_a_batch_augment_it_as_one_does():
     np.testing.assert_array_equal(following.reshape(4, 16, 16, 3), jnp.roll(pictures, -1, axis=0))
 
 
-@pytest.mark.parametrize("changes", [{"colour": 1.0}, {"swap": 0.5}])
+@pytest.mark.parametrize("changes", [pytest.param({"colour": 1.0}, marks=pytest.mark.slow), {"swap": 0.5}])
 def test_pairs_of_two_people_are_left_as_they_are(changes):
     batch = small_batch(0)
     batch["same_person"][::2] = False
