@@ -51,9 +51,11 @@ HEAVY = (
     "tests/evaluation/protocols/test_faceforensics.py",
     "tests/evaluation/test_sweep.py",
     "tests/evaluation/test_validation.py",
+    "tests/faces/test_direction.py",
     "tests/hardware/test_preflight.py",
     "tests/inference/test_parsing.py",
     "tests/inference/test_photo.py",
+    "tests/models/test_faceshifter.py",
     "tests/models/test_golden_networks.py",
     "tests/models/test_layers.py",
     "tests/models/test_tpu.py",
@@ -61,6 +63,7 @@ HEAVY = (
     "tests/provenance/test_xmp_fuzz.py",
     "tests/snapshots/test_step.py",
     "tests/test_base_install.py",
+    "tests/test_extension.py",
     "tests/test_losses.py",
     "tests/training/test_distributed.py",
     "tests/training/test_golden_train_step.py",
@@ -70,7 +73,10 @@ HEAVY = (
     "tests/training/test_training.py",
     "tests/training/test_validation.py",
     "tests/training/test_warm_start.py",
+    "tests/video/test_formats.py",
     "tests/video/test_pipeline.py",
+    "tests/video/test_tilted.py",
+    "tests/weights/test_folder_fuzz.py",
     "tests/weights/test_onnx_export.py",
     "tests/weights/test_onnx_fuzz.py",
     "tests/weights/test_onnx_session.py",
@@ -78,6 +84,7 @@ HEAVY = (
     "tests/weights/test_pretrained.py",
     "tests/weights/test_range_check.py",
     "tests/weights/test_torch_modules.py",
+    "tests/weights/test_torch_weights.py",
 )
 NOT_FAST = ("slow", "device", "torch", "browser")
 
