@@ -34,13 +34,14 @@ def warped(picture: np.ndarray, random: np.random.Generator, spread: float) -> n
     )
 
 
-def warped_batches(  # eight parameters: each is one number that its caller has at hand
+def warped_batches(  # nine parameters: each is one number that its caller has at hand
     people: People,
     chosen: Sequence[int],
     size: int,
     batch_size: int,
     seed: int,
     spread: float,
+    flip: bool = True,
     *,
     host_index: int = 0,
     host_count: int = 1,
@@ -55,6 +56,7 @@ def warped_batches(  # eight parameters: each is one number that its caller has 
       batch_size: samples a step over all hosts; a multiple of K on each of them.
       seed: another seed, other pictures and warps.
       spread: how far the mesh is displaced, as a share of the side; 0 warps nothing.
+      flip: mirror half of the pictures, each by chance.
       host_index, host_count: which part of each batch this host sees.
       threads: how many batches are made at once.
 
@@ -73,7 +75,8 @@ def warped_batches(  # eight parameters: each is one number that its caller has 
         step, slot = divmod(int(local), local_size)
         index, person = step * batch_size + host_index * local_size + slot, slot % len(chosen)
         draw, coin, own = random_words(seed, index, 3)
-        picture = mirrored(people.picture(int(of_each[person][below(draw, len(of_each[person]))]), size), coin % 2 == 1)
+        number = int(of_each[person][below(draw, len(of_each[person]))])
+        picture = mirrored(people.picture(number, size), flip and coin % 2 == 1)
         random = np.random.Generator(np.random.Philox(key=own))
         answer = moved(np.ascontiguousarray(picture), random)
         return {"input": warped(answer, random, spread), "target": answer, "person": np.int32(person)}
@@ -84,5 +87,6 @@ def warped_batches(  # eight parameters: each is one number that its caller has 
         "batch size": batch_size,
         "people": [people.names[one] for one in chosen],
         "warp": spread,
+        "flip": flip,
     }
     return Batches(grain.MapDataset.range(ENDLESS).map(sample), local_size, threads, origin)

@@ -6,7 +6,7 @@ change; discriminators that keep up, in two; and the growing weight of identity 
 Command:  simswap-jax train --config celeba_112 --workdir runs/celeba_112 \
               --config.data.root=CELEBA_CROPS --config.identity.weights=mobilefacenet_casia.ckpt \
               --config.identity.robust=runs/robust/model
-          and the same with celeba_112.py:second, --workdir runs/celeba_112_second, --config.init_from=runs/celeba_112;
+          and the same with celeba_112:second, --workdir runs/celeba_112_second, --config.init_from=runs/celeba_112;
           with :third, runs/celeba_112_third, --config.init_from=runs/celeba_112_second; and so on to :eighth
 Hardware, time, score: two CPU cores, 12 (first stage, on one of them) to 26 images a second; docs/experiments/celeba.md
 has the table. Validated every 200 steps where SIMSWAP_JAX_WEIGHTS has the networks (contrib/small_models/recipe.py).

@@ -9,15 +9,20 @@ Hardware, time, score: not trained here yet; no number is claimed.
 
 import ml_collections
 
+from simswap_jax.errors import UserError
 from simswap_jax.training.config import default_config, tiny_config
 
 SIZES = {"original": 64, "small-64": 64, "small-112": 112}
 
 
 def get_config(preset: str = "original") -> ml_collections.ConfigDict:
-    """The method's values in either size; the small ones learn from CelebA crops."""
+    """The method's values in either size; the small ones learn from CelebA crops.
+
+    Raises:
+      UserError: there is no preset of that name.
+    """
     if preset not in SIZES:
-        raise ValueError(f"there is no preset '{preset}'; the presets are {', '.join(SIZES)}")
+        raise UserError(f"there is no preset '{preset}'; the presets are {', '.join(SIZES)}.", "experiment-preset")
     config = default_config("deepfakes")
     config.generator.preset, config.data.size = preset, SIZES[preset]
     config.nonfinite_limit = 20

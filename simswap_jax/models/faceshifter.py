@@ -26,12 +26,12 @@ EPSILON = 1e-5  # of the instance norm: on the first maps it sees four numbers
 Attributes = list[Float[Array, "b _ _ _"]]  # z_att of every level, the coarsest first
 
 # Shapes: of the paper's size, as its public re-implementation reads it, and two small ones of this project's.
+SMALL: dict[str, Any] = {"attribute_kernel": 1, "mask_kernel": 1, "mask_per_channel": False, "transposed": False}
 PRESETS: dict[str, dict[str, Any]] = {
     "original": {},
-    "small-64": {"encoder": (16, 32, 64, 96, 128), "widths": (128, 96, 64, 32, 16)},
-    "small-112": {"encoder": (24, 48, 96, 128), "widths": (128, 96, 48, 24), "bottom": 7},
+    "small-64": {**SMALL, "encoder": (16, 32, 64, 96, 128), "widths": (128, 96, 64, 32, 16)},
+    "small-112": {**SMALL, "encoder": (24, 48, 96, 128), "widths": (128, 96, 48, 24), "bottom": 7},
 }
-SMALL = {"attribute_kernel": 1, "mask_kernel": 1, "mask_per_channel": False, "transposed": False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ class FaceShifterConfig(DictConfig):
         """One of `PRESETS`, with other fields as given."""
         if name not in PRESETS:
             raise ValueError(f"{name!r} is no preset of FaceShifter; choose one of {', '.join(PRESETS)}.")
-        return cls(**{**PRESETS[name], **(SMALL if PRESETS[name] else {}), **more})
+        return cls(**{**PRESETS[name], **more})
 
     @property
     def side(self) -> int:

@@ -41,6 +41,7 @@ LEAST = {
     "data.size": 1,
     "data.source_size": 1,
     "data.threads": 1,
+    "data.warp": 0.0,
     "optimizer.warmup": 0,
     "optimizer.learning_rate": 0.0,
     "optimizer.discriminator_learning_rate": 0.0,

@@ -26,7 +26,7 @@ from simswap_jax.training.method import Batch, Metrics, Work
 from simswap_jax.training.simswap import generator_config
 from simswap_jax.training.state import PyTree, TrainState, network_state
 from simswap_jax.training.update import Gradients, UpdateRule
-from simswap_jax.training.warm_start import held_out_share
+from simswap_jax.training.warm_start import held_out_shares
 from simswap_jax.weights import model_folder
 
 # ---- The recipe ----
@@ -143,7 +143,7 @@ class DeepFakes:
         del cache
         config = self.config
         iterator = warped_batches(
-            people, self.chosen, config.data.size, config.batch_size, config.seed, config.data.warp,
+            people, self.chosen, config.data.size, config.batch_size, config.seed, config.data.warp, config.data.flip,
             host_index=jax.process_index(), host_count=jax.process_count(), threads=config.data.threads,
         )  # fmt: skip
         if start is not None:
@@ -174,7 +174,6 @@ class DeepFakes:
 
     def model(self, state: TrainState) -> model_folder.ModelFolder:
         """What swapping loads, in memory: there is no identity network."""
-        held_out = held_out_share(self.config)
         return model_folder.ModelFolder(
             generator=self.generator.config,
             variables=jax.device_get(self.averaged_variables(state)),
@@ -187,7 +186,7 @@ class DeepFakes:
             card={
                 "step": int(state.step),
                 "licence": "research only: the terms of the training pictures apply",
-                **({} if held_out is None else {"held_out": held_out}),
+                **held_out_shares(self.config),
             },
         )
 

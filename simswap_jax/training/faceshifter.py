@@ -3,7 +3,7 @@
 Its second stage, HEAR-Net, which brings back what stands in front of a face, is not here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +21,14 @@ from simswap_jax.training.config import check_choice
 from simswap_jax.training.experiment import Experiment
 from simswap_jax.training.method import Batch, Metrics, Work
 from simswap_jax.training.simswap import SimSwap
+from simswap_jax.training.simswap_checks import check_sizes
 from simswap_jax.training.state import PyTree, TrainState
 from simswap_jax.training.step import LossWeights, Networks, discriminate, gradients
 from simswap_jax.training.update import Gradients
 from simswap_jax.weights import identity_folder
+
+NEEDS_PEOPLE = False  # it is built, and refuses what it refuses, before any picture is read
+
 
 # ---- The recipe ----
 
@@ -74,6 +78,7 @@ def check(config: ml_collections.ConfigDict) -> None:
             "config.generator.preset, or its bottom and number of halvings (encoder).",
             "faceshifter-face-size",
         )
+    check_sizes(config)
 
 
 # ---- The losses ----
@@ -161,6 +166,13 @@ class FaceShifter(SimSwap):
 
         arguments = (state["generator"].variables, picture)
         return (*super().work(), Work("attributes, of a result", attributes, arguments, flops.TRAINED))
+
+    def shares(self, metrics: Mapping[str, Any], step: int) -> dict[str, dict[str, float]]:
+        """As `SimSwap.shares`; the weights are constant."""
+        del step
+        names = {"id": "identity", "rec": "reconstruction", "att": "attributes", "adv": "adversarial"}
+        generator = {short: float(self.config.losses[name] * metrics[name]) for short, name in names.items()}
+        return {"G": generator, "D": {"hinge": float(metrics["discriminator"])}}
 
 
 def build(config: ml_collections.ConfigDict, people: People | None, axis_name: str | None = None) -> FaceShifter:

@@ -99,9 +99,10 @@ class TensorBoard:
         self._writer = SummaryWriter(str(folder), purge_step=step + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """A point of every curve."""
+        """A point of every curve; what is not finite has none, which tensorboardX would warn of at every step."""
         for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+            if math.isfinite(value):
+                self._writer.add_scalar(name, value, step)
         self._writer.flush()
 
     def image(self, step: int, name: str, path: Path) -> None:

@@ -19,6 +19,7 @@ from simswap_jax.weights.layouts import COUNTS
 from simswap_jax.weights.torch_weights import load_projected_discriminator
 
 RANDOM = "random"
+NEEDS_PEOPLE = False  # it is built, and refuses what it refuses, before any picture is read
 
 
 def default_config() -> ml_collections.ConfigDict:

@@ -30,7 +30,7 @@ from simswap_jax.training.simswap_checks import check_sizes, read_identity
 from simswap_jax.training.state import PyTree, TrainState, network_state
 from simswap_jax.training.step import Networks, train_step
 from simswap_jax.training.update import UpdateRule, per_sample_random
-from simswap_jax.training.warm_start import held_out_share
+from simswap_jax.training.warm_start import held_out_shares
 from simswap_jax.weights import identity_folder, model_folder
 
 NEEDS_PEOPLE = False  # it is built, and refuses what it refuses, before any picture is read
@@ -287,9 +287,6 @@ class SimSwap:
 
     def model(self, state: TrainState) -> model_folder.ModelFolder:
         """What swapping loads, in memory."""
-        shares = {what: held_out_share(self.config, what) for what in ("held_out", "held_out_pictures")}
-        if not shares["held_out_pictures"]:
-            del shares["held_out_pictures"]  # not said: all pictures of the people that are not held out
         return model_folder.ModelFolder(
             generator=self.generator.config,
             variables=jax.device_get(self.averaged_variables(state)),
@@ -302,7 +299,7 @@ class SimSwap:
             card={
                 "step": int(state.step),
                 "licence": "research only: the terms of the training pictures apply",
-                **{what: share for what, share in shares.items() if share is not None},
+                **held_out_shares(self.config),
             },
         )
 

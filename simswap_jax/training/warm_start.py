@@ -102,14 +102,22 @@ def held_out_share(config: ml_collections.ConfigDict, what: str = "held_out") ->
     own = float(config.data[what])
     if not config.init_from:
         return own
-    former = _share_of(find_model(config.init_from) / "config.json", what)
+    former = _share_of(config.init_from, what)
     return None if former is None else min(own, former)
 
 
-def _share_of(described: Path, what: str) -> float | None:
-    """What a model folder's card says, or a workdir's experiment and those before it."""
+def held_out_shares(config: ml_collections.ConfigDict) -> dict[str, float]:
+    """What a model's card says of the people and pictures that were held out; of pictures nothing where none were."""
+    shares = {what: held_out_share(config, what) for what in ("held_out", "held_out_pictures")}
+    if not shares["held_out_pictures"]:
+        del shares["held_out_pictures"]
+    return {what: share for what, share in shares.items() if share is not None}
+
+
+def _share_of(name: str, what: str) -> float | None:
+    """What a model folder's card says, or a workdir's experiment and those before it; named as in ``init_from``."""
     try:
-        stored = json.loads(described.read_text(encoding="utf-8"))
+        stored = json.loads((find_model(name) / "config.json").read_text(encoding="utf-8"))
         if "card" in stored:
             share = stored["card"].get(what)
             return None if share is None else float(share)
@@ -117,7 +125,7 @@ def _share_of(described: Path, what: str) -> float | None:
         own, before = float(fields[f"data.{what}"]), fields.get("init_from")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
         return None
-    former = _share_of(Path(before).expanduser() / "config.json", what) if before else own
+    former = _share_of(before, what) if before else own
     return None if former is None else min(own, former)
 
 

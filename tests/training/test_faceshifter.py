@@ -27,6 +27,13 @@ def test_the_recipe_is_the_papers():
     assert (made.optimizer.b1, made.optimizer.b2, made.discriminator.scales) == (0, 0.999, 3)
 
 
+def test_the_shares_of_a_step_are_its_total():
+    told = {"identity": 1.0, "reconstruction": 0.2, "attributes": 0.3, "adversarial": 0.4, "discriminator": 2.0}
+    split = small_method(small_config("faceshifter"), scales=1).shares(told, 1)
+    assert sum(split["G"].values()) == pytest.approx(5 + 2 + 3 + 0.4)
+    assert split["D"] == {"hinge": 2.0}
+
+
 def test_losses_are_means_halved():
     one, other = jnp.ones((2, 2, 2, 3)), jnp.zeros((2, 2, 2, 3))
     assert float(faceshifter.attribute_loss([3 * one, one], [one, other])) == 0.5 * (4 + 1)
