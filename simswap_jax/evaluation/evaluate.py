@@ -38,7 +38,7 @@ from simswap_jax.evaluation.report.page import Report, example_sheet, plots, wri
 from simswap_jax.evaluation.report.tables import opening, paper_table, tables, yaw_table
 from simswap_jax.evaluation.request import EvaluationRequest, check, fingerprint
 from simswap_jax.evaluation.runner import EvalInputs, predict_real, predict_results
-from simswap_jax.evaluation.warp import warp_baselines
+from simswap_jax.evaluation.warp import FAMILY, NEAREST, warp_baselines
 from simswap_jax.faces.alignment import TEMPLATES
 from simswap_jax.inference.swapper import FaceSwapper
 from simswap_jax.io.html_report import Table
@@ -154,8 +154,13 @@ def open_evaluators(request: EvaluationRequest, protocol: EvaluationProtocol) ->
 
 
 def network_file(source: str | Path) -> Path:
-    """Where a network lies: a path, or the name of a file that is looked for as `registry.find` does."""
-    path = find_model(source)
+    """Where a network lies: a path, a model's name, or the name of a file that is looked for as `registry.find` does.
+
+    Raises:
+      UserError: as `find_model` and `registry.find_network`.
+    """
+    path = Path(source).expanduser()
+    path = path if path.suffix.lower() == ".onnx" else find_model(source)
     known = path.name == str(source) and (registry.locate(path.name) or path.name in registry.catalogue())
     return registry.find_network(source, "evaluating") if known else path
 
@@ -224,16 +229,19 @@ def placed_candidates(setup: Setup) -> list[Candidate]:
     request, data, inputs = setup.request, setup.data, setup.inputs
     if not request.external and not request.baselines:
         return []
-    landmarks = open_landmarks(request.warp_landmarks) if request.warp_landmarks else setup.evaluators.landmarks
+    own = request.warp_landmarks
+    landmarks = open_landmarks(network_file(own)) if own else setup.evaluators.landmarks
     alignment = request.alignment or next((one.swapper.model.alignment for one in setup.models), "simswap-frontal")
     poses = TEMPLATES.get(alignment)
-    template = poses[0] if poses is not None and len(poses) == 1 else None
+    # Templates count from the centre of the first pixel, geometry from the edge of the crop.
+    template = poses[0] + 0.5 / inputs.size if poses is not None and len(poses) == 1 else None
     geometry = FaceGeometry(inputs.read, landmarks, setup.evaluators.pose, data.geometry, template)
     networks = []
     for name, reference in request.external.items():
         path, contract = split_reference(reference)
         networks.append(ExternalNetwork(name, path, read_contract(contract), geometry, inputs.pairs))
-    sources = {pair.source.rsplit("/", 1)[0] for pair in inputs.pairs.pairs} if request.baselines else set()
+    nearest = geometry.has_pose and any(name == FAMILY or name.endswith(NEAREST) for name in request.baselines)
+    sources = {pair.source.rsplit("/", 1)[0] for pair in inputs.pairs.pairs} if nearest else set()
     pictures = {name: [f"{name}/{file}" for file in readable(data.people[name])] for name in sorted(sources)}
     return [*networks, *warp_baselines(request.baselines, geometry, inputs.pairs, inputs.read, pictures)]
 

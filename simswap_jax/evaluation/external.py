@@ -1,6 +1,7 @@
 """Somebody else's swapping network in an ONNX file, run by its contract: ``--external NAME=FILE.onnx:CONTRACT``."""
 
 import hashlib
+import zipfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -269,7 +270,7 @@ def read_matrix(path: Path) -> np.ndarray:
         if path.stat().st_size > 8 * MOST_VALUES + 1024:
             raise ValueError("it is too large")
         return _matrix(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError, TypeError) as error:
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} holds no matrix ({error}).", "external-matrix-unreadable") from error
 
 
@@ -291,7 +292,7 @@ def last_initializer(path: Path) -> np.ndarray:
 
 def _matrix(values: Any) -> np.ndarray:
     if not isinstance(values, np.ndarray) or values.ndim != 2 or not 0 < values.size <= MOST_VALUES:
-        raise ValueError("its last weight is no matrix")
+        raise ValueError("there is no matrix in its place")
     if values.dtype.kind != "f" or not np.isfinite(values).all():
         raise ValueError("its values are not finite numbers")
     return values.astype(np.float32)

@@ -15,7 +15,7 @@ from simswap_jax.evaluation.candidates import WARPED, PairBatch
 from simswap_jax.evaluation.geometry import FaceGeometry, nearest_pose
 from simswap_jax.evaluation.protocols.protocol import PairList
 from simswap_jax.faces.alignment import Alignment, similarity, transform
-from simswap_jax.faces.blending import Place, border_ramp, paste_gradients, soft_mask
+from simswap_jax.faces.blending import Place, border_ramp, colour_moments, paste_gradients, soft_mask
 
 Map = Callable[[np.ndarray], np.ndarray]  # points [N, 2] of the target → points [N, 2] of the source
 SMOOTHING = 1e-3  # of the thin-plate spline, in sides of the crop: landmarks are not exact
@@ -130,15 +130,10 @@ def transfer_colour(face: np.ndarray, target: np.ndarray, mask: np.ndarray) -> n
     """
     share = mask[..., None] / max(float(mask.sum()), 1e-6)
     lab, wanted = (cv2.cvtColor(one.astype(np.float32) / 255.0, cv2.COLOR_RGB2LAB) for one in (face, target))
-    (mean, spread), (other_mean, other_spread) = _moments(lab, share), _moments(wanted, share)
+    (mean, spread), (other_mean, other_spread) = colour_moments(lab, share), colour_moments(wanted, share)
     gain = np.clip(other_spread / np.maximum(spread, 1e-3), 1.0 / MOST_GAIN, MOST_GAIN)
     moved = ((lab - mean) * gain + other_mean).astype(np.float32)
     return np.round(np.clip(cv2.cvtColor(moved, cv2.COLOR_LAB2RGB), 0.0, 1.0) * 255.0).astype(np.uint8)
-
-
-def _moments(values: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    mean = (values * share).sum(axis=(0, 1))
-    return mean, np.sqrt(((values - mean) ** 2 * share).sum(axis=(0, 1)))
 
 
 def poisson_blended(face: np.ndarray, target: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -125,7 +125,7 @@ def match_colour(
       uint8 RGB [size, size, 3]; the spread changes by at most a half, so that a flat channel is not blown up.
     """
     weight = mask[:, :, None] / max(float(mask.sum()), 1e-6)
-    (mean, spread), (wanted_mean, wanted_spread) = (_colours(picture, weight) for picture in (face, target))
+    (mean, spread), (wanted_mean, wanted_spread) = (colour_moments(picture, weight) for picture in (face, target))
     gain = np.clip(wanted_spread / np.maximum(spread, 1e-3), 1 / 1.5, 1.5)
     return np.round(np.clip((face - mean) * gain + wanted_mean, 0.0, 255.0)).astype(np.uint8)
 
@@ -153,7 +153,7 @@ def match_tone(
         cv2.resize(one, (TONE_SIDE, TONE_SIDE), interpolation=cv2.INTER_AREA) for one in (target, face, mask)
     )
     share = weight[:, :, None] / max(float(weight.sum()), 1e-6)
-    if _colours(small, share)[1].max() < FLAT:
+    if colour_moments(small, share)[1].max() < FLAT:
         return face
     tone = _tone_of(small, weight)
     strength = max(1.0 - (tone.stray - TONED[0]) / (TONED[1] - TONED[0]), _coloured(small, weight))
@@ -220,7 +220,7 @@ def _coloured(picture: np.ndarray, weight: np.ndarray) -> float:
     return max(beyond) / FADE
 
 
-def _colours(picture: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def colour_moments(picture: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each channel under weights [H, W, 1] that sum to 1."""
     mean = (picture * weight).sum(axis=(0, 1))
     return mean, np.sqrt(((picture - mean) ** 2 * weight).sum(axis=(0, 1)))

@@ -178,7 +178,18 @@ def test_bgr_is_turned_and_self_swaps_take_the_target_as_source(beside):
     np.testing.assert_allclose(result[spot[1], spot[0] + 14], wanted, atol=1.5)
 
 
-def test_a_face_is_cut_to_the_contracts_template_and_put_back_in_place():
+def test_what_the_network_leaves_alone_is_put_back_where_it_was(beside):
+    target = faces(1, 112)[0]
+    result = opened(beside, "uniface_256").results(batch_of(flat((9, 9, 9)), target))[0]
+    x, y = np.round(FRONTAL[2] * 112).astype(int)
+    part = np.s_[y - 20 : y + 20, x - 25 : x - 5]  # of the left half, which the stand-in gives back as it got it
+    apart, one_pixel = (
+        np.abs(other[part].astype(int) - target[part]).mean() for other in (result, np.roll(target, 1, axis=1))
+    )
+    assert apart < 0.5 * one_pixel
+
+
+def test_a_face_is_cut_to_the_contracts_template():
     like = read_contract("inswapper_128").target
     picture = faces(1, 112)[0]
     face, alignment = cut(picture, FRONTAL, like)
