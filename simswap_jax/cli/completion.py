@@ -34,7 +34,7 @@ def flags() -> dict[str, list[str]]:
     from simswap_jax.cli.main import VERBS
 
     found = {verb: [] if verb == "train" else words_of(module.split(":")[0]) for verb, (module, _) in VERBS.items()}
-    found["train"] = ["--config", "--help", "--print-config", "--workdir", *fields()]
+    found["train"] = ["--config", "--help", "--list", "--print-config", "--workdir", *fields()]
     for verb in ("sweep", "preflight"):
         found[verb] += fields()
     return found

@@ -139,7 +139,7 @@ def _works(states: dict[str, tuple[str, Path | None]]) -> Iterator[Row]:
 
 
 def _recognises(name: str) -> bool:
-    return "recogniser" in registry.catalogue()[name].purpose
+    return "face-recognition" in registry.catalogue()[name].purpose
 
 
 def _needs(states: dict[str, tuple[str, Path | None]], names: Sequence[str]) -> str:

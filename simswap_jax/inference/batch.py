@@ -14,7 +14,7 @@ from simswap_jax.errors import UserError
 from simswap_jax.inference.arrays import check_face, resized
 from simswap_jax.inference.options import FaceSelection, MarkOptions, Source, SwapOptions, face_numbers
 from simswap_jax.inference.swapper import LEAST_ALIKE, FaceSwapper
-from simswap_jax.io.animation import is_animation
+from simswap_jax.io.animation import refuse_animation
 from simswap_jax.io.contact_sheet import contact_sheet
 from simswap_jax.io.folders import warn_of_rest
 from simswap_jax.io.images import read_picture
@@ -196,16 +196,6 @@ def swap_photo(swapper: FaceSwapper, path: Path, source: Source, swap: SwapOptio
     refuse_animation(path)
     photo = read_picture(path)
     return naming(path, lambda: swapper.photos.swap(photo, source.vector, swap))
-
-
-def refuse_animation(path: Path) -> None:
-    """A UserError for a picture file that moves: one frame of it would be swapped."""
-    if is_animation(path):
-        raise UserError(
-            f"{path} is an animation; name it alone as the --target of a .gif, .webp, .png or .mp4, not in a folder, "
-            "not with --aligned or --grid.",
-            "animation-as-picture",
-        )
 
 
 def pair_files(request: SwapRequest, outcome: Outcome) -> list[FileSwap]:

@@ -28,6 +28,7 @@ from simswap_jax.inference.options import (
 )
 from simswap_jax.inference.photo import DETECTOR, PhotoSwapper
 from simswap_jax.inference.runtime import choose, finite_results
+from simswap_jax.io.animation import refuse_animation
 from simswap_jax.io.images import read_picture
 from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.provenance import writer
@@ -270,7 +271,9 @@ class FaceSwapper:
         """
         files = [source] if isinstance(source, str | Path) else list(source)
         writer.refuse_overwriting([output], [*files, target])
-        vector = self.identity([read_picture(file) for file in files])
+        refuse_animation(Path(target))
+        faces = changes.get("source_faces", options.source_faces)
+        vector = self.identity([read_picture(file) for file in files], face=faces)
         result = self.swap(read_picture(target), vector, options=options, **changes)
         writer.write_result(output, result, provenance_of(files, [target]), marks, parent=target)
         return Path(output)

@@ -140,3 +140,13 @@ def _with_gif_xmp(data: bytes, xmp: bytes) -> bytes:
     flags = data[10]
     place = 13 + (3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0)
     return data[:place] + _GIF_XMP + xmp + _GIF_XMP_END + data[place:]
+
+
+def refuse_animation(path: Path) -> None:
+    """A UserError for a picture file that moves: one frame of it would be swapped."""
+    if is_animation(path):
+        raise UserError(
+            f"{path} is an animation; name it alone as the --target of a .gif, .webp, .png or .mp4, not in a folder, "
+            "not with --aligned or --grid.",
+            "animation-as-picture",
+        )

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from simswap_jax import __version__
+from simswap_jax.cli import doctor
 from simswap_jax.cli import import_weights as command
 from simswap_jax.cli import main as cli
 from simswap_jax.models import Generator, GeneratorConfig
@@ -324,6 +325,7 @@ def test_doctor_begins_with_what_works(place, capsys, monkeypatch):
     assert "fetches face_detection_yunet.onnx and mobilefacenet_casia.ckpt first" in works["swap photos"]
     assert "mobilefacenet_casia.ckpt" in works["train"]
     assert "recogniser of yours" in works["evaluate"]
+    assert any(map(doctor._recognises, weights.catalogue()))
     monkeypatch.setenv("SIMSWAP_JAX_OFFLINE", "1")
     assert cli.main(["doctor"]) == 0
     assert "needs face_detection_yunet.onnx from GitHub ShiqiYu" in capsys.readouterr().out

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from simswap_jax import FaceSwapper
 from simswap_jax.inference import arrays
@@ -234,3 +235,14 @@ def test_files_are_swapped_as_arrays_are_and_carry_marks(folder, files):
     assert [role for role, _ in read_provenance(marked).inputs] == ["source", "source", "target"]
     with raises_user_error("output-is-input", "b.png"):
         swapper.swap_file(b, source=a, output=b)
+
+
+def test_a_face_of_the_source_file_may_be_named_and_an_animation_is_refused(folder, files):
+    swapper = FaceSwapper(replace(model_folder.read(folder), alignment="simswap-frontal"))
+    with raises_user_error("source-face-missing", "2"):
+        swapper.swap_file(files / "b.png", source=files / "a.png", output=files / "c.png", source_faces=(2,))
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(files / "moves.gif", save_all=True, append_images=frames[1:])
+    with raises_user_error("animation-as-picture", "moves.gif"):
+        swapper.swap_file(files / "moves.gif", source=files / "a.png", output=files / "c.png")
+    assert not (files / "c.png").exists()
