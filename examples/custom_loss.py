@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from small_experiment import small_experiment
 
-from simswap_jax.losses import LossInputs
+from simswap_jax.training.extra_losses import LossInputs
 from simswap_jax.training.loop import train
 from simswap_jax.training.metrics import read_lines
 from simswap_jax.weights import files

@@ -7,8 +7,6 @@ Weights are the recipe's business: paper 10 (identity), 10 (reconstruction), 1 (
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,33 +14,6 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 Scalar = Float[Array, ""]
-
-
-@dataclass(frozen=True)
-class LossInputs:
-    """What a loss from outside is given (``config.losses.extra``), float32, as the generator's step has it.
-
-    Attributes:
-      result: I_R, RGB in [0, 1] (not clipped), [B, H, W, 3]; differentiated.
-      target: I_T, the same.
-      identity: v_S, the source's identity vectors, [B, D], of length one.
-      result_identity: v_R, those of the results; differentiated.
-      same_person: where source and target show one person, bool [B].
-    """
-
-    result: Float[Array, "b h w 3"]
-    target: Float[Array, "b h w 3"]
-    identity: Float[Array, "b d"]
-    result_identity: Float[Array, "b d"]
-    same_person: Bool[Array, " b"]
-
-
-class ExtraLoss(NamedTuple):
-    """A loss from outside: its name in the metrics, a function that gives one number, and its weight."""
-
-    name: str
-    function: Callable[[LossInputs], Array]
-    weight: float
 
 
 def identity(result_vectors: Float[Array, "b d"], source_vectors: Float[Array, "b d"], margin: float = 0.0) -> Scalar:

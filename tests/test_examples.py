@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from simswap_jax.losses import LossInputs
+from simswap_jax.training.extra_losses import LossInputs
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"

@@ -1,17 +1,15 @@
-"""What changes with the step: learning rates and the weights of the losses; losses from outside, by name."""
+"""What changes with the step: learning rates and the weights of the losses."""
 
-import math
-from collections.abc import Callable, Mapping
-from typing import Any, TypeGuard
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
 
-from simswap_jax.errors import UserError
-from simswap_jax.losses import ExtraLoss, LossInputs
 from simswap_jax.training.experiment import resolve
+from simswap_jax.training.extra_losses import ExtraLoss
 from simswap_jax.training.step import LossWeights
 
 
@@ -46,24 +44,26 @@ def loss_weights(config: ml_collections.ConfigDict, step: jax.Array | int) -> Lo
         identity_margin=fields.identity_margin,
         feature_matching_first=fields.feature_matching_first,
         feature_matching_end=fields.feature_matching_end or None,
-        extra=extra_losses(config),
     )
 
 
-def loss_shares(weights: LossWeights, metrics: Mapping[str, Any], of_swaps: float = 1.0) -> dict[str, dict[str, float]]:
+def loss_shares(
+    weights: LossWeights, metrics: Mapping[str, Any], of_swaps: float = 1.0, extra: Sequence[ExtraLoss] = ()
+) -> dict[str, dict[str, float]]:
     """Weight × loss under a short name; what they leave of the generator's total (a margin, say) is ``rest``.
 
     Args:
       weights: at the step, as numbers.
       metrics: of the step; a method that extends this one may lack some.
       of_swaps: factor of all but the reconstruction.
+      extra: losses from outside.
     """
     terms = {
         "id": ("identity", of_swaps * weights.identity),
         "rec": ("reconstruction", weights.reconstruction),
         "adv": ("adversarial", of_swaps * weights.adversarial),
         "fm": ("weak_feature_matching", of_swaps * weights.feature_matching),
-    } | {extra.name: (f"extra/{extra.name}", extra.weight) for extra in weights.extra}
+    } | {one.name: (f"extra/{one.name}", one.weight) for one in extra}
     generator = {short: float(weight * metrics[name]) for short, (name, weight) in terms.items() if name in metrics}
     rest = float(metrics.get("generator", 0.0)) - sum(generator.values())
     if "generator" in metrics and abs(rest) > 0.005 + 1e-3 * abs(float(metrics["generator"])):
@@ -71,43 +71,6 @@ def loss_shares(weights: LossWeights, metrics: Mapping[str, Any], of_swaps: floa
     terms = {"hinge": ("discriminator", 1.0), "gp": ("gradient_penalty", weights.gradient_penalty)}
     discriminator = {short: float(weight * metrics[name]) for short, (name, weight) in terms.items() if name in metrics}
     return {"G": generator, "D": discriminator}
-
-
-def extra_losses(config: ml_collections.ConfigDict) -> tuple[ExtraLoss, ...]:
-    """The losses of ``config.losses.extra``, each refused at its call where it gives more than one number.
-
-    Raises:
-      UserError: an entry has other fields than function and weight, a weight is no number, or there is no such
-        function.
-    """
-    return tuple(_extra_loss(name, entry) for name, entry in config.losses.extra.items())
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _extra_loss(name: str, entry: Any) -> ExtraLoss:
-    fields: dict[str, Any] = dict(entry) if isinstance(entry, ml_collections.ConfigDict) else {}
-    weight: Any = fields.get("weight")
-    if set(fields) != {"function", "weight"} or not _is_number(weight):
-        raise UserError(
-            f"config.losses.extra.{name} is {entry!r}; it takes two fields, function='package.module:function' and "
-            "weight=NUMBER.",
-            "config-extra-loss",
-        )
-    function = resolve(fields["function"], f"losses.extra.{name}.function")
-
-    def checked(inputs: LossInputs) -> jax.Array:
-        value = jnp.asarray(function(inputs), jnp.float32)
-        if value.shape:
-            raise UserError(
-                f"the loss '{name}' gave an array of shape {value.shape}; it must give one number, the batch's mean.",
-                "extra-loss-not-scalar",
-            )
-        return value
-
-    return ExtraLoss(name, checked, float(weight))
 
 
 def adam(config: ml_collections.ConfigDict, peak: float) -> optax.GradientTransformation:

@@ -25,10 +25,11 @@ from simswap_jax.models.projected_discriminator import ProjectedDiscriminator
 from simswap_jax.training import flops, schedules
 from simswap_jax.training.config import check_choice, common_config
 from simswap_jax.training.experiment import Experiment, resolve
+from simswap_jax.training.extra_losses import ExtraLoss, extra_losses, with_extra_losses
 from simswap_jax.training.method import Batch, Metrics, Work
 from simswap_jax.training.simswap_checks import check_sizes, read_identity
 from simswap_jax.training.state import PyTree, TrainState, network_state
-from simswap_jax.training.step import Networks, train_step
+from simswap_jax.training.step import Networks, generator_loss, train_step
 from simswap_jax.training.update import UpdateRule, per_sample_random
 from simswap_jax.training.warm_start import held_out_shares
 from simswap_jax.weights import identity_folder, model_folder
@@ -106,7 +107,7 @@ def check(config: ml_collections.ConfigDict) -> None:
             f"config.losses.identity_margin is {config.losses.identity_margin}; it is a 1 − cosine, 0 to below 2.",
             "config-identity-margin",
         )
-    schedules.extra_losses(config)
+    extra_losses(config)
     check_sizes(config)
 
 
@@ -169,6 +170,11 @@ class SimSwap:
         made: Augmentation | None = resolve(self.config.augmentation, "augmentation")(self)
         return made
 
+    @functools.cached_property
+    def extra(self) -> tuple[ExtraLoss, ...]:
+        """The losses of ``config.losses.extra``; the paper has none."""
+        return extra_losses(self.config)
+
     # ---- The step ----
 
     def init(self, key: jax.Array) -> TrainState:
@@ -200,7 +206,8 @@ class SimSwap:
         if self.augmentation is not None:
             floats = self.augmentation(state, floats, frozen, jax.random.fold_in(key, 1))
         weights = schedules.loss_weights(self.config, state.step)
-        return train_step(self.networks, weights, self.update, state, floats, frozen, alpha)
+        loss = with_extra_losses(generator_loss, self.extra)
+        return train_step(self.networks, weights, self.update, state, floats, frozen, alpha, loss)
 
     def work(self) -> Sequence[Work]:
         """The calls of the three networks that a step is made of."""
@@ -233,7 +240,7 @@ class SimSwap:
           metrics: of the step.
           step: which one, from 1.
         """
-        return schedules.loss_shares(schedules.loss_weights(self.config, step - 1), metrics)
+        return schedules.loss_shares(schedules.loss_weights(self.config, step - 1), metrics, extra=self.extra)
 
     # ---- Around the step ----
 

@@ -40,7 +40,6 @@ class LossWeights:
 
     ``identity_margin``: see `losses.identity`; the paper's is 0.
     ``feature_matching_first``, ``feature_matching_end``: which maps of a discriminator L_wFM compares, from 0.
-    ``extra``: losses from outside, added to the generator's.
     """
 
     identity: float | jax.Array = 10.0
@@ -51,13 +50,12 @@ class LossWeights:
     identity_margin: float = 0.0
     feature_matching_first: int = 3
     feature_matching_end: int | None = None
-    extra: tuple[losses.ExtraLoss, ...] = ()
 
 
 def generator_loss(
     params: PyTree, networks: Networks, weights: LossWeights, state: TrainState, batch: Batch, frozen: PyTree
 ) -> tuple[jax.Array, Any]:
-    """λ_id·L_id + λ_rec·L_rec + λ_adv·L_adv + λ_wFM·L_wFM, with I_R = G(I_T, v_S); equations 3, 4, 6; extra losses.
+    """λ_id·L_id + λ_rec·L_rec + λ_adv·L_adv + λ_wFM·L_wFM, with I_R = G(I_T, v_S); equations 3, 4, 6.
 
     Args:
       params: of the generator.
@@ -96,11 +94,6 @@ def generator_loss(
         + weights.adversarial * terms["adversarial"]
         + weights.feature_matching * terms["weak_feature_matching"]
     )
-    if weights.extra:
-        shown, target = (denormalize(each, networks.generator.convention) for each in (result, batch["target"]))
-        inputs = losses.LossInputs(shown, target, batch["identity"], result_vectors, batch["same_person"])
-        terms |= {f"extra/{extra.name}": extra.function(inputs) for extra in weights.extra}
-        total += sum(extra.weight * terms[f"extra/{extra.name}"] for extra in weights.extra)
     return total, (result, collections, {**terms, "generator": total})
 
 
@@ -162,14 +155,14 @@ def gradients(
     )
 
 
-def train_step(
+def train_step(  # eight parameters: all that a step depends on
     networks: Networks, weights: LossWeights, update: UpdateRule, state: TrainState, batch: Batch,
-    frozen: PyTree, alpha: jax.Array,
+    frozen: PyTree, alpha: jax.Array, loss: GeneratorLoss = generator_loss,
 ) -> tuple[TrainState, dict[str, jax.Array]]:  # fmt: skip
     """One update of generator and discriminators: gradients, Adam, moving average (``update``)."""
 
     def of_part(at: TrainState, part: Batch) -> Gradients:
-        return gradients(networks, weights, at, part, frozen, part["alpha"])
+        return gradients(networks, weights, at, part, frozen, part["alpha"], loss)
 
     return update(of_part, state, {**batch, "alpha": alpha})
 
