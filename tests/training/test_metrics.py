@@ -45,7 +45,7 @@ def test_tensorboard_gets_numbers_and_sheets(config, tmp_path):
     writers.close()
     found = list(events(tmp_path / "tensorboard"))
     values = {value.tag: (event.step, value) for event in found for value in event.summary.value}
-    assert set(values) == {"identity", "validation/score", "samples"}
+    assert set(values) == {"identity", "samples"}  # what is not finite has no point
     assert (values["identity"][0], values["identity"][1].simple_value) == (3, 0.25)
     png = values["samples"][1].image.encoded_image_string
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png)).convert("RGB")), SHEET)
