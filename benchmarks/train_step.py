@@ -3,6 +3,7 @@
     python benchmarks/train_step.py --size 224 --batch 2
     python benchmarks/train_step.py --device gpu --dtype bfloat16 --batch 32     on a GPU
     python benchmarks/train_step.py --preset narrow --size 64 --batch 8          a small model, in a minute
+    python benchmarks/train_step.py --device tpu --dtype bfloat16 --batch 32 --ours     without PyTorch beside it
 
 Needs the extra `torch`: pip install -e '.[torch]'; --torch-python names another environment that has it. Each
 side runs in a process of its own, in turn, `--rounds` times. Said of each: seconds a step (median), images/s, MFU where
@@ -135,7 +136,7 @@ def jax_side(asked):
     if asked.device == "cpu" and asked.threads > 1:
         sharding.use_cpu_cores(asked.batch)
     method = method_of(asked)
-    runner = Runner(method, asked.batch, devices=1 if asked.device == "gpu" else 0)
+    runner = Runner(method, asked.batch, devices=0 if asked.device == "cpu" else 1)
     state = runner.init(jax.random.PRNGKey(method.config.seed))
     batch = runner.shard_batch(batch_of(asked, method.config))
 
@@ -161,7 +162,7 @@ def jax_side(asked):
         "seconds": seconds,
         "processor": processor,
         "memory": device.memory_stats()["peak_bytes_in_use"]
-        if asked.device == "gpu"
+        if asked.device != "cpu"
         else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "flops": flops.per_image(method),
         "peak": chip.peak_flops if chip else None,
@@ -207,7 +208,7 @@ def measured(rounds, asked, flops, peak):
 
 def parser():
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    made.add_argument("--device", choices=("cpu", "gpu", "tpu"), default="cpu")
     made.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     made.add_argument("--preset", choices=("224", "narrow"), default="224")
     made.add_argument("--size", type=int, default=224)
@@ -218,9 +219,46 @@ def parser():
     made.add_argument("--rounds", type=int, default=2, help="of either side, in turn")
     made.add_argument("--threads", type=int, default=os.cpu_count(), help="cores that either side may use")
     made.add_argument("--torch-python", default=sys.executable, help="a Python that has PyTorch")
+    made.add_argument("--ours", action="store_true", help="measure no PyTorch beside it")
     made.add_argument("--json", type=Path, help="write what was measured here")
     made.add_argument("--side", choices=("jax",), help=argparse.SUPPRESS)
     return made
+
+
+def need_torch(python):
+    """Refuse a Python without PyTorch.
+
+    Raises:
+      SystemExit: it has none.
+    """
+    if subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode:
+        raise SystemExit(
+            f"{python} has no PyTorch; install the extra `torch` (pip install -e '.[torch]'), name another Python with "
+            "--torch-python, or measure without it: --ours."
+        )
+
+
+def measure_in_turn(asked, words):
+    """(PyTorch's rounds, ours), what each process told; without PyTorch if so asked."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        cache = {
+            "JAX_COMPILATION_CACHE_DIR": str(folder / "jax"),
+            "TORCHINDUCTOR_CACHE_DIR": str(folder / "torch"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
+        torch = [asked.torch_python, str(HERE.with_name("torch_step.py"))]
+        torch += [str(folder / "problem.npz"), str(folder / "settings.json")]
+        jax = [sys.executable, str(HERE), "--side", "jax", *words]
+        if not asked.ours:
+            write_problem(asked, folder)
+        theirs, ours = [], []
+        for _ in range(asked.rounds):
+            if not asked.ours:  # an empty path: the other environment's packages must not be found
+                theirs.append(run_side(torch, {**cache, "PYTHONPATH": ""}))
+            platform = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}[asked.device]
+            ours.append(run_side(jax, {**cache, "JAX_PLATFORMS": platform}))
+    return theirs, ours
 
 
 def main(arguments=None):
@@ -230,29 +268,9 @@ def main(arguments=None):
         jax_side(asked)
         return 0
     os.environ["JAX_PLATFORMS"] = "cpu"  # this process only prepares; the device is for the two sides
-    has_torch = subprocess.run([asked.torch_python, "-c", "import torch"], capture_output=True, check=False)
-    if has_torch.returncode:
-        raise SystemExit(
-            f"{asked.torch_python} has no PyTorch; install the extra `torch` (pip install -e '.[torch]') or "
-            "name another Python with --torch-python."
-        )
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        write_problem(asked, folder)
-        cache = {
-            "JAX_COMPILATION_CACHE_DIR": str(folder / "jax"),
-            "TORCHINDUCTOR_CACHE_DIR": str(folder / "torch"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        }
-        torch = [asked.torch_python, str(HERE.with_name("torch_step.py"))]
-        torch += [str(folder / "problem.npz"), str(folder / "settings.json")]
-        jax = [sys.executable, str(HERE), "--side", "jax", *words]
-        theirs, ours = [], []
-        for _ in range(asked.rounds):
-            # An empty path: the other environment's packages must not be found.
-            theirs.append(run_side(torch, {**cache, "PYTHONPATH": ""}))
-            ours.append(run_side(jax, {**cache, "JAX_PLATFORMS": {"cpu": "cpu", "gpu": "cuda"}[asked.device]}))
-    worst, away = compare(ours[0]["losses"], theirs[0]["losses"], asked.dtype)
+    if not asked.ours:
+        need_torch(asked.torch_python)
+    theirs, ours = measure_in_turn(asked, words)
     flops, peak = ours[0]["flops"], ours[0]["peak"]
     said = {
         "asked": {
@@ -262,13 +280,15 @@ def main(arguments=None):
         },
         "model_flops_an_image": flops,
         "simswap_jax": measured(ours, asked, flops, peak),
-        "pytorch": measured(theirs, asked, flops, peak),
-        "most_different_loss": {"name": worst, "relative": away},
     }
-    said["our_time_over_pytorchs"] = {
-        name: said["simswap_jax"][name] / said["pytorch"][name]
-        for name in ("seconds_a_step", "processor_seconds_a_step")
-    }
+    if theirs:
+        worst, away = compare(ours[0]["losses"], theirs[0]["losses"], asked.dtype)
+        said["pytorch"] = measured(theirs, asked, flops, peak)
+        said["most_different_loss"] = {"name": worst, "relative": away}
+        said["our_time_over_pytorchs"] = {
+            name: said["simswap_jax"][name] / said["pytorch"][name]
+            for name in ("seconds_a_step", "processor_seconds_a_step")
+        }
     text = json.dumps(said, indent=1)
     print(text)
     if asked.json:

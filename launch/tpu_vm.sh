@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
 # Train on a Cloud TPU pod: make it, copy this checkout to every worker, train until done, delete it.
 #
-#   usage: launch/tpu_vm.sh [--dry-run] create | sync | run COMMAND… | train ARGUMENTS… | delete
+#   usage: launch/tpu_vm.sh [--dry-run] create | sync | run COMMAND… | train ARGUMENTS… | smoke [ARGUMENTS…] | delete
 #
 #   create   ask for the pod
 #   sync     copy this checkout to every worker and install it there, then run SETUP there
 #   run      one command on every worker, in the copied checkout
 #   train    `simswap-jax train ARGUMENTS…` on every worker; a pod that was preempted is made again and training goes on
 #            where it stopped, until it says that it is done; a mistake in ARGUMENTS ends it
+#   smoke    a slice of one host: device tests, speed, profile and, with ARGUMENTS, training for MINUTES; what came of it
+#            is copied into the folder smoke/ here (launch/one_gpu.sh --help says what that is)
 #   delete   give the pod back: it costs money as long as it is there
 #   --dry-run  print the commands and run none
 #
 # Environment: TPU (a name of your choice), ZONE, PROJECT, ACCELERATOR (v5litepod-256, v4-32, v5p-128, v6e-16, …).
 # Optional: SOFTWARE (image of the TPU VM), SPOT=1, SETUP (a command that mounts the folder with the pictures and the
-# workdir, which all workers must see), REST (seconds before going on after a stop), TRIES.
+# workdir, which all workers must see), REST (seconds before going on after a stop), TRIES, MINUTES (of smoke; 10).
 #
 #   TPU=swap ZONE=us-west4-a PROJECT=mine ACCELERATOR=v5litepod-256 SPOT=1 launch/tpu_vm.sh create
 #   … launch/tpu_vm.sh sync
@@ -103,7 +105,17 @@ train() {
   return 1
 }
 
+smoke() {
+  local words="" status=0
+  (($# == 0)) || words="$(printf ' %q' -- "$@")"
+  on_all "cd simswap_jax && .venv/bin/pip install --quiet pytest absl-py &&
+    launch/one_gpu.sh --device tpu --no-torch --minutes ${MINUTES:-10} --output smoke$words" || status=$?
+  do_it gcloud compute tpus tpu-vm scp --recurse "$TPU:simswap_jax/smoke" smoke "${where[@]}" --worker=0
+  return "$status"
+}
+
 case "$verb" in
+  smoke) smoke "$@" ;;
   create | sync | delete)
     ((!$#)) || mistake "$verb takes no more words, but was given: $*"
     "$verb"
@@ -116,5 +128,5 @@ case "$verb" in
       train "$@"
     fi
     ;;
-  *) mistake "there is no '$verb'; use create, sync, run, train or delete." ;;
+  *) mistake "there is no '$verb'; use create, sync, run, train, smoke or delete." ;;
 esac

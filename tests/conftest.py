@@ -34,7 +34,8 @@ if find_spec("jaxtyping") and find_spec("beartype"):  # neither is in the base i
 # after the hook, for it is one of the modules whose shapes are checked.
 from simswap_jax.models.ops.platform import lowering_for  # noqa: E402
 
-_TRACED = lowering_for("cpu")  # kept: it ends with the last reference to it
+PLATFORM = os.environ["JAX_PLATFORMS"].partition(",")[0]  # another one where launch/one_gpu.sh runs the device tests
+_TRACED = lowering_for({"cuda": "gpu"}.get(PLATFORM, PLATFORM))  # kept: it ends with the last reference to it
 _TRACED.__enter__()
 
 # What trains, compiles large networks, renders many faces or starts processes: files or tests. All else is `fast`.

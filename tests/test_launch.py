@@ -196,6 +196,24 @@ def test_a_slurm_job_whose_time_is_up_queues_again(tmp_path, status, returned, q
         assert log.read_text() == "requeue 7\n"
 
 
+def test_minutes_on_an_accelerator_are_shared_out_among_stages(tmp_path):
+    words = ["--minutes", "10", "--output", str(tmp_path / "out"), "--dry-run", "--", "--config", "simswap_224"]
+    done = run("one_gpu.sh", *words, PYTHON=sys.executable, PYTHONPATH=str(LAUNCH.parent))
+    assert (done.returncode, done.stderr) == (0, "")
+    said = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    assert list(said) == ["tests", "speed", "profile", "training"]
+    assert "tests/device" in said["tests"]
+    assert "--device gpu --dtype bfloat16 --batch 32" in said["speed"]
+    assert said["training"].endswith(f"train --config simswap_224 --workdir {tmp_path / 'out' / 'training'}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_smoke_test_of_a_tpu_runs_the_stages_there_and_copies_what_came_of_them():
+    there, back = commands(dry("tpu_vm.sh", "smoke", "--config", "simswap_224", **TPU, MINUTES="5"))
+    assert "launch/one_gpu.sh --device tpu --no-torch --minutes 5 --output smoke -- --config simswap_224" in there[-1]
+    assert back[-5:-3] == ["swap:simswap_jax/smoke", "smoke"]
+
+
 def test_kubernetes_gets_a_role_and_a_pod_for_every_host():
     account, role, binding, jobset = yaml.safe_load_all(dry("gke.sh", "apply", *TRAINING, **GKE, NAMESPACE="faces"))
     assert [one["kind"] for one in (account, role, binding, jobset)] == [
