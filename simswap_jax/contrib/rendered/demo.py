@@ -58,8 +58,8 @@ def identity_config(people: Path, cache: Path) -> ml_collections.ConfigDict:
     config = identity.default_config()
     config.data.root, config.data.cache = str(people), str(cache)
     config.data.held_out = HELD_OUT
-    config.steps, config.batch_size = 600, 64
-    config.network.margin_ramp = 300
+    config.steps, config.batch_size = 300, 64
+    config.network.margin_ramp = 150
     config.network.perturbation, config.network.perturbation_radius = PERTURBATION, 0.7
     config.network.prototypes, config.network.scale = PROTOTYPES, 3.0
     config.checkpoint_every = 300
@@ -93,7 +93,7 @@ def simswap_config(people: Path, cache: Path, identity_network: Path) -> ml_coll
     use_muon(config, 0.008)
     config.optimizer.b1, config.optimizer.warmup, config.optimizer.decay = 0.5, 50, "cosine"
     config.ema = 0.99
-    config.steps, config.batch_size = 1200, BATCH
+    config.steps, config.batch_size = 500, BATCH
     config.log_every, config.sample_every, config.checkpoint_every = 100, 500, 500
     return config
 
@@ -106,7 +106,7 @@ def first_stage(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     first = config.copy_and_resolve_references()
     first.generator.composition_mask, first.augmentation_options.swap = False, 0.0
     first.losses.identity, first.losses.identity_ramp = 4.0, 100
-    first.steps, first.optimizer.decay = 500, "constant"
+    first.steps, first.optimizer.decay = 300, "constant"
     first.optimizer.learning_rate, first.optimizer.muon_learning_rate = 2e-3, 0.026
     return first
 

@@ -64,7 +64,7 @@ def test_the_second_stage_begins_with_the_first_and_waits_for_its_end(tmp_path, 
     config = demo.simswap_config(tmp_path, tmp_path, tmp_path)
     first, second = tmp_path / "first", tmp_path / "second"
     assert demo.train_in_two(config, first, second).finished == finished
-    expected = [("first", "", False, 500), ("second", str(first), True, 1200)]
+    expected = [("first", "", False, 300), ("second", str(first), True, 500)]
     assert trained == expected[: 1 + finished]
 
 
