@@ -21,7 +21,7 @@ from jax import Array
 
 from simswap_jax.models import compact
 from simswap_jax.models.compact import FORMER_NAMES, CompactConfig, CompactGenerator
-from simswap_jax.models.config import DictConfig
+from simswap_jax.models.config import NO_FIELDS, refuse_other_shape
 from simswap_jax.models.simswap import Generator, GeneratorConfig
 
 # What a generator can take beside the target, in the order in which its module takes it.
@@ -311,23 +311,12 @@ def build(config: FamilyConfig, axis_name: str | None = None) -> SwapNetwork:
     return SwapNetwork(config, axis_name)
 
 
-def refuse_other_shape(asked: DictConfig, made: DictConfig, plain: DictConfig, preset: str) -> None:
-    """A ValueError where a field asks for a shape that is neither the preset's nor what is so by itself."""
-    shape, default = made.to_dict(), plain.to_dict()
-    for name, value in asked.to_dict().items():
-        if name not in _NO_FIELDS and value not in (default[name], shape[name]):
-            raise ValueError(f"generator.{name} is {value}, and preset {preset!r} has {shape[name]}; set preset to ''.")
-
-
 # --- the two that are known by name ---------------------------------------------------------------------------------
 
 
 def _fields(default: GeneratorConfig, **more: Any) -> dict[str, Any]:
-    fields = {name: value for name, value in default.to_dict().items() if name not in _NO_FIELDS}
+    fields = {name: value for name, value in default.to_dict().items() if name not in NO_FIELDS}
     return {**more, **fields, "widths": default.widths}
-
-
-_NO_FIELDS = ("identity_size", "first_down")  # the identity network's and the preset's
 
 
 def _simswap_config(fields: Mapping[str, Any], identity_size: int) -> GeneratorConfig:
