@@ -57,6 +57,7 @@ HEAVY = (
     "tests/inference/test_photo.py",
     "tests/models/test_faceshifter.py",
     "tests/models/test_golden_networks.py",
+    "tests/models/test_ipgan.py",
     "tests/models/test_layers.py",
     "tests/models/test_tpu.py",
     "tests/preparation/test_prepare.py",

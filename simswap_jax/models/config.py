@@ -14,7 +14,7 @@ WIDTH = (1, 16384)  # channels, dimensions of a vector
 ANY_NUMBER = (-1e300, 1e300)
 Ranges = Mapping[str, tuple[float, float]]
 NO_FIELDS = ("identity_size", "first_down")  # of no experiment's generator: the identity network's and the preset's
-NO_SHAPE = ("people", "identity_size", "convention", "dtype")  # what a preset leaves as it is asked for
+NO_SHAPE = ("people", "attributes", "identity_size", "convention", "dtype")  # what a preset leaves as it is asked for
 AnyConfig = TypeVar("AnyConfig", bound="DictConfig")
 AnyPreset = TypeVar("AnyPreset", bound="PresetConfig")
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from simswap_jax.models.config import WIDTH, PresetConfig, Ranges, check_dtype
 from simswap_jax.models.families import Family
-from simswap_jax.models.layers import BatchNorm, Conv, Dtype, Linear, instance_norm, torch_init
+from simswap_jax.models.layers import BatchNorm, Conv, Dtype, Linear, instance_norm, torch_init, transposed_conv
 from simswap_jax.models.normalization import check_convention
 from simswap_jax.models.ops.resize import resize_bilinear_corners
 
@@ -122,16 +122,7 @@ class AttributeEncoder(nn.Module):
 
     def _doubled(self, x: Array, width: int, name: str, dtype: Dtype) -> Array:
         if self.config.transposed:
-            return nn.ConvTranspose(
-                width,
-                (4, 4),
-                (2, 2),
-                use_bias=False,
-                dtype=dtype,
-                param_dtype=jnp.float32,
-                kernel_init=torch_init,
-                name=name,
-            )(x)
+            return transposed_conv(width, dtype, name)(x)
         return Conv(width, 3, padding=1, use_bias=False, dtype=dtype, name=name)(doubled(x))
 
 
