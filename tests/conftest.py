@@ -56,6 +56,7 @@ HEAVY = (
     "tests/inference/test_parsing.py",
     "tests/inference/test_photo.py",
     "tests/models/test_faceshifter.py",
+    "tests/models/test_faceshifter_hear.py",
     "tests/models/test_golden_networks.py",
     "tests/models/test_ipgan.py",
     "tests/models/test_layers.py",

@@ -101,8 +101,8 @@ class AttributeEncoder(nn.Module):
     axis_name: str | None
 
     @nn.compact
-    def __call__(self, target: Float[Array, "b h w 3"], train: bool) -> Attributes:
-        """[B,H,W,3] → the maps before the first doubling, after each with the encoder's beside, and twice as large."""
+    def __call__(self, target: Float[Array, "b h w c"], train: bool) -> Attributes:
+        """[B,H,W,C] → the maps before the first doubling, after each with the encoder's beside, and twice as large."""
         widths, dtype = self.config.encoder, jnp.dtype(self.config.dtype)
 
         def normalised(x: Array, name: str) -> Array:
@@ -115,15 +115,20 @@ class AttributeEncoder(nn.Module):
             skips.append(x)
         made = [x]
         for i in reversed(range(1, len(widths))):
-            x = normalised(self._doubled(x, widths[i - 1], f"up{i}", dtype), f"up{i}_norm")
+            x = doubling(x, widths[i - 1], self.config.transposed, dtype, f"up{i}")
+            x = normalised(x, f"up{i}_norm")
             x = jnp.concatenate([x, skips[i - 1]], -1)
             made.append(x)
         return [*made, doubled(x)]
 
-    def _doubled(self, x: Array, width: int, name: str, dtype: Dtype) -> Array:
-        if self.config.transposed:
-            return transposed_conv(width, dtype, name)(x)
-        return Conv(width, 3, padding=1, use_bias=False, dtype=dtype, name=name)(doubled(x))
+
+def doubling(
+    x: Float[Array, "b h w c"], features: int, transposed: bool, dtype: Dtype, name: str
+) -> Float[Array, "b h2 w2 o"]:
+    """A transposed convolution, or bilinear ×2 and one of 3×3, within a module: [B,H,W,I] → [B,2H,2W,features]."""
+    if transposed:
+        return transposed_conv(features, dtype, name)(x)
+    return Conv(features, 3, padding=1, use_bias=False, dtype=dtype, name=name)(doubled(x))
 
 
 def doubled(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:

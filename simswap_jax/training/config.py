@@ -21,6 +21,7 @@ METHODS = {
     "simswap": "simswap_jax.training.simswap:build",
     "release": "simswap_jax.training.release:build",
     "faceshifter": "simswap_jax.training.faceshifter:build",
+    "faceshifter_hear": "simswap_jax.training.faceshifter_hear:build",
     "deepfakes": "simswap_jax.training.deepfakes:build",
     "ipgan": "simswap_jax.training.ipgan:build",
     "identity": "simswap_jax.training.identity:build",

@@ -1,6 +1,6 @@
 """FaceShifter's first stage, AEI-Net (Li et al., arXiv 1912.13457), as a method: SimSwap's with another loss.
 
-Its second stage, HEAR-Net, which brings back what stands in front of a face, is not here.
+Its second stage, HEAR-Net, which brings back what stands in front of a face, is `training.faceshifter_hear`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -23,8 +23,8 @@ def check_sizes(config: ml_collections.ConfigDict) -> None:
             f"config.data.same_fraction is {config.data.same_fraction}; it is a share of a batch, 0 to 1.",
             "config-same-fraction",
         )
-    fields = config.discriminator
-    if "scales" not in fields:  # of another kind, whose method knows what it needs
+    fields = config.get("discriminator", ml_collections.ConfigDict())
+    if "scales" not in fields:  # none, or one of another kind, whose method knows what it needs
         return
     least = (3 * 2 ** len(fields.widths) - 1) * 2 ** (fields.scales - 1) + 1  # each scale sees ⌈half⌉ of the one before
     if config.data.size < least:
