@@ -20,6 +20,7 @@ def get_config(preset: str = "original") -> ml_collections.ConfigDict:
     """
     config = use_preset(default_config("faceshifter_hear"), preset, SIZES)
     config.nonfinite_limit = 20
+    config.first_stage = "runs/faceshifter/model"  # what the command of the experiment faceshifter leaves
     if preset != "original":
         config.steps, config.batch_size = 2_000, 16
         config.data.alignment, config.data.held_out = "simswap-frontal", 0.12
