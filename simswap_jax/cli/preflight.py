@@ -72,8 +72,9 @@ def request_of(options: argparse.Namespace, fields: Sequence[str]) -> PreflightR
 
     config, _ = train.parse([f"--config={options.config}", "--workdir=.", *fields])
     if options.bfloat16:
-        for part in (config.generator, config.discriminator, config.identity):
-            part.dtype = "bfloat16"
+        for part in ("generator", "discriminator", "identity"):
+            if part in config:
+                config[part].dtype = "bfloat16"
     where = chips.read(options.hardware)
     if options.batch_per_chip is not None:
         if options.batch_per_chip < 1:

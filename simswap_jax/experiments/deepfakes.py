@@ -9,8 +9,7 @@ Hardware, time, score: not trained here yet; no number is claimed.
 
 import ml_collections
 
-from simswap_jax.errors import UserError
-from simswap_jax.training.config import default_config, tiny_config
+from simswap_jax.training.config import default_config, tiny_config, use_preset
 
 SIZES = {"original": 64, "small-64": 64, "small-112": 112}
 
@@ -21,10 +20,7 @@ def get_config(preset: str = "original") -> ml_collections.ConfigDict:
     Raises:
       UserError: there is no preset of that name.
     """
-    if preset not in SIZES:
-        raise UserError(f"there is no preset '{preset}'; the presets are {', '.join(SIZES)}.", "experiment-preset")
-    config = default_config("deepfakes")
-    config.generator.preset, config.data.size = preset, SIZES[preset]
+    config = use_preset(default_config("deepfakes"), preset, SIZES)
     config.nonfinite_limit = 20
     if preset != "original":
         config.steps, config.batch_size, config.optimizer.learning_rate = 10_000, 32, 3e-4

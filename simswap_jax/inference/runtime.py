@@ -34,8 +34,9 @@ _log = logging.getLogger(__name__)
 
 EXPORT = 1  # of the files in the cache; another number exports anew
 
-# (targets uint8 [B, H, W, 3], identity vectors float32 [B, D]) → (results uint8 [B, H, W, 3], whether all are finite)
-Program = Callable[[np.ndarray, np.ndarray], tuple[Any, Any]]
+# (targets uint8 [B, H, W, 3], identity vectors float32 [B, D], where it takes them the targets' own [B, D])
+# → (results uint8 [B, H, W, 3], whether all are finite)
+Program = Callable[..., tuple[Any, Any]]
 
 
 def choose(name: str, model: ModelFolder) -> tuple[str, Program]:
@@ -76,13 +77,13 @@ def on_jax(model: ModelFolder) -> Program:
     return partial(jax.jit(partial(redraw, model.network)), jax.device_put(model.variables))
 
 
-def finite_results(program: Program, targets: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+def finite_results(program: Program, targets: np.ndarray, vectors: np.ndarray, *own: np.ndarray) -> np.ndarray:
     """What a program draws, uint8 [B, H, W, 3].
 
     Raises:
       UserError: it is not finite; NaN would become black.
     """
-    results, finite = program(targets, vectors)
+    results, finite = program(targets, vectors, *own)
     if not finite:
         raise UserError(
             "the model draws numbers that are not finite (its weights are too large, or damaged); use another "
@@ -92,7 +93,9 @@ def finite_results(program: Program, targets: np.ndarray, vectors: np.ndarray) -
     return np.asarray(results)
 
 
-def redraw(network: SwapNetwork, variables: Any, targets: jax.Array, vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
+def redraw(
+    network: SwapNetwork, variables: Any, targets: jax.Array, vectors: jax.Array, own: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
     """I_R = G(I_T, v_S) on 8-bit pictures. Pure; to be jitted.
 
     Args:
@@ -100,12 +103,14 @@ def redraw(network: SwapNetwork, variables: Any, targets: jax.Array, vectors: ja
       variables: its Flax variables.
       targets: uint8 [B, H, W, 3].
       vectors: float32 [B, D]; of a generator that draws people by number, one-hot.
+      own: float32 [B, D], the targets' own vectors, of a generator that takes them.
 
     Returns:
       uint8 [B, H, W, 3]; and whether all results are finite, a bool.
     """
     values = normalize(targets.astype(jnp.float32) / 255.0, network.convention)
     given = {"vector": vectors} if "vector" in network.takes else {"person": jnp.argmax(vectors, -1)}
+    given |= {} if own is None else {"target_vector": own}
     results = denormalize(network.apply(variables, values, given).astype(jnp.float32), network.convention)
     return jnp.round(jnp.clip(results, 0.0, 1.0) * 255.0).astype(jnp.uint8), jnp.isfinite(results).all()
 

@@ -337,14 +337,16 @@ class FaceSwapper:
             check_face(target, "target")
         check_strength(strength)
         wanted = check_vectors(vectors, len(targets), self.identity_size)
-        if strength < 1.0 and targets:
-            own = self.identity_vectors(targets, batch_size)
+        takes_own = "target_vector" in self.model.network.takes
+        own = self.identity_vectors(targets, batch_size) if targets and (strength < 1.0 or takes_own) else None
+        if strength < 1.0 and own is not None:
             wanted = normalised((1.0 - strength) * own + strength * wanted)
         results: list[np.ndarray] = []
         for chunk, count in batches(len(targets), batch_size):
             count = count if self.runtime == "jax" else len(chunk)  # onnxruntime compiles nothing: no padding
             faces = np.stack([resized(targets[i], self.face_size) for i in chunk])
-            drawn = self._redraw(pad(faces, count), pad(wanted[chunk], count))
+            more = [pad(own[chunk], count)] if takes_own and own is not None else []
+            drawn = self._redraw(pad(faces, count), pad(wanted[chunk], count), *more)
             results += [resized(face, targets[i].shape[0]) for i, face in zip(chunk, drawn)]
         return results
 

@@ -4,7 +4,7 @@ import dataclasses
 import numbers
 import reprlib
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 DTYPES = ("float32", "bfloat16")
@@ -13,7 +13,10 @@ MOST_LETTERS = 200  # of a text
 WIDTH = (1, 16384)  # channels, dimensions of a vector
 ANY_NUMBER = (-1e300, 1e300)
 Ranges = Mapping[str, tuple[float, float]]
+NO_FIELDS = ("identity_size", "first_down")  # of no experiment's generator: the identity network's and the preset's
+NO_SHAPE = ("people", "attributes", "identity_size", "convention", "dtype")  # what a preset leaves as it is asked for
 AnyConfig = TypeVar("AnyConfig", bound="DictConfig")
+AnyPreset = TypeVar("AnyPreset", bound="PresetConfig")
 
 
 class DictConfig:
@@ -49,6 +52,66 @@ class DictConfig:
         fields = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         _check_fields(cls, fields)
         return cls(**fields)
+
+
+class PresetConfig(DictConfig):
+    """A configuration whose shape can be one of a few presets: what the families beside SimSwap's share.
+
+    Attributes:
+      presets: name → the fields of that shape that differ from the defaults; ``"original"`` has none.
+    """
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    @classmethod
+    def from_preset(cls: type[AnyPreset], name: str, **more: Any) -> AnyPreset:
+        """The shape of one of the presets, with other fields as given.
+
+        Raises:
+          ValueError: there is no such preset.
+        """
+        if name not in cls.presets:
+            raise ValueError(f"{name!r} is no preset of the {cls.described}; choose one of {', '.join(cls.presets)}.")
+        return cls(**{**cls.presets[name], **more})
+
+    @classmethod
+    def experiment_fields(cls) -> dict[str, Any]:
+        """The fields of an experiment's ``config.generator``, beginning with the preset."""
+        fields = {name: tuple(x) if isinstance(x, list) else x for name, x in cls().to_dict().items()}
+        return {"preset": "original", **{name: x for name, x in fields.items() if name not in NO_FIELDS}}
+
+    @classmethod
+    def from_experiment(cls: type[AnyPreset], fields: Mapping[str, Any], identity_size: int) -> AnyPreset:
+        """The configuration of an experiment's fields. With a preset, the shape is the preset's.
+
+        Raises:
+          ValueError: an unknown preset, or a field that asks for another shape than it.
+        """
+        values = dict(fields)
+        preset = values.pop("preset", "")
+        known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        given = {"identity_size": identity_size} if "identity_size" in known else {}
+        asked = cls.from_dict({**values, **given})
+        if not preset:
+            return asked
+        free = {name: getattr(asked, name) for name in NO_SHAPE if name in known}
+        made = cls.from_preset(preset, **free)
+        refuse_other_shape(asked, made, cls(), preset)
+        return made
+
+    @classmethod
+    def start_of_same(cls, former: Any, config: Any) -> Callable[[Any, Any], Any] | None:
+        """A family's ``warm_start`` where parameters fit a generator of the same shape only."""
+        same = dataclasses.replace(former, dtype=config.dtype) == config
+        return (lambda there, fresh: there) if same else None
+
+
+def refuse_other_shape(asked: DictConfig, made: DictConfig, plain: DictConfig, preset: str) -> None:
+    """A ValueError where a field asks for a shape that is neither the preset's nor what is so by itself."""
+    shape, default = made.to_dict(), plain.to_dict()
+    for name, value in asked.to_dict().items():
+        if name not in NO_FIELDS and value not in (default[name], shape[name]):
+            raise ValueError(f"generator.{name} is {value}, and preset {preset!r} has {shape[name]}; set preset to ''.")
 
 
 def check_dtype(dtype: str) -> None:

@@ -15,8 +15,8 @@ from flax import linen as nn
 from jax import Array
 from jaxtyping import Float, Int
 
-from simswap_jax.models.config import WIDTH, DictConfig, Ranges, check_dtype
-from simswap_jax.models.families import Family, refuse_other_shape
+from simswap_jax.models.config import WIDTH, PresetConfig, Ranges, check_dtype
+from simswap_jax.models.families import Family
 from simswap_jax.models.layers import Conv, Dtype, Linear
 from simswap_jax.models.normalization import check_convention
 from simswap_jax.models.ops.resize import pixel_shuffle
@@ -30,7 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # the size in circulation, at 64 pixels,
 
 
 @dataclasses.dataclass(frozen=True)
-class DeepFakesConfig(DictConfig):
+class DeepFakesConfig(PresetConfig):
     """The shape of encoder and decoders, and whose decoders they are.
 
     Attributes:
@@ -46,6 +46,7 @@ class DeepFakesConfig(DictConfig):
 
     family: ClassVar[str] = "deepfakes"
     described: ClassVar[str] = "DeepFakes generator"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
     ranges: ClassVar[Ranges] = {
         "encoder": WIDTH, "decoder": WIDTH, "dense": WIDTH, "shared": WIDTH, "bottom": (1, 64),
     }  # fmt: skip
@@ -69,13 +70,6 @@ class DeepFakesConfig(DictConfig):
             raise ValueError(f"{len(self.encoder)} halvings need one width fewer in decoder; give so many.")
         if len(set(self.people)) != len(self.people):
             raise ValueError("people names somebody twice; name everybody once.")
-
-    @classmethod
-    def from_preset(cls, name: str, **more: Any) -> DeepFakesConfig:
-        """One of `PRESETS`, with other fields as given."""
-        if name not in PRESETS:
-            raise ValueError(f"{name!r} is no preset of DeepFakes; choose one of {', '.join(PRESETS)}.")
-        return cls(**{**PRESETS[name], **more})
 
     @property
     def side(self) -> int:
@@ -177,32 +171,13 @@ class DeepFakes(nn.Module):
 # ---- The family ----
 
 
-def _fields() -> dict[str, Any]:
-    plain = {name: tuple(x) if isinstance(x, list) else x for name, x in DeepFakesConfig().to_dict().items()}
-    return {"preset": "original", **plain}
-
-
-def _from_fields(fields: Mapping[str, Any], identity_size: int) -> DeepFakesConfig:
-    """With a preset, the shape is the preset's; a field that asks for another shape is refused."""
-    del identity_size
-    values = dict(fields)
-    preset = values.pop("preset", "")
-    asked = DeepFakesConfig.from_dict(values)
-    if not preset:
-        return asked
-    made = DeepFakesConfig.from_preset(preset, people=asked.people, convention=asked.convention, dtype=asked.dtype)
-    refuse_other_shape(asked, made, DeepFakesConfig(), preset)
-    return made
-
-
 def _describe(config: DeepFakesConfig) -> str:
     shape = f"encoder {list(config.encoder)}, decoders {list(config.decoder)}"
     return f"DeepFakes for {config.side} pixels, {shape}, people: {', '.join(config.people)}"
 
 
 def _warm_start(former: DeepFakesConfig, config: DeepFakesConfig) -> Callable[[Any, Any], Any] | None:
-    same = bool(config.people) and dataclasses.replace(former, dtype=config.dtype) == config
-    return (lambda there, fresh: there) if same else None
+    return DeepFakesConfig.start_of_same(former, config) if config.people else None
 
 
 FAMILY = Family(
@@ -210,8 +185,8 @@ FAMILY = Family(
     config_class=DeepFakesConfig,
     takes=frozenset({"person"}),
     module=DeepFakes,
-    fields=_fields,
-    from_fields=_from_fields,
+    fields=DeepFakesConfig.experiment_fields,
+    from_fields=DeepFakesConfig.from_experiment,
     describe=_describe,
     warm_start=_warm_start,
 )

@@ -7,7 +7,7 @@ and mixes, level by level, features that the attributes modulate with features t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -16,9 +16,9 @@ from flax import linen as nn
 from jax import Array
 from jaxtyping import Float
 
-from simswap_jax.models.config import WIDTH, DictConfig, Ranges, check_dtype
-from simswap_jax.models.families import Family, refuse_other_shape
-from simswap_jax.models.layers import BatchNorm, Conv, Dtype, Linear, instance_norm, torch_init
+from simswap_jax.models.config import WIDTH, PresetConfig, Ranges, check_dtype
+from simswap_jax.models.families import Family
+from simswap_jax.models.layers import BatchNorm, Conv, Dtype, Linear, instance_norm, torch_init, transposed_conv
 from simswap_jax.models.normalization import check_convention
 from simswap_jax.models.ops.resize import resize_bilinear_corners
 
@@ -35,7 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class FaceShifterConfig(DictConfig):
+class FaceShifterConfig(PresetConfig):
     """AEI-Net's shape; the defaults are the published size for faces of 256 pixels, 439 M parameters.
 
     Attributes:
@@ -53,6 +53,7 @@ class FaceShifterConfig(DictConfig):
 
     family: ClassVar[str] = "faceshifter"
     described: ClassVar[str] = "FaceShifter generator"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
     ranges: ClassVar[Ranges] = {
         "encoder": WIDTH, "widths": WIDTH, "bottom": (2, 64), "identity_size": WIDTH, "attribute_kernel": (1, 7),
         "mask_kernel": (1, 7),
@@ -79,13 +80,6 @@ class FaceShifterConfig(DictConfig):
         if any(kernel % 2 == 0 for kernel in (self.attribute_kernel, self.mask_kernel)):
             raise ValueError("attribute_kernel and mask_kernel are windows around a pixel; give odd numbers.")
 
-    @classmethod
-    def from_preset(cls, name: str, **more: Any) -> FaceShifterConfig:
-        """One of `PRESETS`, with other fields as given."""
-        if name not in PRESETS:
-            raise ValueError(f"{name!r} is no preset of FaceShifter; choose one of {', '.join(PRESETS)}.")
-        return cls(**{**PRESETS[name], **more})
-
     @property
     def side(self) -> int:
         """Height and width of its faces: the identity alone makes its first map, so there is one size."""
@@ -107,8 +101,8 @@ class AttributeEncoder(nn.Module):
     axis_name: str | None
 
     @nn.compact
-    def __call__(self, target: Float[Array, "b h w 3"], train: bool) -> Attributes:
-        """[B,H,W,3] → the maps before the first doubling, after each with the encoder's beside, and twice as large."""
+    def __call__(self, target: Float[Array, "b h w c"], train: bool) -> Attributes:
+        """[B,H,W,C] → the maps before the first doubling, after each with the encoder's beside, and twice as large."""
         widths, dtype = self.config.encoder, jnp.dtype(self.config.dtype)
 
         def normalised(x: Array, name: str) -> Array:
@@ -121,24 +115,20 @@ class AttributeEncoder(nn.Module):
             skips.append(x)
         made = [x]
         for i in reversed(range(1, len(widths))):
-            x = normalised(self._doubled(x, widths[i - 1], f"up{i}", dtype), f"up{i}_norm")
+            x = doubling(x, widths[i - 1], self.config.transposed, dtype, f"up{i}")
+            x = normalised(x, f"up{i}_norm")
             x = jnp.concatenate([x, skips[i - 1]], -1)
             made.append(x)
         return [*made, doubled(x)]
 
-    def _doubled(self, x: Array, width: int, name: str, dtype: Dtype) -> Array:
-        if self.config.transposed:
-            return nn.ConvTranspose(
-                width,
-                (4, 4),
-                (2, 2),
-                use_bias=False,
-                dtype=dtype,
-                param_dtype=jnp.float32,
-                kernel_init=torch_init,
-                name=name,
-            )(x)
-        return Conv(width, 3, padding=1, use_bias=False, dtype=dtype, name=name)(doubled(x))
+
+def doubling(
+    x: Float[Array, "b h w c"], features: int, transposed: bool, dtype: Dtype, name: str
+) -> Float[Array, "b h2 w2 o"]:
+    """A transposed convolution, or bilinear ×2 and one of 3×3, within a module: [B,H,W,I] → [B,2H,2W,features]."""
+    if transposed:
+        return transposed_conv(features, dtype, name)(x)
+    return Conv(features, 3, padding=1, use_bias=False, dtype=dtype, name=name)(doubled(x))
 
 
 def doubled(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
@@ -251,33 +241,8 @@ class FaceShifter(nn.Module):
 # ---- The family ----
 
 
-def _fields() -> dict[str, Any]:
-    plain = {name: tuple(x) if isinstance(x, list) else x for name, x in FaceShifterConfig().to_dict().items()}
-    plain.pop("identity_size")
-    return {"preset": "original", **plain}
-
-
-def _from_fields(fields: Mapping[str, Any], identity_size: int) -> FaceShifterConfig:
-    """With a preset, the shape is the preset's; a field that asks for another shape is refused."""
-    values = dict(fields)
-    preset = values.pop("preset", "")
-    asked = FaceShifterConfig.from_dict({**values, "identity_size": identity_size})
-    if not preset:
-        return asked
-    made = FaceShifterConfig.from_preset(
-        preset, identity_size=identity_size, convention=asked.convention, dtype=asked.dtype
-    )
-    refuse_other_shape(asked, made, FaceShifterConfig(), preset)
-    return made
-
-
 def _describe(config: FaceShifterConfig) -> str:
     return f"AEI-Net for {config.side} pixels, encoder {list(config.encoder)}, AAD blocks {[*config.widths, 3]}"
-
-
-def _warm_start(former: FaceShifterConfig, config: FaceShifterConfig) -> Callable[[Any, Any], Any] | None:
-    same = dataclasses.replace(former, dtype=config.dtype) == config
-    return (lambda there, fresh: there) if same else None
 
 
 FAMILY = Family(
@@ -285,8 +250,8 @@ FAMILY = Family(
     config_class=FaceShifterConfig,
     takes=frozenset({"vector"}),
     module=FaceShifter,
-    fields=_fields,
-    from_fields=_from_fields,
+    fields=FaceShifterConfig.experiment_fields,
+    from_fields=FaceShifterConfig.from_experiment,
     describe=_describe,
-    warm_start=_warm_start,
+    warm_start=FaceShifterConfig.start_of_same,
 )

@@ -21,17 +21,19 @@ from jax import Array
 
 from simswap_jax.models import compact
 from simswap_jax.models.compact import FORMER_NAMES, CompactConfig, CompactGenerator
-from simswap_jax.models.config import DictConfig
+from simswap_jax.models.config import NO_FIELDS, refuse_other_shape
 from simswap_jax.models.simswap import Generator, GeneratorConfig
 
 # What a generator can take beside the target, in the order in which its module takes it.
-INPUTS = ("vector", "person", "picture", "source_points", "target_points")
+INPUTS = ("vector", "person", "picture", "source_points", "target_points", "target_vector")
 POINTS = 68  # facial landmarks, where the configuration does not say
 
 # The methods that SimSwap is compared with; their modules are imported when they are asked for.
 BESIDE = {
     "faceshifter": "simswap_jax.models.faceshifter:FAMILY",
+    "faceshifter_hear": "simswap_jax.models.faceshifter_hear:FAMILY",
     "deepfakes": "simswap_jax.models.deepfakes:FAMILY",
+    "ipgan": "simswap_jax.models.ipgan:FAMILY",
 }
 
 
@@ -263,6 +265,7 @@ class SwapNetwork:
             "picture": ((batch, size, size, 3), jnp.float32),
             "source_points": (points, jnp.float32),
             "target_points": (points, jnp.float32),
+            "target_vector": ((batch, self.identity_size or 0), jnp.float32),
         }
         return {name: jax.ShapeDtypeStruct(*shapes[name]) for name in self._ordered}
 
@@ -280,7 +283,8 @@ class SwapNetwork:
           variables: Flax collections.
           target: [B,H,W,3] in the network's convention; H and W multiples of ``multiple``.
           given: what it takes: ``"vector"`` [B,D], L2-normalised; ``"person"`` int [B]; ``"picture"`` [B,H,W,3] of the
-            source; ``"source_points"`` and ``"target_points"`` [B,P,2], fractions of the image. More is not looked at.
+            source; ``"source_points"`` and ``"target_points"`` [B,P,2], fractions of the image; ``"target_vector"``
+            [B,D], the target's own. More is not looked at.
           train: normalise by the batch's statistics.
           mutable: as of Flax's ``apply``; with it the changed collections are returned, too.
 
@@ -311,23 +315,12 @@ def build(config: FamilyConfig, axis_name: str | None = None) -> SwapNetwork:
     return SwapNetwork(config, axis_name)
 
 
-def refuse_other_shape(asked: DictConfig, made: DictConfig, plain: DictConfig, preset: str) -> None:
-    """A ValueError where a field asks for a shape that is neither the preset's nor what is so by itself."""
-    shape, default = made.to_dict(), plain.to_dict()
-    for name, value in asked.to_dict().items():
-        if name not in _NO_FIELDS and value not in (default[name], shape[name]):
-            raise ValueError(f"generator.{name} is {value}, and preset {preset!r} has {shape[name]}; set preset to ''.")
-
-
 # --- the two that are known by name ---------------------------------------------------------------------------------
 
 
 def _fields(default: GeneratorConfig, **more: Any) -> dict[str, Any]:
-    fields = {name: value for name, value in default.to_dict().items() if name not in _NO_FIELDS}
+    fields = {name: value for name, value in default.to_dict().items() if name not in NO_FIELDS}
     return {**more, **fields, "widths": default.widths}
-
-
-_NO_FIELDS = ("identity_size", "first_down")  # the identity network's and the preset's
 
 
 def _simswap_config(fields: Mapping[str, Any], identity_size: int) -> GeneratorConfig:

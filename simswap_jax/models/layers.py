@@ -61,6 +61,20 @@ class Conv(nn.Module):
         return x
 
 
+def transposed_conv(features: int, dtype: Dtype, name: str) -> nn.ConvTranspose:
+    """A transposed convolution 4×4 of stride 2 without a bias: [B,H,W,I] → [B,2H,2W,features]."""
+    return nn.ConvTranspose(
+        features,
+        (4, 4),
+        (2, 2),
+        use_bias=False,
+        dtype=dtype,
+        param_dtype=jnp.float32,
+        kernel_init=torch_init,
+        name=name,
+    )
+
+
 class DepthwiseConv(nn.Module):
     """One small filter per channel, no bias. Kernel [kh,kw,1,C]."""
 

@@ -21,7 +21,9 @@ METHODS = {
     "simswap": "simswap_jax.training.simswap:build",
     "release": "simswap_jax.training.release:build",
     "faceshifter": "simswap_jax.training.faceshifter:build",
+    "faceshifter_hear": "simswap_jax.training.faceshifter_hear:build",
     "deepfakes": "simswap_jax.training.deepfakes:build",
+    "ipgan": "simswap_jax.training.ipgan:build",
     "identity": "simswap_jax.training.identity:build",
     "robust_identity": "simswap_jax.contrib.small_models.robust_identity:build",
 }
@@ -182,6 +184,22 @@ def default_config(method: str = "simswap") -> ml_collections.ConfigDict:
       UserError: there is no such method.
     """
     config: ml_collections.ConfigDict = module_of(method).default_config()
+    return config
+
+
+def use_preset(config: ml_collections.ConfigDict, preset: str, sizes: Mapping[str, int]) -> ml_collections.ConfigDict:
+    """An experiment with one of its generator's presets and the faces of its size. Changes and gives ``config``.
+
+    Args:
+      preset: its name.
+      sizes: of every preset, in pixels.
+
+    Raises:
+      UserError: there is no preset of that name.
+    """
+    if preset not in sizes:
+        raise UserError(f"there is no preset '{preset}'; the presets are {', '.join(sizes)}.", "experiment-preset")
+    config.generator.preset, config.data.size = preset, sizes[preset]
     return config
 
 

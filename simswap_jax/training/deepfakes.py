@@ -24,6 +24,7 @@ from simswap_jax.training.config import check_whole_batch, common_config
 from simswap_jax.training.experiment import Experiment
 from simswap_jax.training.method import Batch, Metrics, Work
 from simswap_jax.training.simswap import generator_config
+from simswap_jax.training.simswap_checks import check_drawn_size
 from simswap_jax.training.state import PyTree, TrainState, network_state
 from simswap_jax.training.update import Gradients, UpdateRule
 from simswap_jax.training.warm_start import held_out_shares
@@ -51,13 +52,7 @@ def check(config: ml_collections.ConfigDict) -> None:
       UserError: with the field, its value and the remedy.
     """
     check_whole_batch(config)
-    side = generator_config(config, 0).multiple
-    if config.data.size != side:
-        raise UserError(
-            f"config.data.size is {config.data.size}, but these decoders draw {side} pixels; use that, or another "
-            "config.generator.preset, or its bottom and number of halvings (encoder).",
-            "deepfakes-face-size",
-        )
+    check_drawn_size(config, generator_config(config, 0).multiple)
     if config.validation.every:
         raise UserError(
             "config.validation swaps people who were held out, and DeepFakes can draw those it was trained on only; "

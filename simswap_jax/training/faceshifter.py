@@ -1,6 +1,6 @@
 """FaceShifter's first stage, AEI-Net (Li et al., arXiv 1912.13457), as a method: SimSwap's with another loss.
 
-Its second stage, HEAR-Net, which brings back what stands in front of a face, is not here.
+Its second stage, HEAR-Net, which brings back what stands in front of a face, is `training.faceshifter_hear`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,15 +13,13 @@ import ml_collections
 
 from simswap_jax import losses
 from simswap_jax.data.dataset import People
-from simswap_jax.errors import UserError
 from simswap_jax.models import families
 from simswap_jax.models.normalization import denormalize
 from simswap_jax.training import flops, simswap
-from simswap_jax.training.config import check_choice
 from simswap_jax.training.experiment import Experiment
 from simswap_jax.training.method import Batch, Metrics, Work
 from simswap_jax.training.simswap import SimSwap
-from simswap_jax.training.simswap_checks import check_sizes
+from simswap_jax.training.simswap_checks import check_drawn_size, check_pairs, refuse_augmentation
 from simswap_jax.training.state import PyTree, TrainState
 from simswap_jax.training.step import LossWeights, Networks, discriminate, gradients
 from simswap_jax.training.update import Gradients
@@ -63,22 +61,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     Raises:
       UserError: with the field, its value and the remedy.
     """
-    check_choice(config, "data.pairing", ("alternate", "mixed"))
-    check_choice(config, "data.same_source", ("picture", "person"))
-    check_choice(config, "identity.dtype", ("", "float32", "bfloat16"))
-    if config.augmentation:
-        raise UserError(
-            "config.augmentation is set, but the method 'faceshifter' has none; set it to ''.",
-            "faceshifter-augmentation",
-        )
-    side = simswap.generator_config(config, 512).multiple
-    if config.data.size != side:
-        raise UserError(
-            f"config.data.size is {config.data.size}, but this FaceShifter draws {side} pixels; use that, or another "
-            "config.generator.preset, or its bottom and number of halvings (encoder).",
-            "faceshifter-face-size",
-        )
-    check_sizes(config)
+    check_pairs(config)
+    refuse_augmentation(config)
+    check_drawn_size(config, simswap.generator_config(config, 512).multiple)
 
 
 # ---- The losses ----

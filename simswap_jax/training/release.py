@@ -1,11 +1,8 @@
 """The public train script's recipe, ``release``: other weights of the losses, and a projected discriminator."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
-import jax
 import ml_collections
-from flax import traverse_util
 
 from simswap_jax.data.dataset import People
 from simswap_jax.errors import UserError
@@ -13,9 +10,8 @@ from simswap_jax.models.projected_discriminator import LEAST, MULTIPLE, Projecte
 from simswap_jax.training import simswap
 from simswap_jax.training.experiment import Experiment
 from simswap_jax.training.simswap import SimSwap
-from simswap_jax.training.state import NetworkState, PyTree, TrainState
+from simswap_jax.training.state import PyTree, TrainState, with_variables
 from simswap_jax.weights import identity_folder, registry
-from simswap_jax.weights.layouts import COUNTS
 from simswap_jax.weights.torch_weights import load_projected_discriminator
 
 RANDOM = "random"
@@ -94,15 +90,6 @@ class Release(SimSwap):
             )
         networks = {**state.networks, "discriminator": with_variables(state.networks["discriminator"], found)}
         return replace(state, networks=networks)
-
-
-def with_variables(network: NetworkState, found: PyTree) -> NetworkState:
-    """A fresh network with the variables that were found, each where the fresh one lies; without PyTorch's counts."""
-    given = traverse_util.flatten_dict({name: tree for name, tree in found.items() if name != COUNTS})
-    fresh = traverse_util.flatten_dict(network.variables)
-    placed = {path: jax.device_put(given.get(path, leaf), leaf.sharding) for path, leaf in fresh.items()}
-    variables: dict[str, Any] = traverse_util.unflatten_dict(placed)
-    return replace(network, params=variables.pop("params"), collections=variables)
 
 
 def build(config: ml_collections.ConfigDict, people: People | None, axis_name: str | None = None) -> Release:

@@ -144,16 +144,21 @@ class SimSwap:
         network = replace(network, config=replace(network.config, dtype=dtype)) if dtype else network
         return Networks(self.generator, self.discriminator, network)
 
-    @functools.cached_property
-    def update(self) -> UpdateRule:
-        """Adam for both players, the generator's moving average, micro-batches and the guard."""
+    @property
+    def optimizers(self) -> dict[str, optax.GradientTransformation]:
+        """Adam for both players."""
         config = self.config
-        by_network: dict[str, optax.GradientTransformation] = {
+        return {
             "generator": schedules.generator_optimizer(config),
             "discriminator": schedules.adam(config, config.optimizer.discriminator_learning_rate),
         }
+
+    @functools.cached_property
+    def update(self) -> UpdateRule:
+        """The optimisers, the generator's moving average, micro-batches and the guard."""
+        config = self.config
         return UpdateRule(
-            optimizers=by_network,
+            optimizers=self.optimizers,
             averaged="generator",
             ema_decay=config.ema,
             micro_batches=config.accumulate,
@@ -267,11 +272,15 @@ class SimSwap:
             iterator.set_state(start)
         return iterator
 
+    def given(self, floats: Batch, frozen: PyTree) -> dict[str, jax.Array]:
+        """What the generator takes beside the target, of a decoded batch."""
+        known = "identity" in floats
+        return {"vector": floats["identity"] if known else self.identity.network.embed(frozen, floats["source"])}
+
     def swap(self, variables: PyTree, batch: Batch, frozen: PyTree) -> jax.Array:
         """Results as an inference program would give them: [B, H, W, 3] in [0, 1]."""
         floats = self.decode(batch)
-        vector = floats["identity"] if "identity" in floats else self.identity.network.embed(frozen, floats["source"])
-        result = self.generator.apply(variables, floats["target"], {"vector": vector})
+        result = self.generator.apply(variables, floats["target"], self.given(floats, frozen))
         return jnp.clip(denormalize(result, self.generator.convention), 0.0, 1.0)
 
     @functools.cached_property

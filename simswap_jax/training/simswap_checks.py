@@ -1,4 +1,4 @@
-"""What SimSwap refuses before any picture is read: sizes that do not fit, an identity network that is missing."""
+"""What SimSwap and methods of its kind refuse before any picture is read: what does not fit, and what is missing."""
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +6,7 @@ import ml_collections
 
 from simswap_jax.errors import UserError
 from simswap_jax.models.identity import IdentityNetwork
+from simswap_jax.training.config import check_choice
 from simswap_jax.weights import identity_folder, registry
 
 PURPOSE = "training against (config.identity.weights)"
@@ -22,8 +23,8 @@ def check_sizes(config: ml_collections.ConfigDict) -> None:
             f"config.data.same_fraction is {config.data.same_fraction}; it is a share of a batch, 0 to 1.",
             "config-same-fraction",
         )
-    fields = config.discriminator
-    if "scales" not in fields:  # of another kind, whose method knows what it needs
+    fields = config.get("discriminator", ml_collections.ConfigDict())
+    if "scales" not in fields:  # none, or one of another kind, whose method knows what it needs
         return
     least = (3 * 2 ** len(fields.widths) - 1) * 2 ** (fields.scales - 1) + 1  # each scale sees ⌈half⌉ of the one before
     if config.data.size < least:
@@ -31,6 +32,45 @@ def check_sizes(config: ml_collections.ConfigDict) -> None:
             f"config.data.size is {config.data.size}, but {fields.scales} discriminators of {len(fields.widths)} "
             f"widths need {least} or more; shorten config.discriminator.widths or lower config.discriminator.scales.",
             "config-size-of-discriminators",
+        )
+
+
+def check_pairs(config: ml_collections.ConfigDict) -> None:
+    """What a method refuses that draws pairs as SimSwap does and may take the target itself as its source.
+
+    Raises:
+      UserError: with the field, its value and what goes.
+    """
+    check_choice(config, "data.pairing", ("alternate", "mixed"))
+    check_choice(config, "data.same_source", ("picture", "person"))
+    check_choice(config, "identity.dtype", ("", "float32", "bfloat16"))
+    check_sizes(config)
+
+
+def refuse_augmentation(config: ml_collections.ConfigDict) -> None:
+    """Refuse ``augmentation``, for methods that have none.
+
+    Raises:
+      UserError: it is set.
+    """
+    if config.augmentation:
+        raise UserError(
+            f"config.augmentation is set, but the method '{config.method}' has none; set it to ''.",
+            "config-augmentation-unsupported",
+        )
+
+
+def check_drawn_size(config: ml_collections.ConfigDict, side: int) -> None:
+    """Refuse a face size other than the one that a generator draws.
+
+    Raises:
+      UserError: with the size.
+    """
+    if config.data.size != side:
+        raise UserError(
+            f"config.data.size is {config.data.size}, but this generator draws {side} pixels; use that, or another "
+            "config.generator.preset, or its bottom and number of halvings (encoder).",
+            "config-face-size",
         )
 
 

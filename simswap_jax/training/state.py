@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from flax import traverse_util
 
 PyTree = Any
 
@@ -73,6 +74,19 @@ def is_finite(state: TrainState) -> jax.Array:
     """
     trees = ([network.variables for network in state.networks.values()], state.ema)
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(trees)]))
+
+
+def with_variables(network: NetworkState, found: PyTree) -> NetworkState:
+    """A fresh network with the variables that were found, each where the fresh one lies; what it has not is left out.
+
+    Args:
+      network: fresh.
+      found: by collection, some or all of its variables.
+    """
+    given, fresh = traverse_util.flatten_dict(dict(found)), traverse_util.flatten_dict(network.variables)
+    placed = {path: jax.device_put(given.get(path, leaf), leaf.sharding) for path, leaf in fresh.items()}
+    variables: dict[str, Any] = traverse_util.unflatten_dict(placed)
+    return replace(network, params=variables.pop("params"), collections=variables)
 
 
 def network_state(variables: PyTree, optimizer: optax.GradientTransformation) -> NetworkState:

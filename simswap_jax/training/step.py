@@ -40,6 +40,7 @@ class LossWeights:
 
     ``identity_margin``: see `losses.identity`; the paper's is 0.
     ``feature_matching_first``, ``feature_matching_end``: which maps of a discriminator L_wFM compares, from 0.
+    ``discriminator``: the discriminators' own loss of real and fake logits, the paper's hinge.
     """
 
     identity: float | jax.Array = 10.0
@@ -50,6 +51,7 @@ class LossWeights:
     identity_margin: float = 0.0
     feature_matching_first: int = 3
     feature_matching_end: int | None = None
+    discriminator: Callable[..., jax.Array] = losses.adversarial_discriminator
 
 
 def generator_loss(
@@ -114,7 +116,7 @@ def discriminator_loss(
     fake, collections = discriminate(networks, params, state.networks["discriminator"].collections, result)
     real, collections = discriminate(networks, params, collections, target)
     fake_logits, real_logits = [scale.logits for scale in fake], [scale.logits for scale in real]
-    hinge = losses.adversarial_discriminator(real_logits, fake_logits)
+    hinge = weights.discriminator(real_logits, fake_logits)
     terms = {
         "discriminator": hinge,
         "real_logits": jnp.mean(jnp.stack([jnp.mean(x) for x in real_logits])),

@@ -9,10 +9,14 @@ from simswap_jax.models import DiscriminatorConfig, MultiScaleDiscriminator, fam
 from simswap_jax.models.compact import CompactConfig
 from simswap_jax.models.deepfakes import DeepFakesConfig
 from simswap_jax.models.faceshifter import FaceShifterConfig
+from simswap_jax.models.faceshifter_hear import FaceShifterHearConfig
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
+from simswap_jax.models.ipgan import IPGANConfig
 from simswap_jax.training.config import default_config
 from simswap_jax.training.deepfakes import DeepFakes
 from simswap_jax.training.faceshifter import FaceShifter
+from simswap_jax.training.faceshifter_hear import FaceShifterHear
+from simswap_jax.training.ipgan import IPGAN
 from simswap_jax.training.simswap import SimSwap
 from simswap_jax.weights.identity_folder import Identity
 
@@ -20,9 +24,13 @@ SIZE = 32
 GENERATORS = {
     "simswap": CompactConfig(widths=(4, 8), stem_kernel=3, blocks=1, identity_size=8),
     "faceshifter": FaceShifterConfig(encoder=(4, 4), widths=(8, 4), bottom=8, identity_size=8),
+    "faceshifter_hear": FaceShifterHearConfig(
+        encoder=(4, 4), widths=(8, 4), bottom=8, attribute_kernel=1, mask_kernel=1, identity_size=8, hear=(4, 4)
+    ),
     "deepfakes": DeepFakesConfig(("anna", "ben"), encoder=(4, 4), dense=8, shared=8, decoder=(4,), bottom=8),
+    "ipgan": IPGANConfig(encoder=(4, 4), attributes=4, decoder=(4, 4), convolutions=1, bottom=8, identity_size=8),
 }
-KINDS = {"simswap": SimSwap, "faceshifter": FaceShifter}
+KINDS = {"simswap": SimSwap, "faceshifter": FaceShifter, "faceshifter_hear": FaceShifterHear, "ipgan": IPGAN}
 
 
 def small_config(method="simswap", **changes):

@@ -21,7 +21,7 @@ from tests.support.small_model import faces, lively
     ("field", "value", "code", "named"),
     [
         ("data.size", 96, "config-size-no-multiple", [96, 64]),
-        ("data.size", 128, "deepfakes-face-size", [128, "64 pixels"]),
+        ("data.size", 128, "config-face-size", [128, "64 pixels"]),
         ("accumulate", 2, "config-accumulate-unsupported", ["deepfakes"]),
         ("validation.every", 5, "deepfakes-validation", []),
     ],

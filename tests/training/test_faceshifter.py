@@ -1,6 +1,5 @@
 """FaceShifter as a method: its recipe, losses, statistics; trained, resumed, swapped with, not exported."""
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,15 +8,14 @@ import pytest
 from simswap_jax import FaceSwapper
 from simswap_jax.cli import main as cli
 from simswap_jax.data.pairs import Pairing, PairingOptions
-from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.training import faceshifter, flops
 from simswap_jax.training import method as methods
 from simswap_jax.training.config import check, default_config
-from simswap_jax.training.loop import train
-from simswap_jax.weights import identity_folder, model_folder
+from simswap_jax.weights import model_folder
 from tests.support.errors import raises_user_error
 from tests.support.small_method import small_batch, small_config, small_method
-from tests.support.small_model import faces, lively
+from tests.support.small_model import faces
+from tests.support.small_run import small_identity, whole_and_resumed
 
 
 def test_the_recipe_is_the_papers():
@@ -59,9 +57,9 @@ def test_the_source_of_a_same_pair_is_the_target_itself():
     ("field", "value", "code", "named"),
     [
         ("data.size", 224, "config-size-no-multiple", [224, "use 256"]),
-        ("data.size", 512, "faceshifter-face-size", [512, "256 pixels"]),
+        ("data.size", 512, "config-face-size", [512, "256 pixels"]),
         ("data.same_source", "twin", "config-unknown-choice", ["twin"]),
-        ("augmentation", "a:b", "faceshifter-augmentation", []),
+        ("augmentation", "a:b", "config-augmentation-unsupported", []),
         ("generator.preset", "huge", "config-generator", ["huge"]),
     ],
 )
@@ -102,26 +100,11 @@ def test_the_encoder_of_the_result_is_counted():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Three steps in one go; and two, stopped, then the third."""
     folder = tmp_path_factory.mktemp("faceshifter")
-    for number, picture in enumerate(faces(8)):
-        person = folder / "people" / f"person{number % 4}"
-        person.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(person / f"{number}.png"), picture)
-    network = IdentityConfig(layers=(1,), widths=(4,), size=(16, 16), frame=(16, 16), embedding=8)
-    variables = lively(jax.eval_shape(IdentityNetwork(network).init, jax.random.key(1)))
-    identity_folder.write(folder / "identity", network, variables, {})
-    config = small_config("faceshifter", steps=3, devices=1, batch_size=4)
-    config.data.root, config.identity.weights = str(folder / "people"), str(folder / "identity")
+    config = small_config("faceshifter", devices=1, batch_size=4)
     config.generator.update({"preset": "", "encoder": (4, 4), "widths": (8, 4), "bottom": 8})
     config.discriminator.widths, config.discriminator.tail, config.discriminator.scales = (4, 4), 4, 1
-    config.data.alignment = "simswap-frontal"
-    config.log_every, config.sample_every, config.checkpoint_every = 1, 3, 1
-    whole = train(config, folder / "whole")
-    config.steps = 2
-    assert int(train(config, folder / "resumed").state.step) == 2
-    config.steps = 3
-    return whole, train(config, folder / "resumed"), folder
+    return *whole_and_resumed(folder, config), folder
 
 
 @pytest.mark.slow
@@ -151,9 +134,6 @@ def test_its_model_swaps_and_refuses_to_be_exported(trained, capsys):
 
 def test_the_method_is_found_by_its_name(tmp_path):
     config = small_config("faceshifter")
-    network = IdentityConfig(layers=(1,), widths=(4,), size=(16, 16), frame=(16, 16), embedding=8)
-    variables = lively(jax.eval_shape(IdentityNetwork(network).init, jax.random.key(1)))
-    identity_folder.write(tmp_path / "known", network, variables, {})
-    config.identity.weights = str(tmp_path / "known")
+    config.identity.weights = small_identity(tmp_path / "known")
     config.generator.update({"preset": "", "encoder": (4, 4), "widths": (8, 4), "bottom": 8})
     assert isinstance(methods.build(config, None), faceshifter.FaceShifter)

@@ -34,7 +34,7 @@ def test_it_is_looked_for_before_the_pictures(config, tmp_path):
 
 
 def test_methods_say_whether_they_need_the_people():
-    assert not any(map(needs_people, ("simswap", "release", "faceshifter")))
+    assert not any(map(needs_people, ("simswap", "release", "faceshifter", "faceshifter_hear", "ipgan")))
     assert needs_people("identity")
 
 
