@@ -32,6 +32,7 @@ POINTS = 68  # facial landmarks, where the configuration does not say
 BESIDE = {
     "faceshifter": "simswap_jax.models.faceshifter:FAMILY",
     "deepfakes": "simswap_jax.models.deepfakes:FAMILY",
+    "fsgan": "simswap_jax.models.fsgan:FAMILY",
 }
 
 
