@@ -87,17 +87,18 @@ class ModelCandidate:
     shows_source = True
 
     def __init__(self, key: str, swapper: FaceSwapper) -> None:
-        self.key = self.title = key
+        lacks = swapper.model.card.get("lacks")  # of a method that is not whole here
+        self.key, self.title = key, f"{key}, {lacks[:200]}" if isinstance(lacks, str) else key
         self.swapper = swapper
         self.sha256 = weights_sha256(swapper.model.variables)
 
     def results(self, batch: PairBatch) -> list[np.ndarray]:
         """Each target with its source's identity."""
-        return self.swapper.swap_faces(batch.targets, self.swapper.identity_vectors(batch.sources))
+        return self.swapper.swap_faces(batch.targets, self.swapper.source_vectors(batch.sources))
 
     def self_swaps(self, batch: PairBatch) -> list[np.ndarray]:
         """Each target with its own."""
-        return self.swapper.swap_faces(batch.targets, self.swapper.identity_vectors(batch.targets))
+        return self.swapper.swap_faces(batch.targets, self.swapper.source_vectors(batch.targets))
 
 
 def weights_sha256(variables: Any) -> str:

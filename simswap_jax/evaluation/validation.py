@@ -212,7 +212,7 @@ class HeldOutEvaluator:
         targets = [target for batch in self.reference.batches for target in batch.targets]
         if self._vectors is None:
             sources = [source for batch in self.reference.batches for source in batch.sources]
-            self._vectors = swapper.identity_vectors(sources), swapper.identity_vectors(targets)
+            self._vectors = swapper.source_vectors(sources), swapper.source_vectors(targets)
         swaps, self_swaps = (swapper.swap_faces(targets, vectors) for vectors in self._vectors)
         return Drawn(swaps, self_swaps)
 

@@ -7,9 +7,10 @@ show it; the second draws what of the target's face is missing then; the third b
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -94,7 +95,7 @@ class FSGANConfig(DictConfig):
 # ---- What landmarks show ----
 
 
-def _grid(side: int) -> Float[Array, "1 s s 2"]:
+def grid(side: int) -> Float[Array, "1 s s 2"]:
     """X and y of a picture's pixels, fractions of its side."""
     centres = (jnp.arange(side, dtype=jnp.float32) + 0.5) / side
     return jnp.stack(jnp.meshgrid(centres, centres), axis=-1)[None]
@@ -102,7 +103,7 @@ def _grid(side: int) -> Float[Array, "1 s s 2"]:
 
 def heat_maps(points: Float[Array, "b p 2"], side: int) -> Float[Array, "b s s p"]:
     """A disc around each landmark: ((√2 − d) / √2)⁸ where that is above `LEAST`, d in halves of the picture's side."""
-    apart = 2.0 * (_grid(side)[:, :, :, None, :] - points[:, None, None, :, :])
+    apart = 2.0 * (grid(side)[:, :, :, None, :] - points[:, None, None, :, :])
     distance = jnp.sqrt(jnp.sum(jnp.square(apart), -1))
     near = (jnp.maximum(1.0 - distance / np.float32(np.sqrt(2.0)), 0.0)) ** 8
     return jnp.where(near > LEAST, near, 0.0)
@@ -119,7 +120,7 @@ def face_mask(points: Float[Array, "b p 2"], side: int, reach: float) -> Float[A
         return sum(x[..., i, None] * directions[i].reshape((1,) * (x.ndim - 1) + (-1,)) for i in (0, 1))
 
     bounds = jnp.max(along(points), axis=1)
-    inside = jnp.all(along(_grid(side)) <= bounds[:, None, None, :], axis=-1, keepdims=True)
+    inside = jnp.all(along(grid(side)) <= bounds[:, None, None, :], axis=-1, keepdims=True)
     rim = np.zeros((1, side, side, 1), bool)
     rim[:, 1:-1, 1:-1] = True
     return (inside & rim).astype(jnp.float32)
@@ -242,6 +243,37 @@ class FSGAN(nn.Module):
         shown = (only(drawn.picture, mask), only(face, mask), result)
         first, second, third = ((x + 1.0) / 2.0 for x in shown)
         return first, second, third
+
+    def practice(
+        self,
+        target: Float[Array, "b h w 3"],
+        picture: Float[Array, "b h w 3"],
+        target_points: Float[Array, "b p 2"],
+        hole: Float[Array, "b h w 1"],
+        stages: Sequence[str],
+    ) -> dict[str, Any]:
+        """What those networks draw that are trained; no network's gradients reach another.
+
+        Args:
+          target, picture, target_points: as of a call.
+          hole: 1 where the target's face is drawn anew.
+          stages: of ``"reenact"``, ``"inpaint"``, ``"blend"``; the others draw with statistics of their own.
+
+        Returns:
+          ``mask``, and of those stages ``reenact``, a `Reenacted`; ``inpaint``, the target with the hole filled;
+          ``blend``, the result, and ``face``, what it was made of. Pictures −1 to 1.
+        """
+        target, picture = 2.0 * target - 1.0, 2.0 * picture - 1.0
+        mask = self.mask(target_points, target.shape[1])
+        made: dict[str, Any] = {"mask": mask}
+        if "inpaint" in stages:
+            made["inpaint"] = self.filled(only(target, mask), hole * mask, True)
+        if "reenact" in stages or "blend" in stages:
+            made["reenact"] = self.reenacted(picture, target_points, "reenact" in stages)
+        if "blend" in stages:
+            made["face"] = jax.lax.stop_gradient(self.completed(made["reenact"], mask, False))
+            made["blend"] = self.blended(made["face"], target, mask, True)
+        return made
 
     def mask(self, points: Float[Array, "b p 2"], side: int) -> Float[Array, "b s s 1"]:
         """Where the face of these landmarks is."""

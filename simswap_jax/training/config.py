@@ -22,6 +22,7 @@ METHODS = {
     "release": "simswap_jax.training.release:build",
     "faceshifter": "simswap_jax.training.faceshifter:build",
     "deepfakes": "simswap_jax.training.deepfakes:build",
+    "fsgan": "simswap_jax.training.fsgan:build",
     "identity": "simswap_jax.training.identity:build",
     "robust_identity": "simswap_jax.contrib.small_models.robust_identity:build",
 }
@@ -200,7 +201,8 @@ def tiny_config(
     config.log_every, config.sample_every, config.checkpoint_every = 1, 2, 2
     config.validation.every = 0
     if "discriminator" in config:
-        config.data.source_size = 32
+        if "source_size" in config.data:
+            config.data.source_size = 32
         if "preset" in config.generator:
             config.generator.preset = ""
         if "blocks" in config.generator:

@@ -13,6 +13,7 @@ from tests.support.small_model import lively
 
 SMALL = FSGANConfig(widths=(4, 4), flat=(0, 0), flat_up=(0,), pyramid=1, points=5)
 FACE = np.array([(0.3, 0.3), (0.7, 0.3), (0.5, 0.5), (0.35, 0.7), (0.65, 0.7)], np.float32)
+MASK = jax.jit(face_mask, static_argnums=(1, 2))
 
 
 @functools.cache
@@ -57,7 +58,7 @@ def test_the_published_layers():
 def test_heat_maps_stand_where_the_landmarks_are():
     side = 64
     points = jnp.array([[((10 + 0.5) / side, (20 + 0.5) / side), (1.5, 0.5)]])
-    maps = np.asarray(heat_maps(points, side))
+    maps = np.asarray(jax.jit(heat_maps, static_argnums=1)(points, side))
     assert maps.shape == (1, side, side, 2)
     assert np.unravel_index(maps[0, ..., 0].argmax(), (side, side)) == (20, 10)
     assert maps[0, 20, 10, 0] == 1.0
@@ -70,12 +71,12 @@ def test_heat_maps_stand_where_the_landmarks_are():
 def test_the_mask_is_the_hull_of_the_landmarks():
     side = 40
     points = jnp.array([[(0.25, 0.25), (0.75, 0.25), (0.75, 0.75), (0.25, 0.75), (0.5, 0.5)]])
-    mask = np.asarray(face_mask(points, side, 1.0))[0, ..., 0]
+    mask = np.asarray(MASK(points, side, 1.0))[0, ..., 0]
     expected = np.zeros((side, side))
     expected[10:30, 10:30] = 1
     np.testing.assert_array_equal(mask, expected)
-    np.testing.assert_allclose(np.asarray(face_mask(points, side, 1.5)).sum(), 30 * 30)
-    whole = np.asarray(face_mask(points, side, 9.0))[0, ..., 0]
+    np.testing.assert_allclose(np.asarray(MASK(points, side, 1.5)).sum(), 30 * 30)
+    whole = np.asarray(MASK(points, side, 9.0))[0, ..., 0]
     assert whole[1:-1, 1:-1].all()
     assert not whole[0].any()
     assert not whole[:, -1].any()
@@ -89,7 +90,7 @@ def test_the_target_stands_outside_of_the_face_and_the_source_is_drawn_inside():
     points = jnp.asarray(np.stack([FACE, FACE + np.float32([0.1, 0])]))
     draw = jax.jit(lambda *given: network.apply(variables, given[0], {"picture": given[1], "target_points": given[2]}))
     result, of_other = draw(target, source, points), draw(target, other, points)
-    inside = np.asarray(face_mask(points, 16, SMALL.reach))[..., 0] > 0
+    inside = np.asarray(MASK(points, 16, SMALL.reach))[..., 0] > 0
     np.testing.assert_allclose(np.asarray(result)[~inside], np.asarray(target)[~inside], atol=1e-6)
     assert np.abs(np.asarray(result - of_other))[inside].max() > 1e-4
     assert np.abs(np.asarray(result - draw(target, source, points[::-1]))).max() > 1e-4

@@ -513,7 +513,7 @@ def test_a_wrong_command_line_is_one_sentence(words, code, named):
 
 def test_unknown_method_names_the_known(config):
     config.method = "other"
-    with raises_user_error("method-unknown", "simswap, release, faceshifter, deepfakes, identity"):
+    with raises_user_error("method-unknown", "simswap, release, faceshifter, deepfakes, fsgan, identity"):
         methods.build(config, None)
 
 
