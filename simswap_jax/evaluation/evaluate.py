@@ -114,9 +114,9 @@ def open_setup(request: EvaluationRequest) -> Setup:
     size = request.size or max((model.swapper.face_size for model in models), default=DEFAULT_SIZE)
     data = protocol.prepare(request, models, size)
     check_data(data, request.false_accept_rate)
-    return Setup(
-        request, protocol, models, evaluators, data, EvalInputs(data.pairs, data.root, size, data.ground_truth)
-    )
+    known = data.geometry.landmarks if data.geometry else None
+    inputs = EvalInputs(data.pairs, data.root, size, data.ground_truth, known)
+    return Setup(request, protocol, models, evaluators, data, inputs)
 
 
 def open_models(request: EvaluationRequest) -> list[ModelCandidate]:
