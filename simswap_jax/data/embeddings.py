@@ -79,21 +79,44 @@ def identity_vectors(
         half-written is left.
     """
     size = size or max(identity.network.config.frame)
-    file = vectors_file(people.fingerprint, identity.sha256, cache_dir, size, method)
+
+    def compute() -> np.ndarray:
+        with Progress(len(people), "pictures embedded") as progress:
+            return embedded(
+                embedder(identity.network, method),
+                identity.variables,
+                lambda row: people.picture(row, size),
+                len(people),
+                min(batch_size, len(people)),
+                progress.add,
+            )
+
+    return cached(people, identity.sha256, cache_dir, size, compute, method)
+
+
+def cached(
+    people: People,
+    sha256: str,
+    cache_dir: str | os.PathLike,
+    size: int,
+    compute: Callable[[], np.ndarray],
+    method: str = "",
+) -> np.ndarray:
+    """Numbers of every picture and of its mirror, float32 [N,2,D]: the file's, or computed and written to it.
+
+    Args:
+      people: the data set; some people of one find theirs in the file of the whole set.
+      sha256: of what computes them.
+      cache_dir, size, method: as of `identity_vectors`.
+      compute: gives them.
+    """
+    file = vectors_file(people.fingerprint, sha256, cache_dir, size, method)
     if (vectors := read_vectors(file, len(people))) is not None:
         return vectors
-    whole = vectors_file(people.whole, identity.sha256, cache_dir, size, method)
+    whole = vectors_file(people.whole, sha256, cache_dir, size, method)
     if whole != file and (vectors := read_vectors(whole, people.count_of_whole)) is not None:
         return vectors[people.rows]
-    with Progress(len(people), "pictures embedded") as progress:
-        vectors = embedded(
-            embedder(identity.network, method),
-            identity.variables,
-            lambda row: people.picture(row, size),
-            len(people),
-            min(batch_size, len(people)),
-            progress.add,
-        )
+    vectors = compute()
     write_vectors(file, vectors)
     return vectors
 

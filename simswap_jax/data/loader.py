@@ -82,6 +82,7 @@ def pair_batches(
     source_size: int,
     vectors: np.ndarray | None = None,
     threads: int = 2,
+    points: np.ndarray | None = None,
 ) -> Batches:
     """The training batches of this host.
 
@@ -93,14 +94,17 @@ def pair_batches(
       vectors: float32 [N,2,D], the identity vectors of every picture and of its mirror (`embeddings.identity_vectors`);
         then the batches hold the sources' vectors instead of the sources.
       threads: how many batches are made at once; 0 makes each when it is asked for.
+      points: float32 [N,2,P,2], the landmarks of every picture and of its mirror (`landmarks.of_people`); then the
+        batches hold those of targets and sources, too.
 
     Returns:
       Endless {"target": uint8 [B,size,size,3], "source": uint8 [B,source_size,source_size,3] or "identity": float32
-      [B,D], "same_person": bool [B]}, B being `pairing.local_batch_size`.
+      [B,D], "same_person": bool [B]}, B being `pairing.local_batch_size`; with ``points`` "target_points" and
+      "source_points", float32 [B,P,2].
 
     Raises:
-      ValueError: when pairing or vectors belong to another data set. While iterating, UserError naming a file that
-        cannot be decoded.
+      ValueError: when pairing, vectors or landmarks belong to another data set. While iterating, UserError naming a
+        file that cannot be decoded.
     """
     if len(pairing.person) != len(people):
         raise ValueError(
@@ -109,6 +113,10 @@ def pair_batches(
     if vectors is not None and (vectors.ndim != 3 or vectors.shape[:2] != (len(people), 2)):
         raise ValueError(
             f"The identity vectors are {vectors.shape}, the data set needs ({len(people)}, 2, D); compute them for it."
+        )
+    if points is not None and (points.ndim != 4 or points.shape[:2] != (len(people), 2)):
+        raise ValueError(
+            f"The landmarks are {points.shape}, the data set needs ({len(people)}, 2, P, 2); find them for it."
         )
 
     def sample(local: int) -> Batch:
@@ -121,6 +129,9 @@ def pair_batches(
             made["source"] = mirrored(people.picture(pair.source, source_size), pair.flip_source)
         else:
             made["identity"] = vectors[pair.source, int(pair.flip_source)]
+        if points is not None:
+            made["target_points"] = points[pair.target, int(pair.flip_target)]
+            made["source_points"] = points[pair.source, int(pair.flip_source)]
         return made
 
     options = pairing.options

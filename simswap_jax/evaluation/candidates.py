@@ -29,6 +29,7 @@ class PairBatch:
       sources, targets: n uint8 RGB squares at the size that is evaluated.
       source_points, target_points: float [n, 5, 2] in sides of the crop, NaN where unknown.
       ground_truth: n uint8 RGB squares, where the answers are known.
+      target_landmarks: float [n, P, 2] in sides of the crop, where the protocol knows them.
     """
 
     indices: Sequence[int]
@@ -37,6 +38,7 @@ class PairBatch:
     source_points: np.ndarray
     target_points: np.ndarray
     ground_truth: list[np.ndarray] | None = None
+    target_landmarks: np.ndarray | None = None
 
 
 class Candidate(Protocol):
@@ -87,17 +89,24 @@ class ModelCandidate:
     shows_source = True
 
     def __init__(self, key: str, swapper: FaceSwapper) -> None:
-        self.key = self.title = key
+        lacks = swapper.model.card.get("lacks")  # of a method that is not whole here
+        self.key, self.title = key, f"{key}, {lacks[:200]}" if isinstance(lacks, str) else key
         self.swapper = swapper
         self.sha256 = weights_sha256(swapper.model.variables)
 
     def results(self, batch: PairBatch) -> list[np.ndarray]:
         """Each target with its source's identity."""
-        return self.swapper.swap_faces(batch.targets, self.swapper.identity_vectors(batch.sources))
+        return self._drawn(batch, batch.sources)
 
     def self_swaps(self, batch: PairBatch) -> list[np.ndarray]:
         """Each target with its own."""
-        return self.swapper.swap_faces(batch.targets, self.swapper.identity_vectors(batch.targets))
+        return self._drawn(batch, batch.targets)
+
+    def _drawn(self, batch: PairBatch, sources: list[np.ndarray]) -> list[np.ndarray]:
+        vectors, points = self.swapper.source_vectors(sources), batch.target_landmarks
+        if points is not None and points.shape[1] == getattr(self.swapper.model.generator, "points", 0):
+            return self.swapper.swap_faces(batch.targets, vectors, target_points=points)
+        return self.swapper.swap_faces(batch.targets, vectors)
 
 
 def weights_sha256(variables: Any) -> str:

@@ -23,7 +23,7 @@ from simswap_jax.evaluation.contracts import read_contract
 from simswap_jax.evaluation.external import ExternalNetwork, split_reference
 from simswap_jax.evaluation.gallery import embed_gallery
 from simswap_jax.evaluation.geometry import FaceGeometry
-from simswap_jax.evaluation.judges.evaluators import Evaluators, open_landmarks
+from simswap_jax.evaluation.judges.evaluators import Evaluators
 from simswap_jax.evaluation.judges.networks import OnnxPose, open_features, open_recogniser
 from simswap_jax.evaluation.metrics.summary import Measured, Scores, index_pairs, summarise
 from simswap_jax.evaluation.protocols.pairs import readable
@@ -46,6 +46,7 @@ from simswap_jax.io.job_cache import ChunkCache
 from simswap_jax.provenance.writer import write_picture
 from simswap_jax.weights import registry
 from simswap_jax.weights.model_names import find_model
+from simswap_jax.weights.onnx_network import open_landmarks
 
 DEFAULT_SIZE = 112  # pixels, where no model says one
 UNFINISHED = ".unfinished"  # folder in the output: what is measured so far
@@ -113,9 +114,9 @@ def open_setup(request: EvaluationRequest) -> Setup:
     size = request.size or max((model.swapper.face_size for model in models), default=DEFAULT_SIZE)
     data = protocol.prepare(request, models, size)
     check_data(data, request.false_accept_rate)
-    return Setup(
-        request, protocol, models, evaluators, data, EvalInputs(data.pairs, data.root, size, data.ground_truth)
-    )
+    known = data.geometry.landmarks if data.geometry else None
+    inputs = EvalInputs(data.pairs, data.root, size, data.ground_truth, known)
+    return Setup(request, protocol, models, evaluators, data, inputs)
 
 
 def open_models(request: EvaluationRequest) -> list[ModelCandidate]:

@@ -14,12 +14,13 @@ from simswap_jax.errors import UserError
 from simswap_jax.evaluation.candidates import EXTERNAL, PairBatch
 from simswap_jax.evaluation.contracts import LAST_INITIALIZER, Contract, SourceInput, TargetPicture
 from simswap_jax.evaluation.geometry import FaceGeometry
-from simswap_jax.evaluation.judges.networks import VECTORS, OnnxNetwork
+from simswap_jax.evaluation.judges.networks import VECTORS
 from simswap_jax.evaluation.protocols.protocol import PairList
 from simswap_jax.faces.alignment import Alignment, crop, similarity, transform
 from simswap_jax.faces.blending import border_ramp, paste, place
 from simswap_jax.weights import registry
 from simswap_jax.weights.onnx_graph import onnx_package
+from simswap_jax.weights.onnx_network import OnnxNetwork
 from simswap_jax.weights.onnx_session import OnnxFunction, run_failed
 
 MOST_VALUES = 1 << 24  # of a matrix

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simswap_jax.data.landmarks import lost
 from simswap_jax.errors import UserError
-from simswap_jax.evaluation.judges.evaluators import LandmarkNetwork
 from simswap_jax.evaluation.judges.networks import PoseEstimator
 from simswap_jax.faces.alignment import TEMPLATES
+from simswap_jax.weights.onnx_network import LandmarkNetwork
 
 # How many points a network finds → which of them the usual five (eyes, nose, corners of the mouth) are the means of.
 FIVE_POINTS: dict[int, tuple[tuple[int, ...], ...]] = {
@@ -18,7 +19,6 @@ FIVE_POINTS: dict[int, tuple[tuple[int, ...], ...]] = {
     98: ((96,), (97,), (54,), (76,), (82,)),  # WFLW's
 }
 CHUNK = 128  # pictures in memory at once
-LEAST_SPREAD = 0.02  # of the crop's side: points that lie closer together are no face
 logger = logging.getLogger(__name__)
 
 
@@ -123,14 +123,13 @@ class FaceGeometry:
     def _found(self, names: Sequence[str]) -> np.ndarray:
         assert self._landmarks is not None
         points = self._landmarks.find([self._read(name) for name in names])
-        spread = np.nan_to_num(points).std(axis=1).min(axis=1)
-        lost = ~np.isfinite(points).all(axis=(1, 2)) | (spread < LEAST_SPREAD)
-        if lost.any():
-            missing = [name for name, is_lost in zip(names, lost) if is_lost]
+        away = lost(points)
+        if away.any():
+            missing = [name for name, is_lost in zip(names, away) if is_lost]
             logger.warning(
                 "no landmarks in %d pictures (the first: %s); the template's are taken there", len(missing), missing[0]
             )
-            points[lost] = self._template(points[~lost])
+            points[away] = self._template(points[~away])
         return points
 
     def _template(self, others: np.ndarray) -> np.ndarray:

@@ -28,12 +28,14 @@ class EvalInputs:
       root: where their pictures lie.
       size: side in pixels at which everything is evaluated.
       ground_truth: where the answers are known.
+      landmarks: of pictures by name, float [n, P, 2] in sides of the crop, where the protocol knows them.
     """
 
     pairs: PairList
     root: Path
     size: int
     ground_truth: GroundTruth | None = None
+    landmarks: Callable[[Sequence[str]], np.ndarray] | None = None
 
     def read(self, picture: str) -> np.ndarray:
         """A picture ``person/file``, uint8 RGB [size, size, 3]."""
@@ -45,7 +47,8 @@ class EvalInputs:
         sources, targets = [self.read(pair.source) for pair in pairs], [self.read(pair.target) for pair in pairs]
         points = evaluators.five_points(sources), evaluators.five_points(targets)
         answers = list(self.ground_truth.pictures(indices, self.size)) if self.ground_truth else None
-        return PairBatch(indices, sources, targets, *points, answers)
+        known = self.landmarks([pair.target for pair in pairs]) if self.landmarks else None
+        return PairBatch(indices, sources, targets, *points, answers, known)
 
 
 def predict_real(

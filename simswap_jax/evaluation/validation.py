@@ -16,7 +16,7 @@ from simswap_jax.data.dataset import People
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.candidates import MODEL, TARGET, PairBatch
 from simswap_jax.evaluation.gallery import Gallery, gallery_of
-from simswap_jax.evaluation.judges.evaluators import Evaluators, Predictions, open_landmarks
+from simswap_jax.evaluation.judges.evaluators import Evaluators, Predictions
 from simswap_jax.evaluation.judges.networks import OnnxPose, open_recogniser
 from simswap_jax.evaluation.metrics.expression import FaceShapes
 from simswap_jax.evaluation.metrics.summary import PairIndex, attribute_metrics, face_shapes, identity_metrics
@@ -29,6 +29,7 @@ from simswap_jax.training.state import TrainState
 from simswap_jax.training.validation import Measured
 from simswap_jax.weights import registry
 from simswap_jax.weights.model_folder import ModelFolder
+from simswap_jax.weights.onnx_network import open_landmarks
 
 PEOPLE = 256  # of the gallery at most, those held out first
 PICTURES = 8  # of each of them, beside those of the pairs
@@ -211,7 +212,7 @@ class HeldOutEvaluator:
         targets = [target for batch in self.reference.batches for target in batch.targets]
         if self._vectors is None:
             sources = [source for batch in self.reference.batches for source in batch.sources]
-            self._vectors = swapper.identity_vectors(sources), swapper.identity_vectors(targets)
+            self._vectors = swapper.source_vectors(sources), swapper.source_vectors(targets)
         swaps, self_swaps = (swapper.swap_faces(targets, vectors) for vectors in self._vectors)
         return Drawn(swaps, self_swaps)
 

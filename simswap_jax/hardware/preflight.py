@@ -123,7 +123,7 @@ def report_of(request: PreflightRequest) -> Report:
         where=where,
         identity=network,
         parameters={name: count_parameters(part.params) for name, part in state.networks.items()}
-        | {"identity (frozen)": count_parameters(method.frozen["params"])},
+        | ({"identity (frozen)": count_parameters(method.frozen["params"])} if method.frozen else {}),
         state=bytes_per_chip(state, of_state),
         frozen=count_bytes(method.frozen),
         batch=count_bytes(batch) // where.chips,
@@ -165,11 +165,12 @@ def checked_config(request: PreflightRequest) -> ml_collections.ConfigDict:
     Raises:
       UserError: preflight cannot compile it for the slice.
     """
-    from simswap_jax.training.config import module_of
+    from simswap_jax.training.config import module_of, needs_people
 
     config, where = ml_collections.ConfigDict(request.config.to_dict()), request.where
     config.batch_size = where.batch_per_chip * where.chips
-    if not hasattr(module_of(config.method), "from_networks"):
+    alone = "generator" in config and "identity" not in config and not needs_people(config.method)
+    if not alone and not hasattr(module_of(config.method), "from_networks"):
         sentence = f"config.method is '{config.method}'; preflight knows methods that train a generator, as 'simswap'."
         raise UserError(sentence, "preflight-method")
     if where.chips % config.fsdp:
@@ -181,10 +182,12 @@ def checked_config(request: PreflightRequest) -> ml_collections.ConfigDict:
 
 
 def abstract_method(config: ml_collections.ConfigDict, identity: str) -> tuple[Any, str]:
-    """The experiment's method, without data or weights, and what its identity network is called."""
+    """The experiment's method, without data or weights, and what its identity network is called, or "none"."""
     from simswap_jax.training import runner
     from simswap_jax.training.config import module_of
 
+    if "identity" not in config:
+        return module_of(config.method).build(config, None, runner.axis_name(config)), "none"
     network = identity_network(config, identity)
     return module_of(config.method).from_networks(config, network, runner.axis_name(config)), network.name
 
@@ -212,12 +215,15 @@ def batch_shapes(method: Any) -> dict[str, Any]:
     import jax
     import numpy as np
 
+    if hasattr(method, "batch_shapes"):
+        shapes: dict[str, Any] = method.batch_shapes()
+        return shapes
     data, size = method.config.data, method.config.batch_size
     width = method.generator.identity_size
     images: tuple[tuple[int, ...], Any] = ((size, data.source_size, data.source_size, 3), np.uint8)
     source = {"identity": ((size, width), np.float32)} if data.precompute_embeddings else {"source": images}
-    shapes = {"target": ((size, data.size, data.size, 3), np.uint8), **source, "same_person": ((size,), np.bool_)}
-    return {name: jax.ShapeDtypeStruct(shape, kind) for name, (shape, kind) in shapes.items()}
+    whole = {"target": ((size, data.size, data.size, 3), np.uint8), **source, "same_person": ((size,), np.bool_)}
+    return {name: jax.ShapeDtypeStruct(shape, kind) for name, (shape, kind) in whole.items()}
 
 
 def per_device(batch: dict[str, Any], count: int) -> dict[str, Any]:

@@ -153,7 +153,7 @@ def resolve_source(
     if len(people) == 1:
         named = replace(request.swap, faces=FaceSelection.of(people[0]))
         return Source(source_vector(swapper, files, faces), files), named
-    pairs = list(zip(people, swapper.identity_vectors(faces)))
+    pairs = list(zip(people, swapper.source_vectors(faces)))
     return Source(None, files), replace(request.swap, faces=FaceSelection.of(pairs))
 
 
@@ -274,7 +274,7 @@ class _Chunk:
         ready = [(swap, faces) for swap, faces in zip(swaps, read) if faces is not None]
         options = self.request.swap
         if vector is None:
-            vector = self.swapper.identity_vectors([source for _, (_, source) in ready], options.batch_size)
+            vector = self.swapper.source_vectors([source for _, (_, source) in ready], options.batch_size)
         targets = [target for _, (target, _) in ready]
         results = self.swapper.swap_faces(targets, vector, options.batch_size, options.strength)
         done = [swap for swap, _ in ready]
@@ -316,7 +316,7 @@ def swap_grid(swapper: FaceSwapper, request: SwapRequest, outcome: Outcome) -> s
     sources, source_files = read_faces(swapper, request, request.sources, "source", outcome)
     targets, target_files = read_faces(swapper, request, request.targets, "target", outcome)
     writer.refuse_overwriting([request.output], [*source_files, *target_files])
-    vectors = swapper.identity_vectors(sources, request.swap.batch_size)
+    vectors = swapper.source_vectors(sources, request.swap.batch_size)
     size = swapper.face_size * -(-SMALLEST_CELL // swapper.face_size)
     progress = Progress(len(sources) * len(targets), "faces", _log.info)
     rows = [[np.full((size, size, 3), 255, np.uint8), *(resized(target, size) for target in targets)]]

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simswap_jax.errors import UserError, first_line, missing_extra
+from simswap_jax.inference import sources
 from simswap_jax.io.atomic import CannotWrite, write_bytes
 from simswap_jax.io.user_folders import cache_folder
 from simswap_jax.models import families
@@ -102,14 +103,14 @@ def redraw(
       network: the generator.
       variables: its Flax variables.
       targets: uint8 [B, H, W, 3].
-      vectors: float32 [B, D]; of a generator that draws people by number, one-hot.
+      vectors: float32 [B, D], as of `sources.given`.
       own: float32 [B, D], the targets' own vectors, of a generator that takes them.
 
     Returns:
       uint8 [B, H, W, 3]; and whether all results are finite, a bool.
     """
     values = normalize(targets.astype(jnp.float32) / 255.0, network.convention)
-    given = {"vector": vectors} if "vector" in network.takes else {"person": jnp.argmax(vectors, -1)}
+    given = sources.given(network, vectors, targets.shape[1])
     given |= {} if own is None else {"target_vector": own}
     results = denormalize(network.apply(variables, values, given).astype(jnp.float32), network.convention)
     return jnp.round(jnp.clip(results, 0.0, 1.0) * 255.0).astype(jnp.uint8), jnp.isfinite(results).all()

@@ -16,6 +16,7 @@ import numpy as np
 
 from simswap_jax.data.embeddings import cosine_to_others
 from simswap_jax.errors import UserError, printable
+from simswap_jax.inference import sources
 from simswap_jax.inference.arrays import batches, check_face, check_vectors, normalised, pad, resized
 from simswap_jax.inference.options import (
     BATCH_SIZE,
@@ -52,7 +53,9 @@ class FaceSwapper:
       face_size: side of the crops that the generator sees, in pixels; other sizes are resized to it and back.
       people: whom the generator can draw, where it knows people and no identity vectors; else empty. `person` makes
         vectors of their names, and all that takes identity vectors takes these.
-      identity_size: dimensions of an identity vector; how many people, where it knows those.
+      identity_size: dimensions of an identity vector; how many people, where it knows those; how many numbers a
+        source's picture is, where it takes one (`source_vectors`).
+      landmarks: finds those that the generator takes, where it takes any.
       photos: the same for whole photos, with a face detector.
       runtime: what runs the generator, ``"jax"`` or ``"onnx"``.
     """
@@ -72,13 +75,16 @@ class FaceSwapper:
         self.photos = PhotoSwapper(self, detector)
         self.face_size = model.face_size
         self.people: tuple[str, ...] = tuple(getattr(model.generator, "people", ()))
+        self.landmarks = sources.Landmarks(model)
         self.identity_size = model.network.identity_size or len(self.people)
+        if sources.takes_pictures(model.network):
+            self.identity_size = sources.row_size(model.network, model.face_size)
         self.runtime, self._program = choose(runtime, model)
         self._redraw = partial(finite_results, self._program)
         # The variables are arguments, never closed over: they would be baked into every program.
         self._identity_variables = jax.device_put(model.identity_variables)
         # SimSwap's own ArcFace gets nearest-neighbour crops when swapping, as released; other networks bicubic ones.
-        if not self.people:
+        if model.identity is not None:
             network = model.identity_network
             method = "nearest" if network.config.family == "arcface" else "bicubic"
             self._embed = jax.jit(partial(embed, network, method))
@@ -166,7 +172,7 @@ class FaceSwapper:
         if not pictures:
             raise UserError("an identity needs at least one picture; give one.", "identity-without-picture")
         crops = pictures if aligned else self._source_faces(pictures, face_numbers(face, len(pictures)))
-        return normalised(self.identity_vectors(crops).mean(axis=0))
+        return self._mean(self.source_vectors(crops))
 
     def person(self, name: str) -> np.ndarray:
         """What stands for a person whom the generator was trained on, in place of an identity vector.
@@ -208,10 +214,24 @@ class FaceSwapper:
         Returns:
           float32 [D], L2-normalised; and of each face its cosine to the others, NaN of fewer than three.
         """
-        vectors = self.identity_vectors(faces)
+        vectors = self.source_vectors(faces)
         cosines = cosine_to_others(vectors, least)
         belong = ~(cosines < least)
-        return normalised(vectors[belong if belong.any() else slice(None)].mean(axis=0)), cosines
+        return self._mean(vectors[belong if belong.any() else slice(None)]), cosines
+
+    def _mean(self, vectors: np.ndarray) -> np.ndarray:
+        """One vector of several that stand for one person.
+
+        Raises:
+          UserError: several pictures, which cannot be averaged.
+        """
+        if len(vectors) > 1 and sources.takes_pictures(self.model.network):
+            raise UserError(
+                f"this model draws from one picture of the source, and {len(vectors)} were given; give the one that "
+                "shows the face best.",
+                "one-source-picture",
+            )
+        return normalised(vectors.mean(axis=0))
 
     def swap(
         self,
@@ -278,6 +298,17 @@ class FaceSwapper:
         writer.write_result(output, result, provenance_of(files, [target]), marks, parent=target)
         return Path(output)
 
+    def source_vectors(self, pictures: Sequence[np.ndarray], batch_size: int = BATCH_SIZE) -> np.ndarray:
+        """What stands for the source of each of several aligned face crops, in `swap_faces`: its identity vector, or,
+        where the generator takes pictures, the picture as numbers; arguments as of `identity_vectors`.
+
+        Returns:
+          float32 [N, D].
+        """
+        if sources.takes_pictures(self.model.network):
+            return sources.rows_of(pictures, self.model, self.landmarks)
+        return self.identity_vectors(pictures, batch_size)
+
     def identity_vectors(self, pictures: Sequence[np.ndarray], batch_size: int = BATCH_SIZE) -> np.ndarray:
         """One identity vector for each of several aligned face crops, which may differ in size and in person.
 
@@ -331,8 +362,13 @@ class FaceSwapper:
         vectors: np.ndarray,
         batch_size: int = BATCH_SIZE,
         strength: float = 1.0,
+        target_points: np.ndarray | None = None,
     ) -> list[np.ndarray]:
-        """``swap_aligned`` for crops that may differ in size: uint8 RGB squares in, squares of the same sizes out."""
+        """``swap_aligned`` for crops that may differ in size: uint8 RGB squares in, squares of the same sizes out.
+
+        ``target_points``, float [B, P, 2] in sides of the crop: the landmarks that the generator takes, where they are
+        known; else they are found.
+        """
         for target in targets:
             check_face(target, "target")
         check_strength(strength)
@@ -346,7 +382,11 @@ class FaceSwapper:
             count = count if self.runtime == "jax" else len(chunk)  # onnxruntime compiles nothing: no padding
             faces = np.stack([resized(targets[i], self.face_size) for i in chunk])
             more = [pad(own[chunk], count)] if takes_own and own is not None else []
-            drawn = self._redraw(pad(faces, count), pad(wanted[chunk], count), *more)
+            rows = wanted[chunk]
+            if sources.TARGETS in self.model.network.takes:
+                points = self.landmarks(list(faces)) if target_points is None else np.asarray(target_points)[chunk]
+                rows = sources.with_target_points(rows, points)
+            drawn = self._redraw(pad(faces, count), pad(rows, count), *more)
             results += [resized(face, targets[i].shape[0]) for i, face in zip(chunk, drawn)]
         return results
 

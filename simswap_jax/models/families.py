@@ -33,6 +33,7 @@ BESIDE = {
     "faceshifter": "simswap_jax.models.faceshifter:FAMILY",
     "faceshifter_hear": "simswap_jax.models.faceshifter_hear:FAMILY",
     "deepfakes": "simswap_jax.models.deepfakes:FAMILY",
+    "fsgan": "simswap_jax.models.fsgan:FAMILY",
     "ipgan": "simswap_jax.models.ipgan:FAMILY",
 }
 

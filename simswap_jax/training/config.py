@@ -23,6 +23,7 @@ METHODS = {
     "faceshifter": "simswap_jax.training.faceshifter:build",
     "faceshifter_hear": "simswap_jax.training.faceshifter_hear:build",
     "deepfakes": "simswap_jax.training.deepfakes:build",
+    "fsgan": "simswap_jax.training.fsgan:build",
     "ipgan": "simswap_jax.training.ipgan:build",
     "identity": "simswap_jax.training.identity:build",
     "robust_identity": "simswap_jax.contrib.small_models.robust_identity:build",
@@ -218,7 +219,8 @@ def tiny_config(
     config.log_every, config.sample_every, config.checkpoint_every = 1, 2, 2
     config.validation.every = 0
     if "discriminator" in config:
-        config.data.source_size = 32
+        if "source_size" in config.data:
+            config.data.source_size = 32
         if "preset" in config.generator:
             config.generator.preset = ""
         if "blocks" in config.generator:

@@ -22,13 +22,11 @@ from simswap_jax.models.normalization import denormalize, normalize
 from simswap_jax.training import flops, schedules
 from simswap_jax.training.config import check_whole_batch, common_config
 from simswap_jax.training.experiment import Experiment
-from simswap_jax.training.method import Batch, Metrics, Work
+from simswap_jax.training.method import Batch, Metrics, WithoutIdentity, Work
 from simswap_jax.training.simswap import generator_config
 from simswap_jax.training.simswap_checks import check_drawn_size
 from simswap_jax.training.state import PyTree, TrainState, network_state
 from simswap_jax.training.update import Gradients, UpdateRule
-from simswap_jax.training.warm_start import held_out_shares
-from simswap_jax.weights import model_folder
 
 # ---- The recipe ----
 
@@ -65,7 +63,7 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 @dataclass(frozen=True)
-class DeepFakes:
+class DeepFakes(WithoutIdentity):
     """Encoder, decoders and their optimiser.
 
     Attributes:
@@ -162,32 +160,6 @@ class DeepFakes:
             results = self._swapped(variables, targets, np.full(len(targets), person, np.int32))
             columns[f"as {name}"] = np.asarray(jnp.round(results * 255.0)).astype(np.uint8)
         return columns
-
-    def averaged_variables(self, state: TrainState) -> PyTree:
-        """The generator that is shown and exported: the average if there is one."""
-        return state.ema if self.config.ema else state.networks["generator"].variables
-
-    def model(self, state: TrainState) -> model_folder.ModelFolder:
-        """What swapping loads, in memory: there is no identity network."""
-        return model_folder.ModelFolder(
-            generator=self.generator.config,
-            variables=jax.device_get(self.averaged_variables(state)),
-            face_size=self.config.data.size,
-            alignment=self.config.data.alignment,
-            identity=None,
-            identity_variables=None,
-            identity_sha256="",
-            identity_name="",
-            card={
-                "step": int(state.step),
-                "licence": "research only: the terms of the training pictures apply",
-                **held_out_shares(self.config),
-            },
-        )
-
-    def export(self, state: TrainState, folder: Path) -> None:
-        """Write the model folder."""
-        model_folder.write(folder, self.model(state), include_identity=False)
 
 
 def build(config: ml_collections.ConfigDict, people: People, axis_name: str | None = None) -> DeepFakes:

@@ -15,9 +15,12 @@ import numpy as np
 
 from simswap_jax.data import loader
 from simswap_jax.data.dataset import People
+from simswap_jax.models.families import SwapNetwork
 from simswap_jax.training.config import reference_of
 from simswap_jax.training.experiment import resolve
 from simswap_jax.training.state import PyTree, TrainState
+from simswap_jax.training.warm_start import held_out_shares
+from simswap_jax.weights import model_folder
 
 Batch = Mapping[str, Any]
 Metrics = dict[str, jax.Array]
@@ -80,3 +83,36 @@ def build(config: ml_collections.ConfigDict, people: People | None, axis_name: s
     """
     method: Method = resolve(reference_of(config.method), "method")(config, people, axis_name)
     return method
+
+
+class WithoutIdentity:
+    """What methods share that train a generator which takes no identity vector: what is shown of it and exported."""
+
+    config: ml_collections.ConfigDict
+    generator: SwapNetwork
+
+    def averaged_variables(self, state: TrainState) -> PyTree:
+        """The generator that is shown and exported: the average if there is one."""
+        return state.ema if self.config.ema else state.networks["generator"].variables
+
+    def model(self, state: TrainState) -> model_folder.ModelFolder:
+        """What swapping loads, in memory: there is no identity network."""
+        return model_folder.ModelFolder(
+            generator=self.generator.config,
+            variables=jax.device_get(self.averaged_variables(state)),
+            face_size=self.config.data.size,
+            alignment=self.config.data.alignment,
+            identity=None,
+            identity_variables=None,
+            identity_sha256="",
+            identity_name="",
+            card={
+                "step": int(state.step),
+                "licence": "research only: the terms of the training pictures apply",
+                **held_out_shares(self.config),
+            },
+        )
+
+    def export(self, state: TrainState, folder: Path) -> None:
+        """Write the model folder."""
+        model_folder.write(folder, self.model(state), include_identity=False)

@@ -1,5 +1,7 @@
 """Baselines do what their names say."""
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 
@@ -39,3 +41,31 @@ def test_the_mild_changes_are_mild_and_no_more_than_named():
     grey = np.full((4, 4, 3), 90, np.uint8)
     np.testing.assert_array_equal(candidates.hue_rotated(grey), grey)
     assert 1 < np.abs(turned - picture).mean() < 15
+
+
+class Swapper:
+    """Says what it was asked for."""
+
+    def __init__(self, points, **card):
+        generator = SimpleNamespace(points=points)
+        self.model, self.asked = SimpleNamespace(card=card, variables={}, generator=generator), []
+
+    def source_vectors(self, pictures):
+        return np.zeros((len(pictures), 4), np.float32)
+
+    def swap_faces(self, targets, vectors, **given):
+        self.asked.append(given)
+        return list(targets)
+
+
+def test_a_model_gets_the_landmarks_that_the_protocol_knows_and_says_what_it_lacks():
+    known, pictures = np.zeros((2, 39, 2)), list(faces(2))
+    batch = candidates.PairBatch([0, 1], pictures, pictures, np.zeros((2, 5, 2)), np.zeros((2, 5, 2)), None, known)
+    small, other = Swapper(39, lacks="without its eyes"), Swapper(98)
+    assert candidates.ModelCandidate("ours", small).title == "ours, without its eyes"
+    assert candidates.ModelCandidate("ours", other).title == "ours"
+    for swapper in (small, other):
+        candidates.ModelCandidate("ours", swapper).results(batch)
+        candidates.ModelCandidate("ours", swapper).self_swaps(batch)
+    assert [given["target_points"] is known for given in small.asked] == [True, True]
+    assert other.asked == [{}, {}]

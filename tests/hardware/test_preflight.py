@@ -362,3 +362,12 @@ def test_the_real_step_compiles_for_two_gpus(changes):
     exchanged = sum(one.bytes for one in made.program.collectives)
     trained = made.parameters["generator"] + made.parameters["discriminator"]
     assert exchanged >= 4 * trained
+
+
+def test_a_method_without_an_identity_network_is_compiled_as_it_says():
+    config = default_config("fsgan")
+    config.generator.preset, config.data.size = "small", 64
+    request = PreflightRequest(config, slice_of("v5e:2x2", 4))
+    made, network = preflight.abstract_method(preflight.checked_config(request), "")
+    assert (network, made.frozen) == ("none", ())
+    assert preflight.batch_shapes(made)["target_points"].shape == (16, 98, 2)

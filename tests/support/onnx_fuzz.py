@@ -21,9 +21,9 @@ import onnxruntime  # noqa: F401  imported once, before the forks
 from onnx import TensorProto, helper, numpy_helper
 
 from simswap_jax.errors import UserError
-from simswap_jax.evaluation.judges.evaluators import OnnxLandmarks
 from simswap_jax.evaluation.judges.networks import OnnxFeatures, OnnxPose, OnnxRecogniser
 from simswap_jax.weights import onnx_session, onnx_trial
+from simswap_jax.weights.onnx_network import OnnxLandmarks
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 NUMBERS = [0, 1, -1, 7, 4096, 2**31 - 1, 2**31, 2**33, 2**40, 2**60, -(2**63)]

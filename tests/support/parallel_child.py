@@ -39,8 +39,10 @@ LARGE = 256  # bytes: small networks have no arrays of 4 MB
 def in_float64(method):
     """The method, whose networks refuse float64 where they are made."""
     networks = [method.generator]
+    if hasattr(method, "discriminator"):
+        networks.append(method.discriminator)
     if hasattr(method, "identity"):
-        networks += [method.discriminator, method.identity.network]
+        networks.append(method.identity.network)
     for network in networks:
         object.__setattr__(network.config, "dtype", "float64")
     return method

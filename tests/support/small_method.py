@@ -10,12 +10,14 @@ from simswap_jax.models.compact import CompactConfig
 from simswap_jax.models.deepfakes import DeepFakesConfig
 from simswap_jax.models.faceshifter import FaceShifterConfig
 from simswap_jax.models.faceshifter_hear import FaceShifterHearConfig
+from simswap_jax.models.fsgan import FSGANConfig
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.models.ipgan import IPGANConfig
 from simswap_jax.training.config import default_config
 from simswap_jax.training.deepfakes import DeepFakes
 from simswap_jax.training.faceshifter import FaceShifter
 from simswap_jax.training.faceshifter_hear import FaceShifterHear
+from simswap_jax.training.fsgan import FSGAN
 from simswap_jax.training.ipgan import IPGAN
 from simswap_jax.training.simswap import SimSwap
 from simswap_jax.weights.identity_folder import Identity
@@ -29,7 +31,9 @@ GENERATORS = {
     ),
     "deepfakes": DeepFakesConfig(("anna", "ben"), encoder=(4, 4), dense=8, shared=8, decoder=(4,), bottom=8),
     "ipgan": IPGANConfig(encoder=(4, 4), attributes=4, decoder=(4, 4), convolutions=1, bottom=8, identity_size=8),
+    "fsgan": FSGANConfig(widths=(4, 4), flat=(0, 1), flat_up=(0,), pyramid=1, points=5, reach=1.5),
 }
+FIVE = np.array([(0.3, 0.3), (0.7, 0.3), (0.5, 0.5), (0.35, 0.7), (0.65, 0.7)], np.float32)  # landmarks
 KINDS = {"simswap": SimSwap, "faceshifter": FaceShifter, "faceshifter_hear": FaceShifterHear, "ipgan": IPGAN}
 
 
@@ -38,7 +42,7 @@ def small_config(method="simswap", **changes):
     config = default_config(method)
     config.batch_size = 16
     config.data.size = SIZE
-    if method != "deepfakes":
+    if "source_size" in config.data:
         config.data.source_size = 16
     if method == "simswap":
         config.losses.feature_matching_first = 1
@@ -60,6 +64,8 @@ def small_method(config, axis_name=None, scales=2):
         return DeepFakes(config, generator, (0, 1), axis_name)
     judge = DiscriminatorConfig(widths=(4, 4), tail=4, scales=scales)
     discriminator = MultiScaleDiscriminator(judge, axis_name=axis_name)
+    if config.method == "fsgan":
+        return FSGAN(config, generator, discriminator, axis_name)
     return KINDS[config.method](config, generator, discriminator, identity, axis_name)
 
 
@@ -69,6 +75,11 @@ def small_batch(step, size=16, method="simswap"):
     if method == "deepfakes":
         pictures = random.integers(0, 256, (2, size, SIZE, SIZE, 3), np.uint8)
         return {"input": pictures[0], "target": pictures[1], "person": np.arange(size, dtype=np.int32) % 2}
+    if method == "fsgan":
+        pictures = random.integers(0, 256, (2, size, SIZE, SIZE, 3), np.uint8)
+        points = FIVE + random.uniform(-0.1, 0.1, (2, size, 1, 2)).astype(np.float32)
+        given = {"target": pictures[0], "source": pictures[1], "target_points": points[0], "source_points": points[1]}
+        return {**given, "same_person": np.arange(size) % 2 == 0}
     return {
         "target": random.integers(0, 256, (size, SIZE, SIZE, 3), np.uint8),
         "source": random.integers(0, 256, (size, 16, 16, 3), np.uint8),

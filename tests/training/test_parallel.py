@@ -116,7 +116,7 @@ def test_discriminators_of_two_scales_agree_as_well(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["faceshifter", "faceshifter_hear", "deepfakes", "ipgan"])
+@pytest.mark.parametrize("method", ["faceshifter", "faceshifter_hear", "deepfakes", "fsgan", "ipgan"])
 def test_a_step_of_other_methods_agrees_as_well(tmp_path, method):
     """In float64, where a ten-thousandth of what is allowed in float32 must do."""
     said = one_process(tmp_path, method)

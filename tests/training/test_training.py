@@ -513,7 +513,9 @@ def test_a_wrong_command_line_is_one_sentence(words, code, named):
 
 def test_unknown_method_names_the_known(config):
     config.method = "other"
-    with raises_user_error("method-unknown", "release, faceshifter, faceshifter_hear, deepfakes, ipgan, identity"):
+    with raises_user_error(
+        "method-unknown", "release, faceshifter, faceshifter_hear, deepfakes, fsgan, ipgan, identity"
+    ):
         methods.build(config, None)
 
 

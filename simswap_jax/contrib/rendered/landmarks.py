@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from simswap_jax.contrib.rendered.dataset import Labels
+from simswap_jax.contrib.rendered.dataset import Labels, read_labels
 from simswap_jax.contrib.rendered.face_parameters import ATTRIBUTES, PERSON, pose
 from simswap_jax.contrib.rendered.renderer import ZOOM
+from simswap_jax.data.landmarks import with_mirrors
 from simswap_jax.evaluation.geometry import KnownGeometry
 
 Values = dict[str, np.ndarray]  # name → [B]
@@ -15,6 +16,11 @@ RIM_ANGLES = np.deg2rad(np.arange(0.0, 181.0, 22.5))  # from the picture's right
 NOSE_OUT = 0.20  # how far the tip stands out of the face
 # Which of `landmarks` the usual five are the means of: eyes, tip of the nose, corners of the mouth.
 FIVE = ((0,), (1,), (2,), (3,), (4,))
+# For each of `landmarks` of a mirrored picture, which one it was.
+MIRRORED = (
+    1, 0, 2, 4, 3, 9, 10, 11, 12, 5, 6, 7, 8, 16, 17, 18, 13, 14, 15, 19, 21, 20, 24, 23, 22, 27, 26, 25, 28, 29,
+    *range(38, 29, -1),
+)  # fmt: skip
 
 
 def landmarks(people: np.ndarray, attributes: np.ndarray) -> np.ndarray:
@@ -149,3 +155,21 @@ def geometry_of(labels: Labels) -> KnownGeometry:
         five=FIVE,
         angles=lambda names: pose(labels.attributes[rows(names)]),
     )
+
+
+def of_files(root: str, files: Sequence[str]) -> np.ndarray:
+    """Landmarks of a folder of rendered people, for ``config.generator.landmarks``.
+
+    Args:
+      root: the folder.
+      files: ``person/picture.png`` of each picture.
+
+    Returns:
+      float32 [N, 2, 39, 2], of the pictures and of their mirrors.
+
+    Raises:
+      UserError: the folder holds no rendered people.
+    """
+    labels = read_labels(root)
+    rows = [labels.row(file) for file in files]
+    return with_mirrors(landmarks(labels.people[labels.person[rows]], labels.attributes[rows]), MIRRORED)

@@ -3,113 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import jax
 import numpy as np
 
-from simswap_jax.errors import UserError, first_line
+from simswap_jax.errors import UserError
 from simswap_jax.inference.swapper import batches, embed, normalised, pad
 from simswap_jax.io.images import read_picture
 from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.weights import identity_folder, model_folder
-from simswap_jax.weights.onnx_session import BATCH_SIZE, OnnxSession
+from simswap_jax.weights.onnx_network import OnnxNetwork, Wanted, resized
+from simswap_jax.weights.onnx_session import BATCH_SIZE
 
 MOST_FEATURES = 1 << 22  # values a picture
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a network must answer.
-
-    Attributes:
-      role: what it is used as, for errors, e.g. ``"a recogniser"``.
-      output: what one of its outputs is, for errors, e.g. ``"vectors [n, D]"``.
-      fits: whether an output of this shape a picture is that.
-    """
-
-    role: str
-    output: str
-    fits: Callable[[Sequence[int]], bool]
-
-
-class OnnxNetwork:
-    """A network of one input, float32 [n, 3, H, W], in an ONNX file, shown pictures in batches.
-
-    Attributes:
-      name: the file's, for tables.
-      sha256: of the file.
-      size: height and width of its input, pixels.
-      answers: the shape of its answer to one picture.
-    """
-
-    def __init__(self, path: Path, wanted: Wanted, *, side: int = 112, batch: int = BATCH_SIZE) -> None:
-        """Open a file; of its outputs the first that fits is read.
-
-        Args:
-          path: the ONNX file.
-          wanted: what it must answer.
-          side: height and width where the file leaves them open.
-          batch: the most pictures a run, where the file leaves it open.
-
-        Raises:
-          UserError: as of `OnnxSession`, or no output fits.
-        """
-        self._session = OnnxSession(path, wanted.role, side=side, batch=batch)
-        self.name, self.sha256 = path.stem, self._session.sha256
-        self._batch = self._session.count or batch
-        self.size = tuple(self._session.size)
-        per_picture = [
-            shape[1:] if shape and shape[0] == self._session.rows else None for shape in self._session.shapes
-        ]
-        fitting = [i for i, shape in enumerate(per_picture) if shape is not None and wanted.fits(shape)]
-        if not fitting:
-            answers = ", ".join(
-                str(list(shape)) if shape is not None else "no floats" for shape in self._session.shapes
-            )
-            raise UserError(
-                f"{path} answers {first_line(answers)} to {self._session.rows} pictures, but {wanted.role} answers "
-                f"{wanted.output}; name another network.",
-                "onnx-output-unsupported",
-            )
-        self._output = fitting[0]
-        self.answers = per_picture[self._output] or ()
-
-    def run(
-        self, pictures: Sequence[np.ndarray], normalise: Callable[[np.ndarray], np.ndarray]
-    ) -> Iterator[np.ndarray]:
-        """Run pictures in batches.
-
-        Args:
-          pictures: N uint8 RGB squares of any size; they are resized to the network's.
-          normalise: uint8 [n, H, W, 3] → the values [n, H, W, 3] that the network takes.
-
-        Yields:
-          the output of a batch, a row for each of its pictures.
-
-        Raises:
-          UserError: as of `OnnxSession.answer`.
-        """
-        for start in range(0, len(pictures), self._batch):
-            batch = np.stack([resized(picture, self.size) for picture in pictures[start : start + self._batch]])
-            full = pad(batch, self._batch) if self._session.count else batch
-            planes = np.ascontiguousarray(normalise(full).transpose(0, 3, 1, 2), dtype=np.float32)
-            yield self._session.answer(planes, [self._output])[0][: len(batch)]
-
-
-def resized(picture: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """A uint8 picture at (height, width): area-averaged going down, bicubic going up."""
-    height, width = size
-    if picture.shape[:2] == (height, width):
-        return picture
-    smaller = height <= picture.shape[0]
-    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
 
 
 VECTORS = Wanted("a recogniser", "vectors [n, D]", lambda shape: len(shape) == 1 and shape[0] > 1)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from simswap_jax.evaluation import candidates
-from simswap_jax.evaluation.judges.evaluators import YuNetLandmarks, open_landmarks
 from simswap_jax.io.images import read_picture
+from simswap_jax.weights.onnx_network import YuNetLandmarks, open_landmarks
 from tests.support.errors import raises_user_error
 from tests.support.onnx_networks import flat_landmarks, onnx_network
 from tests.support.small_model import faces

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from simswap_jax.evaluation.judges.networks import OnnxNetwork, Wanted, open_recogniser, resized
+from simswap_jax.evaluation.judges.networks import open_recogniser
+from simswap_jax.weights.onnx_network import OnnxNetwork, Wanted, resized
 from tests.support.errors import raises_user_error
 from tests.support.onnx_networks import onnx_network
 from tests.support.small_model import faces

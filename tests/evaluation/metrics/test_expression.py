@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from simswap_jax.evaluation import candidates
-from simswap_jax.evaluation.judges.evaluators import open_landmarks
 from simswap_jax.evaluation.judges.networks import OnnxPose
 from simswap_jax.evaluation.metrics import expression
 from simswap_jax.faces.alignment import TEMPLATES
 from simswap_jax.io.images import read_picture
+from simswap_jax.weights.onnx_network import open_landmarks
 
 FRONTAL = TEMPLATES["simswap-frontal"][0]
 
