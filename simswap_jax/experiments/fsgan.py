@@ -11,8 +11,7 @@ Hardware, time, score: not trained here yet; no number is claimed.
 
 import ml_collections
 
-from simswap_jax.errors import UserError
-from simswap_jax.training.config import default_config, tiny_config
+from simswap_jax.training.config import default_config, tiny_config, use_preset
 
 SIZES = {"original": 256, "small-64": 64, "small-112": 112}
 
@@ -23,10 +22,7 @@ def get_config(preset: str = "original") -> ml_collections.ConfigDict:
     Raises:
       UserError: there is no preset of that name.
     """
-    if preset not in SIZES:
-        raise UserError(f"there is no preset '{preset}'; the presets are {', '.join(SIZES)}.", "experiment-preset")
-    config = default_config("fsgan")
-    config.data.size = SIZES[preset]
+    config = use_preset(default_config("fsgan"), preset, SIZES)
     config.nonfinite_limit = 20
     if preset != "original":
         config.generator.preset = "small"

@@ -4,7 +4,7 @@ import dataclasses
 import numbers
 import reprlib
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 DTYPES = ("float32", "bfloat16")
@@ -59,9 +59,11 @@ class PresetConfig(DictConfig):
 
     Attributes:
       presets: name → the fields of that shape that differ from the defaults; ``"original"`` has none.
+      no_shape: fields that a preset leaves as they are asked for.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    no_shape: ClassVar[Sequence[str]] = NO_SHAPE
 
     @classmethod
     def from_preset(cls: type[AnyPreset], name: str, **more: Any) -> AnyPreset:
@@ -94,7 +96,7 @@ class PresetConfig(DictConfig):
         asked = cls.from_dict({**values, **given})
         if not preset:
             return asked
-        free = {name: getattr(asked, name) for name in NO_SHAPE if name in known}
+        free = {name: getattr(asked, name) for name in cls.no_shape if name in known}
         made = cls.from_preset(preset, **free)
         refuse_other_shape(asked, made, cls(), preset)
         return made

@@ -17,8 +17,8 @@ from flax import linen as nn
 from jax import Array
 from jaxtyping import Float
 
-from simswap_jax.models.config import WIDTH, DictConfig, Ranges, check_dtype
-from simswap_jax.models.families import Family, refuse_other_shape
+from simswap_jax.models.config import WIDTH, PresetConfig, Ranges, check_dtype
+from simswap_jax.models.families import Family
 from simswap_jax.models.layers import BatchNorm, Conv, Dtype
 from simswap_jax.models.ops.resize import bilinear_double
 
@@ -33,7 +33,7 @@ PRESETS: dict[str, dict[str, Any]] = {"original": {}, "small": SMALL}
 
 
 @dataclasses.dataclass(frozen=True)
-class FSGANConfig(DictConfig):
+class FSGANConfig(PresetConfig):
     """The shape of the three networks, and the landmarks that they are shown; the defaults are the published size.
 
     Attributes:
@@ -50,6 +50,8 @@ class FSGANConfig(DictConfig):
 
     family: ClassVar[str] = "fsgan"
     described: ClassVar[str] = "FSGAN generator"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
+    no_shape: ClassVar[Sequence[str]] = ("points", "landmarks", "reach", "convention", "dtype")
     ranges: ClassVar[Ranges] = {
         "widths": WIDTH, "flat": (0, 16), "flat_up": (0, 16), "pyramid": (1, 16), "points": (3, 1000),
         "reach": (0.1, 10.0),
@@ -78,13 +80,6 @@ class FSGANConfig(DictConfig):
             )
         if self.pyramid > len(self.widths):
             raise ValueError(f"pyramid is {self.pyramid}, and there are {len(self.widths)} sizes; give at most that.")
-
-    @classmethod
-    def from_preset(cls, name: str, **more: Any) -> FSGANConfig:
-        """One of `PRESETS`, with other fields as given."""
-        if name not in PRESETS:
-            raise ValueError(f"{name!r} is no preset of FSGAN; choose one of {', '.join(PRESETS)}.")
-        return cls(**{**PRESETS[name], **more})
 
     @property
     def multiple(self) -> int:
@@ -314,27 +309,6 @@ def only(x: Float[Array, "b h w c"], mask: Float[Array, "b h w 1"]) -> Float[Arr
 # ---- The family ----
 
 
-def _fields() -> dict[str, Any]:
-    plain = {name: tuple(x) if isinstance(x, list) else x for name, x in FSGANConfig().to_dict().items()}
-    return {"preset": "original", **plain}
-
-
-_FREE = ("points", "landmarks", "reach", "convention", "dtype")  # no preset says them
-
-
-def _from_fields(fields: Mapping[str, Any], identity_size: int) -> FSGANConfig:
-    """With a preset, the shape is the preset's; a field that asks for another shape is refused."""
-    del identity_size
-    values = dict(fields)
-    preset = values.pop("preset", "")
-    asked = FSGANConfig.from_dict(values)
-    if not preset:
-        return asked
-    made = FSGANConfig.from_preset(preset, **{name: getattr(asked, name) for name in _FREE})
-    refuse_other_shape(asked, made, FSGANConfig(), preset)
-    return made
-
-
 def _describe(config: FSGANConfig) -> str:
     return (
         f"FSGAN, small and faithful: three networks of widths {list(config.widths)}, {config.points} landmarks by "
@@ -352,8 +326,8 @@ FAMILY = Family(
     config_class=FSGANConfig,
     takes=frozenset({"picture", "target_points"}),
     module=FSGAN,
-    fields=_fields,
-    from_fields=_from_fields,
+    fields=FSGANConfig.experiment_fields,
+    from_fields=FSGANConfig.from_experiment,
     describe=_describe,
     warm_start=_warm_start,
 )

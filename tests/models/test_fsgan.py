@@ -101,7 +101,7 @@ def test_the_target_stands_outside_of_the_face_and_the_source_is_drawn_inside():
     ("fields", "words"),
     [
         ({"preset": "small", "pyramid": 3}, r"pyramid is 3, and preset 'small'"),
-        ({"preset": "huge"}, "no preset of FSGAN"),
+        ({"preset": "huge"}, "no preset of the FSGAN generator"),
         ({"preset": "", "flat": (1, 1)}, "as many numbers in flat"),
         ({"preset": "", "pyramid": 5}, "pyramid is 5"),
         ({"convention": "imagenet"}, "convention 'unit'"),
