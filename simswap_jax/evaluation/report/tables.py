@@ -79,6 +79,10 @@ TRUTH = {
     "truth_psnr": ("PSNR, dB", 1.0, 2),
     "truth_ssim": ("SSIM", 1.0, 3),
 }
+KEPT = {
+    "kept_gaze": ("gaze", 1.0, 3),
+    "kept_mouth": ("mouth", 1.0, 3),
+}
 Columns = Mapping[str, tuple[str, float, int]]
 
 
@@ -101,6 +105,11 @@ def tables(summary: Summary, titles: Mapping[str, str], false_accept_rate: float
         ),
         (SELF, "Reconstruction: targets swapped with their own identity, against themselves."),
         (TRUTH, "Against the ground truth: the source's identity with the target's attributes."),
+        (
+            KEPT,
+            "Kept of the target: share of results nearer to the ground truth than to the same with the source's gaze "
+            "or mouth, of the pairs in which the two differ.",
+        ),
     ]
     return [table for columns, caption in captions if (table := one_table(summary, titles, columns, caption))]
 
