@@ -50,6 +50,7 @@ def prepare(request: CompareRequest, timer: StageTimer) -> Setting | None:
             "data.cache": str(cache),
             "data.held_out": demo.HELD_OUT,
             "data.held_out_pictures": HELD_OUT_PICTURES,
+            "data.source_size": demo.SIZE,
             "data.alignment": "rendered",
             "identity.weights": str(folder / "model"),
         },
