@@ -54,7 +54,7 @@ ENTRANTS = {
     ),
 }
 BASELINES = ("warp_similarity", "warp_similarity_nearest", "warp_tps", "warp_tps_nearest")
-RENDERED = "simswap_jax.contrib.rendered.comparison:prepare"  # the setting where no data are named
+DEFAULT_SETTING = "simswap_jax.contrib.rendered.comparison:prepare"  # the setting where no data are named
 HELD_OUT, HELD_OUT_PICTURES = 0.12, 0.2  # shares, where no experiment says others
 MINUTES = 60.0  # where neither minutes nor steps are named
 STATE = "compare.json"
@@ -110,7 +110,7 @@ class Setting:
       data: aligned crops, ``ROOT/PERSON/PICTURE``.
       fields: of every experiment that has them.
       known: whom a method draws that knows people only.
-      protocols: of held-out people, and of held-out pictures of known people.
+      protocols: of held-out identities, and of held-out pictures of known people.
       recipes: method → its stages, where they are not the request's experiment.
       lacks: method → what this recipe has not, in place of `Entrant.lacks`.
       batch_size: of every method but those that share a batch by people; None: the experiments'.
@@ -140,7 +140,7 @@ def compare(request: CompareRequest) -> bool:
     with exclusive_lock(request.workdir, f"comparing methods in {request.workdir}"):
         state = open_state(request)
         timer = StageTimer(request.workdir / "seconds.json")
-        setting = rendered(request, timer) if is_rendered(request) else folder_of_people(request)
+        setting = default_setting(request, timer) if brings_no_data(request) else folder_of_people(request)
         if setting is None:
             return False
         stages = {name: stages_of(request, setting, name) for name in request.experiments}
@@ -176,14 +176,14 @@ def check(request: CompareRequest) -> None:
         )
     if not request.experiments:
         raise UserError("no method to train is named; --methods names some.", "compare-nothing")
-    if not is_rendered(request) and request.recogniser is None:
+    if not brings_no_data(request) and request.recogniser is None:
         raise UserError(
             "--judge is missing; name a face-recognition network that is independent of the training.",
             "recogniser-missing",
         )
 
 
-def is_rendered(request: CompareRequest) -> bool:
+def brings_no_data(request: CompareRequest) -> bool:
     """Whether no data are named, so that people are rendered."""
     return not any(config.data.root for config in request.experiments.values())
 
@@ -226,9 +226,9 @@ def open_state(request: CompareRequest) -> dict[str, Any]:
 # ---- Who is swapped ----
 
 
-def rendered(request: CompareRequest, timer: StageTimer) -> Setting | None:
+def default_setting(request: CompareRequest, timer: StageTimer) -> Setting | None:
     """The setting that comes with the package, found by its name; None if making it was stopped."""
-    module, function = RENDERED.split(":")
+    module, function = DEFAULT_SETTING.split(":")
     made: Setting | None = getattr(import_module(module), function)(request, timer)
     return made
 
@@ -377,7 +377,7 @@ def comparison_of(request: CompareRequest, setting: Setting, stages: Mapping[str
         title += ", nearest pose" if name.endswith(NEAREST) else ""
         methods[name] = Method(title, "picture, landmarks", lacks="no 3D model; no training")
     held, known = (request.workdir / "evaluation" / name for name in setting.protocols)
-    return Comparison(methods, held, known, impossible(request, setting), is_rendered(request))
+    return Comparison(methods, held, known, impossible(request, setting), brings_no_data(request))
 
 
 def method_of(request: CompareRequest, setting: Setting, name: str, stages: Sequence[Stage]) -> Method:

@@ -48,7 +48,7 @@ def test_by_default_every_method_and_the_warps_are_compared(tmp_path):
     assert list(request.experiments) == list(compare.ENTRANTS)
     assert len(request.experiments) + len(request.baselines) >= 6
     assert [config.method for config in request.experiments.values()][:3] == ["simswap", "faceshifter", "deepfakes"]
-    assert compare.is_rendered(request)
+    assert compare.brings_no_data(request)
     assert (request.minutes, request.steps) == (None, None)
 
 
@@ -67,7 +67,7 @@ def test_a_field_goes_to_every_experiment_that_has_it(tmp_path):
     assert {config.batch_size for config in request.experiments.values()} == {12}
     assert request.experiments["simswap"].identity.weights == "net.onnx"
     assert "identity" not in request.experiments["deepfakes"]
-    assert not compare.is_rendered(request)
+    assert not compare.brings_no_data(request)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_the_page_has_sentences_budgets_both_tables_and_reasons(tmp_path):
         "warp_tps_nearest": Method("spline, nearest pose", "picture"),
     }
     impossible = {"warp_tps_nearest": "needs head pose"}
-    write_comparison(tmp_path, Comparison(methods, unseen, known, impossible, rendered=True))
+    write_comparison(tmp_path, Comparison(methods, unseen, known, impossible, answers_known=True))
     page, table = (tmp_path / "index.html").read_text(), (tmp_path / "table.md").read_text()
     assert "| SimSwap | vector | 0.71 | 0.34 | 1,000 × 8 | 300 | width |" in table
     assert "| DeepFakes, small | – | – | knows only four |" in table
@@ -232,9 +232,8 @@ def test_the_page_has_sentences_budgets_both_tables_and_reasons(tmp_path):
     assert "DeepFakes refuses people it was not trained on" in page
     assert "cosine to source against pose error" in page
     assert "<details><summary>Published rows" in page
-    [refuses] = [
-        one for one in json.loads((tmp_path / "comparison.json").read_text())["verdicts"] if "refuses" in one["claim"]
-    ]
+    sentences = json.loads((tmp_path / "comparison.json").read_text())["expectations"]
+    [refuses] = [one for one in sentences if "refuses" in one["claim"]]
     assert refuses["outcome"] == "shown"
 
 

@@ -1,6 +1,6 @@
 """The protocols of rendered people, where the ground truth of every pair can be rendered.
 
-``synthetic`` swaps held-out people; ``synthetic_known`` held-out pictures of people who were trained on.
+``synthetic`` swaps held-out identities; ``synthetic_known`` held-out pictures of people who were trained on.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The page of a comparison of methods, from the evaluations that stand on disk: verdicts, tables, plots and sheets."""
+"""The page of a comparison of methods, from the evaluations that stand on disk: sentences, tables, plots and sheets."""
 
 import json
 import logging
@@ -10,19 +10,19 @@ from typing import Any
 from simswap_jax.evaluation.candidates import GENUINE, GROUND_TRUTH, TARGET
 from simswap_jax.evaluation.metrics.intervals import Estimate
 from simswap_jax.evaluation.metrics.yaw import ByYaw
-from simswap_jax.evaluation.report.page import trade_offs, yaw_curves
-from simswap_jax.evaluation.report.tables import markdown_page, one_table, published_table, yaw_table
-from simswap_jax.evaluation.report.verdicts import (
+from simswap_jax.evaluation.report.expectations import (
     NOT_ASKED,
     NOT_SHOWN,
     SHOWN,
     WARP,
     WARPED,
     Evaluated,
-    Verdict,
+    Expectation,
     above_real,
-    verdicts,
+    expectations,
 )
+from simswap_jax.evaluation.report.page import trade_offs, yaw_curves
+from simswap_jax.evaluation.report.tables import markdown_page, one_table, published_table, yaw_table
 from simswap_jax.io.atomic import write_json, write_text
 from simswap_jax.io.html_report import Curve, Figure, Scatter, Table, html_report, text_table
 from simswap_jax.io.images import read_picture
@@ -82,14 +82,14 @@ class Comparison:
       methods: row → what it is.
       held_out, known: folders of the two evaluations.
       impossible: row → why it could not be made at all.
-      rendered: whether the people are rendered.
+      answers_known: whether the people are synthetic, and the true swaps known.
     """
 
     methods: Mapping[str, Method]
     held_out: Path
     known: Path
     impossible: Mapping[str, str]
-    rendered: bool
+    answers_known: bool
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
@@ -97,21 +97,24 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
     metrics = [json.loads((one / "metrics.json").read_text("utf-8")) for one in (comparison.held_out, comparison.known)]
     held_out, known = (evaluated(one) for one in metrics)
     rows = list(comparison.methods)
-    found = verdicts(held_out, known, rows)
+    found = expectations(held_out, known, rows)
     said = opening(comparison, metrics[0], found, above_real(held_out, rows))
-    first = [verdict_table(found), budget_table(comparison.methods), *result_tables(comparison, held_out, known)]
+    first = [expectation_table(found), budget_table(comparison.methods), *result_tables(comparison, held_out, known)]
     figures = [sheet(comparison.held_out, "people whom no method saw"), sheet(comparison.known, "known people")]
     every = [*first, published_table()]
     write_text(folder / "table.md", markdown_page(TITLE, said, every))
     write_text(folder / "index.html", html_report(TITLE, said, every, plots(comparison, held_out), figures))
-    write_json(folder / "comparison.json", {"verdicts": [vars(one) for one in found], "methods": described(comparison)})
+    write_json(
+        folder / "comparison.json", {"expectations": [vars(one) for one in found], "methods": described(comparison)}
+    )
     logger.info("%s", "\n\n".join([said, *(text_table(table) for table in first)]))
     logger.info("\nindex.html, table.md and comparison.json are in %s.", folder)
 
 
-def described(comparison: Comparison) -> dict[str, dict[str, Any]]:
-    """The methods as JSON holds them."""
-    return {name: vars(method) for name, method in comparison.methods.items()}
+def described(comparison: Comparison, found: Sequence[Expectation]) -> dict[str, Any]:
+    """Sentences and methods as JSON holds them."""
+    methods = {name: vars(method) for name, method in comparison.methods.items()}
+    return {"expectations": [vars(one) for one in found], "methods": methods}
 
 
 def evaluated(metrics: Mapping[str, Any]) -> Evaluated:
@@ -132,10 +135,12 @@ def evaluated(metrics: Mapping[str, Any]) -> Evaluated:
     return Evaluated(summary, ByYaw(stored["pairs"], degrees, values), left_out, people)
 
 
-def opening(comparison: Comparison, metrics: Mapping[str, Any], found: Sequence[Verdict], copied: Sequence[str]) -> str:
-    """What was compared on what, and how the verdicts came out."""
+def opening(
+    comparison: Comparison, metrics: Mapping[str, Any], found: Sequence[Expectation], copied: Sequence[str]
+) -> str:
+    """What was compared on what, and how many expectations are shown."""
     counts = {word: sum(one.outcome == word for one in found) for word in (SHOWN, NOT_SHOWN, NOT_ASKED)}
-    people = "rendered people, whose true swaps are known" if comparison.rendered else "photos of people"
+    people = "synthetic people, whose true swaps are known" if comparison.answers_known else "photos of people"
     protocol = metrics["protocol"]
     said = (
         f"{len(comparison.methods)} methods on {people}: {protocol['pairs']} swaps of {protocol['people']} people whom "
@@ -148,7 +153,7 @@ def opening(comparison: Comparison, metrics: Mapping[str, Any], found: Sequence[
     return said
 
 
-def verdict_table(found: Sequence[Verdict]) -> Table:
+def expectation_table(found: Sequence[Expectation]) -> Table:
     """A row a sentence."""
     caption = (
         "What the papers lead one to expect, and whether this run shows it: shown is what holds with the 95 % "

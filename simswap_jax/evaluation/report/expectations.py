@@ -39,7 +39,7 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Expectation:
     """A sentence, whether it was shown, and the numbers."""
 
     claim: str
@@ -47,7 +47,7 @@ class Verdict:
     numbers: str
 
 
-def verdicts(held_out: Evaluated, known: Evaluated, methods: Sequence[str]) -> list[Verdict]:
+def expectations(held_out: Evaluated, known: Evaluated, methods: Sequence[str]) -> list[Expectation]:
     """All sentences about rows that are there.
 
     Args:
@@ -55,7 +55,7 @@ def verdicts(held_out: Evaluated, known: Evaluated, methods: Sequence[str]) -> l
       known: of held-out pictures of people whom every method was trained on.
       methods: the compared rows, those without training among them.
     """
-    found: list[Verdict] = []
+    found: list[Expectation] = []
     if DEEPFAKES in methods:
         found += [finds_known(known), refuses_others(held_out)]
     if {IPGAN, SIMSWAP} <= {*methods}:
@@ -70,12 +70,12 @@ def verdicts(held_out: Evaluated, known: Evaluated, methods: Sequence[str]) -> l
     return found
 
 
-def below(claim: str, where: Evaluated, metric: str, rows: tuple[str, str], digits: int) -> Verdict:
+def below(claim: str, where: Evaluated, metric: str, rows: tuple[str, str], digits: int) -> Expectation:
     """Whether the first row lies below the second in a metric."""
     low, high = (where.value(row, metric) for row in rows)
     if low is None or high is None:
-        return Verdict(claim, NOT_ASKED, "not measured")
-    return Verdict(claim, outcome(low.high < high.low), two(rows, (low, high), digits))
+        return Expectation(claim, NOT_ASKED, "not measured")
+    return Expectation(claim, outcome(low.high < high.low), two(rows, (low, high), digits))
 
 
 def outcome(shown: bool) -> str:
@@ -88,47 +88,47 @@ def two(rows: tuple[str, str], values: tuple[Estimate, Estimate], digits: int) -
     return "; ".join(f"{row} {value.text(digits)}" for row, value in zip(rows, values))
 
 
-def finds_known(known: Evaluated) -> Verdict:
+def finds_known(known: Evaluated) -> Expectation:
     """DeepFakes shows the people it was trained on: whom the recogniser takes its results for."""
     claim = "DeepFakes finds the source among the people it was trained on"
     value = known.value(DEEPFAKES, "retrieval")
     if value is None:
-        return Verdict(claim, NOT_ASKED, known.left_out.get(DEEPFAKES, "not measured"))
+        return Expectation(claim, NOT_ASKED, known.left_out.get(DEEPFAKES, "not measured"))
     chance = 1.0 / max(1, known.people)
     said = f"ID retrieval {value.text(3)}; one of its {known.people} people at random {chance:.3f}"
-    return Verdict(claim, outcome(value.low > chance), said)
+    return Expectation(claim, outcome(value.low > chance), said)
 
 
-def refuses_others(held_out: Evaluated) -> Verdict:
+def refuses_others(held_out: Evaluated) -> Expectation:
     """And can show nobody else."""
     claim = "DeepFakes refuses people it was not trained on"
     reason = held_out.left_out.get(DEEPFAKES)
-    return Verdict(claim, outcome(reason is not None), reason or "it swapped people whom it was not trained on")
+    return Expectation(claim, outcome(reason is not None), reason or "it swapped people whom it was not trained on")
 
 
-def identity_at_or_above(held_out: Evaluated) -> Verdict:
+def identity_at_or_above(held_out: Evaluated) -> Expectation:
     """FaceShifter's identity is not below SimSwap's."""
     claim = "FaceShifter's identity is at or above SimSwap's (cosine to the source)"
     rows = (FACESHIFTER, SIMSWAP)
     theirs, ours = (held_out.value(row, "cosine_source") for row in rows)
     if theirs is None or ours is None:
-        return Verdict(claim, NOT_ASKED, "not measured")
-    return Verdict(claim, outcome(theirs.high >= ours.low), two(rows, (theirs, ours), 3))
+        return Expectation(claim, NOT_ASKED, "not measured")
+    return Expectation(claim, outcome(theirs.high >= ours.low), two(rows, (theirs, ours), 3))
 
 
-def keeps_less(held_out: Evaluated) -> Verdict:
+def keeps_less(held_out: Evaluated) -> Expectation:
     """FaceShifter keeps less of the target's gaze or mouth; on photos its expression error is larger."""
     claim, rows = "FaceShifter keeps less of the target's gaze or mouth than SimSwap", (FACESHIFTER, SIMSWAP)
     checks = [below(claim, held_out, f"kept_{part}", rows, 3) for part in ("gaze", "mouth")]
     asked = [(part, check) for part, check in zip(("gaze", "mouth"), checks) if check.outcome != NOT_ASKED]
     if asked:
         said = "; ".join(f"{part} kept: {check.numbers.replace(';', ',')}" for part, check in asked)
-        return Verdict(claim, outcome(any(check.outcome == SHOWN for _, check in asked)), said)
+        return Expectation(claim, outcome(any(check.outcome == SHOWN for _, check in asked)), said)
     check = below(claim, held_out, "expression_error", (SIMSWAP, FACESHIFTER), 2)
-    return Verdict(claim, check.outcome, f"expression error, %: {check.numbers}")
+    return Expectation(claim, check.outcome, f"expression error, %: {check.numbers}")
 
 
-def leaks_light(held_out: Evaluated, methods: Sequence[str]) -> Verdict:
+def leaks_light(held_out: Evaluated, methods: Sequence[str]) -> Expectation:
     """A warped source brings its light along, more than any method that redraws the target."""
     claim = "A warped source brings its light along, more than any trained method"
     ours = held_out.value(WARP, "leak_light")
@@ -138,28 +138,28 @@ def leaks_light(held_out: Evaluated, methods: Sequence[str]) -> Verdict:
         if not row.startswith(WARPED) and (value := held_out.value(row, "leak_light")) is not None
     }
     if ours is None or not others:
-        return Verdict(claim, NOT_ASKED, "not measured")
+        return Expectation(claim, NOT_ASKED, "not measured")
     worst = max(others, key=lambda row: others[row].high)
-    return Verdict(claim, outcome(ours.low > others[worst].high), two((WARP, worst), (ours, others[worst]), 3))
+    return Expectation(claim, outcome(ours.low > others[worst].high), two((WARP, worst), (ours, others[worst]), 3))
 
 
-def falls_with_yaw(held_out: Evaluated) -> Verdict:
+def falls_with_yaw(held_out: Evaluated) -> Expectation:
     """A warped source loses identity where source and target look in different directions."""
     claim = "A warped source loses identity with the difference of yaw (cosine to the source)"
     bins = held_out.by_yaw.values.get(WARP, {}).get("cosine_source") if held_out.by_yaw else None
     here = [(label, value) for label, value in zip(BINS, bins or ()) if value is not None]
     if len(here) < 2:
-        return Verdict(claim, NOT_ASKED, "not measured")
+        return Expectation(claim, NOT_ASKED, "not measured")
     (near, first), (far, last) = here[0], here[-1]
-    return Verdict(claim, outcome(last.high < first.low), two((near, far), (first, last), 3))
+    return Expectation(claim, outcome(last.high < first.low), two((near, far), (first, last), 3))
 
 
-def best_pose(held_out: Evaluated, methods: Sequence[str]) -> Verdict:
+def best_pose(held_out: Evaluated, methods: Sequence[str]) -> Expectation:
     """Nobody with SimSwap's identity keeps the pose as well."""
     claim = "SimSwap keeps pose best among the methods with its identity (pose error, °)"
     identity, pose = held_out.value(SIMSWAP, "cosine_source"), held_out.value(SIMSWAP, "pose_error")
     if identity is None or pose is None:
-        return Verdict(claim, NOT_ASKED, "not measured")
+        return Expectation(claim, NOT_ASKED, "not measured")
     rivals = {
         row: error
         for row in methods
@@ -169,9 +169,9 @@ def best_pose(held_out: Evaluated, methods: Sequence[str]) -> Verdict:
         and (error := held_out.value(row, "pose_error")) is not None
     }
     if not rivals:
-        return Verdict(claim, NOT_ASKED, f"no other row reaches its cosine to the source, {identity.text(3)}")
+        return Expectation(claim, NOT_ASKED, f"no other row reaches its cosine to the source, {identity.text(3)}")
     best = min(rivals, key=lambda row: rivals[row].mean)
-    return Verdict(claim, outcome(pose.high < rivals[best].low), two((SIMSWAP, best), (pose, rivals[best]), 2))
+    return Expectation(claim, outcome(pose.high < rivals[best].low), two((SIMSWAP, best), (pose, rivals[best]), 2))
 
 
 def above_real(held_out: Evaluated, methods: Sequence[str]) -> list[str]:

@@ -4,13 +4,13 @@ import pytest
 
 from simswap_jax.evaluation.metrics.intervals import Estimate
 from simswap_jax.evaluation.metrics.yaw import ByYaw
-from simswap_jax.evaluation.report.verdicts import (
+from simswap_jax.evaluation.report.expectations import (
     NOT_ASKED,
     NOT_SHOWN,
     SHOWN,
     Evaluated,
     above_real,
-    verdicts,
+    expectations,
 )
 
 METHODS = ("simswap", "faceshifter", "deepfakes", "ipgan", "warp_tps")
@@ -43,7 +43,7 @@ def known(retrieval=0.9):
 
 
 def outcomes(*evaluated, methods=METHODS):
-    return {one.claim: (one.outcome, one.numbers) for one in verdicts(*evaluated, methods)}
+    return {one.claim: (one.outcome, one.numbers) for one in expectations(*evaluated, methods)}
 
 
 def found(sentences, part):
