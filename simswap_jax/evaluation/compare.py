@@ -57,6 +57,7 @@ BASELINES = ("warp_similarity", "warp_similarity_nearest", "warp_tps", "warp_tps
 DEFAULT_SETTING = "simswap_jax.contrib.rendered.comparison:prepare"  # the setting where no data are named
 HELD_OUT, HELD_OUT_PICTURES = 0.12, 0.2  # shares, where no experiment says others
 MINUTES = 60.0  # where neither minutes nor steps are named
+TAKES = {"vector": "identity vector", "person": "trained person", "source_points": "landmarks of both"}
 STATE = "compare.json"
 logger = logging.getLogger(__name__)
 
@@ -373,8 +374,8 @@ def comparison_of(request: CompareRequest, setting: Setting, stages: Mapping[str
     """What the page shows."""
     methods = {name: method_of(request, setting, name, parts) for name, parts in stages.items()}
     for name in request.baselines:
-        title, _ = FITS[name.removeprefix("warp_").removesuffix(NEAREST)]
-        title += ", nearest pose" if name.endswith(NEAREST) else ""
+        title = FITS[name.removeprefix("warp_").removesuffix(NEAREST)][0].removesuffix(" + Poisson")
+        title = title.removeprefix("thin-plate ") + (", nearest pose" if name.endswith(NEAREST) else "")
         methods[name] = Method(title, "picture, landmarks", lacks="no 3D model; no training")
     held, known = (request.workdir / "evaluation" / name for name in setting.protocols)
     return Comparison(methods, held, known, impossible(request, setting), brings_no_data(request))
@@ -387,7 +388,9 @@ def method_of(request: CompareRequest, setting: Setting, name: str, stages: Sequ
     rows = [read_lines(folder) for folder in folders]
     parameters, gflop = cost(model_folder.read(folders[-1] / "model", with_identity=False))
     return replace(
-        Method(entrant.title, ", ".join(sorted(takes(stages[-1].config))).replace("_", " ")),
+        Method(
+            entrant.title, ", ".join(TAKES.get(one, one) for one in families.INPUTS if one in takes(stages[-1].config))
+        ),
         parameters=parameters,
         gflop=gflop,
         batch=stages[-1].config.batch_size,

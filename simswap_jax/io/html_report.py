@@ -24,7 +24,7 @@ table { border-collapse: collapse; margin: 1.5rem 0; font-variant-numeric: tabul
 caption, figcaption { text-align: left; padding: .3rem 0; opacity: .8; }
 th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right; }
 th { vertical-align: bottom; } td small { white-space: nowrap; opacity: .7; }
-th:first-child, td:first-child { text-align: left; } thead th { border-bottom-width: 2px; }
+th:first-child, td:first-child, .text { text-align: left; } thead th { border-bottom-width: 2px; }
 tbody tr:nth-child(odd) { background: var(--soft); }
 .curves { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0 0 1.5rem; }
 .curves figure { flex: 1 1 420px; max-width: 540px; } svg { width: 100%; height: auto; }
@@ -36,12 +36,18 @@ svg text { font-size: 12px; fill: currentColor; } img { max-width: 100%; height:
 
 @dataclass(frozen=True)
 class Table:
-    """A caption, the column heads, and rows of cells; numbers come as the text to show. Folded: opened by a click."""
+    """A caption, the column heads, and rows of cells; numbers come as the text to show.
+
+    Attributes:
+      folded: opened by a click.
+      text: numbers of the columns that begin at the left, as the first does; the others end at the right.
+    """
 
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     folded: bool = False
+    text: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -124,8 +130,12 @@ def text_table(table: Table) -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
-    body = "".join("<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+    kinds = [' class="text"' if number in table.text else "" for number in range(len(table.header))]
+    head = "".join(f"<th{kind}>{escape(cell)}</th>" for kind, cell in zip(kinds, table.header))
+    body = "".join(
+        "<tr>" + "".join(f"<td{kind}>{_cell(cell)}</td>" for kind, cell in zip(kinds, row)) + "</tr>"
+        for row in table.rows
+    )
     caption = "" if table.folded else f"<caption>{escape(table.caption)}</caption>"
     whole = f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>\n'
     return f"<details><summary>{escape(table.caption)}</summary>{whole}</details>\n" if table.folded else whole
@@ -191,15 +201,16 @@ def _scatter(plot: Scatter) -> str:
     taken: list[tuple[float, float]] = []
     for colour, (name, (x, y)) in zip(_colours(len(points)), points.items()):
         left, height = across(x), down(y)
-        text = height + 4
-        while any(abs(text - other) < 12 and abs(left - beside) < 7 * len(name) + 20 for beside, other in taken):
-            text += 12
+        near = [other for beside, other in taken if abs(left - beside) < 7 * len(name) + 20]
+        places = [height + 4 + shift for step in range(8) for shift in (12 * step, -12 * step)]
+        inside = [place for place in places if TOP + 6 <= place <= HEIGHT - BOTTOM - 2] or places
+        text = next((place for place in inside if all(abs(place - other) >= 12 for other in near)), places[-1])
         taken.append((left, text))
         room = left + 7 * len(name) + 10 < WIDTH
         side = f'x="{left + 7:.1f}"' if room else f'x="{left - 7:.1f}" text-anchor="end"'
         parts.append(
             f'<circle cx="{left:.1f}" cy="{height:.1f}" r="4" fill="{colour}"/>'
-            f'<text {side} y="{text:.1f}">{escape(name)}</text>'
+            f'<text {side} y="{text:.1f}" style="fill:{colour}">{escape(name)}</text>'
         )
     return (
         f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(plot.title)}">'

@@ -226,9 +226,13 @@ def test_the_page_has_sentences_budgets_both_tables_and_reasons(tmp_path):
     impossible = {"warp_tps_nearest": "needs head pose"}
     write_comparison(tmp_path, Comparison(methods, unseen, known, impossible, answers_known=True))
     page, table = (tmp_path / "index.html").read_text(), (tmp_path / "table.md").read_text()
-    assert "| SimSwap | vector | 0.71 | 0.34 | 1,000 × 8 | 300 | width |" in table
-    assert "| DeepFakes, small | – | – | knows only four |" in table
-    assert table.count("| spline, nearest pose | – | – | needs head pose |") == 2
+    assert "| SimSwap | vector | 0.71 | 0.34 | 1,000 | 8 | 300 | width |" in table
+    assert "| DeepFakes, small | – | – |" in table
+    reasons = (
+        "Not here: DeepFakes, small, which knows only four. Not here: spline, nearest pose, which needs head pose."
+    )
+    assert reasons in table
+    assert table.count("| spline, nearest pose | – | – |") == 2
     assert "DeepFakes refuses people it was not trained on" in page
     assert "cosine to source against pose error" in page
     assert "<details><summary>Published rows" in page

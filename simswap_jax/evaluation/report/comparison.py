@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +101,11 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
     said = opening(comparison, metrics[0], found, above_real(held_out, rows))
     first = [expectation_table(found), budget_table(comparison.methods), *result_tables(comparison, held_out, known)]
     figures = [sheet(comparison.held_out, "people whom no method saw"), sheet(comparison.known, "known people")]
-    every = [*first, published_table()]
+    published = published_table()
+    every = [*first, replace(published, caption=f"Published rows. {published.caption}")]
     write_text(folder / "table.md", markdown_page(TITLE, said, every))
     write_text(folder / "index.html", html_report(TITLE, said, every, plots(comparison, held_out), figures))
-    write_json(
-        folder / "comparison.json", {"expectations": [vars(one) for one in found], "methods": described(comparison)}
-    )
+    write_json(folder / "comparison.json", described(comparison, found))
     logger.info("%s", "\n\n".join([said, *(text_table(table) for table in first)]))
     logger.info("\nindex.html, table.md and comparison.json are in %s.", folder)
 
@@ -159,7 +158,8 @@ def expectation_table(found: Sequence[Expectation]) -> Table:
         "What the papers lead one to expect, and whether this run shows it: shown is what holds with the 95 % "
         "intervals apart. Where it is not shown, the run was too small, or it is not so."
     )
-    return Table(caption, ["", "here", "numbers"], [[one.claim, one.outcome, one.numbers] for one in found])
+    rows = [[one.claim, one.outcome, one.first, one.second] for one in found]
+    return Table(caption, ["", "here", "", ""], rows, text=(1, 2, 3))
 
 
 def budget_table(methods: Mapping[str, Method]) -> Table:
@@ -170,19 +170,20 @@ def budget_table(methods: Mapping[str, Method]) -> Table:
             one.takes,
             f"{one.parameters / 1e6:.2f}" if one.parameters else "–",
             f"{one.gflop:.2f}" if one.gflop else "–",
-            f"{one.steps:,} × {one.batch}" if one.steps else "–",
+            f"{one.steps:,}" if one.steps else "–",
+            f"{one.batch}" if one.batch else "–",
             f"{one.seconds:,.0f}" if one.seconds else "–",
             one.lacks,
         ]
         for one in methods.values()
     ]
-    header = ["", "takes", "parameters, M", "GFLOP a swap", "steps × batch", "seconds", "what it lacks"]
+    header = ["", "takes", "parameters, M", "GFLOP a swap", "steps", "batch", "seconds", "what it lacks"]
     caption = (
         "Sizes and budgets. Parameters and GFLOP are the generator's, the identity network's not among them; seconds "
         "are those of the training steps. Losses and their weights are each paper's, untuned, but where the last "
         "column says otherwise."
     )
-    return Table(caption, header, rows)
+    return Table(caption, header, rows, text=(1, len(header) - 1))
 
 
 def result_tables(comparison: Comparison, held_out: Evaluated, known: Evaluated) -> list[Table]:
@@ -202,18 +203,14 @@ def result_tables(comparison: Comparison, held_out: Evaluated, known: Evaluated)
 
 def result_table(comparison: Comparison, where: Evaluated, caption: str) -> Table:
     """Methods and reference rows × metrics with 95 % intervals; a row that is not there stands with its reason."""
-    rows = [row for row in [*comparison.methods, *REFERENCES] if row in where.summary]
-    made = one_table({row: where.summary[row] for row in rows}, titles_of(comparison, where), MAIN, caption)
-    table = made or Table(caption, [""], [])
-    missing = {**where.left_out, **comparison.impossible}
-    if not missing:
-        return table
-    width = len(table.header) - 1
-    reasons = [
-        [comparison.methods[row].title if row in comparison.methods else row, *["–"] * width, reason]
-        for row, reason in missing.items()
-    ]
-    return Table(caption, [*table.header, "not here, because it"], [*([*row, ""] for row in table.rows), *reasons])
+    titles, missing = titles_of(comparison, where), {**where.left_out, **comparison.impossible}
+    order = [*comparison.methods, *REFERENCES]
+    here = {row: where.summary[row] for row in order if MAIN.keys() & where.summary.get(row, {}).keys()}
+    reasons = "".join(f" Not here: {titles.get(row, row)}, which {reason}." for row, reason in missing.items())
+    made = one_table(here, titles, MAIN, caption + reasons) or Table(caption + reasons, [""], [])
+    blank = ["–"] * (len(made.header) - 1)
+    rows = dict(zip(here, made.rows)) | {row: [titles.get(row, row), *blank] for row in missing}
+    return Table(made.caption, made.header, [rows[row] for row in order if row in rows])
 
 
 def titles_of(comparison: Comparison, where: Evaluated) -> dict[str, str]:

@@ -40,11 +40,12 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Expectation:
-    """A sentence, whether it was shown, and the numbers."""
+    """A sentence, whether it was shown, and the two numbers, or in their place why there are none."""
 
     claim: str
     outcome: str
-    numbers: str
+    first: str
+    second: str = ""
 
 
 def expectations(held_out: Evaluated, known: Evaluated, methods: Sequence[str]) -> list[Expectation]:
@@ -75,7 +76,7 @@ def below(claim: str, where: Evaluated, metric: str, rows: tuple[str, str], digi
     low, high = (where.value(row, metric) for row in rows)
     if low is None or high is None:
         return Expectation(claim, NOT_ASKED, "not measured")
-    return Expectation(claim, outcome(low.high < high.low), two(rows, (low, high), digits))
+    return Expectation(claim, outcome(low.high < high.low), *two(rows, (low, high), digits))
 
 
 def outcome(shown: bool) -> str:
@@ -83,9 +84,9 @@ def outcome(shown: bool) -> str:
     return SHOWN if shown else NOT_SHOWN
 
 
-def two(rows: tuple[str, str], values: tuple[Estimate, Estimate], digits: int) -> str:
+def two(rows: tuple[str, str], values: tuple[Estimate, Estimate], digits: int) -> list[str]:
     """Two rows with their estimates."""
-    return "; ".join(f"{row} {value.text(digits)}" for row, value in zip(rows, values))
+    return [f"{row} {value.text(digits)}" for row, value in zip(rows, values)]
 
 
 def finds_known(known: Evaluated) -> Expectation:
@@ -95,8 +96,8 @@ def finds_known(known: Evaluated) -> Expectation:
     if value is None:
         return Expectation(claim, NOT_ASKED, known.left_out.get(DEEPFAKES, "not measured"))
     chance = 1.0 / max(1, known.people)
-    said = f"ID retrieval {value.text(3)}; one of its {known.people} people at random {chance:.3f}"
-    return Expectation(claim, outcome(value.low > chance), said)
+    at_random = f"one of its {known.people} people at random {chance:.3f}"
+    return Expectation(claim, outcome(value.low > chance), f"ID retrieval {value.text(3)}", at_random)
 
 
 def refuses_others(held_out: Evaluated) -> Expectation:
@@ -113,19 +114,17 @@ def identity_at_or_above(held_out: Evaluated) -> Expectation:
     theirs, ours = (held_out.value(row, "cosine_source") for row in rows)
     if theirs is None or ours is None:
         return Expectation(claim, NOT_ASKED, "not measured")
-    return Expectation(claim, outcome(theirs.high >= ours.low), two(rows, (theirs, ours), 3))
+    return Expectation(claim, outcome(theirs.high >= ours.low), *two(rows, (theirs, ours), 3))
 
 
 def keeps_less(held_out: Evaluated) -> Expectation:
     """FaceShifter keeps less of the target's gaze or mouth; on photos its expression error is larger."""
     claim, rows = "FaceShifter keeps less of the target's gaze or mouth than SimSwap", (FACESHIFTER, SIMSWAP)
-    checks = [below(claim, held_out, f"kept_{part}", rows, 3) for part in ("gaze", "mouth")]
-    asked = [(part, check) for part, check in zip(("gaze", "mouth"), checks) if check.outcome != NOT_ASKED]
+    checks = [below(f"{claim} ({part})", held_out, f"kept_{part}", rows, 3) for part in ("gaze", "mouth")]
+    asked = [check for check in checks if check.outcome != NOT_ASKED]
     if asked:
-        said = "; ".join(f"{part} kept: {check.numbers.replace(';', ',')}" for part, check in asked)
-        return Expectation(claim, outcome(any(check.outcome == SHOWN for _, check in asked)), said)
-    check = below(claim, held_out, "expression_error", (SIMSWAP, FACESHIFTER), 2)
-    return Expectation(claim, check.outcome, f"expression error, %: {check.numbers}")
+        return next((check for check in asked if check.outcome == SHOWN), asked[-1])
+    return below(f"{claim} (expression error, %)", held_out, "expression_error", (SIMSWAP, FACESHIFTER), 2)
 
 
 def leaks_light(held_out: Evaluated, methods: Sequence[str]) -> Expectation:
@@ -140,7 +139,7 @@ def leaks_light(held_out: Evaluated, methods: Sequence[str]) -> Expectation:
     if ours is None or not others:
         return Expectation(claim, NOT_ASKED, "not measured")
     worst = max(others, key=lambda row: others[row].high)
-    return Expectation(claim, outcome(ours.low > others[worst].high), two((WARP, worst), (ours, others[worst]), 3))
+    return Expectation(claim, outcome(ours.low > others[worst].high), *two((WARP, worst), (ours, others[worst]), 3))
 
 
 def falls_with_yaw(held_out: Evaluated) -> Expectation:
@@ -151,7 +150,7 @@ def falls_with_yaw(held_out: Evaluated) -> Expectation:
     if len(here) < 2:
         return Expectation(claim, NOT_ASKED, "not measured")
     (near, first), (far, last) = here[0], here[-1]
-    return Expectation(claim, outcome(last.high < first.low), two((near, far), (first, last), 3))
+    return Expectation(claim, outcome(last.high < first.low), *two((near, far), (first, last), 3))
 
 
 def best_pose(held_out: Evaluated, methods: Sequence[str]) -> Expectation:
@@ -169,9 +168,9 @@ def best_pose(held_out: Evaluated, methods: Sequence[str]) -> Expectation:
         and (error := held_out.value(row, "pose_error")) is not None
     }
     if not rivals:
-        return Expectation(claim, NOT_ASKED, f"no other row reaches its cosine to the source, {identity.text(3)}")
+        return Expectation(claim, NOT_ASKED, "no other row has it", f"cosine to the source {identity.text(3)}")
     best = min(rivals, key=lambda row: rivals[row].mean)
-    return Expectation(claim, outcome(pose.high < rivals[best].low), two((SIMSWAP, best), (pose, rivals[best]), 2))
+    return Expectation(claim, outcome(pose.high < rivals[best].low), *two((SIMSWAP, best), (pose, rivals[best]), 2))
 
 
 def above_real(held_out: Evaluated, methods: Sequence[str]) -> list[str]:
