@@ -246,9 +246,6 @@ def test_the_page_has_sentences_budgets_both_tables_and_reasons(tmp_path):
 WORDS = ["--people", "16", "--identity-steps", "2", "--steps", "4", "--pairs", "8", "--known-people", "2"]
 TINY = """
 from simswap_jax.contrib.rendered import comparison, demo
-from simswap_jax.models import families
-from simswap_jax.training.config import tiny_config
-from simswap_jax import experiments
 comparison.EACH, comparison.KNOWN_EACH, demo.SIZE = 6, 12, 48
 """
 
