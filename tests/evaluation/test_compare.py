@@ -245,15 +245,19 @@ def test_the_page_has_sentences_budgets_both_tables_and_reasons(tmp_path):
 
 WORDS = ["--people", "16", "--identity-steps", "2", "--steps", "4", "--pairs", "8", "--known-people", "2"]
 TINY = """
-from simswap_jax.contrib.rendered import comparison, demo
-comparison.EACH, comparison.KNOWN_EACH, demo.SIZE = 6, 12, 48
+from simswap_jax.contrib.rendered import comparison
+comparison.EACH, comparison.KNOWN_EACH = 6, 12
 """
 
 
 def small_experiment(path, name):
-    """An experiment file: the smallest form of one that ships."""
+    """An experiment file: the test form of one that ships, at the size of rendered people."""
     path.write_text(
-        f"from simswap_jax.experiments import {name}\n\n\ndef get_config():\n    return {name}.get_test_config()\n"
+        f"from simswap_jax.experiments import {name}\n\n\n"
+        "def get_config():\n"
+        f"    config = {name}.get_test_config()\n"
+        "    config.data.size, config.generator.bottom = 64, 16\n"
+        "    return config\n"
     )
     return path
 
@@ -277,9 +281,9 @@ def test_two_methods_on_a_handful_of_rendered_people_killed_and_resumed(tmp_path
     trained = workdir / "methods/faceshifter/model/config.json"
     while not trained.exists() and process.poll() is None:
         time.sleep(0.2)
+    assert process.poll() is None, (tmp_path / "log.txt").read_text()
     os.killpg(process.pid, signal.SIGKILL)  # between two methods, or in the second
     process.wait()
-    assert trained.exists(), (tmp_path / "log.txt").read_text()
     assert not (workdir / "index.html").exists()
     before = trained.stat().st_mtime_ns
     assert started(workdir, words).wait() == 0, (tmp_path / "log.txt").read_text()
