@@ -65,11 +65,12 @@ def request_of(options: argparse.Namespace, fields: Sequence[str] = ()) -> Compa
       UserError: a method is unknown, or a field that no method has.
     """
     methods, baselines = chosen(options.methods)
+    minutes = MINUTES if options.minutes is None and options.steps is None else options.minutes
     return CompareRequest(
         workdir=options.workdir,
         experiments=experiments_of(methods, fields),
         baselines=baselines,
-        minutes=options.minutes,
+        minutes=minutes,
         steps=options.steps,
         pairs=options.pairs,
         known_people=options.known_people,

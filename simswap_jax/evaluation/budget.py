@@ -78,6 +78,13 @@ def steps_within(minutes: float, spent: float, paces: Mapping[str, Pace], parts:
     return steps
 
 
+def left_of(minutes: float | None, spent: float) -> str:
+    """What is left of the minutes after so many seconds, for a line of the log; nothing where there is no limit."""
+    if minutes is None:
+        return ""
+    return f"; about {format_duration(max(0.0, 60.0 * minutes - spent))} left of {minutes:g} minutes"
+
+
 def cost(model: model_folder.ModelFolder) -> tuple[int, float]:
     """Parameters of a generator, and its GFLOP for one face."""
     network, side = model.network, model.face_size

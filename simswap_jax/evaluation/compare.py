@@ -13,7 +13,7 @@ import ml_collections
 
 from simswap_jax.data.dataset import held_out, list_people
 from simswap_jax.errors import UserError
-from simswap_jax.evaluation.budget import Pace, cost, measured_pace, steps_within, trained_seconds, with_fields
+from simswap_jax.evaluation.budget import Pace, cost, left_of, measured_pace, steps_within, trained_seconds, with_fields
 from simswap_jax.evaluation.evaluate import evaluate
 from simswap_jax.evaluation.report.comparison import Comparison, Method, write_comparison
 from simswap_jax.evaluation.request import EvaluationRequest
@@ -56,7 +56,7 @@ ENTRANTS = {
 BASELINES = ("warp_similarity", "warp_similarity_nearest", "warp_tps", "warp_tps_nearest")
 DEFAULT_SETTING = "simswap_jax.contrib.rendered.comparison:prepare"  # the setting where no data are named
 HELD_OUT, HELD_OUT_PICTURES = 0.12, 0.2  # shares, where no experiment says others
-MINUTES = 60.0  # where neither minutes nor steps are named
+MINUTES = 60.0  # for everything, where neither minutes nor steps are named
 TAKES = {"vector": "identity vector", "person": "trained person", "source_points": "landmarks of both"}
 STATE = "compare.json"
 logger = logging.getLogger(__name__)
@@ -149,8 +149,12 @@ def compare(request: CompareRequest) -> bool:
         if steps is None or not train_methods(request, stages, steps, timer):
             return False
         for protocol in setting.protocols:
-            with timer.stage(f"evaluating {protocol}", f"evaluating by the protocol {protocol}"):
-                evaluate_unless_done(evaluation_of(request, setting, protocol))
+            asked = evaluation_of(request, setting, protocol)
+            with timer.stage(
+                f"evaluating {protocol}", f"evaluating, {protocol}{left_of(request.minutes, timer.total)}"
+            ):
+                if not (asked.output / "metrics.json").is_file():
+                    evaluate(asked)
         write_comparison(request.workdir, comparison_of(request, setting, stages))
     return True
 
@@ -310,7 +314,7 @@ def train_methods(
 ) -> bool:
     """Train every method that is not trained yet; False if one was stopped."""
     for number, (name, parts) in enumerate(stages.items(), 1):
-        line = f"{number}/{len(stages)} training {name}: {steps[name]:,} steps"
+        line = f"{number}/{len(stages)} training {name}: {steps[name]:,} steps{left_of(request.minutes, timer.total)}"
         with timer.stage(f"training {name}", line):
             if not train_each(runs_of(request.workdir / "methods", name, parts, steps[name])):
                 return False
@@ -362,12 +366,6 @@ def impossible(request: CompareRequest, setting: Setting) -> dict[str, str]:
         elif name.endswith(NEAREST) and not (setting.knows_landmarks or request.pose):
             found[name] = "needs head pose: name a network by --pose"
     return found
-
-
-def evaluate_unless_done(request: EvaluationRequest) -> None:
-    """Evaluate; what has its metrics is left as it is."""
-    if not (request.output / "metrics.json").is_file():
-        evaluate(request)
 
 
 def comparison_of(request: CompareRequest, setting: Setting, stages: Mapping[str, Sequence[Stage]]) -> Comparison:

@@ -49,7 +49,8 @@ def test_by_default_every_method_and_the_warps_are_compared(tmp_path):
     assert len(request.experiments) + len(request.baselines) >= 6
     assert [config.method for config in request.experiments.values()][:3] == ["simswap", "faceshifter", "deepfakes"]
     assert compare.brings_no_data(request)
-    assert (request.minutes, request.steps) == (None, None)
+    assert (request.minutes, request.steps) == (60, None)
+    assert request_of(tmp_path, "--steps", "9").minutes is None
 
 
 def test_methods_are_named_with_experiments_of_ones_own_and_rows_without_training(tmp_path):
@@ -186,6 +187,12 @@ def test_steps_are_decided_once_and_paces_are_kept(tmp_path, monkeypatch):
     equal = replace(request, minutes=None, steps=7, workdir=tmp_path / "equal")
     equal.workdir.mkdir()
     assert compare.steps_of(equal, stages, timer, compare.open_state(equal)) == {"deepfakes": 7, "simswap": 7}
+
+
+def test_the_log_says_what_is_left_of_the_minutes():
+    assert budget.left_of(10.0, 90.0) == "; about 8:30 left of 10 minutes"
+    assert budget.left_of(1.5, 600.0) == "; about 0:00 left of 1.5 minutes"
+    assert budget.left_of(None, 90.0) == ""
 
 
 def test_seconds_of_a_training_are_those_of_its_steps():

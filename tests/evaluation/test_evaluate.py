@@ -5,7 +5,7 @@ import logging
 import shutil
 import sys
 from dataclasses import fields, replace
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,8 +15,8 @@ from simswap_jax import FaceSwapper
 from simswap_jax.cli import evaluate as command
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation import runner
-from simswap_jax.evaluation.candidates import GROUND_TRUTH, ModelCandidate, PairBatch
-from simswap_jax.evaluation.evaluate import UNFINISHED, reasons_against
+from simswap_jax.evaluation.candidates import GROUND_TRUTH, ModelCandidate
+from simswap_jax.evaluation.evaluate import UNFINISHED
 from simswap_jax.evaluation.gallery import embed_gallery
 from simswap_jax.evaluation.judges.evaluators import Evaluators
 from simswap_jax.evaluation.judges.networks import open_recogniser
@@ -377,40 +377,3 @@ def test_a_model_for_other_crops_is_refused_with_the_reason(model, people, tmp_p
         evaluate(*words)
     assert str(named) in str(caught.value)
     assert not (tmp_path / "out").exists()
-
-
-class Draws:
-    """A swapper that draws two people by name: a picture of person i has the value i everywhere."""
-
-    people = ("anna", "ben")
-    model = SimpleNamespace(variables={})
-
-    def person(self, name):
-        return np.eye(2, dtype=np.float32)[self.people.index(name)]
-
-    def swap_faces(self, targets, vectors):
-        return [np.full_like(target, vector.argmax()) for target, vector in zip(targets, vectors)]
-
-
-def test_a_model_that_draws_people_by_name_is_given_the_sources_names():
-    candidate = ModelCandidate("fakes", Draws())
-    faces = [np.full((4, 4, 3), 9, np.uint8)] * 2
-    batch = PairBatch([0, 1], faces, faces, *[np.zeros((2, 5, 2))] * 2, None, {}, ("ben", "anna"), ("anna", "ben"))
-    assert [face[0, 0, 0] for face in candidate.results(batch)] == [1, 0]
-    assert [face[0, 0, 0] for face in candidate.self_swaps(batch)] == [0, 1]
-    assert candidate.self_swaps(replace(batch, target_people=("anna", "carl"))) is None
-
-
-def test_people_whom_a_model_cannot_draw_are_named_and_it_is_left_out(tmp_path):
-    candidate = ModelCandidate("fakes", Draws())
-    assert candidate.reason_against(["anna"]) is None
-    assert candidate.reason_against(["carl", "anna"]) == (
-        "draws only the 2 people it was trained on (anna, ben), and 1 of the people here are others, 'carl' for one"
-    )
-    pair = Pair("carl/0.png", "anna/0.png", None)
-    data = SimpleNamespace(pairs=PairList(0, ("anna", "carl"), (pair,)))
-    request = EvaluationRequest(tmp_path, tmp_path / "out")
-    with raises_user_error("model-not-for-these-people", "'fakes'", "carl", "--protocol known"):
-        reasons_against(request, [candidate], data)
-    others = replace(request, baselines=("warp",))
-    assert list(reasons_against(others, [candidate], data)) == ["fakes"]
