@@ -44,11 +44,13 @@ class EvalInputs:
         pairs = [self.pairs.pairs[index] for index in indices]
         sources, targets = [self.read(pair.source) for pair in pairs], [self.read(pair.target) for pair in pairs]
         points = evaluators.five_points(sources), evaluators.five_points(targets)
-        people = [[getattr(pair, side).rsplit("/", 1)[0] for pair in pairs] for side in ("source", "target")]
+        people = {
+            f"{side}_people": [getattr(pair, side).rsplit("/", 1)[0] for pair in pairs] for side in ("source", "target")
+        }
         truth = self.ground_truth
         answers = list(truth.pictures(indices, self.size)) if truth else None
         altered = {name: make(indices, self.size) for name, make in truth.altered.items()} if truth else {}
-        return PairBatch(indices, sources, targets, *points, answers, altered, *people)
+        return PairBatch(indices, sources, targets, *points, answers, altered=altered, **people)
 
 
 def predict_real(

@@ -201,16 +201,15 @@ def _scatter(plot: Scatter) -> str:
     taken: list[tuple[float, float]] = []
     for colour, (name, (x, y)) in zip(_colours(len(points)), points.items()):
         left, height = across(x), down(y)
-        near = [other for beside, other in taken if abs(left - beside) < 7 * len(name) + 20]
-        places = [height + 4 + shift for step in range(8) for shift in (12 * step, -12 * step)]
-        inside = [place for place in places if TOP + 6 <= place <= HEIGHT - BOTTOM - 2] or places
-        text = next((place for place in inside if all(abs(place - other) >= 12 for other in near)), places[-1])
+        text = height + 4
+        while any(abs(text - other) < 12 and abs(left - beside) < 7 * len(name) + 20 for beside, other in taken):
+            text += 12
         taken.append((left, text))
         room = left + 7 * len(name) + 10 < WIDTH
         side = f'x="{left + 7:.1f}"' if room else f'x="{left - 7:.1f}" text-anchor="end"'
         parts.append(
             f'<circle cx="{left:.1f}" cy="{height:.1f}" r="4" fill="{colour}"/>'
-            f'<text {side} y="{text:.1f}" style="fill:{colour}">{escape(name)}</text>'
+            f'<text {side} y="{text:.1f}">{escape(name)}</text>'
         )
     return (
         f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(plot.title)}">'

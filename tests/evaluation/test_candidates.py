@@ -28,7 +28,8 @@ class Draws:
 def test_a_model_that_draws_people_by_name_is_given_the_sources_names():
     candidate = ModelCandidate("fakes", Draws())
     faces = [np.full((4, 4, 3), 9, np.uint8)] * 2
-    batch = PairBatch([0, 1], faces, faces, *[np.zeros((2, 5, 2))] * 2, None, {}, ("ben", "anna"), ("anna", "ben"))
+    people = {"source_people": ("ben", "anna"), "target_people": ("anna", "ben")}
+    batch = PairBatch([0, 1], faces, faces, *[np.zeros((2, 5, 2))] * 2, **people)
     assert [face[0, 0, 0] for face in candidate.results(batch)] == [1, 0]
     assert [face[0, 0, 0] for face in candidate.self_swaps(batch)] == [0, 1]
     assert candidate.self_swaps(replace(batch, target_people=("anna", "carl"))) is None

@@ -242,7 +242,7 @@ def test_the_page_has_sentences_budgets_both_tables_and_reasons(tmp_path):
     assert table.count("| spline, nearest pose | – | – |") == 2
     assert "DeepFakes refuses people it was not trained on" in page
     assert "cosine to source against pose error" in page
-    assert "<details><summary>Published rows" in page
+    assert "<details><summary>For orientation, published numbers" in page
     sentences = json.loads((tmp_path / "comparison.json").read_text())["expectations"]
     [refuses] = [one for one in sentences if "refuses" in one["claim"]]
     assert refuses["outcome"] == "shown"

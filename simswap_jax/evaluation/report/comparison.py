@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from simswap_jax.evaluation.report.expectations import (
     above_real,
     expectations,
 )
-from simswap_jax.evaluation.report.page import trade_offs, yaw_curves
+from simswap_jax.evaluation.report.page import yaw_curves
 from simswap_jax.evaluation.report.tables import markdown_page, one_table, published_table, yaw_table
 from simswap_jax.io.atomic import write_json, write_text
 from simswap_jax.io.html_report import Curve, Figure, Scatter, Table, html_report, text_table
@@ -101,8 +101,7 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
     said = opening(comparison, metrics[0], found, above_real(held_out, rows))
     first = [expectation_table(found), budget_table(comparison.methods), *result_tables(comparison, held_out, known)]
     figures = [sheet(comparison.held_out, "people whom no method saw"), sheet(comparison.known, "known people")]
-    published = published_table()
-    every = [*first, replace(published, caption=f"Published rows. {published.caption}")]
+    every = [*first, published_table()]
     write_text(folder / "table.md", markdown_page(TITLE, said, every))
     write_text(folder / "index.html", html_report(TITLE, said, every, plots(comparison, held_out), figures))
     write_json(folder / "comparison.json", described(comparison, found))
@@ -225,7 +224,12 @@ def plots(comparison: Comparison, held_out: Evaluated) -> list[Curve | Scatter]:
     """Identity against pose, expression and light; identity and pose by difference of yaw."""
     titles = titles_of(comparison, held_out)
     rows = [row for row in comparison.methods if row in held_out.summary]
-    found: list[Curve | Scatter] = [*trade_offs(held_out.summary, titles, [*rows, TARGET.key], TRADES)]
+    found: list[Curve | Scatter] = []
+    for across, up, x_label, y_label in TRADES:
+        has = [row for row in [*rows, TARGET.key] if {across, up} <= held_out.summary.get(row, {}).keys()]
+        points = {titles[row]: (held_out.summary[row][across].mean, held_out.summary[row][up].mean) for row in has}
+        if len(points) > 1:
+            found.append(Scatter(f"{x_label} against {y_label}", points, x_label, y_label))
     if held_out.by_yaw is not None:
         lines = [row for row in rows if not row.startswith(WARPED) or row == WARP]
         found += yaw_curves(held_out.by_yaw, titles, lines)

@@ -150,15 +150,10 @@ def histogram(title: str, cosines: Mapping[str, np.ndarray]) -> Curve:
     return Curve(title, lines, "cosine")
 
 
-def trade_offs(
-    summary: Summary,
-    titles: Mapping[str, str],
-    keys: Sequence[str],
-    trades: Sequence[tuple[str, str, str, str]] = TRADES,
-) -> list[Scatter]:
+def trade_offs(summary: Summary, titles: Mapping[str, str], keys: Sequence[str]) -> list[Scatter]:
     """Identity against attribute, a point per candidate, as in the paper's figure of its ablation."""
     scatters = []
-    for across, up, x_label, y_label in trades:
+    for across, up, x_label, y_label in TRADES:
         points = {
             titles[key]: (summary[key][across].mean, summary[key][up].mean)
             for key in keys
