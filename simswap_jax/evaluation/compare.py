@@ -15,6 +15,7 @@ from simswap_jax.data.dataset import held_out, list_people
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.budget import Pace, cost, left_of, measured_pace, steps_within, trained_seconds, with_fields
 from simswap_jax.evaluation.evaluate import evaluate
+from simswap_jax.evaluation.protocols.known import unseen_pictures
 from simswap_jax.evaluation.report.comparison import Comparison, Method, write_comparison
 from simswap_jax.evaluation.request import EvaluationRequest
 from simswap_jax.evaluation.sweep import train_each
@@ -58,7 +59,7 @@ DEFAULT_SETTING = "simswap_jax.contrib.rendered.comparison:prepare"  # the setti
 HELD_OUT, HELD_OUT_PICTURES = 0.12, 0.2  # shares, where no experiment says others
 MINUTES = 60.0  # for everything, where neither minutes nor steps are named
 TAKES = {"vector": "identity vector", "person": "trained person", "source_points": "landmarks of both"}
-STATE = "compare.json"
+STATE, SHARE = "compare.json", "data.held_out_pictures"
 logger = logging.getLogger(__name__)
 
 
@@ -144,6 +145,7 @@ def compare(request: CompareRequest) -> bool:
         setting = default_setting(request, timer) if brings_no_data(request) else folder_of_people(request)
         if setting is None:
             return False
+        check_known(setting)
         stages = {name: stages_of(request, setting, name) for name in request.experiments}
         steps = steps_of(request, stages, timer, state)
         if steps is None or not train_methods(request, stages, steps, timer):
@@ -260,6 +262,23 @@ def folder_of_people(request: CompareRequest) -> Setting:
             "compare-too-few-people",
         )
     return Setting(root, fields, tuple(trained[: request.known_people]))
+
+
+def check_known(setting: Setting) -> None:
+    """Refuse known people with too few held-out pictures before anything is trained.
+
+    Raises:
+      UserError: fewer than two have one, or nobody has two, among which a person is found.
+    """
+    people = {name: files for name, files in list_people(setting.data).items() if name in setting.known}
+    counts = [len(some) for some in unseen_pictures(people, setting.known, setting.fields[SHARE]).values()]
+    if len(counts) < 2 or max(counts) < 2:
+        raise UserError(
+            f"of the {len(setting.known)} people with most pictures in {setting.data}, {len(counts)} have pictures "
+            f"held out ({setting.fields[SHARE]:g} of them), at most {max(counts, default=0)}; bring more, or raise "
+            "config.data.held_out_pictures.",
+            "compare-too-few-pictures",
+        )
 
 
 def stages_of(request: CompareRequest, setting: Setting, name: str) -> list[Stage]:

@@ -1,7 +1,7 @@
 """Every network on every picture: the real ones and each candidate's results, chunk by chunk."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -44,13 +44,14 @@ class EvalInputs:
         pairs = [self.pairs.pairs[index] for index in indices]
         sources, targets = [self.read(pair.source) for pair in pairs], [self.read(pair.target) for pair in pairs]
         points = evaluators.five_points(sources), evaluators.five_points(targets)
-        people = {
-            f"{side}_people": [getattr(pair, side).rsplit("/", 1)[0] for pair in pairs] for side in ("source", "target")
-        }
+        source_people, target_people = (
+            [getattr(pair, side).rsplit("/", 1)[0] for pair in pairs] for side in ("source", "target")
+        )
         truth = self.ground_truth
         answers = list(truth.pictures(indices, self.size)) if truth else None
         altered = {name: make(indices, self.size) for name, make in truth.altered.items()} if truth else {}
-        return PairBatch(indices, sources, targets, *points, answers, altered=altered, **people)
+        batch = PairBatch(indices, sources, targets, *points, answers, altered=altered)
+        return replace(batch, source_people=source_people, target_people=target_people)
 
 
 def predict_real(

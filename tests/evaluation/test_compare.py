@@ -137,6 +137,14 @@ def test_a_folder_is_held_out_alike_for_all_and_deepfakes_draws_who_has_most_pic
         compare.folder_of_people(replace(request, known_people=9))
 
 
+def test_too_few_held_out_pictures_are_refused_before_anything_is_trained(faces):
+    setting = Setting(faces, {compare.SHARE: 0.4}, ("person5", "person6"))
+    compare.check_known(setting)
+    for changed in ({"known": ("person5",)}, {"fields": {compare.SHARE: 0.01}}):
+        with raises_user_error("compare-too-few-pictures", "config.data.held_out_pictures"):
+            compare.check_known(replace(setting, **changed))
+
+
 def test_warps_without_landmarks_or_pose_stand_with_their_reason(tmp_path):
     request = CompareRequest(tmp_path, {}, ("warp_tps", "warp_tps_nearest"))
     setting = Setting(tmp_path, {}, ())
@@ -253,7 +261,7 @@ def test_the_page_has_sentences_budgets_both_tables_and_reasons(tmp_path):
 WORDS = ["--people", "16", "--identity-steps", "2", "--steps", "4", "--pairs", "8", "--known-people", "2"]
 TINY = """
 from simswap_jax.contrib.rendered import comparison
-comparison.EACH, comparison.KNOWN_EACH = 6, 12
+comparison.EACH, comparison.KNOWN_EACH = 6, 24
 """
 
 

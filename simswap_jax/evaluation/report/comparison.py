@@ -24,7 +24,7 @@ from simswap_jax.evaluation.report.expectations import (
 from simswap_jax.evaluation.report.page import yaw_curves
 from simswap_jax.evaluation.report.tables import markdown_page, one_table, published_table, yaw_table
 from simswap_jax.io.atomic import write_json, write_text
-from simswap_jax.io.html_report import Curve, Figure, Scatter, Table, html_report, text_table
+from simswap_jax.io.html_report import Curve, Figure, Scatter, Table, html_report
 from simswap_jax.io.images import read_picture
 
 TITLE = "Methods of face swapping compared"
@@ -105,8 +105,9 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
     write_text(folder / "table.md", markdown_page(TITLE, said, every))
     write_text(folder / "index.html", html_report(TITLE, said, every, plots(comparison, held_out), figures))
     write_json(folder / "comparison.json", described(comparison, found))
-    logger.info("%s", "\n\n".join([said, *(text_table(table) for table in first)]))
-    logger.info("\nindex.html, table.md and comparison.json are in %s.", folder)
+    lines = [f"  {one.outcome}: {one.claim}: {', '.join(filter(None, (one.first, one.second)))}" for one in found]
+    logger.info("%s", "\n".join([said, *lines]))
+    logger.info("\nThe page: %s (beside it table.md and comparison.json)", folder / "index.html")
 
 
 def described(comparison: Comparison, found: Sequence[Expectation]) -> dict[str, Any]:

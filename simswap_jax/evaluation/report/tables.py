@@ -171,12 +171,8 @@ def published_table() -> Table:
         values = (one.retrieval, one.cosine, one.pose, one.expression, one.fid)
         cells = ["" if value is None else f"{value:.2f}" for value in values]
         rows.append([f"{one.method} (published)", *cells, "", f"published: {one.where}"])
-    return Table(
-        f"For orientation, published numbers. {CAUTION}",
-        ["", *(title for title, _, _ in PAPER.values()), "origin"],
-        rows,
-        folded=True,
-    )
+    header = ["", *(title for title, _, _ in PAPER.values()), "origin"]
+    return Table(f"For orientation, published numbers. {CAUTION}", header, rows, folded=True)
 
 
 def cell(value: Estimate | None, factor: float, digits: int) -> str:
