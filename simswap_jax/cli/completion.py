@@ -35,7 +35,7 @@ def flags() -> dict[str, list[str]]:
 
     found = {verb: [] if verb == "train" else words_of(module.split(":")[0]) for verb, (module, _) in VERBS.items()}
     found["train"] = ["--config", "--help", "--list", "--print-config", "--workdir", *fields()]
-    for verb in ("sweep", "preflight"):
+    for verb in ("compare", "sweep", "preflight"):
         found[verb] += fields()
     return found
 

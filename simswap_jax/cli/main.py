@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "train": ("simswap_jax.cli.train:main", "train from an experiment file, or resume"),
     "swap": ("simswap_jax.cli.swap:main", "swap faces in photos and videos"),
     "evaluate": ("simswap_jax.cli.evaluate:main", "measure swaps of held-out identities with independent networks"),
+    "compare": ("simswap_jax.cli.compare:main", "train the methods SimSwap is compared with: one table and page"),
     "sweep": ("simswap_jax.cli.sweep:main", "train and evaluate the paper's ablations: one table and figure"),
     "import": ("simswap_jax.cli.import_weights:main", "convert PyTorch weights to a model folder"),
     "preflight": (
@@ -41,12 +42,20 @@ VERBS: dict[str, tuple[str, str]] = {
 GROUPS = {
     "swap": ("swap", "app"),
     "train": ("prepare", "train", "sweep", "preflight"),
-    "measure": ("evaluate",),
+    "measure": ("evaluate", "compare"),
     "weights": ("import", "export", "push"),
     "get to know": ("demo", "doctor", "completion"),
 }
 
-COMPILING = ("demo", "train", "sweep", "swap", "app", "evaluate")  # commands whose programs are kept for the next time
+COMPILING = (
+    "demo",
+    "train",
+    "sweep",
+    "compare",
+    "swap",
+    "app",
+    "evaluate",
+)  # commands whose programs are kept for the next time
 MOST_CACHED = 4 * 2**30  # bytes of compiled programs
 MOST_LETTERS = 4000  # of a sentence; longer only where a name is absurd
 

@@ -1,8 +1,8 @@
 """What is compared: models, other programs' results and baselines, each a row of the table."""
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -30,6 +30,8 @@ class PairBatch:
       source_points, target_points: float [n, 5, 2] in sides of the crop, NaN where unknown.
       ground_truth: n uint8 RGB squares, where the answers are known.
       target_landmarks: float [n, P, 2] in sides of the crop, where the protocol knows them.
+      altered: attribute → the same with this one attribute as the source's picture has it, where they are known.
+      source_people, target_people: n names, for models that draw people by name.
     """
 
     indices: Sequence[int]
@@ -39,6 +41,9 @@ class PairBatch:
     target_points: np.ndarray
     ground_truth: list[np.ndarray] | None = None
     target_landmarks: np.ndarray | None = None
+    altered: Mapping[str, np.ndarray] = field(default_factory=dict)
+    source_people: Sequence[str] = ()
+    target_people: Sequence[str] = ()
 
 
 class Candidate(Protocol):
@@ -83,7 +88,7 @@ class ChoosesSource(Protocol):
 
 
 class ModelCandidate:
-    """A model folder."""
+    """A model folder. One that knows people, and no identity vectors, draws the sources' people by name."""
 
     kind = MODEL
     shows_source = True
@@ -96,17 +101,32 @@ class ModelCandidate:
 
     def results(self, batch: PairBatch) -> list[np.ndarray]:
         """Each target with its source's identity."""
-        return self._drawn(batch, batch.sources)
+        return self._swapped(batch, batch.sources, batch.source_people)
 
-    def self_swaps(self, batch: PairBatch) -> list[np.ndarray]:
-        """Each target with its own."""
-        return self._drawn(batch, batch.targets)
+    def self_swaps(self, batch: PairBatch) -> list[np.ndarray] | None:
+        """Each target with its own, where it knows all of them."""
+        if self.reason_against(batch.target_people):
+            return None
+        return self._swapped(batch, batch.targets, batch.target_people)
 
-    def _drawn(self, batch: PairBatch, sources: list[np.ndarray]) -> list[np.ndarray]:
-        vectors, points = self.swapper.source_vectors(sources), batch.target_landmarks
-        if points is not None and points.shape[1] == getattr(self.swapper.model.generator, "points", 0):
-            return self.swapper.swap_faces(batch.targets, vectors, target_points=points)
-        return self.swapper.swap_faces(batch.targets, vectors)
+    def reason_against(self, people: Iterable[str]) -> str | None:
+        """Why it cannot be shown these people, in one sentence; None where it can."""
+        drawn = self.swapper.people
+        others = sorted(set(people) - set(drawn)) if drawn else []
+        if not others:
+            return None
+        return (
+            f"draws only the {len(drawn)} people it was trained on ({', '.join(drawn[:4])}{', …' * (len(drawn) > 4)}), "
+            f"and {len(others)} of the people here are others, '{others[0]}' for one"
+        )
+
+    def _swapped(self, batch: PairBatch, shown: list[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
+        swapper, points = self.swapper, batch.target_landmarks
+        if swapper.people:
+            return swapper.swap_faces(batch.targets, np.stack([swapper.person(name) for name in names]))
+        if points is not None and points.shape[1] != getattr(swapper.model.generator, "points", 0):
+            points = None
+        return swapper.swap_faces(batch.targets, swapper.source_vectors(shown), target_points=points)
 
 
 def weights_sha256(variables: Any) -> str:

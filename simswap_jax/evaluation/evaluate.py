@@ -60,7 +60,8 @@ class Setup:
     Attributes:
       request: what was asked.
       protocol: which swaps.
-      models: those of the request, loaded.
+      models: those of the request, loaded, that can show these people.
+      left_out: name → why a model cannot.
       evaluators: the metric networks, loaded.
       data: what the protocol prepared.
       inputs: its pairs at the evaluated size.
@@ -72,6 +73,7 @@ class Setup:
     evaluators: Evaluators
     data: ProtocolData
     inputs: EvalInputs
+    left_out: Mapping[str, str]
 
 
 def evaluate(request: EvaluationRequest) -> dict[str, Any]:
@@ -116,7 +118,23 @@ def open_setup(request: EvaluationRequest) -> Setup:
     check_data(data, request.false_accept_rate)
     known = data.geometry.landmarks if data.geometry else None
     inputs = EvalInputs(data.pairs, data.root, size, data.ground_truth, known)
-    return Setup(request, protocol, models, evaluators, data, inputs)
+    left_out = reasons_against(request, models, data)
+    models = [model for model in models if model.key not in left_out]
+    return Setup(request, protocol, models, evaluators, data, inputs, left_out)
+
+
+def reasons_against(request: EvaluationRequest, models: Sequence[ModelCandidate], data: ProtocolData) -> dict[str, str]:
+    """Model → why it cannot be shown the sources' people.
+
+    Raises:
+      UserError: nothing is left to evaluate.
+    """
+    sources = {pair.source.rsplit("/", 1)[0] for pair in data.pairs.pairs}
+    found = {model.key: reason for model in models if (reason := model.reason_against(sources))}
+    if found and len(found) == len(models) and not (request.results or request.external or request.baselines):
+        name, reason = next(iter(found.items()))
+        raise UserError(f"'{name}' {reason}; evaluate it with --protocol known.", "model-not-for-these-people")
+    return found
 
 
 def open_models(request: EvaluationRequest) -> list[ModelCandidate]:
@@ -293,6 +311,9 @@ def metrics_of(
         },
     }
     further = []
+    if setup.left_out:
+        metrics["left_out"] = dict(setup.left_out)
+        further.append(Table("Not for these pairs.", ["", "why"], [list(row) for row in setup.left_out.items()]))
     if setup.data.ground_truth is not None:
         metrics["agreement"], table = agreement_of(setup, setup.data.ground_truth, measured, scores)
         further.append(table)

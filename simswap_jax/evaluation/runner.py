@@ -1,7 +1,7 @@
 """Every network on every picture: the real ones and each candidate's results, chunk by chunk."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -46,9 +46,15 @@ class EvalInputs:
         pairs = [self.pairs.pairs[index] for index in indices]
         sources, targets = [self.read(pair.source) for pair in pairs], [self.read(pair.target) for pair in pairs]
         points = evaluators.five_points(sources), evaluators.five_points(targets)
-        answers = list(self.ground_truth.pictures(indices, self.size)) if self.ground_truth else None
+        source_people, target_people = (
+            [getattr(pair, side).rsplit("/", 1)[0] for pair in pairs] for side in ("source", "target")
+        )
+        truth = self.ground_truth
+        answers = list(truth.pictures(indices, self.size)) if truth else None
+        altered = {name: make(indices, self.size) for name, make in truth.altered.items()} if truth else {}
         known = self.landmarks([pair.target for pair in pairs]) if self.landmarks else None
-        return PairBatch(indices, sources, targets, *points, answers, known)
+        batch = PairBatch(indices, sources, targets, *points, answers, known, altered)
+        return replace(batch, source_people=source_people, target_people=target_people)
 
 
 def predict_real(
@@ -123,7 +129,8 @@ def measure_batch(evaluators: Evaluators, candidate: Candidate, batch: PairBatch
     Returns:
       what `Evaluators.predict` gives; ``laplacian``, ``surroundings``, ``light`` of `regions`, by the targets' masks;
       ``self_l1``, ``self_psnr``, ``self_ssim`` of targets swapped with their own identity, where the candidate can;
-      ``truth_l1``, ``truth_psnr``, ``truth_ssim`` against the ground truth, where it is known; ``used``, the names of
+      ``truth_l1``, ``truth_psnr``, ``truth_ssim`` against the ground truth, where it is known; ``kept_<attribute>``,
+      whether the target's attribute was kept, where it is known how the source's would look; ``used``, the names of
       the source's pictures, where the candidate chooses them.
     """
     results = candidate.results(batch)
@@ -140,7 +147,10 @@ def measure_batch(evaluators: Evaluators, candidate: Candidate, batch: PairBatch
     if self_swaps is not None:
         measured |= _errors("self", np.stack(self_swaps), targets)
     if batch.ground_truth is not None:
-        measured |= _errors("truth", pictures, np.stack(batch.ground_truth))
+        truth = np.stack(batch.ground_truth)
+        measured |= _errors("truth", pictures, truth)
+        for name, altered in batch.altered.items():
+            measured[f"kept_{name}"] = regions.nearer(pictures, truth, altered).astype(np.float32)
     return measured
 
 

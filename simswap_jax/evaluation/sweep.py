@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -107,14 +107,24 @@ def sweep(request: SweepRequest) -> bool:
     if request.steps:
         config.steps = request.steps
     variants = chosen(request.variants, names(feature_maps(config)))
-    models = {}
-    for number, name in enumerate(variants, 1):
-        folder = request.workdir / "variants" / name
-        logger.info("%d/%d %s", number, len(variants), name)
-        if not is_trained(folder, config.steps) and not train(ablated(config, name), folder).finished:
-            return False
-        models[name] = folder / "model"
+    folders = {name: request.workdir / "variants" / name for name in variants}
+    if not train_each({folders[name]: ablated(config, name) for name in variants}):
+        return False
+    models = {name: folder / "model" for name, folder in folders.items()}
     evaluate(evaluation_of(request, Path(config.data.root), protocol, models))
+    return True
+
+
+def train_each(experiments: Mapping[Path, ml_collections.ConfigDict]) -> bool:
+    """Make the trainings that are not made yet: workdir → experiment, in order; False if one was stopped.
+
+    Raises:
+      UserError: one cannot run.
+    """
+    for number, (folder, config) in enumerate(experiments.items(), 1):
+        logger.info("%d/%d %s", number, len(experiments), folder.name)
+        if not is_trained(folder, config.steps) and not train(config, folder).finished:
+            return False
     return True
 
 

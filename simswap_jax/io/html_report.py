@@ -24,7 +24,7 @@ table { border-collapse: collapse; margin: 1.5rem 0; font-variant-numeric: tabul
 caption, figcaption { text-align: left; padding: .3rem 0; opacity: .8; }
 th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right; }
 th { vertical-align: bottom; } td small { white-space: nowrap; opacity: .7; }
-th:first-child, td:first-child { text-align: left; } thead th { border-bottom-width: 2px; }
+th:first-child, td:first-child, .text { text-align: left; } thead th { border-bottom-width: 2px; }
 tbody tr:nth-child(odd) { background: var(--soft); }
 .curves { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0 0 1.5rem; }
 .curves figure { flex: 1 1 420px; max-width: 540px; } svg { width: 100%; height: auto; }
@@ -36,12 +36,18 @@ svg text { font-size: 12px; fill: currentColor; } img { max-width: 100%; height:
 
 @dataclass(frozen=True)
 class Table:
-    """A caption, the column heads, and rows of cells; numbers come as the text to show. Folded: opened by a click."""
+    """A caption, the column heads, and rows of cells; numbers come as the text to show.
+
+    Attributes:
+      folded: opened by a click.
+      text: numbers of the columns that begin at the left, as the first does; the others end at the right.
+    """
 
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     folded: bool = False
+    text: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -124,8 +130,12 @@ def text_table(table: Table) -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
-    body = "".join("<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+    kinds = [' class="text"' if number in table.text else "" for number in range(len(table.header))]
+    head = "".join(f"<th{kind}>{escape(cell)}</th>" for kind, cell in zip(kinds, table.header))
+    body = "".join(
+        "<tr>" + "".join(f"<td{kind}>{_cell(cell)}</td>" for kind, cell in zip(kinds, row)) + "</tr>"
+        for row in table.rows
+    )
     caption = "" if table.folded else f"<caption>{escape(table.caption)}</caption>"
     whole = f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>\n'
     return f"<details><summary>{escape(table.caption)}</summary>{whole}</details>\n" if table.folded else whole

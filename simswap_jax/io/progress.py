@@ -1,13 +1,19 @@
-"""What a terminal shows of a job: a progress bar, or a log line now and then; the log handler of the commands."""
+"""What a terminal shows of a job: a progress bar, or a log line now and then; the seconds of
+its stages; the log handler of the commands.
+"""
 
 import contextlib
+import json
 import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
+
+from simswap_jax.io.atomic import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -163,3 +169,29 @@ class Steps:
     def say(self, what: str) -> None:
         """One step, with the seconds since the first."""
         to_terminal(f"{time.monotonic() - self.started:6.1f} s  {what}")
+
+
+class StageTimer:
+    """Seconds by stage, kept on disk, so that a job that was stopped and resumed still knows its whole time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seconds: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    @property
+    def total(self) -> float:
+        """Seconds of all stages."""
+        return sum(self._seconds.values())
+
+    @contextlib.contextmanager
+    def stage(self, name: str, line: str, finished: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Log ``line`` and time what happens inside, unless it had been ``finished`` by an earlier call."""
+        logger.info("%s", line)
+        before = finished()
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            if not before:
+                self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - started
+                write_text(self._path, json.dumps(self._seconds) + "\n")

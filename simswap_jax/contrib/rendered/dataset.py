@@ -121,7 +121,7 @@ def write_people(
     root: str | os.PathLike[str],
     people: np.ndarray,
     names: Sequence[str],
-    pictures_per_person: int,
+    pictures_per_person: int | Sequence[int],
     seed: int,
     size: int,
 ) -> Labels:
@@ -131,7 +131,7 @@ def write_people(
         root: a folder that does not exist yet or is empty; it appears only once it is complete.
         people: float32 [N, PERSON_SIZE].
         names: the people's, N different ones.
-        pictures_per_person: each with attributes of its own.
+        pictures_per_person: each with attributes of its own; a number for each person, or one for all.
         seed: fixes the attributes.
         size: height and width in pixels.
 
@@ -143,9 +143,10 @@ def write_people(
         raise ValueError(
             f"write_people() got {len(people)} people and {len(set(names))} different names; give one each."
         )
-    person: np.ndarray = np.repeat(np.arange(len(people), dtype=np.int32), pictures_per_person)
-    digits = max(3, len(str(pictures_per_person - 1)))
-    files = [f"{name}/{index:0{digits}d}.png" for name in names for index in range(pictures_per_person)]
+    counts: np.ndarray = np.broadcast_to(pictures_per_person, len(people))
+    person: np.ndarray = np.repeat(np.arange(len(people), dtype=np.int32), counts)
+    digits = max(3, len(str(counts.max() - 1)))
+    files = [f"{name}/{index:0{digits}d}.png" for name, count in zip(names, counts.tolist()) for index in range(count)]
     labels = Labels(list(names), np.asarray(people, np.float32), files, person, sample_attributes(seed, len(files)))
     with replacing_folder(root, what="folder of rendered people", sync=False) as fresh:
         for name in names:

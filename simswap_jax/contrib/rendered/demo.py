@@ -5,11 +5,7 @@ some, freeze it → train a small SimSwap against it → swap held-out identitie
 carry with an independent recogniser, and compare with the ground truth.
 """
 
-import json
 import logging
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +24,9 @@ from simswap_jax.evaluation.metrics import identity as identity_metrics
 from simswap_jax.inference import example_people
 from simswap_jax.inference.arrays import resized
 from simswap_jax.inference.swapper import DEFAULT_MODEL, PRETRAINED, FaceSwapper
-from simswap_jax.io.atomic import write_text
 from simswap_jax.io.contact_sheet import contact_sheet
 from simswap_jax.io.images import read_picture
+from simswap_jax.io.progress import StageTimer
 from simswap_jax.provenance.label_xmp import draw_label
 from simswap_jax.provenance.writer import write_sheet
 from simswap_jax.training import identity
@@ -271,27 +267,3 @@ def example_sheet(sources: np.ndarray, targets: np.ndarray, results: np.ndarray,
     rows = [[source, target, draw_label(result), truth] for source, target, result, truth in rows]
     two_a_row = [first + second for first, second in zip(rows[::2], rows[1::2], strict=True)]
     return contact_sheet(two_a_row, ["source", "target", "result", "ground truth"] * 2)
-
-
-class StageTimer:
-    """Seconds by stage, kept on disk, so that a demo that was stopped and resumed still knows its whole time."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._seconds: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-    @property
-    def total(self) -> float:
-        """Seconds of all stages."""
-        return sum(self._seconds.values())
-
-    @contextmanager
-    def stage(self, name: str, line: str, finished: Callable[[], bool] = lambda: False) -> Iterator[None]:
-        """Log ``line`` and time what happens inside, unless it had been ``finished`` by an earlier call."""
-        logger.info("%s", line)
-        before = finished()
-        started = time.monotonic()
-        yield
-        if not before:
-            self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - started
-            write_text(self._path, json.dumps(self._seconds) + "\n")

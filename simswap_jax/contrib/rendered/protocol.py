@@ -1,7 +1,11 @@
-"""The ``synthetic`` protocol: a rendered data set, where the ground truth of every pair can be rendered."""
+"""The protocols of rendered people, where the ground truth of every pair can be rendered.
+
+``synthetic`` swaps held-out identities; ``synthetic_known`` held-out pictures of people who were trained on.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -12,13 +16,15 @@ from simswap_jax.contrib.rendered.landmarks import geometry_of
 from simswap_jax.contrib.rendered.pose_judge import WEIGHTS, PoseRegressor
 from simswap_jax.contrib.rendered.scoring import colour_shift
 from simswap_jax.evaluation.candidates import GROUND_TRUTH, TARGET, Baseline, ModelCandidate, PairBatch, interpolated
-from simswap_jax.evaluation.protocols import pairs
+from simswap_jax.evaluation.protocols import known, pairs
 from simswap_jax.evaluation.protocols.protocol import EvaluationProtocol, GroundTruth, PairList, ProtocolData
 from simswap_jax.evaluation.request import EvaluationRequest
 from simswap_jax.weights import registry
 
 LADDER = tuple(interpolated(fraction) for fraction in (0.25, 0.5, 0.75))
 YAW = ATTRIBUTES.index("yaw")
+# What of a target a swap keeps and a warped source does not have: attribute → the numbers that say how it looks.
+KEPT = {"gaze": ("gaze_x", "gaze_y"), "mouth": ("mouth_open", "smile", "mouth_skew")}
 
 
 class RenderedPose:
@@ -52,6 +58,14 @@ class RenderedTruth:
         attributes[:, YAW] += np.where(yaw > 0, -degrees, degrees)
         return render_ground_truth(people, attributes, size)
 
+    def altered(self, numbers: Sequence[str], indices: Sequence[int], size: int) -> np.ndarray:
+        """The same with some numbers of the attributes as the source's picture has them."""
+        people, attributes = self._parameters(indices)
+        columns = [ATTRIBUTES.index(number) for number in numbers]
+        rows = [self._labels.row(self._pairs[i].source) for i in indices]
+        attributes[:, columns] = self._labels.attributes[rows][:, columns]
+        return render_ground_truth(people, attributes, size)
+
     def _parameters(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Person and attribute vectors of the answers, [n, P] and [n, A]."""
         source = [self._labels.row(self._pairs[i].source) for i in indices]
@@ -68,12 +82,22 @@ COLOUR = Baseline("colour", "target in the source's colours", _recoloured, shows
 
 def prepare(request: EvaluationRequest, models: Sequence[ModelCandidate], size: int) -> ProtocolData:
     """Pairs drawn as by the ``pairs`` protocol, with their ground truth, landmarks and poses."""
-    data = pairs.prepare(request, models, size)
-    labels = read_labels(request.data)
+    return with_truth(pairs.prepare(request, models, size), read_labels(request.data))
+
+
+def prepare_known(request: EvaluationRequest, models: Sequence[ModelCandidate], size: int) -> ProtocolData:
+    """Pairs drawn as by the ``known`` protocol, with the same."""
+    return with_truth(known.prepare(request, models, size), read_labels(request.data))
+
+
+def with_truth(data: ProtocolData, labels: Labels) -> ProtocolData:
+    """What a protocol prepared, with the ground truth, landmarks and poses of rendered people."""
     truth = RenderedTruth(labels, data.pairs)
     ladder = [TARGET.key, *(rung.key for rung in LADDER), GROUND_TRUTH.key]
-    answers = GroundTruth(truth.pictures, truth.turned, (GROUND_TRUTH, COLOUR, *LADDER), ladder)
+    altered = {name: partial(truth.altered, numbers) for name, numbers in KEPT.items()}
+    answers = GroundTruth(truth.pictures, truth.turned, (GROUND_TRUTH, COLOUR, *LADDER), ladder, altered)
     return replace(data, ground_truth=answers, geometry=geometry_of(labels))
 
 
 SYNTHETIC = EvaluationProtocol("synthetic", prepare, recogniser=identity_judge.pretrained, pose=RenderedPose)
+SYNTHETIC_KNOWN = replace(SYNTHETIC, name="synthetic_known", prepare=prepare_known)

@@ -7,6 +7,7 @@ import numpy as np
 
 from simswap_jax.contrib.rendered.dataset import PERSON, Labels, pose, render_ground_truth
 from simswap_jax.evaluation.metrics.reconstruction import psnr
+from simswap_jax.evaluation.metrics.regions import nearer
 from simswap_jax.evaluation.protocols.pairs import draw_pairs
 
 # Parts of a face, and how the names of the parameters begin that say how they look.
@@ -16,8 +17,6 @@ PARTS = {
     "mouth": ("mouth_", "lip_"),
     "hair": ("hair",),
 }
-SEEN = 24  # of 255: pixels that differ by more show a part
-FEWEST = 4  # pixels in which a part must show
 
 
 @dataclass(frozen=True)
@@ -141,17 +140,13 @@ def attribute_transfer(results: np.ndarray, pairs: RenderedPairs) -> dict[str, f
         in any pair. 0.5 is chance; the untouched target scores less.
     """
     size = results.shape[1]
-    wanted: np.ndarray = pairs.ground_truth(size).astype(np.float64)
+    wanted = pairs.ground_truth(size)
     shares = {}
     for part, beginnings in PARTS.items():
         person = pairs.truth_person.copy()
         columns = [i for i, name in enumerate(PERSON) if name.startswith(beginnings)]
         person[:, columns] = pairs.kept_person[:, columns]
-        unwanted: np.ndarray = render_ground_truth(person, pairs.truth_attributes, size).astype(np.float64)
-        shows = np.abs(wanted - unwanted).max(axis=-1) > SEEN
-        distances = [
-            (shows * np.square(results - drawing).sum(axis=-1)).sum(axis=(1, 2)) for drawing in (wanted, unwanted)
-        ]
-        judged = shows.sum(axis=(1, 2)) >= FEWEST
-        shares[part] = float(np.mean((distances[0] < distances[1])[judged])) if judged.any() else float("nan")
+        unwanted = render_ground_truth(person, pairs.truth_attributes, size)
+        judged = nearer(results, wanted, unwanted)
+        shares[part] = float(np.nanmean(judged)) if np.isfinite(judged).any() else float("nan")
     return shares

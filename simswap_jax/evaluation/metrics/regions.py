@@ -15,6 +15,8 @@ from simswap_jax.faces.blending import face_ellipse
 CELLS = 16  # pictures are compared outside the face at so many cells a side: hair and walls, not single pixels
 LIGHT_CELLS = 8
 LEAST_MASK = 0.5
+SEEN = 24  # of 255: pixels that differ by more show a part
+FEWEST = 4  # pixels in which a part must show
 
 
 def face_masks(landmarks: np.ndarray | None, count: int, size: int) -> np.ndarray:
@@ -71,6 +73,20 @@ def light(pictures: np.ndarray, masks: np.ndarray) -> np.ndarray:
         plane = np.linalg.lstsq(design * root, level * root[:, 0], rcond=None)[0]
         slopes.append(plane[1:] / max((level * weight).sum() / weight.sum(), 1.0))
     return np.array(slopes)
+
+
+def nearer(pictures: np.ndarray, wanted: np.ndarray, unwanted: np.ndarray) -> np.ndarray:
+    """Which of two drawings each picture is nearer to, in the pixels where the two differ: float64 [K].
+
+    Returns:
+      1 nearer to ``wanted``, 0 to ``unwanted``, NaN where the two differ in hardly a pixel.
+    """
+    drawings = [np.asarray(one, np.float64) for one in (wanted, unwanted)]
+    shows = np.abs(drawings[0] - drawings[1]).max(axis=-1) > SEEN
+    to_wanted, to_unwanted = [
+        (shows * np.square(pictures - drawing).sum(axis=-1)).sum(axis=(1, 2)) for drawing in drawings
+    ]
+    return np.where(shows.sum(axis=(1, 2)) >= FEWEST, to_wanted < to_unwanted, np.nan)
 
 
 _UPPER = np.arange(CELLS) < CELLS // 2

@@ -215,7 +215,7 @@ def summarise(measured: Measured, keeps_target: Sequence[str]) -> Scores:
         used = gallery.rows(results["used"].tolist()) if chooses else None
         values = identity_metrics(gallery, index, results["vectors"], used)
         values |= attribute_metrics(measured.pairs, results, target, shapes, key not in keeps_target)
-        values |= {name: results[name] for name in results if name.startswith(("self_", "truth_"))}
+        values |= {name: results[name] for name in results if name.startswith(("self_", "truth_", "kept_"))}
         per_pair[key] = values
         estimates = means(values, index.person)
         estimates["sharpness"] = ratio(results["laplacian"], target["laplacian"], index.person)

@@ -63,10 +63,14 @@ def picture_share(stated: str, models: Sequence[ModelCandidate]) -> float:
 
 
 def trained_people(names: Sequence[str], models: Sequence[ModelCandidate], request: EvaluationRequest) -> list[str]:
-    """Those whom every model was trained on: all but the held-out ones, by the cards or ``--held-out-fraction``."""
+    """Those whom every model was trained on: all but the held-out ones, by the cards or ``--held-out-fraction``.
+
+    Where a model draws people by name, only those.
+    """
     away = set(held_out(names, max((_share(model, "held_out") for model in models), default=0.0)))
     away |= set(held_out(names, request.held_out_fraction or 0.0, request.held_out_seed))
-    return [name for name in names if name not in away]
+    drawn = [set(model.swapper.people) for model in models if model.swapper.people]
+    return [name for name in names if name not in away and all(name in people for people in drawn)]
 
 
 def unseen_pictures(people: Mapping[str, Sequence[Path]], names: Sequence[str], share: float) -> dict[str, list[str]]:

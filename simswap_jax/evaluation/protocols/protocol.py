@@ -5,7 +5,7 @@ Another package brings its own as ``--protocol package.module:attribute``, an `E
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +24,7 @@ PROTOCOLS = {
     "known": "simswap_jax.evaluation.protocols.known:KNOWN",
     "faceforensics": "simswap_jax.evaluation.protocols.faceforensics:FACEFORENSICS",
     "synthetic": "simswap_jax.contrib.rendered.protocol:SYNTHETIC",
+    "synthetic_known": "simswap_jax.contrib.rendered.protocol:SYNTHETIC_KNOWN",
 }
 PAIRS_FILE = "simswap_jax.evaluation.protocols.pairs:PAIRS_FILE"  # the protocol of FILE.json
 
@@ -67,12 +68,14 @@ class GroundTruth:
       turned: the same with the head turned by so many degrees of yaw; None where that cannot be made.
       baselines: further candidates.
       ladder: keys of candidates from the untouched target to the ground truth, ever nearer to it.
+      altered: attribute → as ``pictures``, but with this one attribute as the source's picture has it.
     """
 
     pictures: Callable[[Sequence[int], int], np.ndarray]
     turned: Callable[[Sequence[int], int, float], np.ndarray] | None = None
     baselines: Sequence[Baseline] = ()
     ladder: Sequence[str] = ()
+    altered: Mapping[str, Callable[[Sequence[int], int], np.ndarray]] = field(default_factory=dict)
 
 
 class Training(StrEnum):

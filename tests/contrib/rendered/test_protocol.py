@@ -1,13 +1,14 @@
 """The synthetic protocol: its pose network, and its ground truth."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from simswap_jax.cli import evaluate
 from simswap_jax.contrib.rendered import dataset
-from simswap_jax.contrib.rendered.protocol import RenderedPose, RenderedTruth
+from simswap_jax.contrib.rendered.protocol import KEPT, RenderedPose, RenderedTruth
 from simswap_jax.evaluation.protocols.protocol import Pair, PairList
 from tests.support.small_model import write_small_model
 
@@ -43,6 +44,21 @@ def test_the_ground_truth_is_the_sources_person_with_the_targets_attributes(peop
     np.testing.assert_array_equal(truth.pictures([0], 32), dataset.render(labels.people[:1], attributes, 32))
     np.testing.assert_array_equal(truth.turned([0], 32, 0.0), truth.pictures([0], 32))
     assert (truth.turned([0], 32, 20.0) != truth.pictures([0], 32)).any()
+
+
+def test_the_answer_with_the_sources_gaze_differs_at_the_eyes_only(people):
+    labels = dataset.read_labels(people)
+    pair = Pair("p0000/001.png", "p0001/002.png", None)
+    data = SimpleNamespace(pairs=PairList(0, ("p0000", "p0001"), (pair,)))
+    truth = RenderedTruth(labels, data.pairs)
+    plain, gaze = truth.pictures([0], 64), truth.altered(KEPT["gaze"], [0], 64)
+    changed = np.argwhere((plain != gaze).any(axis=-1)[0])
+    assert 0 < len(changed) < 0.05 * 64 * 64
+    source, target = labels.row(pair.source), labels.row(pair.target)
+    attributes = labels.attributes[[target]].copy()
+    columns = [dataset.ATTRIBUTES.index(name) for name in ("gaze_x", "gaze_y")]
+    attributes[:, columns] = labels.attributes[source, columns]
+    np.testing.assert_array_equal(gaze, dataset.render(labels.people[:1], attributes, 64))
 
 
 @pytest.mark.slow

@@ -27,3 +27,13 @@ def test_light_has_the_direction_it_is_drawn_with():
     np.testing.assert_allclose(slopes, [[1, 0], [-1, 0], [0, 1]], atol=0.1)
     brighter = np.clip(pictures.astype(int) * 1.3, 0, 255).astype(np.uint8)
     np.testing.assert_allclose(regions.light(brighter, regions.face_masks(None, 3, 64)), slopes, atol=0.02)
+
+
+def test_nearer_judges_only_where_the_two_drawings_differ():
+    wanted, unwanted = np.full((4, 8, 8, 3), 100, np.uint8), np.full((4, 8, 8, 3), 100, np.uint8)
+    unwanted[:3, 2:4, 2:5] = 200  # six pixels
+    unwanted[3, 0, 0] = 200  # one pixel, which is too few
+    pictures = np.full((4, 8, 8, 3), 120, np.uint8)
+    pictures[1, 2:4, 2:5] = 180
+    pictures[2, 5:] = 0  # elsewhere: it does not count
+    np.testing.assert_array_equal(regions.nearer(pictures, wanted, unwanted), [1.0, 0.0, 1.0, np.nan])

@@ -47,6 +47,14 @@ def test_sources_and_targets_are_pictures_that_no_training_saw(root):
     assert all(pair.source.partition("/")[0] != pair.target.partition("/")[0] for pair in data.pairs.pairs)
 
 
+def test_whom_a_model_of_some_people_does_not_know_is_left_out(root):
+    three = ("person02", "person05", "person07")
+    models = [model("a", held_out=0.1, held_out_pictures=0.5), model("b", three, held_out_pictures=0.5)]
+    data = data_of(root, models)
+    assert {name.partition("/")[0] for name in pictures_of(data)} == set(three) - set(held_out(PEOPLE, 0.1))
+    assert set(data.people) == set(PEOPLE)
+
+
 @pytest.mark.parametrize("card", [{"held_out": 0.1}, {"held_out": 0.1, "held_out_pictures": 0.0}, {}])
 def test_a_training_that_held_no_pictures_out_is_refused_or_said_to_be_flattered(root, card):
     models = [model("a", held_out=0.1, held_out_pictures=0.4), model("b", **card)]

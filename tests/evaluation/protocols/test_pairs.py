@@ -60,9 +60,9 @@ def test_people_the_model_has_seen_are_not_judged():
         evaluated_fraction(0.5, 0.12)
 
 
-def model(key, **card):
+def model(key, people=(), **card):
     """A model, as far as pairs look at it."""
-    return SimpleNamespace(key=key, swapper=SimpleNamespace(model=SimpleNamespace(card=card)))
+    return SimpleNamespace(key=key, swapper=SimpleNamespace(model=SimpleNamespace(card=card), people=people))
 
 
 def data_of(tmp_path, models=(), **options):
