@@ -48,6 +48,8 @@ from simswap_jax.weights import registry
 from simswap_jax.weights.model_names import find_model
 
 DEFAULT_SIZE = 112  # pixels, where no model says one
+DEFAULT_ALIGNMENT = "simswap-frontal"  # template of the crops, where no model says one
+RECOGNISER = "face_recognition_sface_2021dec.onnx"  # of configs/weights.yaml: measures identity where none is named
 UNFINISHED = ".unfinished"  # folder in the output: what is measured so far
 logger = logging.getLogger(__name__)
 
@@ -109,7 +111,7 @@ def open_setup(request: EvaluationRequest) -> Setup:
     models = open_models(request)
     if request.clip is not None and not models:
         raise UserError("--clip needs a model; name one with --model.", "clip-without-model")
-    evaluators = open_evaluators(request, protocol)
+    evaluators = open_evaluators(request, protocol, alignment_of(request, models))
     size = request.size or max((model.swapper.face_size for model in models), default=DEFAULT_SIZE)
     data = protocol.prepare(request, models, size)
     check_data(data, request.false_accept_rate)
@@ -132,21 +134,24 @@ def open_models(request: EvaluationRequest) -> list[ModelCandidate]:
     ]
 
 
-def open_evaluators(request: EvaluationRequest, protocol: EvaluationProtocol) -> Evaluators:
-    """The networks that were named; the protocol's own for recogniser and pose where none was.
+def alignment_of(request: EvaluationRequest, models: Sequence[ModelCandidate]) -> str:
+    """The template of the crops, a name of `TEMPLATES` or of faces without one."""
+    return request.alignment or next((one.swapper.model.alignment for one in models), DEFAULT_ALIGNMENT)
+
+
+def open_evaluators(request: EvaluationRequest, protocol: EvaluationProtocol, alignment: str) -> Evaluators:
+    """The networks that were named; for recogniser and pose the protocol's own where none was, and where it has no
+    recogniser the public one, `RECOGNISER`.
 
     Raises:
-      UserError: a recogniser is missing, or a network cannot be opened.
+      UserError: a network cannot be opened, or the public one cannot be fetched.
     """
     if request.recogniser is not None:
-        recogniser = open_recogniser(network_file(request.recogniser))
+        recogniser = open_recogniser(network_file(request.recogniser), alignment)
     elif protocol.recogniser is not None:
         recogniser = protocol.recogniser()
     else:
-        raise UserError(
-            "--judge is missing; name a face-recognition network that is independent of the training.",
-            "recogniser-missing",
-        )
+        recogniser = open_recogniser(registry.find(RECOGNISER, "identity metrics where --judge names none"), alignment)
     pose = OnnxPose(network_file(request.pose)) if request.pose else protocol.pose() if protocol.pose else None
     landmarks = open_landmarks(network_file(request.landmarks)) if request.landmarks else None
     features = open_features(network_file(request.features), request.feature_range) if request.features else None
@@ -231,8 +236,7 @@ def placed_candidates(setup: Setup) -> list[Candidate]:
         return []
     own = request.warp_landmarks
     landmarks = open_landmarks(network_file(own)) if own else setup.evaluators.landmarks
-    alignment = request.alignment or next((one.swapper.model.alignment for one in setup.models), "simswap-frontal")
-    poses = TEMPLATES.get(alignment)
+    poses = TEMPLATES.get(alignment_of(request, setup.models))
     # Templates count from the centre of the first pixel, geometry from the edge of the crop.
     template = poses[0] + 0.5 / inputs.size if poses is not None and len(poses) == 1 else None
     geometry = FaceGeometry(inputs.read, landmarks, setup.evaluators.pose, data.geometry, template)

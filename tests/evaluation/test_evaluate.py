@@ -16,7 +16,7 @@ from simswap_jax.cli import evaluate as command
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation import runner
 from simswap_jax.evaluation.candidates import GROUND_TRUTH, ModelCandidate
-from simswap_jax.evaluation.evaluate import UNFINISHED
+from simswap_jax.evaluation.evaluate import RECOGNISER, UNFINISHED, open_evaluators
 from simswap_jax.evaluation.gallery import embed_gallery
 from simswap_jax.evaluation.judges.evaluators import Evaluators
 from simswap_jax.evaluation.judges.networks import open_recogniser
@@ -27,6 +27,7 @@ from simswap_jax.evaluation.protocols.protocol import EvaluationProtocol, Ground
 from simswap_jax.evaluation.request import EvaluationRequest, fingerprint
 from simswap_jax.io.images import read_picture
 from simswap_jax.provenance.label_xmp import SOURCE_TYPE, read_provenance
+from simswap_jax.weights import registry
 from tests.support.errors import raises_user_error
 from tests.support.onnx_networks import onnx_recogniser
 from tests.support.small_model import faces, write_small_model
@@ -361,10 +362,17 @@ def test_mistakes_get_one_sentence_and_leave_nothing(model, people, tmp_path, mo
     assert not (tmp_path / "out").exists()
 
 
-def test_a_recogniser_must_be_named_where_the_protocol_has_none(model, people, tmp_path):
-    with raises_user_error("recogniser-missing", "--judge"):
-        evaluate("--model", model, "--data", people, "--output", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+def test_without_a_judge_the_public_recogniser_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIMSWAP_JAX_WEIGHTS", str(tmp_path))
+    request = EvaluationRequest(tmp_path / "people", tmp_path / "out")
+    with raises_user_error("public-weights-offline", RECOGNISER, "--judge", "opencv/opencv_zoo"):
+        open_evaluators(request, pairs.PAIRS, "simswap-frontal")
+    path = onnx_recogniser(tmp_path / RECOGNISER)
+    with raises_user_error("public-weights-differ", RECOGNISER):
+        open_evaluators(request, pairs.PAIRS, "simswap-frontal")
+    entry = replace(registry.catalogue()[RECOGNISER], sha256=registry.file_sha256(path))
+    monkeypatch.setattr(registry, "catalogue", lambda: {RECOGNISER: entry})
+    assert open_evaluators(request, pairs.PAIRS, "simswap-frontal").recogniser.sha256 == entry.sha256
 
 
 @pytest.mark.parametrize(
