@@ -1,6 +1,7 @@
 """`simswap-jax evaluate`: the command line of `simswap_jax.evaluation.evaluate`."""
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ PEOPLE_HELP = (
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns 0."""
-    evaluate(request_of(parser().parse_args(arguments)))
+    evaluate(request_of(parser().parse_args(arguments)), shlex.join(["simswap-jax", "evaluate", *arguments]))
     return 0
 
 

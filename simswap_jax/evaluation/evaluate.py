@@ -21,7 +21,7 @@ from simswap_jax.evaluation.candidates import (
 from simswap_jax.evaluation.clip import measure_clip
 from simswap_jax.evaluation.contracts import read_contract
 from simswap_jax.evaluation.external import ExternalNetwork, split_reference
-from simswap_jax.evaluation.gallery import embed_gallery
+from simswap_jax.evaluation.gallery import embed_gallery, gallery_cache
 from simswap_jax.evaluation.geometry import FaceGeometry
 from simswap_jax.evaluation.judges.evaluators import Evaluators, open_landmarks
 from simswap_jax.evaluation.judges.networks import OnnxPose, open_features, open_recogniser
@@ -34,8 +34,16 @@ from simswap_jax.evaluation.protocols.protocol import (
     find_protocol,
     save_pairs,
 )
-from simswap_jax.evaluation.report.page import Report, example_sheet, plots, write_report
-from simswap_jax.evaluation.report.tables import opening, paper_table, tables, yaw_table
+from simswap_jax.evaluation.report.page import Report, example_sheet, how_measured, plots, write_report
+from simswap_jax.evaluation.report.tables import (
+    headlines,
+    narrow_table,
+    opening,
+    paper_table,
+    published_table,
+    tables,
+    yaw_table,
+)
 from simswap_jax.evaluation.request import EvaluationRequest, check, fingerprint
 from simswap_jax.evaluation.runner import EvalInputs, predict_real, predict_results
 from simswap_jax.evaluation.warp import FAMILY, NEAREST, warp_baselines
@@ -75,8 +83,12 @@ class Setup:
     inputs: EvalInputs
 
 
-def evaluate(request: EvaluationRequest) -> dict[str, Any]:
+def evaluate(request: EvaluationRequest, command: str = "") -> dict[str, Any]:
     """Carry out an evaluation and leave its report in ``request.output``.
+
+    Args:
+      request: what to evaluate.
+      command: the command line that asks for it, for the page.
 
     Returns:
       what metrics.json holds; nothing if pairs were only exported.
@@ -95,6 +107,7 @@ def evaluate(request: EvaluationRequest) -> dict[str, Any]:
     measured = measure(setup, candidates, cache)
     scores = summarise(measured, [candidate.key for candidate in candidates if not candidate.shows_source])
     metrics, further_tables = metrics_of(setup, candidates, measured, scores)
+    further_tables.append(how_measured(metrics, setup.data.root, setup.models, command))
     write_report(request.output, report_of(setup, candidates, measured, scores, metrics, further_tables))
     cache.clear()
     return metrics
@@ -269,7 +282,8 @@ def job_fingerprint(setup: Setup, candidates: Sequence[Candidate]) -> dict[str, 
 def measure(setup: Setup, candidates: Sequence[Candidate], cache: ChunkCache) -> Measured:
     """Run all networks on all pictures."""
     data, inputs, evaluators = setup.data, setup.inputs, setup.evaluators
-    gallery, broken = embed_gallery(evaluators, data.people, cache)
+    kept = gallery_cache(evaluators, data.people, alignment_of(setup.request, setup.models)) or cache
+    gallery, broken = embed_gallery(evaluators, data.people, kept)
     for sentence in broken:
         logger.warning("left out: %s", sentence)
     index = index_pairs(data.pairs, gallery, setup.request.false_accept_rate, data.exclude_source)
@@ -350,19 +364,23 @@ def report_of(
     """What is written: sentence, tables, plots, example swaps."""
     titles, summary = titles_of(candidates), scores.summary
     compared = [candidate for candidate in candidates if candidate.kind != BASELINE]
-    keys = [candidate.key for candidate in compared]
+    keys, rate = [candidate.key for candidate in compared], setup.request.false_accept_rate
+    people = len(measured.gallery.names)
     all_tables = [
-        paper_table(summary, titles),
-        *tables(summary, titles, setup.request.false_accept_rate),
+        paper_table(summary, titles, people),
+        *tables(summary, titles, rate),
         *further_tables,
+        published_table(),
     ]
     cosines = scores.per_pair[keys[0]]["cosine_source"]
     return Report(
         measured.pairs,
         metrics,
         opening(metrics, summary, keys[0]),
+        headlines(summary, titles, keys, people),
+        narrow_table(summary, titles, keys),
         all_tables,
-        plots(measured.gallery, scores, titles, keys),
+        plots(measured.gallery, scores, titles, keys, rate),
         example_sheet(setup.inputs, setup.evaluators, compared, cosines),
     )
 
