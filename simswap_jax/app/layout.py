@@ -92,7 +92,7 @@ def lay_out_source(parts: SimpleNamespace, offer: Offer) -> None:
             type="filepath",
             height=HIGH,
             scale=2,
-            min_width=150,
+            min_width=110,
             elem_id="source",
         )
         parts.source_gallery = gallery(gr, offer.sources, "source-examples")
@@ -125,7 +125,7 @@ def lay_out_target(parts: SimpleNamespace, offer: Offer) -> None:
             type="filepath",
             height=HIGH,
             scale=2,
-            min_width=150,
+            min_width=110,
             elem_id="target",
         )
         parts.target_gallery = gallery(gr, offer.targets, "target-examples")
@@ -207,13 +207,14 @@ def gallery(gr: Any, files: Sequence[Path], name: str) -> Any:
         interactive=False,
         buttons=[],
         scale=3,
-        min_width=190,
+        min_width=170,
         elem_id=name,
     )
 
 
 STYLE = """\
-.gallery-container .grid-container { grid-template-columns: repeat(auto-fill, 58px) !important; gap: 5px; }
+.gallery-container .grid-container { grid-template-columns: repeat(auto-fill, 58px) !important; gap: 5px;
+  grid-template-rows: none !important; grid-auto-rows: 58px !important; height: auto !important; }
 .gallery-container .grid-wrap { padding-top: 28px; }
 .gallery-container .thumbnail-item { aspect-ratio: 1 / 1 !important; height: auto !important; }
 #source .or, #target .or { display: none; }
