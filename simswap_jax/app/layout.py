@@ -86,7 +86,7 @@ def lay_out_source(parts: SimpleNamespace, offer: Offer) -> None:
     gr.Markdown("### 1. Source: whose face appears")
     with gr.Row():
         parts.source_files = gr.File(
-            label=f"Pictures of one person (up to {offer.megabytes} MB)",
+            label=f"Pictures (up to {offer.megabytes} MB)",
             file_count="multiple",
             file_types=picture_suffixes(),
             type="filepath",
@@ -120,7 +120,7 @@ def lay_out_target(parts: SimpleNamespace, offer: Offer) -> None:
     gr.Markdown("### 2. Target: what is to be changed")
     with gr.Row():
         parts.target_file = gr.File(
-            label=f"A photo or video (up to {offer.megabytes} MB)" if offer.photos else "A square, aligned face",
+            label=f"Photo or video (up to {offer.megabytes} MB)" if offer.photos else "Square, aligned face",
             file_types=[*picture_suffixes(), *(video_suffixes() if offer.photos else [])],
             type="filepath",
             height=HIGH,

@@ -368,7 +368,7 @@ def examples(folder: Path, photos: bool) -> Examples:
     shipped = sorted(example_people.FOLDER.glob("*.jpg"))
     copies = [Path(shutil.copyfile(path, folder / path.name.replace("_", " "))) for path in shipped]
     sources, smiling = ([path for path in copies if how in path.name] for how in ("neutral", "smiling"))
-    return Examples(sources, [beside(sources[4], smiling[1], folder), *reversed(smiling)], example_people.CREDIT)
+    return Examples(sources, [beside(sources[4], smiling[1], folder), *smiling[:0:-1]], example_people.CREDIT)
 
 
 def beside(left: Path, right: Path, folder: Path) -> Path:

@@ -87,6 +87,6 @@ def test_example_files_exist_only_as_drawings(tmp_path):
 
 def test_a_model_of_photos_has_the_people_who_ship_as_examples(tmp_path):
     found = examples(tmp_path, photos=True)
-    assert (len(found.sources), len(found.targets)) == (10, 11)
+    assert (len(found.sources), len(found.targets)) == (10, 10)
     assert all(path.is_file() and path.parent == tmp_path for path in [*found.sources, *found.targets])
     assert "CC BY" in found.credit

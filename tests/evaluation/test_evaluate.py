@@ -14,7 +14,7 @@ from PIL import Image
 from simswap_jax import FaceSwapper
 from simswap_jax.cli import evaluate as command
 from simswap_jax.errors import UserError
-from simswap_jax.evaluation import runner
+from simswap_jax.evaluation import gallery, runner
 from simswap_jax.evaluation.candidates import GROUND_TRUTH, ModelCandidate
 from simswap_jax.evaluation.evaluate import RECOGNISER, UNFINISHED, open_evaluators
 from simswap_jax.evaluation.gallery import embed_gallery
@@ -68,13 +68,16 @@ def metrics_in(folder):
     return json.loads((folder / "metrics.json").read_text())
 
 
-def test_the_whole_command(model, people, tmp_path, caplog):
+def test_the_whole_command(model, people, tmp_path, caplog, monkeypatch):
     recogniser = onnx_recogniser(tmp_path / "judge.onnx")
     out = tmp_path / "out"
     words = ["--model", f"ours={model}", "--data", people, "--judge", recogniser, "--features", recogniser]
     words += ["--far", 0.05]
     drawn = ["--held-out-fraction", 1, "--pairs", 12]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert evaluate(*words, *drawn, "--output", out) == 0
+    [kept] = (tmp_path / "cache/simswap_jax/galleries").iterdir()
+    assert sorted(path.name for path in kept.iterdir()) == ["gallery_0000000.npz", "job.json"]
     assert sorted(path.name for path in out.iterdir()) == [
         "index.html",
         "metrics.json",
@@ -109,11 +112,18 @@ def test_the_whole_command(model, people, tmp_path, caplog):
     assert "| SimSwap (published) | 90.00 | 0.61 | 2.14 |" in table
     assert "published: arXiv 2605.00883" in table
     page = (out / "index.html").read_text()
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 3  # with one model there is no trade-off to plot
+    assert page.index('class="tile"') < page.index("<img") < page.index("<svg") < page.index("<table")
+    for said in ("How this was measured", "simswap-jax evaluate --model", "judge, SHA-256"):
+        assert said in page
+    lines = caplog.text.splitlines()
+    rule = next(number for number, line in enumerate(lines) if line.startswith("───"))
+    assert all(len(line) <= 100 for line in lines[rule - 1 : rule + 5])
     assert "://" not in page.replace("http://www.w3.org", "")
     assert read_provenance(out / "sheet.png").source_type == SOURCE_TYPE
 
-    # The same pairs again, from the file: the same bytes.
+    # The same pairs again, from the file: the same bytes; the gallery is not embedded again.
+    monkeypatch.setattr(gallery, "embed_files", None)
     assert evaluate(*words, "--protocol", out / "pairs.json", "--output", tmp_path / "again") == 0
     assert (tmp_path / "again/metrics.json").read_bytes() == (out / "metrics.json").read_bytes()
 

@@ -192,12 +192,18 @@ def narrow_table(summary: Summary, titles: Mapping[str, str], keys: Sequence[str
     columns = ATTRIBUTES | PAPER
     used = [name for name in HEADLINES if any(name in summary[key] for key in keys)]
     shown = [key for key in (*keys, "target", "shift", GENUINE) if key in summary]
-    rows = []
+    heads = [_head(columns[name][0], name) for name in used]
+    values = []
     for key in shown:
-        cells = [cell(summary[key].get(name), *columns[name][1:]).partition(" [") for name in used]
-        title = titles[key] if len(titles[key]) <= NARROW else f"{titles[key][: NARROW - 1]}…"
-        rows.append([title, "".join(cells[0]), *(value for value, _, _ in cells[1:])])
-    return Table("", ["", *(_head(columns[name][0], name) for name in used)], rows)
+        cells = [cell(summary[key].get(name), *columns[name][1:]) for name in used]
+        values.append([cells[0], *(text.partition(" [")[0] for text in cells[1:])])
+    taken = sum(2 + max(map(len, column)) for column in zip(heads, *values))
+    titled = [[_cut(titles[key], max(LEAST, TERMINAL - taken)), *row] for key, row in zip(shown, values)]
+    return Table("", ["", *heads], titled)
+
+
+def _cut(title: str, letters: int) -> str:
+    return title if len(title) <= letters else f"{title[: letters - 1]}…"
 
 
 def _head(label: str, name: str) -> str:
@@ -205,7 +211,7 @@ def _head(label: str, name: str) -> str:
     return f"{label.partition(' (')[0].rstrip(' ↑↓')} {ARROWS[name]}".strip()
 
 
-NARROW = 28  # letters of a row's title
+TERMINAL, LEAST = 100, 16  # columns of a terminal; letters of a row's title at least
 CAUTION = (
     "Published rows come from other pictures, another gallery and other evaluators (expression and FID in other units "
     "and features), so they say what such tables look like, not who is better."
