@@ -1,71 +1,71 @@
-"""The page itself, in gradio: what stands where, and which click does what. The work is done by `studio`."""
+"""What the page answers: which click does what. `layout` says what stands where; the work is done by `studio`."""
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import wraps
+from html import escape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
 from simswap_jax.app.gate import COOKIE, EXPIRED, FILE
+from simswap_jax.app.layout import BLENDINGS, DROPS, EVERYBODY, KEEPS, SHOW_RESULT, Offer, lay_out
 from simswap_jax.app.sessions import Session, Sessions
 from simswap_jax.app.studio import (
     FORMATS,
+    Sources,
     Studio,
     Target,
-    draw_examples,
+    examples,
     output_name,
-    picture_suffixes,
     read,
     shown,
     still_of,
-    video_suffixes,
 )
 from simswap_jax.errors import UserError
 from simswap_jax.inference.options import MarkOptions, SwapOptions
-from simswap_jax.provenance import c2pa
-from simswap_jax.provenance.certificates import EXTRA
 from simswap_jax.provenance.options import marks_sentence
 from simswap_jax.provenance.writer import PhotoMetadata, read_photo_metadata, write_picture
 
-TERMS = """\
-**Only with consent.** Use pictures only of people who consented to be swapped, or of nobody: the example faces are
-drawn by this program. Do not deceive with results, and do not use them to harass, to impersonate or to get past an
-identity check. Results are synthetic and are marked as such; whoever drops a mark has to say in another way that the
-picture is synthetic (in the EU, Article 50 of the AI Act). Model weights may have terms of their own: see the model's
-card.
-
-Pictures stay on the computer that runs this program, in a folder that only this browser can read. They are removed when
-they were not used for an hour, and when the program ends. Nothing is sent anywhere.
-"""
-AGREE = "The people in these pictures agreed to this, or are drawn."
 NO_CONSENT = "Please confirm first that the people in the pictures agreed; the box is above the button."
 UNEXPECTED = "Something went wrong inside the program; the terminal that it was started from says what."
-SECONDS = 20  # that a sentence about a mistake stays, unless it is closed
+SECONDS = 20  # that gradio shows a sentence about a request that it cannot understand
+MOST_THUMBNAILS = 6
 NOT_PLAYED = "This browser cannot play it; download it."
-KEEPS = {"mouth": "its mouth", "hair": "its hairline", "front": "glasses and what else is in front"}
-BLENDINGS = {"feather": "soft edge", "poisson": "by gradients"}
 STALE = "The page sent something that it does not offer; reload it."
 RUNNING = "Your last swap is still running; its result appears here when it is done."
 LOOK_AGAIN = 2.0  # seconds until a page that was opened during a swap asks for its result again
-# What a box drops: a field of `MarkOptions`.
-DROPS = {
-    "label": "Drop the visible label",
-    "xmp": "Drop the XMP metadata",
-    "c2pa": "Drop the C2PA manifest",
-    "watermark": "Drop the invisible watermark",
-}
 
 
 @dataclass(frozen=True)
 class Tab:
-    """What one open page has chosen. ``example`` says that the sources are an example face, not uploads."""
+    """What one open page has chosen.
 
-    sources: tuple[Path, ...] = ()
+    Attributes:
+      sources: whose face appears.
+      target: where.
+      own: faces of the target, by index, that get a source of their own.
+    """
+
+    sources: Sources = field(default_factory=Sources)
     target: Target | None = None
-    example: bool = False
+    own: Mapping[int | None, Sources] = field(default_factory=dict)
+
+    @property
+    def given(self) -> dict[int | None, Sources]:
+        """As `Studio.swap` takes the sources."""
+        return {None: self.sources, **self.own}
+
+    def giving(self, whom: int | None, sources: Sources) -> "Tab":
+        """The same with other sources, of a face (which is chosen then) or of all that have none of their own."""
+        if whom is None:
+            return replace(self, sources=sources)
+        own = {face: given for face, given in {**self.own, whom: sources}.items() if given.paths}
+        if self.target is None or not sources.paths:
+            return replace(self, own=own)
+        return replace(self, own=own, target=replace(self.target, chosen=self.target.chosen | {whom}))
 
 
 @dataclass(frozen=True)
@@ -113,32 +113,62 @@ class Answers:
         return tuple(Path(file) for file in files)
 
     def sources(
-        self, files: Sequence[str] | None, tab: Tab, request: Any, face: float | None = None
-    ) -> tuple[Tab, str]:
-        """Pictures of the source were added or taken away, or another of their faces is meant (its number)."""
+        self, files: Sequence[str] | None, face: float | None, whom: Any, tab: Tab, request: Any
+    ) -> tuple[Tab, str, list[str]]:
+        """Pictures of a source were added or taken away.
+
+        Args:
+          files: the pictures; None or empty: they were taken away.
+          face: number of the face that is meant where they show several.
+          whom: who gets it, as the page names faces of the target.
+          tab: what the page has chosen.
+          request: gradio's.
+
+        Returns:
+          the page's new choice, what to say, and small pictures of the faces that were found.
+        """
+        index = face_of(whom, tab)
         if not files:
-            return (tab if tab.example else replace(tab, sources=())), describe_sources(tab if tab.example else Tab())
-        tab = replace(tab, sources=self.own(request, files), example=False)
+            tab = tab.giving(index, Sources())
+            return tab, describe_sources(tab), []
+        return self._given(tab, index, Sources(self.own(request, files), int(face or 0)), request)
+
+    def source_face(self, face: float | None, whom: Any, tab: Tab, request: Any) -> tuple[Tab, str, list[str]]:
+        """Another face of the same pictures is meant."""
+        index = face_of(whom, tab)
+        sources = tab.given.get(index, Sources())
+        if not sources.paths or sources.example:
+            return tab, describe_sources(tab), []
+        return self._given(tab, index, replace(sources, face=int(face or 0)), request)
+
+    def _given(self, tab: Tab, index: int | None, sources: Sources, request: Any) -> tuple[Tab, str, list[str]]:
         try:
-            _, odd, several = self.studio.identity(tab.sources, int(face or 0))
+            found = self.studio.identity(sources)
         except UserError as error:
             raise UserError(f"Source: {error}", error.code) from error
-        return tab, " ".join([describe_sources(tab, odd), *several])
+        tab, small = tab.giving(index, sources), []
+        for number, face in enumerate(found.faces[:MOST_THUMBNAILS], 1):
+            path = self.session(request).place(f"face {number}.jpg")
+            write_picture(path, face, quality=88)
+            small.append(str(path))
+        return tab, " ".join([describe_sources(tab, found.odd), *found.sentences]), small
 
-    def source_example(self, number: Any, tab: Tab) -> tuple[Tab, str, None]:
+    def source_example(self, number: Any, whom: Any, tab: Tab) -> tuple[Tab, str, list[str]]:
         """An example face was clicked to be the source; uploads make way."""
-        tab = replace(tab, sources=(picked(self.source_examples, number),), example=True)
-        return tab, describe_sources(tab), None
+        path = picked(self.source_examples, number)
+        tab = tab.giving(face_of(whom, tab), Sources((path,), example=True))
+        return tab, describe_sources(tab), []
 
     def target(self, path: Path | None, tab: Tab, request: Any) -> tuple[Tab, str | None, str]:
-        """Another target photo, or none: its faces are found and shown."""
+        """Another target photo, or none: its faces are found and shown; sources of single faces are forgotten."""
+        tab = replace(tab, target=None, own={})
         if path is None:
-            return replace(tab, target=None), None, ""
+            return tab, None, ""
         try:
             tab = replace(tab, target=self.studio.look(path))
         except UserError as error:
             raise UserError(f"Target: {error}", error.code) from error
-        return tab, self._show(tab.target, request), describe_faces(tab.target, self.studio)
+        return tab, self.show(tab.target, request), describe_faces(tab.target, self.studio)
 
     def click(self, place: Any, tab: Tab, request: Any) -> tuple[Tab, str | None, str]:
         """A click on the shown photo: the face there is chosen, or not any more."""
@@ -149,7 +179,7 @@ class Answers:
                 tab = replace(tab, target=tab.target.clicked(x, y))
             case _:
                 raise UserError(STALE, "page-stale")
-        return tab, self._show(tab.target, request), describe_faces(tab.target, self.studio)
+        return tab, self.show(tab.target, request), describe_faces(tab.target, self.studio)
 
     def swap(self, tab: Tab, order: Order, say: Callable[[float, str], None], request: Any) -> Result:
         """Swap. The session remembers what came of it, for a page that is opened again meanwhile."""
@@ -158,27 +188,23 @@ class Answers:
             raise UserError("There is no target photo yet; add one, or click on an example.", "target-missing")
         if not order.agreed:
             raise UserError(NO_CONSENT, "no-consent")
-        if not tab.target.path.is_file() or not all(path.is_file() for path in tab.sources):
+        used = [path for sources in tab.given.values() for path in sources.paths]
+        if not tab.target.path.is_file() or not all(path.is_file() for path in used):
             raise UserError("These pictures are not here any more; add them again.", "upload-gone")
         with self.sessions.working(session):
             try:
-                result = self._swapped(tab.sources, tab.target, order, say, session)
+                result = self._swapped(tab, order, say, session)
             except UserError as error:
                 session.outcome = f"The last swap made nothing: {error}"
                 raise
             session.outcome = result
         return result
 
-    def _swapped(
-        self,
-        sources: Sequence[Path],
-        target: Target,
-        order: Order,
-        say: Callable[[float, str], None],
-        session: Session,
-    ) -> Result:
+    def _swapped(self, tab: Tab, order: Order, say: Callable[[float, str], None], session: Session) -> Result:
+        target = tab.target
+        assert target is not None  # `swap` has looked
         output = session.place(output_name(target.path, order.wanted))
-        carried = self.studio.swap(sources, target, output, order.swap, order.marks, say)
+        carried = self.studio.swap(tab.given, target, output, order.swap, order.marks, say)
         before = session.place("before.jpg")
         write_picture(before, read(target.still), quality=92, photo=colours_of(target.still))
         after = output
@@ -198,7 +224,8 @@ class Answers:
         gone = isinstance(session.outcome, Result) and not session.outcome.file.is_file()
         return None if gone else session.outcome
 
-    def _show(self, target: Target | None, request: Any) -> str | None:
+    def show(self, target: Target | None, request: Any) -> str | None:
+        """The target's picture with its faces framed, as a file; None where there is no target."""
         if target is None:
             return None
         path = self.session(request).place("faces.jpg")
@@ -208,16 +235,40 @@ class Answers:
 
 def describe_sources(tab: Tab, odd: Sequence[Path] = ()) -> str:
     """Who gives the identity, in words."""
-    if tab.example:
-        return "Source: an example face."
-    count = len(tab.sources)
-    if not count:
-        return ""
-    if count == 1:
-        return "Source: 1 picture."
-    said = f"Source: {count - len(odd)} pictures of one person, averaged."
+    said = [f"Source: {sources_words(tab.sources, odd)}."] if tab.sources.paths else []
+    own = [(face, tab.own[face]) for face in sorted(face for face in tab.own if face is not None)]
+    said += [f"Face {face + 1}: {sources_words(sources, odd)}." for face, sources in own]
     names = ", ".join(path.name for path in odd)
-    return f"{said} Left out, somebody else: {names}." if odd else said
+    return " ".join([*said, *([f"Left out, somebody else: {names}."] if odd else [])])
+
+
+def sources_words(sources: Sources, odd: Sequence[Path] = ()) -> str:
+    """One person's pictures, in words; those of somebody else do not count."""
+    if sources.example:
+        return "an example face"
+    count = len(sources.paths)
+    if count == 1:
+        return "1 picture"
+    return f"{len([path for path in sources.paths if path not in odd])} pictures of one person, averaged"
+
+
+def face_of(whom: Any, tab: Tab) -> int | None:
+    """The index of the target's face that a choice on the page names; None: all that are chosen.
+
+    Raises:
+      UserError: there is no such face.
+    """
+    if whom in (None, EVERYBODY):
+        return None
+    names = whom_choices(tab.target)
+    if whom not in names:
+        raise UserError(STALE, "page-stale")
+    return names.index(whom) - 1
+
+
+def whom_choices(target: Target | None) -> list[str]:
+    """Who may get a source: everybody, or a face of the target."""
+    return [EVERYBODY, *(f"face {number}" for number in range(1, 1 + len(target.faces if target else ())))]
 
 
 def describe_faces(target: Target | None, studio: Studio) -> str:
@@ -265,7 +316,11 @@ def build(studio: Studio, sessions: Sessions, megabytes: int) -> Any:
     """
     import gradio as gr
 
-    answers = Answers(studio, sessions, *draw_examples(sessions.examples, studio.whole_photos))
+    offered = examples(sessions.examples, studio.whole_photos)
+    answers = Answers(studio, sessions, offered.sources, offered.targets)
+    offer = Offer(
+        studio.whole_photos, offered.sources, offered.targets, offered.credit, megabytes, studio.model_in_words
+    )
 
     class Page(gr.Blocks):
         """Where an event cannot be understood, the page says so, and the log has one line: gradio prints tracebacks."""
@@ -282,137 +337,53 @@ def build(studio: Studio, sessions: Sessions, megabytes: int) -> Any:
                 raise gr.Error(STALE, duration=SECONDS, print_exception=False) from error
 
     with Page(title="SimSwap in JAX", analytics_enabled=False) as page:
-        parts = lay_out(answers, megabytes)
+        parts = lay_out(offer)
+        parts.tab, parts.timer = gr.State(Tab()), gr.Timer(LOOK_AGAIN, active=False)
         on = handlers(answers)
         connect(parts, on)
-        results = [parts.compared, parts.download, parts.marks_text, parts.video, parts.timer]
+        results = [parts.compared, parts.download, parts.marks_text, parts.video, parts.timer, parts.problem]
         page.load(on.returned, None, results, show_progress="hidden")
         parts.timer.tick(on.returned, None, results, show_progress="hidden")
     page.queue(max_size=32, default_concurrency_limit=4)
     return page
 
 
-def lay_out(answers: Answers, megabytes: int) -> SimpleNamespace:
-    """What stands where; gradio's elements by name."""
-    import gradio as gr
-
-    parts = SimpleNamespace(tab=gr.State(Tab()), timer=gr.Timer(LOOK_AGAIN, active=False))
-    gr.Markdown("# Face swap\nTransfer the identity of another person onto a face.")
-    gr.Markdown(TERMS, elem_id="terms")
-    with gr.Row():
-        with gr.Column():
-            lay_out_source(parts, answers, megabytes)
-        with gr.Column():
-            lay_out_target(parts, answers, megabytes)
-    parts.faces = gr.Image(
-        label="Click on the faces to swap (of a video: a frame)",
-        type="filepath",
-        interactive=False,
-        buttons=[],
-        elem_id="faces",
-    )
-    parts.faces_text = gr.Markdown(elem_id="faces-said")
-    lay_out_options(parts, answers.studio.whole_photos)
-    parts.agreed = gr.Checkbox(label=AGREE, elem_id="agreed")
-    parts.button = gr.Button("Swap", variant="primary", elem_id="swap")
-    parts.compared = gr.ImageSlider(
-        label="Before and after: move the line", type="filepath", interactive=False, buttons=[], elem_id="compared"
-    )
-    parts.video = gr.HTML(visible=False, elem_id="video")
-    parts.marks_text = gr.Markdown(elem_id="said")
-    parts.download = gr.DownloadButton("Download the result", interactive=False, elem_id="download")
-    return parts
-
-
-def lay_out_source(parts: SimpleNamespace, answers: Answers, megabytes: int) -> None:
-    """Whose face appears."""
-    import gradio as gr
-
-    gr.Markdown("### 1. Source: whose face appears")
-    parts.source_files = gr.File(
-        label=f"Pictures of one person (up to {megabytes} MB)",
-        file_count="multiple",
-        file_types=picture_suffixes(),
-        type="filepath",
-        height=140,
-        elem_id="source",
-    )
-    gr.Markdown("Or an example face:")
-    parts.source_gallery = gallery(gr, answers.source_examples, "source-examples")
-    parts.source_text = gr.Markdown(elem_id="source-said")
-    parts.source_face = gr.Number(
-        0,
-        label="Of a picture with several faces: number from the left (0: the largest)",
-        precision=0,
-        minimum=0,
-        visible=answers.studio.whole_photos,
-        elem_id="source-face",
-    )
-
-
-def lay_out_target(parts: SimpleNamespace, answers: Answers, megabytes: int) -> None:
-    """What is to be changed."""
-    import gradio as gr
-
-    photos = answers.studio.whole_photos
-    gr.Markdown("### 2. Target: what is to be changed")
-    parts.target_file = gr.File(
-        label=f"A photo or video (up to {megabytes} MB)" if photos else "A square, aligned face",
-        file_types=[*picture_suffixes(), *(video_suffixes() if photos else [])],
-        type="filepath",
-        height=140,
-        elem_id="target",
-    )
-    gr.Markdown("Or an example:")
-    parts.target_gallery = gallery(gr, answers.target_examples, "target-examples")
-
-
-def lay_out_options(parts: SimpleNamespace, photos: bool) -> None:
-    """How it is changed and marked; ``photos``: the model takes whole photos."""
-    import gradio as gr
-
-    gr.Markdown("### 3. How")
-    with gr.Row():
-        with gr.Column():
-            parts.strength = gr.Slider(0, 1, 1, step=0.05, label="Strength (0: own identity, 1: the source's)")
-            parts.match_colour = gr.Checkbox(
-                label="Give the new face the colours of the one it replaces", visible=photos
-            )
-            parts.kept = gr.CheckboxGroup(
-                list(KEEPS.values()), label="Keep of the target", visible=photos, elem_id="kept"
-            )
-            parts.blending = gr.Radio(
-                list(BLENDINGS.values()),
-                value=BLENDINGS["feather"],
-                label="How the face goes into the photo",
-                visible=photos,
-            )
-        with gr.Column():
-            parts.wanted = gr.Radio(list(FORMATS), value=FORMATS[0], label="File format")
-            parts.dropped = gr.CheckboxGroup(
-                list(DROPS.values()),
-                label="Marks that say the result is synthetic; all are there unless dropped"
-                + ("" if c2pa.available() else f". No C2PA manifest here: it needs more packages; {EXTRA}"),
-                elem_id="dropped",
-            )
-
-
 def handlers(answers: Answers) -> SimpleNamespace:
-    """What gradio calls at an event, by the event's name."""
+    """What gradio calls at an event, by the event's name; each answers with a sentence on a mistake at the end."""
     import gradio as gr
 
-    def sources_changed(files: list[str] | None, face: float | None, tab: Tab, request: gr.Request) -> Any:
-        return answers.sources(files, tab, request, face)
+    def with_faces(before: Tab, answer: tuple[Tab, str, list[str]], request: gr.Request) -> tuple[Any, ...]:
+        tab, said, small = answer
+        thumbnails = gr.Gallery(small, visible=bool(small))
+        if tab.target is before.target:
+            return tab, said, thumbnails, gr.skip(), gr.skip()
+        framed = gr.Image(answers.show(tab.target, request), visible=True)
+        return tab, said, thumbnails, framed, describe_faces(tab.target, answers.studio)
 
-    def source_example(tab: Tab, event: gr.SelectData) -> Any:
-        return answers.source_example(event.index, tab)
+    def sources_changed(files: list[str] | None, face: float | None, whom: Any, tab: Tab, request: gr.Request) -> Any:
+        return with_faces(tab, answers.sources(files, face, whom, tab, request), request)
+
+    def face_changed(face: float | None, whom: Any, tab: Tab, request: gr.Request) -> Any:
+        return with_faces(tab, answers.source_face(face, whom, tab, request), request)
+
+    def source_example(whom: Any, tab: Tab, event: gr.SelectData, request: gr.Request) -> Any:
+        return *with_faces(tab, answers.source_example(event.index, whom, tab), request), None
+
+    def of_target(answer: tuple[Tab, str | None, str]) -> tuple[Any, ...]:
+        tab, framed, said = answer
+        names = whom_choices(tab.target)
+        whom = gr.Dropdown(names, value=EVERYBODY, visible=len(names) > 2)
+        return tab, gr.Image(framed, visible=framed is not None), said, whom
 
     def target_changed(file: str | None, tab: Tab, request: gr.Request) -> Any:
         path = answers.own(request, [file])[0] if file else None
-        return answers.target(path, tab, request)
+        return of_target(answers.target(path, tab, request))
 
     def target_example(tab: Tab, event: gr.SelectData, request: gr.Request) -> Any:
-        return *answers.target(picked(answers.target_examples, event.index), tab, request), None
+        return *of_target(answers.target(picked(answers.target_examples, event.index), tab, request)), None
+
+    def target_failed(tab: Tab) -> tuple[Any, ...]:
+        return of_target((replace(tab, target=None, own={}), None, ""))
 
     def photo_clicked(tab: Tab, event: gr.SelectData, request: gr.Request) -> Any:
         return answers.click(event.index, tab, request)
@@ -425,12 +396,11 @@ def handlers(answers: Answers) -> SimpleNamespace:
         blending: str,
         dropped: list[str],
         wanted: str,
-        source_face: float | None,
         agreed: bool,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008  # gradio looks for it there
     ) -> Any:
-        order = order_of(strength, match_colour, kept, blending, dropped, wanted, agreed, source_face)
+        order = order_of(strength, match_colour, kept, blending, dropped, wanted, agreed)
         result = answers.swap(tab, order, lambda share, what: progress(share, desc=what), request)
         return shown_result(result)
 
@@ -442,13 +412,14 @@ def handlers(answers: Answers) -> SimpleNamespace:
         return gr.skip(), gr.skip(), gr.skip() if found is None else found, gr.skip(), again
 
     return SimpleNamespace(
-        sources_changed=explained(sources_changed),
-        source_example=explained(source_example),
-        target_changed=explained(target_changed),
-        target_example=explained(target_example),
-        photo_clicked=explained(photo_clicked),
-        swap_clicked=explained(swap_clicked),
-        returned=explained(returned),
+        sources_changed=explained(sources_changed, 5),
+        face_changed=explained(face_changed, 5),
+        source_example=explained(source_example, 6),
+        target_changed=explained(target_changed, 4, target_failed),
+        target_example=explained(target_example, 5),
+        photo_clicked=explained(photo_clicked, 3),
+        swap_clicked=explained(swap_clicked, 4),
+        returned=explained(returned, 5),
     )
 
 
@@ -469,7 +440,6 @@ def order_of(  # a parameter for each element of the page
     dropped: Sequence[str],
     wanted: str,
     agreed: bool,
-    source_face: float | None = None,
 ) -> Order:
     """What the elements' values ask for.
 
@@ -482,7 +452,6 @@ def order_of(  # a parameter for each element of the page
             match_colour=bool(match_colour),
             keep=tuple(name for name, text in KEEPS.items() if text in kept),
             blend={text: name for name, text in BLENDINGS.items()}[blending],
-            source_faces=(int(source_face or 0),),
         )
         marks: dict[str, Any] = {name: text not in dropped for name, text in DROPS.items()}
     except (KeyError, TypeError, ValueError) as error:
@@ -492,19 +461,30 @@ def order_of(  # a parameter for each element of the page
     return Order(swap, MarkOptions(**marks), wanted, agreed is True)
 
 
-def explained(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """The handler, its UserError shown on the page as a sentence and nothing else ever."""
+def explained(
+    handler: Callable[..., Any], count: int, failed: Callable[[Tab], tuple[Any, ...]] | None = None
+) -> Callable[..., Any]:
+    """The handler, with one more answer: what to say of a mistake, which any answer without one takes away.
+
+    Args:
+      handler: answers so many values.
+      count: how many.
+      failed: what it answers where it fails; None: everything stays as it is.
+    """
     import gradio as gr
 
     @wraps(handler)
     def explaining(*arguments: Any, **named: Any) -> Any:
         try:
-            return handler(*arguments, **named)
+            return *handler(*arguments, **named), gr.HTML("", visible=False)
         except UserError as error:
-            raise gr.Error(capital(str(error)), duration=SECONDS, print_exception=False) from error
-        except Exception as error:
+            said = capital(str(error))
+        except Exception:
             logging.getLogger(__name__).exception("an event of the page failed")
-            raise gr.Error(UNEXPECTED, duration=SECONDS, print_exception=False) from error
+            said = UNEXPECTED
+        tab = next((one for one in arguments if isinstance(one, Tab)), Tab())
+        kept = failed(tab) if failed else [gr.skip()] * count
+        return *kept, gr.HTML(escape(said), visible=True)
 
     return explaining
 
@@ -514,52 +494,28 @@ def connect(parts: SimpleNamespace, on: SimpleNamespace) -> None:
     # Each answer writes back the whole tab that it read, so no two may be under way: source and target are often
     # added at the same moment. They are short; swapping has a queue of its own.
     in_turn: dict[str, Any] = {"concurrency_id": "tab", "concurrency_limit": 1}
-    tab = parts.tab
-    source = [tab, parts.source_text]
-    target = [tab, parts.faces, parts.faces_text]
-    for part in (parts.source_files, parts.source_face):
-        part.change(on.sources_changed, [parts.source_files, parts.source_face, tab], source, **in_turn)
-    parts.source_gallery.select(on.source_example, [tab], [*source, parts.source_files], **in_turn)
-    parts.target_file.upload(on.target_changed, [parts.target_file, tab], target, **in_turn)
-    parts.target_file.clear(on.target_changed, [parts.target_file, tab], target, **in_turn)
-    parts.target_gallery.select(on.target_example, [tab], [*target, parts.target_file], **in_turn)
-    parts.faces.select(on.photo_clicked, [tab], target, show_progress="hidden", **in_turn)
+    tab, problem = parts.tab, parts.problem
+    source = [tab, parts.source_text, parts.source_faces, parts.faces, parts.faces_text]
+    target = [tab, parts.faces, parts.faces_text, parts.whom]
+    given = [parts.source_files, parts.source_face, parts.whom, tab]
+    for event in (parts.source_files.upload, parts.source_files.delete, parts.source_files.clear):
+        event(on.sources_changed, given, [*source, problem], **in_turn)
+    parts.source_face.change(on.face_changed, given[1:], [*source, problem], **in_turn)
+    parts.whom.change(lambda: None, None, parts.source_files, show_progress="hidden", **in_turn)
+    parts.source_gallery.select(on.source_example, [parts.whom, tab], [*source, parts.source_files, problem], **in_turn)
+    for event in (parts.target_file.upload, parts.target_file.clear):
+        event(on.target_changed, [parts.target_file, tab], [*target, problem], **in_turn)
+    parts.target_gallery.select(on.target_example, [tab], [*target, parts.target_file, problem], **in_turn)
+    parts.faces.select(on.photo_clicked, [tab], [*target[:3], problem], show_progress="hidden", **in_turn)
     options = [parts.strength, parts.match_colour, parts.kept, parts.blending, parts.dropped, parts.wanted]
-    options.append(parts.source_face)
+    parts.button.click(None, None, None, js=SHOW_RESULT)
     parts.button.click(
         on.swap_clicked,
         [tab, *options, parts.agreed],
-        [parts.compared, parts.download, parts.marks_text, parts.video],
+        [parts.compared, parts.download, parts.marks_text, parts.video, problem],
         show_progress_on=[parts.compared],
         concurrency_limit=1,
     )
-
-
-def gallery(gr: Any, files: Sequence[Path], name: str) -> Any:
-    """Small pictures to click on."""
-    return gr.Gallery(
-        [str(path) for path in files],
-        show_label=False,
-        columns=6,
-        height=125,
-        object_fit="cover",
-        allow_preview=False,
-        interactive=False,
-        buttons=[],
-        elem_id=name,
-    )
-
-
-STYLE = """\
-.gallery-container .grid-container { grid-template-columns: repeat(6, minmax(0, 1fr)) !important; }
-"""
-
-
-def theme() -> Any:
-    """Letters of the computer itself: gradio's own themes fetch theirs from the network."""
-    import gradio as gr
-
-    return gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 
 
 def capital(sentence: str) -> str:

@@ -82,6 +82,18 @@ class ServerOptions:
 ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
+def model_in_words(swapper: FaceSwapper, folder: Path | None) -> str:
+    """Which model works here, and where."""
+    import jax
+
+    name = (
+        "the one that ships" if folder is None else f"'{folder.parent.name if folder.name == 'model' else folder.name}'"
+    )
+    device = jax.devices()[0]
+    where = "the CPU" if device.platform == "cpu" else device.device_kind
+    return f"Model: {name}, faces of {swapper.face_size} pixels, on {where}."
+
+
 def serve_page(options: ServerOptions) -> None:
     """Serve the page until it is interrupted; its files are then removed.
 
@@ -96,7 +108,8 @@ def serve_page(options: ServerOptions) -> None:
         tempfile.TemporaryDirectory(prefix="simswap_jax_app_", ignore_cleanup_errors=True) as folder,
         bounded_log(__name__),
     ):
-        studio = Studio(FaceSwapper.from_pretrained(options.model, runtime=options.runtime))
+        swapper = FaceSwapper.from_pretrained(options.model, runtime=options.runtime)
+        studio = Studio(swapper, model_in_words(swapper, options.model))
         sessions = Sessions(Path(folder).resolve())
         page, memory = gradio_application(studio, sessions, options)
         gate = Gate(page, sessions, options.megabytes * 2**20, options.address(), memory)
@@ -168,7 +181,8 @@ def gradio_application(studio: Studio, sessions: Sessions, options: ServerOption
     import gradio as gr
     from fastapi import FastAPI
 
-    from simswap_jax.app.page import STYLE, build, theme
+    from simswap_jax.app.layout import STYLE, theme
+    from simswap_jax.app.page import build
 
     inside = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     page = build(studio, sessions, options.megabytes)

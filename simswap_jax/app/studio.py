@@ -1,8 +1,9 @@
 """What the page does, without the page: find the faces of a photo or video, take a click, swap, write it marked."""
 
 import logging
+import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -15,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from simswap_jax.errors import UserError
+from simswap_jax.inference import example_people
 from simswap_jax.inference.arrays import check_face
 from simswap_jax.inference.options import FaceSelection, MarkOptions, Source, SwapOptions
 from simswap_jax.inference.photo import ChosenFace, FoundFace
@@ -69,11 +71,43 @@ class Target:
         return replace(self, chosen=self.chosen ^ {face})
 
 
+@dataclass(frozen=True)
+class Sources:
+    """Pictures of one person whose face appears.
+
+    Attributes:
+      paths: the files; none: nobody is chosen.
+      face: which face of a picture that shows several: its number from the left, or 0 for the largest.
+      example: they are an example, no uploads.
+    """
+
+    paths: tuple[Path, ...] = ()
+    face: int = 0
+    example: bool = False
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who is seen in sources.
+
+    Attributes:
+      vector: float32 [D].
+      faces: the face of each picture, uint8 RGB [size, size, 3].
+      odd: the pictures that show somebody else, and are left out.
+      sentences: which face was taken of pictures with several.
+    """
+
+    vector: np.ndarray
+    faces: Sequence[np.ndarray]
+    odd: Sequence[Path]
+    sentences: Sequence[str]
+
+
 class Studio:
     """A model at work for the page. Its methods may be called from several threads; they take turns."""
 
-    def __init__(self, swapper: FaceSwapper) -> None:
-        self._swapper = swapper
+    def __init__(self, swapper: FaceSwapper, model_in_words: str = "") -> None:
+        self._swapper, self.model_in_words = swapper, model_in_words
         self._turn = threading.Lock()
         self.whole_photos = swapper.photos.takes_photos
 
@@ -123,34 +157,30 @@ class Studio:
                 return []
             raise  # the detector cannot be had, say: the next frame would not do either
 
-    def identity(self, sources: Sequence[Path], face: int = 0) -> tuple[np.ndarray, list[Path], list[str]]:
+    def identity(self, sources: Sources) -> Identity:
         """The identity of one person, out of their pictures.
 
-        Args:
-          sources: the pictures.
-          face: which face of a picture that shows several: its number from the left, or 0 for the largest.
-
-        Returns:
-          The vector [D], the pictures that show somebody else (left out), and of pictures with several faces which one
-          was taken, as sentences.
+        Raises:
+          UserError: a picture cannot be read or shows no face.
         """
-        pictures = [read(path) for path in sources]
+        pictures = [read(path) for path in sources.paths]
         if not self.whole_photos:
             for picture in pictures:
                 check_face(picture, "source")
         with self._turn:
             choose = self._swapper.photos.choose_face
             chosen = [
-                choose(picture, "source", face) if self.whole_photos else ChosenFace(picture, 1, 1)
+                choose(picture, "source", sources.face) if self.whole_photos else ChosenFace(picture, 1, 1)
                 for picture in pictures
             ]
             vector, cosines = self._swapper.one_identity([one.picture for one in chosen])
-        odd = [path for path, cosine in zip(sources, cosines) if cosine < LEAST_ALIKE]
-        return vector, odd, [said for path, one in zip(sources, chosen) if (said := one.sentence(path.name))]
+        odd = [path for path, cosine in zip(sources.paths, cosines) if cosine < LEAST_ALIKE]
+        said = [one.sentence(path.name) for path, one in zip(sources.paths, chosen)]
+        return Identity(vector, [one.picture for one in chosen], odd, [sentence for sentence in said if sentence])
 
     def swap(
         self,
-        sources: Sequence[Path],
+        sources: Mapping[int | None, Sources],
         target: Target,
         output: Path,
         swap: SwapOptions,
@@ -160,7 +190,7 @@ class Studio:
         """Write the photo or video with the chosen faces swapped; returns the marks that it carries.
 
         Args:
-          sources: pictures of one person.
+          sources: index of a face of the target → whose identity it gets; None: of all others that are chosen.
           target: a photo, or a frame of a video; who is chosen in it is followed through the video.
           output: the file to write.
           swap: how; its ``faces`` are those chosen in the target.
@@ -170,40 +200,52 @@ class Studio:
         Raises:
           UserError: no source, nobody chosen, or what `look` and `identity` say.
         """
-        if not sources:
+        if self.whole_photos and not target.chosen:
+            raise UserError("No face is chosen; click on one in the photo.", "nobody-chosen")
+        everybody = sources.get(None, Sources())
+        swapped: list[int | None] = [*sorted(target.chosen)] or [None]
+        whose = {i: sources.get(i, everybody) for i in swapped}
+        if not all(one.paths for one in whose.values()):
             raise UserError(
                 "There is no source yet; add a picture of the person whose face is to appear.", "source-not-chosen"
             )
-        if self.whole_photos and not target.chosen:
-            raise UserError("No face is chosen; click on one in the photo.", "nobody-chosen")
         say(0.05, "Reading the source")
-        source = Source(self.identity(sources, swap.source_faces[0])[0], tuple(sources))
+        vectors = {one: self.identity(one).vector for one in dict.fromkeys(whose.values())}
+        given = {i: vectors[one] for i, one in whose.items()}
+        files = tuple(dict.fromkeys(path for one in vectors for path in one.paths))
         if target.frame is not None:
-            return self._swap_video(source, target, output, swap, marks, say)
+            with progress_lines(lambda line: say(0.5, line)):
+                return self._swap_video(Source(None, files), given, target, output, swap, marks)
         photo = read(target.path)
         say(0.3, "Drawing (the first time takes longer)")
         with self._turn:
-            result = self._redraw(photo, source.vector, target, swap)
+            result = self._redraw(photo, given, target, swap)
         say(0.85, "Marking and writing")
-        made_of = provenance_of(source.files, [target.path])
+        made_of = provenance_of(files, [target.path])
         return writer.write_result(output, result, made_of, marks, parent=target.path)
 
-    def _redraw(self, photo: np.ndarray, vector: np.ndarray | None, target: Target, swap: SwapOptions) -> np.ndarray:
-        assert vector is not None  # `identity` gave it
+    def _redraw(
+        self, photo: np.ndarray, given: Mapping[int | None, np.ndarray], target: Target, swap: SwapOptions
+    ) -> np.ndarray:
         if not self.whole_photos:
-            return self._swapper.swap_aligned(photo, vector, strength=swap.strength)
-        chosen = dict.fromkeys(sorted(target.chosen), vector)
+            return self._swapper.swap_aligned(photo, given[None], strength=swap.strength)
+        chosen = {i: vector for i, vector in given.items() if i is not None}
         return self._swapper.photos.redraw(photo, target.faces, chosen, swap)
 
     def _swap_video(
-        self, source: Source, target: Target, output: Path, swap: SwapOptions, marks: MarkOptions, say: Say
+        self,
+        everybody: Source,
+        given: Mapping[int | None, np.ndarray],
+        target: Target,
+        output: Path,
+        swap: SwapOptions,
+        marks: MarkOptions,
     ) -> tuple[str, ...]:
         """Everybody who is chosen in the shown frame is followed through the video."""
         still = read(target.still)
-        people = self._swapper.identity_vectors([target.faces[i].crop(still) for i in sorted(target.chosen)])
-        chosen = FaceSelection("named", tuple((person, source.vector) for person in people))
-        everybody = Source(None, source.files)
-        with calling_by_name(target.path), progress_lines(lambda line: say(0.5, line)):
+        people = self._swapper.identity_vectors([target.faces[i].crop(still) for i in given if i is not None])
+        chosen = FaceSelection("named", tuple(zip(people, given.values())))
+        with calling_by_name(target.path):
             return swap_video(self._swapper, target.path, output, everybody, replace(swap, faces=chosen), marks).carried
 
 
@@ -299,26 +341,40 @@ def inside(place: np.ndarray, box: tuple[float, float, float, float]) -> bool:
     return bool(box[0] <= place[0] <= box[0] + box[2] and box[1] <= place[1] <= box[1] + box[3])
 
 
-# "package.module:function", called with a folder and whether targets may be more than a single face's crop; each gives
-# its source and target files back.
-PROVIDERS = ("simswap_jax.contrib.rendered.renderer:draw",)
+# "package.module:function", called with a folder and whether targets may be more than a single face's crop; gives its
+# source and target files back: faces for models that take no photos.
+DRAWN = "simswap_jax.contrib.rendered.renderer:draw"
 
 
-def draw_examples(folder: Path, photos: bool) -> tuple[list[Path], list[Path]]:
-    """Let every provider put example sources and targets into a folder.
+@dataclass(frozen=True)
+class Examples:
+    """Example sources and targets, files; and the credit that they ask for, empty where they show nobody."""
+
+    sources: Sequence[Path]
+    targets: Sequence[Path]
+    credit: str = ""
+
+
+def examples(folder: Path, photos: bool) -> Examples:
+    """Put examples into a folder: the people who ship for a model of photos, drawn faces for another.
 
     Args:
       folder: is there.
-      photos: whether targets may be more than a single face's crop.
-
-    Returns:
-      Source and target files.
+      photos: whether the model takes photos.
     """
-    sources: list[Path] = []
-    targets: list[Path] = []
-    for provider in PROVIDERS:
-        module, function = provider.split(":")
-        theirs = getattr(import_module(module), function)(folder, photos)
-        sources += theirs[0]
-        targets += theirs[1]
-    return sources, targets
+    if not photos:
+        module, function = DRAWN.split(":")
+        return Examples(*getattr(import_module(module), function)(folder, photos))
+    shipped = sorted(example_people.FOLDER.glob("*.jpg"))
+    copies = [Path(shutil.copyfile(path, folder / path.name.replace("_", " "))) for path in shipped]
+    sources, smiling = ([path for path in copies if how in path.name] for how in ("neutral", "smiling"))
+    return Examples(sources, [beside(sources[4], smiling[1], folder), *smiling[:0:-1]], example_people.CREDIT)
+
+
+def beside(left: Path, right: Path, folder: Path) -> Path:
+    """Two pictures of one size, without a sixth of each at the sides, as one photo in a folder."""
+    path = folder / "two people.png"
+    pictures = [read_picture(one) for one in (left, right)]
+    edge = pictures[0].shape[1] // 6
+    path.write_bytes(encode_png(np.concatenate([picture[:, edge:-edge] for picture in pictures], axis=1)))
+    return path

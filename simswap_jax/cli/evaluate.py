@@ -1,6 +1,7 @@
 """`simswap-jax evaluate`: the command line of `simswap_jax.evaluation.evaluate`."""
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ DESCRIPTION = (
     "other programs' pictures."
 )
 
-
+JUDGE_HELP = (
+    "recogniser: .onnx, identity folder, weight file or model folder (default: OpenCV's SFace, fetched once and "
+    "verified; rendered people have one that ships)"
+)
 PEOPLE_HELP = (
     "whom to swap: those whom training held out by name (default); unseen: all of --data, none of whom took part in "
     "training; any: all of them, whether or not"
@@ -29,7 +33,7 @@ PEOPLE_HELP = (
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns 0."""
-    evaluate(request_of(parser().parse_args(arguments)))
+    evaluate(request_of(parser().parse_args(arguments)), shlex.join(["simswap-jax", "evaluate", *arguments]))
     return 0
 
 
@@ -50,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     add("--output", **folder, required=True, help="where everything goes; an interrupted run is resumed there")
 
     add = parse.add_argument_group("networks that measure, by path or name").add_argument
-    add("--judge", metavar="PATH", help="recogniser: .onnx, identity folder, weight file or model folder")
+    add("--judge", metavar="PATH", help=JUDGE_HELP)
     add("--pose", **network, help="head-pose network (.onnx), for simswap-frontal crops")
     add("--landmarks", **network, help="YuNet or a landmark network (.onnx), for the expression error")
     add("--warp-landmarks", **network, help="for --baseline and --external, where --landmarks is not to be taken")

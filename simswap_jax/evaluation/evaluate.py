@@ -21,7 +21,7 @@ from simswap_jax.evaluation.candidates import (
 from simswap_jax.evaluation.clip import measure_clip
 from simswap_jax.evaluation.contracts import read_contract
 from simswap_jax.evaluation.external import ExternalNetwork, split_reference
-from simswap_jax.evaluation.gallery import embed_gallery
+from simswap_jax.evaluation.gallery import embed_gallery, gallery_cache
 from simswap_jax.evaluation.geometry import FaceGeometry
 from simswap_jax.evaluation.judges.evaluators import Evaluators
 from simswap_jax.evaluation.judges.networks import OnnxPose, open_features, open_recogniser
@@ -34,8 +34,16 @@ from simswap_jax.evaluation.protocols.protocol import (
     find_protocol,
     save_pairs,
 )
-from simswap_jax.evaluation.report.page import Report, example_sheet, plots, write_report
-from simswap_jax.evaluation.report.tables import opening, paper_table, tables, yaw_table
+from simswap_jax.evaluation.report.page import Report, example_sheet, how_measured, plots, write_report
+from simswap_jax.evaluation.report.tables import (
+    headlines,
+    narrow_table,
+    opening,
+    paper_table,
+    published_table,
+    tables,
+    yaw_table,
+)
 from simswap_jax.evaluation.request import EvaluationRequest, check, fingerprint
 from simswap_jax.evaluation.runner import EvalInputs, predict_real, predict_results
 from simswap_jax.evaluation.warp import FAMILY, NEAREST, warp_baselines
@@ -49,6 +57,8 @@ from simswap_jax.weights.model_names import find_model
 from simswap_jax.weights.onnx_network import open_landmarks
 
 DEFAULT_SIZE = 112  # pixels, where no model says one
+DEFAULT_ALIGNMENT = "simswap-frontal"  # template of the crops, where no model says one
+RECOGNISER = "face_recognition_sface_2021dec.onnx"  # of configs/weights.yaml: measures identity where none is named
 UNFINISHED = ".unfinished"  # folder in the output: what is measured so far
 logger = logging.getLogger(__name__)
 
@@ -76,8 +86,12 @@ class Setup:
     left_out: Mapping[str, str]
 
 
-def evaluate(request: EvaluationRequest) -> dict[str, Any]:
+def evaluate(request: EvaluationRequest, command: str = "") -> dict[str, Any]:
     """Carry out an evaluation and leave its report in ``request.output``.
+
+    Args:
+      request: what to evaluate.
+      command: the command line that asks for it, for the page.
 
     Returns:
       what metrics.json holds; nothing if pairs were only exported.
@@ -96,6 +110,7 @@ def evaluate(request: EvaluationRequest) -> dict[str, Any]:
     measured = measure(setup, candidates, cache)
     scores = summarise(measured, [candidate.key for candidate in candidates if not candidate.shows_source])
     metrics, further_tables = metrics_of(setup, candidates, measured, scores)
+    further_tables.append(how_measured(metrics, setup.data.root, setup.models, command))
     write_report(request.output, report_of(setup, candidates, measured, scores, metrics, further_tables))
     cache.clear()
     return metrics
@@ -112,7 +127,7 @@ def open_setup(request: EvaluationRequest) -> Setup:
     models = open_models(request)
     if request.clip is not None and not models:
         raise UserError("--clip needs a model; name one with --model.", "clip-without-model")
-    evaluators = open_evaluators(request, protocol)
+    evaluators = open_evaluators(request, protocol, alignment_of(request, models))
     size = request.size or max((model.swapper.face_size for model in models), default=DEFAULT_SIZE)
     data = protocol.prepare(request, models, size)
     check_data(data, request.false_accept_rate)
@@ -151,21 +166,24 @@ def open_models(request: EvaluationRequest) -> list[ModelCandidate]:
     ]
 
 
-def open_evaluators(request: EvaluationRequest, protocol: EvaluationProtocol) -> Evaluators:
-    """The networks that were named; the protocol's own for recogniser and pose where none was.
+def alignment_of(request: EvaluationRequest, models: Sequence[ModelCandidate]) -> str:
+    """The template of the crops, a name of `TEMPLATES` or of faces without one."""
+    return request.alignment or next((one.swapper.model.alignment for one in models), DEFAULT_ALIGNMENT)
+
+
+def open_evaluators(request: EvaluationRequest, protocol: EvaluationProtocol, alignment: str) -> Evaluators:
+    """The networks that were named; for recogniser and pose the protocol's own where none was, and where it has no
+    recogniser the public one, `RECOGNISER`.
 
     Raises:
-      UserError: a recogniser is missing, or a network cannot be opened.
+      UserError: a network cannot be opened, or the public one cannot be fetched.
     """
     if request.recogniser is not None:
-        recogniser = open_recogniser(network_file(request.recogniser))
+        recogniser = open_recogniser(network_file(request.recogniser), alignment)
     elif protocol.recogniser is not None:
         recogniser = protocol.recogniser()
     else:
-        raise UserError(
-            "--judge is missing; name a face-recognition network that is independent of the training.",
-            "recogniser-missing",
-        )
+        recogniser = open_recogniser(registry.find(RECOGNISER, "identity metrics where --judge names none"), alignment)
     pose = OnnxPose(network_file(request.pose)) if request.pose else protocol.pose() if protocol.pose else None
     landmarks = open_landmarks(network_file(request.landmarks)) if request.landmarks else None
     features = open_features(network_file(request.features), request.feature_range) if request.features else None
@@ -250,8 +268,7 @@ def placed_candidates(setup: Setup) -> list[Candidate]:
         return []
     own = request.warp_landmarks
     landmarks = open_landmarks(network_file(own)) if own else setup.evaluators.landmarks
-    alignment = request.alignment or next((one.swapper.model.alignment for one in setup.models), "simswap-frontal")
-    poses = TEMPLATES.get(alignment)
+    poses = TEMPLATES.get(alignment_of(request, setup.models))
     # Templates count from the centre of the first pixel, geometry from the edge of the crop.
     template = poses[0] + 0.5 / inputs.size if poses is not None and len(poses) == 1 else None
     geometry = FaceGeometry(inputs.read, landmarks, setup.evaluators.pose, data.geometry, template)
@@ -284,7 +301,8 @@ def job_fingerprint(setup: Setup, candidates: Sequence[Candidate]) -> dict[str, 
 def measure(setup: Setup, candidates: Sequence[Candidate], cache: ChunkCache) -> Measured:
     """Run all networks on all pictures."""
     data, inputs, evaluators = setup.data, setup.inputs, setup.evaluators
-    gallery, broken = embed_gallery(evaluators, data.people, cache)
+    kept = gallery_cache(evaluators, data.people, alignment_of(setup.request, setup.models)) or cache
+    gallery, broken = embed_gallery(evaluators, data.people, kept)
     for sentence in broken:
         logger.warning("left out: %s", sentence)
     index = index_pairs(data.pairs, gallery, setup.request.false_accept_rate, data.exclude_source)
@@ -368,19 +386,23 @@ def report_of(
     """What is written: sentence, tables, plots, example swaps."""
     titles, summary = titles_of(candidates), scores.summary
     compared = [candidate for candidate in candidates if candidate.kind != BASELINE]
-    keys = [candidate.key for candidate in compared]
+    keys, rate = [candidate.key for candidate in compared], setup.request.false_accept_rate
+    people = len(measured.gallery.names)
     all_tables = [
-        paper_table(summary, titles),
-        *tables(summary, titles, setup.request.false_accept_rate),
+        paper_table(summary, titles, people),
+        *tables(summary, titles, rate),
         *further_tables,
+        published_table(),
     ]
     cosines = scores.per_pair[keys[0]]["cosine_source"]
     return Report(
         measured.pairs,
         metrics,
         opening(metrics, summary, keys[0]),
+        headlines(summary, titles, keys, people),
+        narrow_table(summary, titles, keys),
         all_tables,
-        plots(measured.gallery, scores, titles, keys),
+        plots(measured.gallery, scores, titles, keys, rate),
         example_sheet(setup.inputs, setup.evaluators, compared, cosines),
     )
 

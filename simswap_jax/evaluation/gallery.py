@@ -1,5 +1,6 @@
 """The gallery: every real picture as the face-recognition network sees it, among which identities are retrieved."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,10 +11,13 @@ import numpy as np
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.judges.evaluators import Evaluators
 from simswap_jax.evaluation.judges.networks import embed_files, no_readable_picture
+from simswap_jax.io.atomic import json_fingerprint
 from simswap_jax.io.job_cache import ChunkCache
 from simswap_jax.io.progress import Progress, to_terminal
+from simswap_jax.io.user_folders import cache_folder
 
 PICTURES_A_CHUNK = 512  # between two savings
+KEPT = 8  # galleries in the user's cache, the newest
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,36 @@ class Gallery:
     def pictures(self, people: Sequence[str]) -> list[str]:
         """``person/picture`` of all readable pictures of some people."""
         return [f"{person}/{file}" for person in people for file in self.files.get(person, ())]
+
+
+def gallery_cache(evaluators: Evaluators, people: Mapping[str, Sequence[Path]], alignment: str) -> ChunkCache | None:
+    """Where the vectors of these pictures by this recogniser are kept between evaluations; None where there is no cache
+    or it cannot be written.
+
+    Args:
+      evaluators: the recogniser is part of what they depend on, by its SHA-256.
+      people: person → picture files; their names, sizes and times are part of it too.
+      alignment: the template of the crops.
+    """
+    folder = cache_folder()
+    if folder is None:
+        return None
+    listing = [
+        [name, str(file), file.stat().st_size, file.stat().st_mtime_ns]
+        for name, files in people.items()
+        for file in files
+    ]
+    job = {"recogniser": evaluators.recogniser.sha256, "alignment": alignment, "pictures": json_fingerprint(listing)}
+    place = folder / "galleries" / json_fingerprint(job)[:24]
+    try:
+        cache = ChunkCache(place, job)
+        place.touch()  # the newest now
+        others = sorted(place.parent.iterdir(), key=lambda one: one.stat().st_mtime, reverse=True)
+    except (UserError, OSError):
+        return None
+    for old in others[KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return cache
 
 
 def embed_gallery(

@@ -23,7 +23,7 @@ class EvaluationRequest:
       baselines: further baselines, names of ``warp.NAMES``, or ``"warp"`` for all of them.
       warp_landmarks: landmark network that these and external networks find faces by; None: ``landmarks``.
       protocol: a name of ``protocols.protocol.PROTOCOLS``, a pairs.json, or ``package.module:attribute``.
-      recogniser: path of the recogniser that identity is measured with; None: the protocol's own.
+      recogniser: path of the recogniser that identity is measured with; None: the protocol's own, else the public one.
       pose, landmarks, features: paths of further metric networks; without one its metrics are left out.
       feature_range: RGB values that an ONNX feature network takes, a name of ``judges.networks.INPUT_RANGES``.
       alignment, size: template and side in pixels of the crops; models trained on others are refused.

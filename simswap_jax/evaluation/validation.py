@@ -57,7 +57,7 @@ def build(config: ml_collections.ConfigDict, people: People, held_out: Sequence[
             "validation-without-recognition",
         )
     evaluators = Evaluators(
-        open_recogniser(network_file(fields.recognition, "recognition")),
+        open_recogniser(network_file(fields.recognition, "recognition"), config.data.alignment),
         OnnxPose(network_file(fields.pose, "pose")) if fields.pose else None,
         open_landmarks(network_file(fields.landmarks, "landmarks")) if fields.landmarks else None,
     )

@@ -2,9 +2,10 @@
 
 import base64
 import io
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
@@ -12,7 +13,9 @@ import numpy as np
 from PIL import Image
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # colour-blind readers can tell them apart
+GREYS = {"#777777": "", "#8a8a8a": "7 4", "#9c9c9c": "2 3"}  # of what is there to compare with → how lines are dashed
 WIDTH, HEIGHT = 460, 250
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 34  # margins of the plot
 MOST_POINTS = 400  # of a line: more than the plot resolves
 
@@ -21,16 +24,23 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; } p.opening { font-size: 1.1rem; max-width: 48rem; }
 table { border-collapse: collapse; margin: 1.5rem 0; font-variant-numeric: tabular-nums; }
-caption, figcaption { text-align: left; padding: .3rem 0; opacity: .8; }
+caption, figcaption { text-align: left; padding: .3rem 0; opacity: .8; } figcaption.title { font-weight: 600; }
 th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right; }
 th { vertical-align: bottom; } td small { white-space: nowrap; opacity: .7; }
 th:first-child, td:first-child, .text { text-align: left; } thead th { border-bottom-width: 2px; }
+td.text { vertical-align: top; overflow-wrap: anywhere; }
 tbody tr:nth-child(odd) { background: var(--soft); }
-.curves { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0 0 1.5rem; }
-.curves figure { flex: 1 1 420px; max-width: 540px; } svg { width: 100%; height: auto; }
+details { margin: .5rem 0; } summary { cursor: pointer; padding: .3rem 0; max-width: 60rem; }
+.curves { display: flex; flex-wrap: wrap; gap: 1rem 2rem; } figure { margin: 0 0 1.5rem; }
+.curves figure { flex: 1 1 420px; min-width: 0; max-width: 520px; } svg { width: 100%; height: auto; }
 svg text { font-size: 12px; fill: currentColor; } img { max-width: 100%; height: auto; }
-.scroll { overflow-x: auto; }
-.key { display: inline-block; width: .9em; height: .25em; vertical-align: middle; margin: 0 .3em 0 .9em; }
+.scroll { overflow-x: auto; } .tiles { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1.5rem 0; }
+.tile { flex: 1 1 150px; padding: .7rem 1rem; border: 1px solid var(--line); border-radius: .5rem; }
+.tile b { display: block; font-size: 1.7rem; line-height: 1.3; } .tile small { display: block; opacity: .75; }
+figure.wide { width: min(96vw, 1500px); margin-left: calc(50% - min(48vw, 750px)); }
+figure.wide img { width: 100%; min-width: 860px; }
+.name { white-space: nowrap; margin-right: .9em; } .key { display: inline-block; width: 1.1em; vertical-align: middle; }
+.key { height: 0; margin-right: .35em; }
 """
 
 
@@ -51,30 +61,64 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Tile:
+    """One value that counts most: what it is, the value, its interval, and what stands beside it, a line each."""
+
+    label: str
+    value: str
+    interval: str = ""
+    beside: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Curve:
-    """One plot: name → (x, y) arrays of equal length. Values that are not finite are gaps."""
+    """One plot: name → (x, y) arrays of equal length. Values that are not finite are gaps.
+
+    Attributes:
+      title, x_label, y_label: what stands at the plot and its axes.
+      series: the lines.
+      colours: of lines; those that are not named have the next of `COLOURS`. One of `GREYS` may be dashed.
+      spans: of lines, the (lowest, highest) y of each point, drawn as bars; such lines have few points.
+      marks: vertical lines, what → x.
+      log: whether x is the logarithm to the base of ten of what its axis shows.
+    """
 
     title: str
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]]
     x_label: str = "step"
+    y_label: str = ""
+    colours: Mapping[str, str] = field(default_factory=dict)
+    spans: Mapping[str, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
+    marks: Mapping[str, float] = field(default_factory=dict)
+    log: bool = False
 
 
 @dataclass(frozen=True)
 class Scatter:
-    """One plot of named points: name → (x, y)."""
+    """One plot of named points: name → (x, y).
+
+    Attributes:
+      title, x_label, y_label: what stands at the plot and its axes.
+      points: by name.
+      colours: as of `Curve`.
+      spans: of points, their (lowest x, highest x, lowest y, highest y), drawn as bars.
+    """
 
     title: str
     points: Mapping[str, tuple[float, float]]
     x_label: str
     y_label: str
+    colours: Mapping[str, str] = field(default_factory=dict)
+    spans: Mapping[str, tuple[float, float, float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture, uint8 RGB [H, W, 3], and what it shows."""
+    """A picture, uint8 RGB [H, W, 3], and what it shows. Wide: as wide as the window."""
 
     caption: str
     picture: np.ndarray
+    wide: bool = False
 
 
 def html_report(
@@ -83,13 +127,20 @@ def html_report(
     tables: Sequence[Table] = (),
     curves: Sequence[Curve | Scatter] = (),
     pictures: Sequence[Figure] = (),
+    tiles: Sequence[Tile] = (),
+    tables_last: bool = False,
 ) -> str:
-    """The page as one string of HTML; every text is escaped, nothing is fetched."""
+    """The page as one string of HTML; every text is escaped, nothing is fetched. Its order: tiles, tables, pictures,
+    curves; or, ``tables_last``, with the tables at the end.
+    """
     plots = "".join(_scatter(plot) if isinstance(plot, Scatter) else _curve(plot) for plot in curves)
+    written = [_table(table) for table in tables]
     parts = [
-        *(_table(table) for table in tables),
+        f'<div class="tiles">{"".join(map(_tile, tiles))}</div>' if tiles else "",
+        *([] if tables_last else written),
         *(_picture(figure) for figure in pictures),
         f'<div class="curves">{plots}</div>' if plots else "",
+        *(written if tables_last else []),
     ]
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -141,6 +192,12 @@ def _table(table: Table) -> str:
     return f"<details><summary>{escape(table.caption)}</summary>{whole}</details>\n" if table.folded else whole
 
 
+def _tile(tile: Tile) -> str:
+    """A box of one value."""
+    small = "".join(f"<small>{escape(line)}</small>" for line in (tile.interval, *tile.beside) if line)
+    return f'<div class="tile">{escape(tile.label)}<b>{escape(tile.value)}</b>{small}</div>'
+
+
 def _cell(text: str) -> str:
     """A cell; an interval in brackets goes small onto a line of its own."""
     start, bracket, rest = text.partition(" [")
@@ -155,7 +212,8 @@ def _picture(figure: Figure) -> str:
     kind, data = min((_encoded(image, kind) for kind in ("png", "jpeg")), key=lambda pair: len(pair[1]))
     text = base64.b64encode(data).decode("ascii")
     return (
-        f'<figure><img alt="{escape(figure.caption)}" width="{image.width}" src="data:image/{kind};base64,{text}">'
+        f'<figure{" class=wide" if figure.wide else ""}><div class="scroll"><img alt="{escape(figure.caption)}" '
+        f'width="{image.width}" src="data:image/{kind};base64,{text}"></div>'
         f"<figcaption>{escape(figure.caption)}</figcaption></figure>\n"
     )
 
@@ -170,26 +228,24 @@ def _encoded(image: Image.Image, kind: str) -> tuple[str, bytes]:
 def _curve(curve: Curve) -> str:
     """One plot: axes with round numbers, a line per series, a key where there are several."""
     points = {name: _points(*xy) for name, xy in curve.series.items()}
-    everything = np.concatenate(list(points.values())) if points else np.zeros((0, 2))
+    spans = {name: np.array([curve.series[name][0], *both], np.float64) for name, both in curve.spans.items()}
+    bars = [span[[0, row]].T for span in spans.values() for row in (1, 2)]
+    everything = np.concatenate([*points.values(), *bars]) if points else np.zeros((0, 2))
+    everything = everything[np.isfinite(everything).all(axis=1)]
     if not len(everything):
         return ""
-    parts, across, down = _axes(everything, curve.x_label)
-    for colour, line in zip(_colours(len(points)), points.values()):
-        places = [(f"{across(x):.1f}", f"{down(y):.1f}") for x, y in line.tolist()]
-        if len(places) == 1:
-            parts.append(f'<circle cx="{places[0][0]}" cy="{places[0][1]}" r="3" fill="{colour}"/>')
-        else:
-            path = " ".join(",".join(place) for place in places)
-            parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
-    key = "".join(
-        f'<span class="key" style="background:{colour}"></span>{escape(name)}'
-        for colour, name in zip(_colours(len(points)), points)
-    )
-    return (
-        f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(curve.title)}">'
-        f"{''.join(parts)}</svg>"
-        f"<figcaption>{escape(curve.title)}{key if len(points) > 1 else ''}</figcaption></figure>"
-    )
+    parts, across, down = _axes(everything, curve.x_label, curve.y_label, log=curve.log)
+    for name, x in curve.marks.items():
+        place = f'x1="{across(x):.1f}" x2="{across(x):.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"'
+        parts.append(f'<line {place} stroke="#888" stroke-dasharray="3 3"/>')
+        parts.append(f'<text x="{across(x) + 4:.1f}" y="{HEIGHT - BOTTOM - 5}">{escape(name)}</text>')
+    colours = _colours(points, curve.colours)
+    for name, line in points.items():
+        parts.append(_line(name, [(across(x), down(y)) for x, y in line.tolist()], colours[name]))
+        for x, low, high in spans.get(name, np.zeros((3, 0))).T.tolist():
+            if np.isfinite((x, low, high)).all():
+                parts.append(_bar((across(x), down(low)), (across(x), down(high)), colours[name]))
+    return _plot(curve.title, parts, colours if len(points) > 1 else {})
 
 
 def _scatter(plot: Scatter) -> str:
@@ -197,31 +253,73 @@ def _scatter(plot: Scatter) -> str:
     points = {name: xy for name, xy in plot.points.items() if np.isfinite(xy).all()}
     if not points:
         return ""
-    parts, across, down = _axes(np.array(list(points.values()), np.float64), plot.x_label, plot.y_label)
+    spans = {name: span for name, span in plot.spans.items() if name in points and np.isfinite(span).all()}
+    ends = [(x, y) for x0, x1, y0, y1 in spans.values() for x, y in ((x0, y0), (x1, y1))]
+    parts, across, down = _axes(
+        np.array([*points.values(), *ends], np.float64), plot.x_label, plot.y_label, padding=0.04
+    )
     taken: list[tuple[float, float]] = []
-    for colour, (name, (x, y)) in zip(_colours(len(points)), points.items()):
+    colours = _colours(points, plot.colours)
+    for name, (x, y) in points.items():
         left, height = across(x), down(y)
-        text = height + 4
+        text = height - 8
         while any(abs(text - other) < 12 and abs(left - beside) < 7 * len(name) + 20 for beside, other in taken):
             text += 12
         taken.append((left, text))
         room = left + 7 * len(name) + 10 < WIDTH
         side = f'x="{left + 7:.1f}"' if room else f'x="{left - 7:.1f}" text-anchor="end"'
+        if name in spans:
+            x0, x1, y0, y1 = spans[name]
+            parts.append(_bar((across(x0), height), (across(x1), height), colours[name]))
+            parts.append(_bar((left, down(y0)), (left, down(y1)), colours[name]))
         parts.append(
-            f'<circle cx="{left:.1f}" cy="{height:.1f}" r="4" fill="{colour}"/>'
+            f'<circle cx="{left:.1f}" cy="{height:.1f}" r="4" fill="{colours[name]}">'
+            f"<title>{escape(name)}: {x:.4g}, {y:.4g}</title></circle>"
             f'<text {side} y="{text:.1f}">{escape(name)}</text>'
         )
+    return _plot(plot.title, parts, {})
+
+
+def _plot(title: str, parts: Sequence[str], key: Mapping[str, str]) -> str:
+    """A plot's title, its drawing, and the names of its colours."""
+    names = "".join(
+        f'<span class="name"><span class="key" style="border-top:3px {"dashed" if GREYS.get(colour) else "solid"} '
+        f'{colour}"></span>{escape(name)}</span> '
+        for name, colour in key.items()
+    )
     return (
-        f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(plot.title)}">'
-        f"{''.join(parts)}</svg><figcaption>{escape(plot.title)}</figcaption></figure>"
+        f'<figure><figcaption class="title">{escape(title)}</figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
+        f"{f'<figcaption>{names}</figcaption>' if names else ''}</figure>"
     )
 
 
+def _line(name: str, places: Sequence[tuple[float, float]], colour: str) -> str:
+    """A line through places in the plot; a dot where there is one only."""
+    if len(places) == 1:
+        return f'<circle cx="{places[0][0]:.1f}" cy="{places[0][1]:.1f}" r="3" fill="{colour}"/>'
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    dashes = f' stroke-dasharray="{GREYS[colour]}"' if GREYS.get(colour) else ""
+    return (
+        f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"{dashes}>'
+        f"<title>{escape(name)}</title></polyline>"
+    )
+
+
+def _bar(start: tuple[float, float], end: tuple[float, float], colour: str) -> str:
+    """An interval."""
+    places = f'x1="{start[0]:.1f}" y1="{start[1]:.1f}" x2="{end[0]:.1f}" y2="{end[1]:.1f}"'
+    return f'<line {places} stroke="{colour}" stroke-opacity=".55" stroke-width="1.4"/>'
+
+
 def _axes(
-    points: np.ndarray, x_label: str, y_label: str = ""
+    points: np.ndarray, x_label: str, y_label: str = "", *, padding: float = 0.0, log: bool = False
 ) -> tuple[list[str], Callable[[float], float], Callable[[float], float]]:
-    """Axes with round numbers for points [n, 2], and where x and y lie in the plot."""
+    """Axes with round numbers for points [n, 2], and where x and y lie in the plot; ``padding``: at both ends of x, as
+    part of its length.
+    """
     (x0, x1), (y0, y1) = _span(points[:, 0]), _span(points[:, 1])
+    x0, x1 = x0 - padding * (x1 - x0), x1 + padding * (x1 - x0)
     y0, y1 = y0 - 0.04 * (y1 - y0), y1 + 0.04 * (y1 - y0)
 
     def across(x: float) -> float:
@@ -237,7 +335,10 @@ def _axes(
             f'<text x="{LEFT - 6}" y="{down(y) + 4:.1f}" text-anchor="end">{_number(y)}</text>'
         )
     for x in ticks(x0, x1):
-        parts.append(f'<text x="{across(x):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{_number(x)}</text>')
+        if not log or float(x).is_integer():
+            text = f"10{str(round(x)).translate(RAISED)}" if log else _number(x)
+            place = min(across(x), WIDTH - 4.0 * len(text))  # whole, at the right edge too
+            parts.append(f'<text x="{place:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{text}</text>')
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{escape(x_label)}</text>')
     if y_label:
         middle = (HEIGHT - BOTTOM + TOP) / 2
@@ -280,5 +381,7 @@ def _number(value: float) -> str:
     return f"{round(value, 10):g}"
 
 
-def _colours(count: int) -> list[str]:
-    return [COLOURS[index % len(COLOURS)] for index in range(count)]
+def _colours(names: Iterable[str], chosen: Mapping[str, str]) -> dict[str, str]:
+    """Name → colour: the one that was chosen, else the next of `COLOURS`."""
+    others = (COLOURS[index % len(COLOURS)] for index in itertools.count())
+    return {name: chosen[name] if name in chosen else next(others) for name in names}

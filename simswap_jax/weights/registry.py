@@ -39,6 +39,7 @@ class Entry:
     note: str = ""
     url: str = ""
     sha256: str = ""
+    template: str = ""
 
 
 @functools.cache

@@ -115,7 +115,16 @@ def visit(server, browser):
 
 
 def sentence(page, text):
-    page.wait_for_selector(f".toast-wrap:has-text('{text}')")
+    page.wait_for_selector(f"#problem:has-text('{text}'), .toast-wrap:has-text('{text}')")  # gradio's own are toasts
+
+
+def no_sentence(page):
+    page.wait_for_selector("#problem", state="hidden")
+
+
+def advanced(page):
+    page.locator("#advanced button").first.click()
+    page.wait_for_selector("#dropped", state="visible")
 
 
 def choose_examples(page):
@@ -142,28 +151,36 @@ def saved(page, folder):
 
 def test_a_swap_from_beginning_to_end(server, visit, tmp_path):
     page = visit()
-    assert "consented to be swapped" in page.inner_text("#terms")
+    assert "people who agreed" in page.inner_text("#terms")
+    assert "faces of 16 pixels" in page.inner_text("#head")
     choose_examples(page)
-    before = page.inner_text("#faces-said")
-    click_on_face(page, 0.25 if "chosen: 2" in before else 0.75)
-    page.wait_for_selector("#faces-said:has-text('chosen: 1, 2')")
     page.click("#swap")
     sentence(page, "Please confirm first")
+    page.locator("#whom input").click()
+    page.locator("ul[role=listbox] li:has-text('face 2')").click()
+    page.wait_for_timeout(500)  # the files make way
+    page.locator("#source-examples button").nth(3).click()
+    page.wait_for_selector("#source-said:has-text('Face 2: an example face')")
+    page.wait_for_selector("#faces-said:has-text('chosen: 1, 2')")
+    no_sentence(page)
     page.check("#agreed input")
     page.click("#swap")
     page.wait_for_selector("#said:has-text('Marked as synthetic by a visible label')")
     page.wait_for_selector("#compared img")
     assert page.locator("#compared img").count() == 2
     path = saved(page, tmp_path)
-    assert path.name == "two faces 1_swapped.png"
-    assert [role for role, _ in read_provenance(path).inputs] == ["source", "target"]
+    assert path.name == "two people_swapped.png"
+    assert [role for role, _ in read_provenance(path).inputs] == ["source", "source", "target"]
+    line = page.locator("#compared .inner, #compared .outer").first.bounding_box()
+    assert line["x"] < page.locator("#compared").bounding_box()["x"] + 60  # the swap is what is seen
+    advanced(page)
     page.get_by_label("Drop the visible label").check()
     page.get_by_label("JPEG").check()
     page.get_by_label("its mouth").check()
     page.get_by_label("by gradients").check()
     page.click("#swap")
     page.wait_for_selector("#said:has-text('without visible label, as asked')")
-    assert saved(page, tmp_path).name == "two faces 1_swapped.jpg"
+    assert saved(page, tmp_path).name == "two people_swapped.jpg"
     assert {re.match(r"(\w+:)(//[^/]*)?", url)[0] for url in page.asked} <= {server[0], "data:", "blob:"}
 
 
@@ -209,11 +226,13 @@ def test_uploads_and_their_mistakes(visit, tmp_path, drawn):
     sentence(page, "exceed the maximum allowed size")
     page.set_input_files("#target input[type=file]", drawn / "target.png")
     page.wait_for_selector("#faces-said:has-text('1 face found')")
+    no_sentence(page)
     page.check("#agreed input")
     page.click("#swap")
     sentence(page, "There is no source yet")
     page.set_input_files("#source input[type=file]", [drawn / "source.png", drawn / "target.png"])
     page.wait_for_selector("#source-said:has-text('2 pictures of one person')")
+    page.wait_for_selector("#source-faces img >> nth=1")
     click_on_face(page, 0.5)
     page.wait_for_selector("#faces-said:has-text('none chosen')")
     page.click("#swap")

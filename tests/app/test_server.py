@@ -1,14 +1,13 @@
 """`simswap-jax app`: what it refuses, who can reach it, and that its examples are drawn."""
 
 import asyncio
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from simswap_jax.app import server
 from simswap_jax.app.server import ServerOptions, is_loopback, say_where
-from simswap_jax.app.studio import draw_examples
+from simswap_jax.app.studio import examples
 from simswap_jax.cli import app as verb
 from simswap_jax.errors import UserError
 from simswap_jax.inference import swapper
@@ -79,7 +78,15 @@ def test_what_waits_for_a_tab_can_be_counted_and_thrown_away():
 
 
 def test_example_files_exist_only_as_drawings(tmp_path):
-    sources, targets = draw_examples(tmp_path, photos=True)
-    assert len(sources) == 6
-    assert {path.suffix for path in [*sources, *targets]} == {".png"}
-    assert all(Path(path).parent == tmp_path for path in targets)
+    found = examples(tmp_path, photos=False)
+    assert len(found.sources) == 6
+    assert {path.suffix for path in [*found.sources, *found.targets]} == {".png"}
+    assert all(path.parent == tmp_path for path in found.targets)
+    assert found.credit == ""
+
+
+def test_a_model_of_photos_has_the_people_who_ship_as_examples(tmp_path):
+    found = examples(tmp_path, photos=True)
+    assert (len(found.sources), len(found.targets)) == (10, 10)
+    assert all(path.is_file() and path.parent == tmp_path for path in [*found.sources, *found.targets])
+    assert "CC BY" in found.credit

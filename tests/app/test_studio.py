@@ -20,9 +20,10 @@ pytest.importorskip("gradio", reason="gradio is not installed (extra `app`)")
 
 from simswap_jax.app import studio as module
 from simswap_jax.app.gate import COOKIE
-from simswap_jax.app.page import RUNNING, Answers, Order, Tab, describe_sources, order_of
+from simswap_jax.app.layout import EVERYBODY
+from simswap_jax.app.page import RUNNING, Answers, Order, Tab, describe_sources, face_of, order_of
 from simswap_jax.app.sessions import Sessions, harmless
-from simswap_jax.app.studio import Studio, output_name, progress_lines
+from simswap_jax.app.studio import Sources, Studio, Target, output_name, progress_lines
 from simswap_jax.inference import photo as photos
 from simswap_jax.inference.options import MarkOptions, SwapOptions
 from simswap_jax.inference.photo import ChosenFace
@@ -56,13 +57,29 @@ def test_a_source_that_shows_somebody_else_is_left_out_and_named(tmp_path):
     paths = [tmp_path / f"{i}.png" for i in range(4)]
     for path, grey in zip(paths, (10, 240, 20, 30)):
         cv2.imwrite(str(path), np.full((32, 32, 3), grey, np.uint8))
-    vector, odd, several = Studio(Dark()).identity(paths)
-    assert several[1] == "1.png shows 2 faces; number 2 from the left is taken."
-    np.testing.assert_allclose(vector, [1, 0])
-    assert odd == [paths[1]]
-    said = describe_sources(Tab(tuple(paths)), odd)
+    sources = Sources(tuple(paths))
+    found = Studio(Dark()).identity(sources)
+    assert found.sentences[1] == "1.png shows 2 faces; number 2 from the left is taken."
+    assert [face.mean() for face in found.faces] == [10, 240, 20, 30]
+    np.testing.assert_allclose(found.vector, [1, 0])
+    assert found.odd == [paths[1]]
+    said = describe_sources(Tab(sources), found.odd)
     assert said == "Source: 3 pictures of one person, averaged. Left out, somebody else: 1.png."
-    assert describe_sources(Tab(tuple(paths))) == "Source: 4 pictures of one person, averaged."
+    assert describe_sources(Tab(sources)) == "Source: 4 pictures of one person, averaged."
+
+
+def test_a_source_of_one_face_chooses_it_and_goes_when_it_is_taken_away(tmp_path):
+    faces = (None, None)
+    target = Target(tmp_path / "t.png", (8, 8), faces, frozenset({0}), tmp_path / "t.png")
+    mine, theirs = Sources((tmp_path / "a.png",)), Sources((tmp_path / "b.png",), example=True)
+    tab = Tab(mine, target).giving(1, theirs)
+    assert tab.target.chosen == {0, 1}
+    assert tab.given == {None: mine, 1: theirs}
+    assert describe_sources(tab) == "Source: 1 picture. Face 2: an example face."
+    assert [face_of(whom, tab) for whom in (EVERYBODY, "face 1", "face 2")] == [None, 0, 1]
+    with raises_user_error("page-stale"):
+        face_of("face 3", tab)
+    assert tab.giving(1, Sources()).given == {None: mine}
 
 
 def test_progress_of_its_own_thread_is_told_and_of_others_not():
@@ -108,11 +125,11 @@ def test_the_faces_that_were_clicked_are_swapped_in_a_photo(studio, tmp_path):
     (tmp_path / "target.png").write_bytes(encode_png(scene((RED, 16, 40), (GREEN, 120, 32))))
     target = studio.look(tmp_path / "target.png")
     assert (len(target.faces), len(target.chosen)) == (2, 1)
-    source, output = [tmp_path / "source.png"], tmp_path / "x.png"
+    source, output = {None: Sources((tmp_path / "source.png",))}, tmp_path / "x.png"
     with raises_user_error("nobody-chosen"):
         studio.swap(source, replace(target, chosen=frozenset()), output, SwapOptions(), NO_MANIFEST)
     with raises_user_error("source-not-chosen"):
-        studio.swap([], target, output, SwapOptions(), NO_MANIFEST)
+        studio.swap({}, target, output, SwapOptions(), NO_MANIFEST)
     told = []
     for chosen, wanted in ((target.clicked(40, 64).chosen | {0, 1}, [2, 2]), ({0}, [2, 1]), ({1}, [0, 2])):
         again = replace(target, chosen=frozenset(chosen))
@@ -121,6 +138,11 @@ def test_the_faces_that_were_clicked_are_swapped_in_a_photo(studio, tmp_path):
     assert carried == (LABEL, METADATA)
     assert [role for role, _ in read_provenance(output).inputs] == ["source", "target"]
     assert [share for share, _ in told[:3]] == [0.05, 0.3, 0.85]
+    (tmp_path / "other.png").write_bytes(encode_png(scene((GREEN, 40, 40))))
+    both = replace(target, chosen=frozenset({0, 1}))
+    studio.swap({**source, 0: Sources((tmp_path / "other.png",))}, both, output, SwapOptions(), NO_MANIFEST)
+    assert colours(read_picture(output)) == [1, 2]
+    assert [role for role, _ in read_provenance(output).inputs] == ["source", "source", "target"]
 
 
 def test_who_was_clicked_is_followed_through_a_video(studio, tmp_path):
@@ -130,7 +152,8 @@ def test_who_was_clicked_is_followed_through_a_video(studio, tmp_path):
     green = max((0, 1), key=lambda i: target.faces[i].face.box[0])
     output = tmp_path / "x.mp4"
     clicked = replace(target, chosen=frozenset([green]))
-    assert studio.swap([tmp_path / "source.png"], clicked, output, SwapOptions(), NO_MANIFEST) == (LABEL, METADATA)
+    given = {None: Sources((tmp_path / "source.png",))}
+    assert studio.swap(given, clicked, output, SwapOptions(), NO_MANIFEST) == (LABEL, METADATA)
     assert [colours(frame) for frame in read_clip(output)[0]] == [[0, 2]] * 12
 
 
@@ -212,7 +235,7 @@ def test_a_display_p3_photo_looks_the_same_before_and_after_and_where_it_is_clic
     Image.fromarray(photo).save(tmp_path / "p3.png", icc_profile=display_p3())
     assert np.abs(as_srgb(tmp_path / "p3.png") - photo).max() > 15
     request = Browser(answers.sessions.begin())
-    tab, framed, _ = answers.target(tmp_path / "p3.png", Tab(sources=(tmp_path / "source.png",)), request)
+    tab, framed, _ = answers.target(tmp_path / "p3.png", Tab(Sources((tmp_path / "source.png",))), request)
     order = Order(SwapOptions(), NO_MANIFEST, "PNG", True)
     result = answers.swap(tab, order, lambda *step: None, request)
     wanted = as_srgb(tmp_path / "p3.png")[5:20, 20:-20]
@@ -225,7 +248,7 @@ def test_what_came_of_a_swap_is_offered_to_its_own_browser_again(answers, tmp_pa
     (tmp_path / "My photo.png").write_bytes(encode_png(scene((RED, 16, 40))))
     request, other = Browser(answers.sessions.begin()), Browser(answers.sessions.begin())
     assert answers.returned(request) is None
-    tab, *_ = answers.target(tmp_path / "My photo.png", Tab(sources=(tmp_path / "source.png",)), request)
+    tab, *_ = answers.target(tmp_path / "My photo.png", Tab(Sources((tmp_path / "source.png",))), request)
     order, during = Order(SwapOptions(), NO_MANIFEST, "as the photo", True), []
     result = answers.swap(tab, order, lambda *step: during.append(answers.returned(request)), request)
     assert set(during) == {RUNNING}
@@ -247,7 +270,7 @@ def test_values_that_the_page_does_not_offer_are_refused(answers, tmp_path):
             answers.click(place, tab, request)
     for number in (None, "0", -1, 0, 1.5):
         with raises_user_error("page-stale"):
-            answers.source_example(number, tab)
+            answers.source_example(number, EVERYBODY, tab)
     fine = {"strength": 1, "match_colour": False, "kept": [], "blending": "soft edge", "dropped": [], "wanted": "PNG",
             "agreed": True}  # fmt: skip
     assert order_of(**fine).agreed
@@ -268,7 +291,8 @@ from simswap_jax.app.sessions import Sessions
 from simswap_jax.app.studio import Studio
 swapper = SimpleNamespace(photos=SimpleNamespace(takes_photos=sys.argv[1] == "photos"))
 page = build(Studio(swapper), Sessions(Path(sys.argv[2])), 5)
-print(json.dumps([(event.fn.__name__, len(event.inputs), len(event.outputs)) for event in page.fns.values()]))
+told = [(event.fn and event.fn.__name__, len(event.inputs), len(event.outputs)) for event in page.fns.values()]
+print(json.dumps(told))
 """
 
 
@@ -277,13 +301,15 @@ print(json.dumps([(event.fn.__name__, len(event.inputs), len(event.outputs)) for
 def test_the_page_is_built_with_an_event_for_every_element(tmp_path, takes):
     said = subprocess.run([sys.executable, "-c", BUILD, takes, tmp_path], capture_output=True, text=True, check=True)
     assert json.loads(said.stdout) == [
-        ["sources_changed", 2, 2],
-        ["source_example", 1, 3],
-        ["target_changed", 2, 3],
-        ["target_changed", 2, 3],
-        ["target_example", 1, 4],
-        ["photo_clicked", 1, 3],
-        ["swap_clicked", 8, 4],
-        ["returned", 0, 5],
-        ["returned", 0, 5],
+        *[["sources_changed", 4, 6]] * 3,
+        ["face_changed", 3, 6],
+        ["<lambda>", 0, 1],
+        ["source_example", 2, 7],
+        *[["target_changed", 2, 5]] * 2,
+        ["target_example", 1, 6],
+        ["photo_clicked", 1, 4],
+        [None, 0, 0],
+        ["swap_clicked", 8, 5],
+        ["returned", 0, 6],
+        ["returned", 0, 6],
     ]

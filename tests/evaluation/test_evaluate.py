@@ -14,9 +14,9 @@ from PIL import Image
 from simswap_jax import FaceSwapper
 from simswap_jax.cli import evaluate as command
 from simswap_jax.errors import UserError
-from simswap_jax.evaluation import runner
+from simswap_jax.evaluation import gallery, runner
 from simswap_jax.evaluation.candidates import GROUND_TRUTH, ModelCandidate
-from simswap_jax.evaluation.evaluate import UNFINISHED
+from simswap_jax.evaluation.evaluate import RECOGNISER, UNFINISHED, open_evaluators
 from simswap_jax.evaluation.gallery import embed_gallery
 from simswap_jax.evaluation.judges.evaluators import Evaluators
 from simswap_jax.evaluation.judges.networks import open_recogniser
@@ -27,6 +27,7 @@ from simswap_jax.evaluation.protocols.protocol import EvaluationProtocol, Ground
 from simswap_jax.evaluation.request import EvaluationRequest, fingerprint
 from simswap_jax.io.images import read_picture
 from simswap_jax.provenance.label_xmp import SOURCE_TYPE, read_provenance
+from simswap_jax.weights import registry
 from tests.support.errors import raises_user_error
 from tests.support.onnx_networks import onnx_recogniser
 from tests.support.small_model import faces, write_small_model
@@ -67,13 +68,16 @@ def metrics_in(folder):
     return json.loads((folder / "metrics.json").read_text())
 
 
-def test_the_whole_command(model, people, tmp_path, caplog):
+def test_the_whole_command(model, people, tmp_path, caplog, monkeypatch):
     recogniser = onnx_recogniser(tmp_path / "judge.onnx")
     out = tmp_path / "out"
     words = ["--model", f"ours={model}", "--data", people, "--judge", recogniser, "--features", recogniser]
     words += ["--far", 0.05]
     drawn = ["--held-out-fraction", 1, "--pairs", 12]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert evaluate(*words, *drawn, "--output", out) == 0
+    [kept] = (tmp_path / "cache/simswap_jax/galleries").iterdir()
+    assert sorted(path.name for path in kept.iterdir()) == ["gallery_0000000.npz", "job.json"]
     assert sorted(path.name for path in out.iterdir()) == [
         "index.html",
         "metrics.json",
@@ -108,11 +112,18 @@ def test_the_whole_command(model, people, tmp_path, caplog):
     assert "| SimSwap (published) | 90.00 | 0.61 | 2.14 |" in table
     assert "published: arXiv 2605.00883" in table
     page = (out / "index.html").read_text()
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 3  # with one model there is no trade-off to plot
+    assert page.index('class="tile"') < page.index("<img") < page.index("<svg") < page.index("<table")
+    for said in ("How this was measured", "simswap-jax evaluate --model", "judge, SHA-256"):
+        assert said in page
+    lines = caplog.text.splitlines()
+    rule = next(number for number, line in enumerate(lines) if line.startswith("───"))
+    assert all(len(line) <= 100 for line in lines[rule - 1 : rule + 5])
     assert "://" not in page.replace("http://www.w3.org", "")
     assert read_provenance(out / "sheet.png").source_type == SOURCE_TYPE
 
-    # The same pairs again, from the file: the same bytes.
+    # The same pairs again, from the file: the same bytes; the gallery is not embedded again.
+    monkeypatch.setattr(gallery, "embed_files", None)
     assert evaluate(*words, "--protocol", out / "pairs.json", "--output", tmp_path / "again") == 0
     assert (tmp_path / "again/metrics.json").read_bytes() == (out / "metrics.json").read_bytes()
 
@@ -361,10 +372,17 @@ def test_mistakes_get_one_sentence_and_leave_nothing(model, people, tmp_path, mo
     assert not (tmp_path / "out").exists()
 
 
-def test_a_recogniser_must_be_named_where_the_protocol_has_none(model, people, tmp_path):
-    with raises_user_error("recogniser-missing", "--judge"):
-        evaluate("--model", model, "--data", people, "--output", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+def test_without_a_judge_the_public_recogniser_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIMSWAP_JAX_WEIGHTS", str(tmp_path))
+    request = EvaluationRequest(tmp_path / "people", tmp_path / "out")
+    with raises_user_error("public-weights-offline", RECOGNISER, "--judge", "opencv/opencv_zoo"):
+        open_evaluators(request, pairs.PAIRS, "simswap-frontal")
+    path = onnx_recogniser(tmp_path / RECOGNISER)
+    with raises_user_error("public-weights-differ", RECOGNISER):
+        open_evaluators(request, pairs.PAIRS, "simswap-frontal")
+    entry = replace(registry.catalogue()[RECOGNISER], sha256=registry.file_sha256(path))
+    monkeypatch.setattr(registry, "catalogue", lambda: {RECOGNISER: entry})
+    assert open_evaluators(request, pairs.PAIRS, "simswap-frontal").recogniser.sha256 == entry.sha256
 
 
 @pytest.mark.parametrize(

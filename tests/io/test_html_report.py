@@ -78,6 +78,39 @@ def test_named_points_are_drawn_and_escaped():
     assert float(places[0]) < float(places[1]) < float(places[2])
 
 
+def test_colours_are_kept_controls_are_dashed_and_intervals_and_marks_are_drawn():
+    grey = next(colour for colour, dashes in html_report.GREYS.items() if dashes)
+    lines = {"ours": ([0, 1], [1.0, 2.0]), "control": ([0, 1], [0.5, 0.5]), "theirs": ([0, 1], [2.0, 1.0])}
+    curve = html_report.Curve(
+        "c",
+        lines,
+        "rate",
+        "density",
+        colours={"control": grey, "ours": "#123456"},
+        spans={"ours": ([0.5, 1.5], [1.5, 2.5])},
+        marks={"here": 0.5},
+        log=True,
+    )
+    page = html_report.html_report("t", "s", curves=[curve])
+    assert 'stroke="#123456"' in page
+    assert f'stroke-dasharray="{html_report.GREYS[grey]}"' in page
+    assert page.count(f'stroke="{html_report.COLOURS[0]}"') == 1  # the next of the palette is the third line's
+    assert page.count("stroke-opacity") == 2
+    assert ">here</text>" in page
+    assert ">10⁰<" in page
+    assert ">density</text>" in page
+
+
+def test_tiles_come_first_and_tables_last_if_wished():
+    table = html_report.Table("How", ["", ""], [["a", "b"]], text=(1,))
+    tile = html_report.Tile("ID retrieval ↑", "52.5", "95 % interval 35 to 70", ["target: 0"])
+    figure = html_report.Figure("f", faces(1)[0], wide=True)
+    curve = html_report.Curve("c", {"a": ([0, 1], [0, 1])})
+    page = html_report.html_report("t", "s", [table], [curve], [figure], [tile], tables_last=True)
+    places = [page.index(part) for part in ('class="tile"', "<figure class=wide", "<polyline", '<td class="text"')]
+    assert places == sorted(places)
+
+
 def test_an_interval_stands_below_its_number():
     page = html_report.html_report(
         "t", "s", [html_report.Table("c", ["", "x"], [["a", "0.5 [0.4, 0.6]"], ["b [c", "1"]])]

@@ -39,3 +39,24 @@ def onnx_recogniser(path, size=8, batch="n"):
     opset = [helper.make_opsetid("", 17)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
     return path
+
+
+def sface_stand_in(path):
+    """A network of the inputs and outputs of OpenCV's SFace: ``data`` [1, 3, 112, 112] → ``fc1`` [1, 128]. It answers
+    means of 14×14 pixels, red ones first; its weights are inputs of the graph too, as older files have them.
+    """
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    chosen = onnx.numpy_helper.from_array(np.arange(128), "chosen")
+    nodes = [
+        helper.make_node("AveragePool", ["data"], ["means"], kernel_shape=[14, 14], strides=[14, 14]),
+        helper.make_node("Flatten", ["means"], ["rows"], axis=1),
+        helper.make_node("Gather", ["rows", "chosen"], ["fc1"], axis=1),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("data", kind, [1, 3, 112, 112]),
+        helper.make_tensor_value_info("chosen", onnx.TensorProto.INT64, [128]),
+    ]
+    graph = helper.make_graph(nodes, "sface", inputs, [helper.make_tensor_value_info("fc1", kind, [1, 128])], [chosen])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 8)], ir_version=3), path)
+    return path

@@ -9,14 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import cv2
 import jax
 import numpy as np
 
 from simswap_jax.errors import UserError
+from simswap_jax.faces.alignment import TEMPLATES, similarity
 from simswap_jax.inference.swapper import batches, embed, normalised, pad
 from simswap_jax.io.images import read_picture
 from simswap_jax.models.identity import IdentityNetwork
-from simswap_jax.weights import identity_folder, model_folder
+from simswap_jax.weights import identity_folder, model_folder, registry
 from simswap_jax.weights.onnx_network import OnnxNetwork, Wanted, resized
 from simswap_jax.weights.onnx_session import BATCH_SIZE
 
@@ -155,15 +157,46 @@ class Recogniser(Protocol):
 
 
 class OnnxRecogniser:
-    """A recogniser in an ONNX file: float32 [n, 3, H, W] RGB 0…255 in, [n, D] out."""
+    """A recogniser in an ONNX file: float32 [n, 3, H, W] RGB 0…255 in, [n, D] out.
 
-    def __init__(self, path: Path) -> None:
+    A public file whose template is known (``configs/weights.yaml``) is shown crops of that template.
+    """
+
+    def __init__(self, path: Path, alignment: str | None = None) -> None:
+        """Open a file; ``alignment``: the template of the crops that it will be given, None where that is unknown."""
         self._network = OnnxNetwork(path, VECTORS)
         self.name, self.sha256 = self._network.name, self._network.sha256
+        known = (one.template for one in registry.catalogue().values() if one.sha256 == self.sha256)
+        self._templates = alignment or "", next(known, "")
 
     def embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """N uint8 RGB squares → float32 [N, D], L2-normalised."""
-        return normalised(np.concatenate(list(self._network.run(pictures, np.asarray))))
+        crops = [cut_anew(picture, *self._templates, self._network.size[0]) for picture in pictures]
+        return normalised(np.concatenate(list(self._network.run(crops, np.asarray))))
+
+
+def cut_anew(picture: np.ndarray, given: str, wanted: str, side: int) -> np.ndarray:
+    """A crop of one template as a crop of another.
+
+    Args:
+      picture: uint8 RGB square, aligned to ``given``.
+      given, wanted: names of `TEMPLATES`.
+      side: of the new crop, pixels.
+
+    Returns:
+      uint8 RGB [side, side, 3], which repeats the edge where it shows more; the picture itself where the templates are
+      one, or one of them is not known.
+    """
+    if given == wanted or given not in TEMPLATES or wanted not in TEMPLATES:
+        return picture
+    here, there = (
+        TEMPLATES[name][len(TEMPLATES[name]) // 2] for name in (given, wanted)
+    )  # of several poses the frontal
+    zoom = float(np.hypot(*similarity(here, there)[:, 0]))
+    before = min(picture.shape[0], max(1, round(side * zoom)))  # from which the cut neither shrinks nor skips pixels
+    matrix = similarity(here * before, there * side)
+    small = resized(picture, (before, before))
+    return cv2.warpAffine(small, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
 class FlaxRecogniser:
@@ -183,15 +216,19 @@ class FlaxRecogniser:
         return normalised(np.concatenate(vectors))
 
 
-def open_recogniser(source: str | Path) -> Recogniser:
+def open_recogniser(source: str | Path, alignment: str | None = None) -> Recogniser:
     """A recogniser from an ONNX file, a model folder (its identity network), an identity folder or a weight file.
+
+    Args:
+      source: its path.
+      alignment: the template of the crops that it will be given, a name of `TEMPLATES`; None: unknown.
 
     Raises:
       UserError: it is missing, damaged or not a recogniser, or onnxruntime is not installed.
     """
     path = Path(source).expanduser()
     if path.suffix.lower() == ".onnx":
-        return OnnxRecogniser(path)
+        return OnnxRecogniser(path, alignment)
     if (path / "generator.safetensors").is_file():
         model = model_folder.read(path)
         network = model.identity_network

@@ -120,7 +120,7 @@ class EvaluationProtocol:
     Attributes:
       name: in the JSON.
       prepare: the request, its models and the side in pixels → data and pairs.
-      recogniser: opens the recogniser where the request names none; None: it must name one.
+      recogniser: opens the recogniser where the request names none; None: the public one is taken.
       pose: opens the pose network where the request names none; None: pose is not measured then.
     """
 

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from simswap_jax.evaluation.candidates import GENUINE
 from simswap_jax.evaluation.metrics.intervals import Estimate
 from simswap_jax.evaluation.metrics.summary import Summary
 from simswap_jax.evaluation.metrics.yaw import BINS, ByYaw
 from simswap_jax.evaluation.protocols.protocol import Training
-from simswap_jax.io.html_report import Table
+from simswap_jax.io.html_report import Table, Tile
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,23 @@ PUBLISHED = (
 
 # metric → (column, factor, digits)
 PAPER = {
-    "retrieval_picture": ("ID retrieval % ↑", 100.0, 1),
+    "retrieval": ("ID retrieval % ↑", 100.0, 1),
+    "retrieval_picture": ("by the nearest image % ↑", 100.0, 1),
     "cosine_source": ("ID cosine ↑", 1.0, 3),
     "pose_error": ("pose ° ↓", 1.0, 2),
     "expression_error": ("expression % ↓", 1.0, 2),
     "fid": ("FID ↓", 1.0, 2),
     "self_l1": ("reconstruction L1 ↓", 1.0, 4),
 }
+NEEDS = {"pose_error": "--pose", "expression_error": "--landmarks", "fid": "--features", "self_l1": "a model"}
+MISSING = "—"
+HEADLINES = ("retrieval", "cosine_source", "pose_error", "expression_error", "sharpness")
+ARROWS = {"retrieval": "↑", "cosine_source": "↑", "pose_error": "↓", "expression_error": "↓", "sharpness": ""}
 IDENTITY = {
-    "retrieval": ("ID retrieval, top-1", 1.0, 3),
-    "retrieval_picture": ("ID retrieval, nearest picture", 1.0, 3),
-    "accepted": ("true-accept rate", 1.0, 3),
-    "nearer_source": ("nearer to source than target", 1.0, 3),
+    "retrieval": ("ID retrieval %", 100.0, 1),
+    "retrieval_picture": ("by the nearest image %", 100.0, 1),
+    "accepted": ("true-accept rate %", 100.0, 1),
+    "nearer_source": ("nearer to source than target %", 100.0, 1),
     "cosine_source": ("cosine to source", 1.0, 3),
     "cosine_target": ("cosine to target", 1.0, 3),
 }
@@ -92,7 +98,8 @@ def tables(summary: Summary, titles: Mapping[str, str], false_accept_rate: float
         (
             IDENTITY,
             "Identity: shares and means with 95 % confidence intervals over source people. True-accept rate: share of "
-            f"results accepted as the source at a false-accept rate of {false_accept_rate:g} between real people.",
+            f"results accepted as the source at a false-accept rate of {100 * false_accept_rate:g} % between real "
+            "people.",
         ),
         (
             ATTRIBUTES,
@@ -122,7 +129,7 @@ def one_table(summary: Summary, titles: Mapping[str, str], columns: Columns, cap
         for key, row in summary.items()
         if any(name in row for name in used)
     ]
-    return Table(caption, ["", *(title for title, _, _ in used.values())], rows) if rows else None
+    return Table(caption, ["", *(title for title, _, _ in used.values())], rows, folded=True) if rows else None
 
 
 BY_YAW = {"cosine_source": ("cosine to source", 3), "pose_error": ("pose error, °", 2)}
@@ -141,27 +148,83 @@ def yaw_table(binned: ByYaw, titles: Mapping[str, str]) -> Table:
         "they look in different directions.",
         ["", *(f"{BY_YAW[name][0]}, {label}" for name in used for label in BINS)],
         rows,
+        folded=True,
     )
 
 
+def headlines(summary: Summary, titles: Mapping[str, str], keys: Sequence[str], people: int) -> list[Tile]:
+    """A tile for each of the values that count most: the first candidate's, with what the others and the bounds have.
+
+    Args:
+      summary: the estimates.
+      titles: key → title.
+      keys: the candidates, first the one whose values are large.
+      people: in the gallery.
+    """
+    columns = ATTRIBUTES | PAPER
+    tiles = []
+    for name in (name for name in HEADLINES if name in summary[keys[0]]):
+        label, factor, digits = columns[name]
+        low, high = (f"{factor * end:.{digits}f}" for end in (summary[keys[0]][name].low, summary[keys[0]][name].high))
+        beside = [key for key in (*keys[1:], "target", GENUINE) if name in summary.get(key, {})]
+        others = [f"{titles[key]}: {factor * summary[key][name].mean:.{digits}f}" for key in beside]
+        value = f"{factor * summary[keys[0]][name].mean:.{digits}f}"
+        rule = [f"top-1 of {people} people"] if name == "retrieval" else []
+        tiles.append(Tile(_head(label, name), value, f"95 % interval {low} to {high}", [*rule, *others]))
+    return tiles
+
+
+def paper_table(summary: Summary, titles: Mapping[str, str], people: int) -> Table:
+    """Methods × metrics in the form of the paper's.
+
+    Args:
+      summary: the estimates.
+      titles: key → title.
+      people: in the gallery, among whom identities are retrieved.
+    """
+    rows = [
+        [titles[key], *(cell(row.get(name), factor, digits) for name, (_, factor, digits) in PAPER.items())]
+        for key, row in summary.items()
+    ]
+    missing = [name for name in PAPER if not any(name in row for row in summary.values())]
+    needed = ", ".join(f"{PAPER[name][0].rstrip(' ↑↓')} needs {NEEDS[name]}" for name in missing if name in NEEDS)
+    return Table(
+        f"ID retrieval: the nearest of {people} people, by the mean of their images; beside it the paper's rule, the "
+        f"nearest single image. {MISSING}: not measured{f' ({needed})' if needed else ''}.",
+        ["", *(title for title, _, _ in PAPER.values())],
+        rows,
+    )
+
+
+def narrow_table(summary: Summary, titles: Mapping[str, str], keys: Sequence[str]) -> Table:
+    """The candidates and their bounds, by the values that count most, narrow enough for a terminal."""
+    columns = ATTRIBUTES | PAPER
+    used = [name for name in HEADLINES if any(name in summary[key] for key in keys)]
+    shown = [key for key in (*keys, "target", "shift", GENUINE) if key in summary]
+    heads = [_head(columns[name][0], name) for name in used]
+    values = []
+    for key in shown:
+        cells = [cell(summary[key].get(name), *columns[name][1:]) for name in used]
+        values.append([cells[0], *(text.partition(" [")[0] for text in cells[1:])])
+    taken = sum(2 + max(map(len, column)) for column in zip(heads, *values))
+    titled = [[_cut(titles[key], max(LEAST, TERMINAL - taken)), *row] for key, row in zip(shown, values)]
+    return Table("", ["", *heads], titled)
+
+
+def _cut(title: str, letters: int) -> str:
+    return title if len(title) <= letters else f"{title[: letters - 1]}…"
+
+
+def _head(label: str, name: str) -> str:
+    """What a value is called where there is little room, and which way is better."""
+    return f"{label.partition(' (')[0].rstrip(' ↑↓')} {ARROWS[name]}".strip()
+
+
+TERMINAL, LEAST = 100, 16  # columns of a terminal; letters of a row's title at least
 CAUTION = (
     "Published rows come from other pictures, another gallery and other evaluators (expression and FID in other units "
     "and features), so they say what such tables look like, not who is better."
 )
-
-
-def paper_table(summary: Summary, titles: Mapping[str, str]) -> Table:
-    """Methods × metrics in the form of the paper's, the published rows below ours and marked as such."""
-    rows = [
-        [
-            titles[key],
-            *(cell(row.get(name), factor, digits) for name, (_, factor, digits) in PAPER.items()),
-            "this run",
-        ]
-        for key, row in summary.items()
-    ]
-    published = published_table()
-    return Table(f"As the paper's table. {CAUTION}", published.header, [*rows, *published.rows])
 
 
 def published_table() -> Table:
@@ -169,15 +232,16 @@ def published_table() -> Table:
     rows = []
     for one in PUBLISHED:
         values = (one.retrieval, one.cosine, one.pose, one.expression, one.fid)
-        cells = ["" if value is None else f"{value:.2f}" for value in values]
-        rows.append([f"{one.method} (published)", *cells, "", f"published: {one.where}"])
-    header = ["", *(title for title, _, _ in PAPER.values()), "origin"]
-    return Table(f"For orientation, published numbers. {CAUTION}", header, rows, folded=True)
+        cells = [MISSING if value is None else f"{value:.2f}" for value in values]
+        rows.append([f"{one.method} (published)", *cells, f"published: {one.where}"])
+    names = ("retrieval_picture", "cosine_source", "pose_error", "expression_error", "fid")
+    heads = ["ID retrieval % ↑", *(PAPER[name][0] for name in names[1:])]
+    return Table(f"For orientation, published numbers. {CAUTION}", ["", *heads, "origin"], rows, folded=True)
 
 
 def cell(value: Estimate | None, factor: float, digits: int) -> str:
-    """A value with its interval, or nothing."""
-    return "" if value is None else value.times(factor).text(digits)
+    """A value with its interval, or the sign of what was not measured."""
+    return MISSING if value is None else value.times(factor).text(digits)
 
 
 def markdown(table: Table) -> str:

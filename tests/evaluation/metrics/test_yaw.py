@@ -7,7 +7,7 @@ import pytest
 
 from simswap_jax.evaluation.metrics.yaw import BINS, by_yaw
 from simswap_jax.evaluation.report.page import yaw_curves
-from simswap_jax.evaluation.report.tables import yaw_table
+from simswap_jax.evaluation.report.tables import MISSING, yaw_table
 
 SOURCE = np.array([0.0, -5.0, 20.0, -30.0, np.nan, 3.0])
 TARGET = np.array([5.0, 4.0, 5.0, 30.0, 0.0, 3.0])
@@ -32,7 +32,7 @@ def test_an_empty_bin_stays_empty_in_table_json_and_plot():
     table = yaw_table(binned, titles)
     assert table.header[1:] == [f"cosine to source, {label}" for label in BINS]
     assert table.rows[0][0] == "our model"
-    assert table.rows[0][3] == ""
+    assert table.rows[0][3] == MISSING
     assert json.loads(json.dumps(binned.to_json(), allow_nan=False))["pairs"] == [2, 1, 0]
     (curve,) = yaw_curves(binned, titles, ["ours"])
     assert list(curve.series) == ["our model"]

@@ -4,7 +4,16 @@ import pytest
 
 from simswap_jax.evaluation.metrics.intervals import Estimate
 from simswap_jax.evaluation.protocols.protocol import Training
-from simswap_jax.evaluation.report.tables import opening
+from simswap_jax.evaluation.report.page import colours_of, trade_offs
+from simswap_jax.evaluation.report.tables import (
+    MISSING,
+    headlines,
+    narrow_table,
+    opening,
+    paper_table,
+    published_table,
+)
+from simswap_jax.io.html_report import COLOURS, GREYS, text_table
 
 
 def sentence(training, trained_with=(), **row):
@@ -50,3 +59,57 @@ def test_the_opening_names_the_noise_floor_of_pose_and_a_judge_that_flatters():
     said = sentence(Training.HELD_OUT, ["model", "other"], pose_error=2.25)
     assert "to the target, pose error 2.2° (noise floor 1.5°). This recogniser" in said
     assert said.endswith("the network that model, other was trained with, so it flatters the identity metrics.")
+
+
+TITLES = {
+    "ours": "ours",
+    "other": "a program with a name that is too long for a terminal",
+    "target": "lower bound: untouched target",
+    "shift": "noise floor: target shifted 2 px of 112",
+    "witness": "upper bound: another real photo of the source",
+}
+
+
+def summary(**left_out):
+    """Five rows; ``left_out``: key → names that it lacks."""
+    values = {"retrieval": 0.525, "retrieval_picture": 0.4, "cosine_source": 0.4, "pose_error": 7.25, "sharpness": 0.75}
+    return {
+        key: {name: Estimate(v, v - 0.1, v + 0.1) for name, v in values.items() if name not in left_out.get(key, ())}
+        for key in TITLES
+    }
+
+
+def test_headlines_have_the_gallery_the_interval_and_the_bounds():
+    first, *rest = headlines(summary(), TITLES, ["ours", "other"], 227)
+    assert (first.label, first.value, first.interval) == ("ID retrieval % ↑", "52.5", "95 % interval 42.5 to 62.5")
+    assert first.beside[0] == "top-1 of 227 people"
+    assert first.beside[1].endswith(": 52.5")
+    assert [tile.label for tile in rest] == ["ID cosine ↑", "pose ° ↓", "sharpness"]
+
+
+def test_what_was_not_measured_is_marked_and_says_what_it_needs():
+    table = paper_table(summary(witness=["pose_error"]), TITLES, 227)
+    assert "227 people" in table.caption
+    assert "FID needs --features" in table.caption
+    assert "--pose" not in table.caption
+    assert table.rows[-1][4] == MISSING
+    assert table.rows[0][1] == "52.5 [42.5, 62.5]"
+    assert not any("published" in cell for row in table.rows for cell in row)
+    published = published_table()
+    assert published.folded
+    assert {len(row) for row in published.rows} == {len(published.header)}
+
+
+def test_the_terminals_table_is_narrow():
+    lines = text_table(narrow_table(summary(witness=["pose_error"]), TITLES, ["ours", "other"])).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "52.5 [42.5, 62.5]" in lines[3]
+
+
+def test_candidates_are_coloured_controls_grey_and_one_model_has_no_trade_off():
+    colours = colours_of(TITLES, ["ours", "other"])
+    assert [colours[TITLES[key]] for key in ("ours", "other")] == list(COLOURS[:2])
+    assert {colours[TITLES[key]] for key in ("target", "shift", "witness")} <= set(GREYS)
+    assert trade_offs(summary(), TITLES, ["ours"]) == []
+    [plot] = trade_offs(summary(), TITLES, ["ours", "other"])
+    assert plot.spans["ours"] == pytest.approx((0.3, 0.5, 7.15, 7.35))
