@@ -11,8 +11,8 @@ from simswap_jax.provenance import c2pa
 from simswap_jax.provenance.certificates import EXTRA
 
 TERMS = """\
-**Only with consent:** swap only faces of people who agreed. Results are synthetic and are marked as such. Pictures stay
-on the computer that runs this program.
+**Only with consent:** swap only faces of people who consented. Results are synthetic and are marked as such. Pictures
+stay on the computer that runs this program.
 """
 MORE_TERMS = """\
 Do not deceive with results, and do not use them to harass, to impersonate or to get past an identity check. Whoever

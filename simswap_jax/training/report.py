@@ -81,6 +81,7 @@ def page(workdir: Path, config: ml_collections.ConfigDict, step: int) -> str:
             *sheets(workdir / SAMPLES, step, "Samples of the training: the same images each time; step {:,}."),
             *sheets(workdir / validation.FOLDER, step, "The same held-out identities each time; step {:,}."),
         ],
+        tables_last=True,
     )
 
 

@@ -144,7 +144,9 @@ def training_curves(workdir: Path) -> list[Curve]:
     return curves_of(
         read_lines(workdir / "simswap"),
         {
-            "Losses of the generator": ["identity", "reconstruction", "weak_feature_matching"],
+            "Generator: identity loss": ["identity"],
+            "Generator: reconstruction loss": ["reconstruction"],
+            "Generator: weak feature matching loss": ["weak_feature_matching"],
             "Discriminators' mean answer": ["real_logits", "fake_logits"],
         },
     ) + curves_of(
