@@ -9,7 +9,8 @@ import ml_collections
 from simswap_jax.cli import command_parser, train
 from simswap_jax.cli.sweep import divided
 from simswap_jax.errors import UserError, printable
-from simswap_jax.evaluation.compare import BASELINES, ENTRANTS, MINUTES, CompareRequest, compare
+from simswap_jax.evaluation.compare import MINUTES, CompareRequest, compare
+from simswap_jax.evaluation.entrants import BASELINES, ENTRANTS
 from simswap_jax.evaluation.warp import NAMES
 from simswap_jax.training.experiment import REMOVED_FIELDS, RENAMED_FIELDS, flat
 

@@ -17,6 +17,7 @@ from simswap_jax.cli import compare as command
 from simswap_jax.evaluation import budget, compare
 from simswap_jax.evaluation.budget import Pace, steps_within, trained_seconds, with_fields
 from simswap_jax.evaluation.compare import CompareRequest, Setting, Stage
+from simswap_jax.evaluation.entrants import BASELINES, ENTRANTS, title_of, what_it_takes
 from simswap_jax.evaluation.report.comparison import Comparison, Method, write_comparison
 from simswap_jax.training.config import default_config
 from tests.support.errors import raises_user_error
@@ -45,9 +46,13 @@ def faces(tmp_path_factory):
 
 def test_by_default_every_method_and_the_warps_are_compared(tmp_path):
     request = request_of(tmp_path)
-    assert list(request.experiments) == list(compare.ENTRANTS)
+    assert list(request.experiments) == list(ENTRANTS)
     assert len(request.experiments) + len(request.baselines) >= 6
     assert [config.method for config in request.experiments.values()][:3] == ["simswap", "faceshifter", "deepfakes"]
+    assert request.baselines == BASELINES
+    assert [title_of(name) for name in BASELINES][::3] == ["similarity warp", "spline warp, nearest pose"]
+    taken = [what_it_takes(config) for config in request.experiments.values()]
+    assert taken[:3] == ["identity vector", "identity vector", "trained person"]
     assert compare.brings_no_data(request)
     assert (request.minutes, request.steps) == (60, None)
     assert request_of(tmp_path, "--steps", "9").minutes is None
