@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     add = parse.add_argument_group("whom").add_argument
     add("--known-people", type=int, default=4, metavar="N", help="whom DeepFakes is trained on (default 4)")
     add("--people", type=int, metavar="N", help="who are rendered (default 300, fewer for few minutes)")
-    add("--identity-steps", type=int, metavar="N", help="of the rendered people's identity network (default 600)")
+    add("--identity-steps", type=int, metavar="N", help="of the rendered people's identity network (default 400)")
     add("--pairs", type=int, default=240, metavar="N", help="swaps of unseen people, and of known ones (default 240)")
 
     add = parse.add_argument_group("networks that measure").add_argument

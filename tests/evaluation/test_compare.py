@@ -172,12 +172,14 @@ def test_stages_share_the_steps_and_each_starts_from_the_one_before(tmp_path):
 
 def test_minutes_are_shared_as_equal_seconds(caplog):
     paces = {"fast": Pace(10.0, 0.1), "slow": Pace(50.0, 0.5)}
-    steps = steps_within(10.0, 90.0, paces, {"fast": 1, "slow": 1})
-    assert steps == {"fast": 1650, "slow": 330}  # 165 s each: (600 · 0.8 − 90 − 60) / 2
+    once = {"fast": 1, "slow": 1}
+    steps = steps_within(10.0, 90.0, paces, once)
+    assert steps == {"fast": 1830, "slow": 366}  # 183 s each: (600 · 0.8 − 90 − 24 to start again) / 2
     assert not caplog.records
-    assert steps_within(10.0, 90.0, paces, {"fast": 1, "slow": 3})["slow"] == 230
-    assert steps_within(1.0, 90.0, paces, {"fast": 1, "slow": 1}) == dict.fromkeys(paces, budget.LEAST_STEPS)
-    assert "1 minutes are few for 2 methods" in caplog.text
+    assert steps_within(10.0, 90.0, paces, {"fast": 1, "slow": 3})["slow"] == 326
+    assert steps_within(10.0, 900.0, paces, once) == {"fast": 750, "slow": 150}  # a quarter of the minutes at least
+    assert "longer than 10 minutes" in caplog.text
+    assert steps_within(0.1, 9.0, paces, once) == dict.fromkeys(paces, budget.LEAST_STEPS)
 
 
 def test_steps_are_decided_once_and_paces_are_kept(tmp_path, monkeypatch):
@@ -284,10 +286,10 @@ def small_experiment(path, name):
 
 def started(workdir, words):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    log = (workdir.parent / "log.txt").open("a")
     program = f"import sys\n{TINY}\nfrom simswap_jax.cli.main import main\nsys.exit(main(sys.argv[1:]))"
     arguments = [sys.executable, "-c", program, "compare", "--workdir", str(workdir), *words]
-    return subprocess.Popen(arguments, env=environment, stdout=log, stderr=log, start_new_session=True)
+    with (workdir.parent / "log.txt").open("a") as log:
+        return subprocess.Popen(arguments, env=environment, stdout=log, stderr=log, start_new_session=True)
 
 
 @pytest.mark.slow
