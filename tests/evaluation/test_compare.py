@@ -14,12 +14,13 @@ import pytest
 from PIL import Image
 
 from simswap_jax.cli import compare as command
+from simswap_jax.contrib.rendered.comparison import simswap_stages, sizes
 from simswap_jax.evaluation import budget, compare
 from simswap_jax.evaluation.budget import Pace, steps_within, trained_seconds, with_fields
 from simswap_jax.evaluation.compare import CompareRequest, Setting, Stage
 from simswap_jax.evaluation.entrants import BASELINES, ENTRANTS, title_of, what_it_takes
 from simswap_jax.evaluation.report.comparison import Comparison, Method, write_comparison
-from simswap_jax.training.config import default_config
+from simswap_jax.training.config import check, default_config
 from tests.support.errors import raises_user_error
 
 ESTIMATE = {"mean": 0.5, "low": 0.4, "high": 0.6}
@@ -138,8 +139,26 @@ def test_a_folder_is_held_out_alike_for_all_and_deepfakes_draws_who_has_most_pic
     assert {(config.data.held_out, config.data.held_out_pictures) for config in configs.values()} == {(0.2, 0.2)}
     assert tuple(configs["deepfakes"].generator.people) == setting.known
     assert configs["deepfakes"].batch_size % 3 == 0
+    for config in configs.values():
+        check(config)
     with raises_user_error("compare-too-few-people", "--known-people is 9"):
         compare.folder_of_people(replace(request, known_people=9))
+
+
+def test_rendered_people_get_the_demos_simswap_in_two_stages_and_fewer_where_there_are_few_minutes(tmp_path):
+    fields = {"data.root": "people", "data.held_out": 0.18, compare.SHARE: 0.2, "identity.weights": "net"}
+    stages = simswap_stages(Setting(tmp_path, fields, ()))
+    assert [stage.config.generator.composition_mask for stage in stages] == [False, True]
+    assert sum(stage.share for stage in stages) == pytest.approx(1.0)
+    for stage in stages:
+        check(stage.config)
+        assert (stage.config.data.held_out_pictures, stage.config.identity.weights) == (0.2, "net")
+    assert (
+        sizes(CompareRequest(tmp_path, {}, minutes=60.0)) == sizes(CompareRequest(tmp_path, {}, steps=9)) == (300, 400)
+    )
+    assert sizes(CompareRequest(tmp_path, {}, minutes=30.0)) == (150, 200)
+    assert sizes(CompareRequest(tmp_path, {}, minutes=1.0)) == (60, 60)
+    assert sizes(CompareRequest(tmp_path, {}, people=20, identity_steps=4)) == (20, 4)
 
 
 def test_too_few_held_out_pictures_are_refused_before_anything_is_trained(faces):
