@@ -9,7 +9,8 @@ import ml_collections
 from simswap_jax.cli import command_parser, train
 from simswap_jax.cli.sweep import divided
 from simswap_jax.errors import UserError, printable
-from simswap_jax.evaluation.compare import BASELINES, ENTRANTS, MINUTES, CompareRequest, compare
+from simswap_jax.evaluation.compare import MINUTES, CompareRequest, compare
+from simswap_jax.evaluation.entrants import BASELINES, ENTRANTS
 from simswap_jax.evaluation.warp import NAMES
 from simswap_jax.training.experiment import REMOVED_FIELDS, RENAMED_FIELDS, flat
 
@@ -48,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     add = parse.add_argument_group("whom").add_argument
     add("--known-people", type=int, default=4, metavar="N", help="whom DeepFakes is trained on (default 4)")
     add("--people", type=int, metavar="N", help="who are rendered (default 300, fewer for few minutes)")
-    add("--identity-steps", type=int, metavar="N", help="of the rendered people's identity network (default 600)")
+    add("--identity-steps", type=int, metavar="N", help="of the rendered people's identity network (default 400)")
     add("--pairs", type=int, default=240, metavar="N", help="swaps of unseen people, and of known ones (default 240)")
 
     add = parse.add_argument_group("networks that measure").add_argument

@@ -20,6 +20,8 @@ from simswap_jax.training.metrics import read_lines
 from simswap_jax.weights import model_folder
 
 EVALUATION = 0.2  # of the minutes
+TRAINING = 0.25  # of the minutes, at least: what is hardly trained says nothing
+AGAIN = 0.4  # of the time to start up, when it is started again: most of what is compiled is kept
 LEAST_STEPS = 20  # of a training, however few the minutes
 PROBE = 12  # steps by which a method's speed is measured
 logger = logging.getLogger(__name__)
@@ -68,14 +70,13 @@ def steps_within(minutes: float, spent: float, paces: Mapping[str, Pace], parts:
       paces: method → how fast it trains.
       parts: method → how many trainings it is made of, each of which starts up.
     """
-    starting = sum(pace.startup * parts[name] for name, pace in paces.items())
-    each = (60.0 * minutes * (1.0 - EVALUATION) - spent - starting) / len(paces)
-    steps = {name: max(LEAST_STEPS, int(each / pace.step)) for name, pace in paces.items()}
-    if any(count == LEAST_STEPS for count in steps.values()):
-        logger.warning("%g minutes are few for %d methods: some get no more than %d steps, or more time than others",
-                       minutes, len(paces), LEAST_STEPS)  # fmt: skip
-    logger.info("each method trains for about %s", format_duration(max(0.0, each)))
-    return steps
+    starting = AGAIN * sum(pace.startup * parts[name] for name, pace in paces.items())
+    wanted, least = 60.0 * minutes * (1.0 - EVALUATION) - spent - starting, 60.0 * minutes * TRAINING
+    if wanted < least:
+        logger.warning("all of it takes longer than %g minutes: the trainings get a quarter of them", minutes)
+    each = max(wanted, least) / len(paces)
+    logger.info("each method trains for about %s", format_duration(each))
+    return {name: max(LEAST_STEPS, int(each / pace.step)) for name, pace in paces.items()}
 
 
 def left_of(minutes: float | None, spent: float) -> str:

@@ -14,51 +14,24 @@ import ml_collections
 from simswap_jax.data.dataset import held_out, list_people
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.budget import Pace, cost, left_of, measured_pace, steps_within, trained_seconds, with_fields
+from simswap_jax.evaluation.entrants import BASELINES, ENTRANTS, Entrant, takes, title_of, what_it_takes
 from simswap_jax.evaluation.evaluate import evaluate
 from simswap_jax.evaluation.protocols.known import unseen_pictures
 from simswap_jax.evaluation.report.comparison import Comparison, Method, write_comparison
 from simswap_jax.evaluation.request import EvaluationRequest
 from simswap_jax.evaluation.sweep import train_each
-from simswap_jax.evaluation.warp import FITS, NEAREST
+from simswap_jax.evaluation.warp import NEAREST
 from simswap_jax.io.atomic import write_json
 from simswap_jax.io.job_cache import exclusive_lock
 from simswap_jax.io.progress import StageTimer
-from simswap_jax.models import families
 from simswap_jax.training.experiment import flat
 from simswap_jax.training.metrics import read_lines
 from simswap_jax.training.sharding import use_cpu_cores
 from simswap_jax.weights import model_folder
 
-
-@dataclass(frozen=True)
-class Entrant:
-    """A method that can be compared.
-
-    Attributes:
-      title: in tables.
-      experiment: that trains it: a name of `simswap_jax.experiments`, with its preset behind a colon.
-      lacks: what it has not that the published method has, for the table.
-    """
-
-    title: str
-    experiment: str
-    lacks: str
-
-
-ENTRANTS = {
-    "simswap": Entrant("SimSwap", "celeba_64", "narrow networks; the recipe that learns in few steps"),
-    "faceshifter": Entrant(
-        "FaceShifter, small faithful", "faceshifter:small-64", "narrow; the first stage only, without HEAR-Net"
-    ),
-    "deepfakes": Entrant(
-        "DeepFakes, small faithful", "deepfakes:small-64", "narrow; tens of pictures a person in place of hundreds"
-    ),
-}
-BASELINES = ("warp_similarity", "warp_similarity_nearest", "warp_tps", "warp_tps_nearest")
 DEFAULT_SETTING = "simswap_jax.contrib.rendered.comparison:prepare"  # the setting where no data are named
 HELD_OUT, HELD_OUT_PICTURES = 0.12, 0.2  # shares, where no experiment says others
 MINUTES = 60.0  # for everything, where neither minutes nor steps are named
-TAKES = {"vector": "identity vector", "person": "trained person", "source_points": "landmarks of both"}
 STATE, SHARE = "compare.json", "data.held_out_pictures"
 logger = logging.getLogger(__name__)
 
@@ -294,13 +267,6 @@ def stages_of(request: CompareRequest, setting: Setting, name: str) -> list[Stag
     return [Stage(config)]
 
 
-def takes(config: ml_collections.ConfigDict) -> frozenset[str]:
-    """What an experiment's generator takes beside the target, of ``families.INPUTS``."""
-    fields = config.get("generator") or {}
-    family = families.get(fields["family"]) if "family" in fields else families.of_former_fields(fields)
-    return family.takes
-
-
 # ---- Training ----
 
 
@@ -391,9 +357,7 @@ def comparison_of(request: CompareRequest, setting: Setting, stages: Mapping[str
     """What the page shows."""
     methods = {name: method_of(request, setting, name, parts) for name, parts in stages.items()}
     for name in request.baselines:
-        title = FITS[name.removeprefix("warp_").removesuffix(NEAREST)][0].removesuffix(" + Poisson")
-        title = title.removeprefix("thin-plate ") + (", nearest pose" if name.endswith(NEAREST) else "")
-        methods[name] = Method(title, "picture, landmarks", lacks="no 3D model; no training")
+        methods[name] = Method(title_of(name), "picture, landmarks", lacks="no 3D model; no training")
     held, known = (request.workdir / "evaluation" / name for name in setting.protocols)
     return Comparison(methods, held, known, impossible(request, setting), brings_no_data(request))
 
@@ -405,9 +369,7 @@ def method_of(request: CompareRequest, setting: Setting, name: str, stages: Sequ
     rows = [read_lines(folder) for folder in folders]
     parameters, gflop = cost(model_folder.read(folders[-1] / "model", with_identity=False))
     return replace(
-        Method(
-            entrant.title, ", ".join(TAKES.get(one, one) for one in families.INPUTS if one in takes(stages[-1].config))
-        ),
+        Method(entrant.title, what_it_takes(stages[-1].config)),
         parameters=parameters,
         gflop=gflop,
         batch=stages[-1].config.batch_size,

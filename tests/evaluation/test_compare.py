@@ -14,11 +14,13 @@ import pytest
 from PIL import Image
 
 from simswap_jax.cli import compare as command
+from simswap_jax.contrib.rendered.comparison import simswap_stages, sizes
 from simswap_jax.evaluation import budget, compare
 from simswap_jax.evaluation.budget import Pace, steps_within, trained_seconds, with_fields
 from simswap_jax.evaluation.compare import CompareRequest, Setting, Stage
+from simswap_jax.evaluation.entrants import BASELINES, ENTRANTS, title_of, what_it_takes
 from simswap_jax.evaluation.report.comparison import Comparison, Method, write_comparison
-from simswap_jax.training.config import default_config
+from simswap_jax.training.config import check, default_config
 from tests.support.errors import raises_user_error
 
 ESTIMATE = {"mean": 0.5, "low": 0.4, "high": 0.6}
@@ -45,9 +47,13 @@ def faces(tmp_path_factory):
 
 def test_by_default_every_method_and_the_warps_are_compared(tmp_path):
     request = request_of(tmp_path)
-    assert list(request.experiments) == list(compare.ENTRANTS)
+    assert list(request.experiments) == list(ENTRANTS)
     assert len(request.experiments) + len(request.baselines) >= 6
     assert [config.method for config in request.experiments.values()][:3] == ["simswap", "faceshifter", "deepfakes"]
+    assert request.baselines == BASELINES
+    assert [title_of(name) for name in BASELINES][::3] == ["similarity warp", "spline warp, nearest pose"]
+    taken = [what_it_takes(config) for config in request.experiments.values()]
+    assert taken[:3] == ["identity vector", "identity vector", "trained person"]
     assert compare.brings_no_data(request)
     assert (request.minutes, request.steps) == (60, None)
     assert request_of(tmp_path, "--steps", "9").minutes is None
@@ -133,8 +139,26 @@ def test_a_folder_is_held_out_alike_for_all_and_deepfakes_draws_who_has_most_pic
     assert {(config.data.held_out, config.data.held_out_pictures) for config in configs.values()} == {(0.2, 0.2)}
     assert tuple(configs["deepfakes"].generator.people) == setting.known
     assert configs["deepfakes"].batch_size % 3 == 0
+    for config in configs.values():
+        check(config)
     with raises_user_error("compare-too-few-people", "--known-people is 9"):
         compare.folder_of_people(replace(request, known_people=9))
+
+
+def test_rendered_people_get_the_demos_simswap_in_two_stages_and_fewer_where_there_are_few_minutes(tmp_path):
+    fields = {"data.root": "people", "data.held_out": 0.18, compare.SHARE: 0.2, "identity.weights": "net"}
+    stages = simswap_stages(Setting(tmp_path, fields, ()))
+    assert [stage.config.generator.composition_mask for stage in stages] == [False, True]
+    assert sum(stage.share for stage in stages) == pytest.approx(1.0)
+    for stage in stages:
+        check(stage.config)
+        assert (stage.config.data.held_out_pictures, stage.config.identity.weights) == (0.2, "net")
+    assert (
+        sizes(CompareRequest(tmp_path, {}, minutes=60.0)) == sizes(CompareRequest(tmp_path, {}, steps=9)) == (300, 400)
+    )
+    assert sizes(CompareRequest(tmp_path, {}, minutes=30.0)) == (150, 200)
+    assert sizes(CompareRequest(tmp_path, {}, minutes=1.0)) == (60, 60)
+    assert sizes(CompareRequest(tmp_path, {}, people=20, identity_steps=4)) == (20, 4)
 
 
 def test_too_few_held_out_pictures_are_refused_before_anything_is_trained(faces):
@@ -167,12 +191,14 @@ def test_stages_share_the_steps_and_each_starts_from_the_one_before(tmp_path):
 
 def test_minutes_are_shared_as_equal_seconds(caplog):
     paces = {"fast": Pace(10.0, 0.1), "slow": Pace(50.0, 0.5)}
-    steps = steps_within(10.0, 90.0, paces, {"fast": 1, "slow": 1})
-    assert steps == {"fast": 1650, "slow": 330}  # 165 s each: (600 · 0.8 − 90 − 60) / 2
+    once = {"fast": 1, "slow": 1}
+    steps = steps_within(10.0, 90.0, paces, once)
+    assert steps == {"fast": 1830, "slow": 366}  # 183 s each: (600 · 0.8 − 90 − 24 to start again) / 2
     assert not caplog.records
-    assert steps_within(10.0, 90.0, paces, {"fast": 1, "slow": 3})["slow"] == 230
-    assert steps_within(1.0, 90.0, paces, {"fast": 1, "slow": 1}) == dict.fromkeys(paces, budget.LEAST_STEPS)
-    assert "1 minutes are few for 2 methods" in caplog.text
+    assert steps_within(10.0, 90.0, paces, {"fast": 1, "slow": 3})["slow"] == 326
+    assert steps_within(10.0, 900.0, paces, once) == {"fast": 750, "slow": 150}  # a quarter of the minutes at least
+    assert "longer than 10 minutes" in caplog.text
+    assert steps_within(0.1, 9.0, paces, once) == dict.fromkeys(paces, budget.LEAST_STEPS)
 
 
 def test_steps_are_decided_once_and_paces_are_kept(tmp_path, monkeypatch):
@@ -279,10 +305,10 @@ def small_experiment(path, name):
 
 def started(workdir, words):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    log = (workdir.parent / "log.txt").open("a")
     program = f"import sys\n{TINY}\nfrom simswap_jax.cli.main import main\nsys.exit(main(sys.argv[1:]))"
     arguments = [sys.executable, "-c", program, "compare", "--workdir", str(workdir), *words]
-    return subprocess.Popen(arguments, env=environment, stdout=log, stderr=log, start_new_session=True)
+    with (workdir.parent / "log.txt").open("a") as log:
+        return subprocess.Popen(arguments, env=environment, stdout=log, stderr=log, start_new_session=True)
 
 
 @pytest.mark.slow

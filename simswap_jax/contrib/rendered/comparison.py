@@ -13,9 +13,9 @@ from simswap_jax.io.progress import StageTimer
 from simswap_jax.training.loop import train
 from simswap_jax.training.sharding import use_cpu_cores
 
-PEOPLE, IDENTITY_STEPS = 300, 600
+PEOPLE, IDENTITY_STEPS = 300, 400
 LEAST_PEOPLE, LEAST_STEPS = 60, 60
-FULL = 30.0  # minutes from which on people and identity network have their full size
+FULL = 60.0  # minutes from which on people and identity network have their full size
 EACH, KNOWN_EACH = 24, 240  # pictures of a person, and of one whom DeepFakes draws
 HELD_OUT_PICTURES = 0.2
 FIRST = 500 / 1700  # of SimSwap's steps: the demo's first stage

@@ -60,7 +60,7 @@ def test_numbers_as_published_show_every_sentence():
         "ID retrieval 0.900 [0.890, 0.910]",
         "one of its 4 people at random 0.250",
     )
-    assert found(said, "DeepFakes refuses")[1] == "draws only 4 people"
+    assert found(said, "DeepFakes refuses")[1] == "left out, with the reason below"
     assert found(said, "IPGAN")[1:] == ("ipgan 18.00 [17.99, 18.01]", "simswap 25.00 [24.99, 25.01]")
     assert found(said, "(mouth)")[1:] == ("faceshifter 0.700 [0.690, 0.710]", "simswap 0.900 [0.890, 0.910]")
     assert found(said, "difference of yaw")[1].startswith("under 10° 0.800")
@@ -88,8 +88,18 @@ def test_what_the_numbers_do_not_show_is_said_to_be_not_shown(row, metric, value
 
 def test_an_identity_at_simswaps_is_not_below_it():
     rows, by_yaw = as_published()
-    rows["faceshifter"]["cosine_source"] = about(0.485)  # overlaps with 0.49 to 0.51
-    assert found(outcomes(held_out(rows, by_yaw), known()), "FaceShifter's identity")[0] == SHOWN
+    for cosine, outcome in ((0.495, SHOWN), (0.485, NOT_SHOWN)):  # SimSwap's is 0.49 to 0.51
+        rows["faceshifter"]["cosine_source"] = about(cosine)
+        assert found(outcomes(held_out(rows, by_yaw), known()), "FaceShifter's identity")[0] == outcome
+
+
+def test_a_simswap_without_identity_is_not_asked_about_it():
+    rows, by_yaw = as_published()
+    rows["target"] = {"cosine_source": about(0.495)}
+    said = outcomes(held_out(rows, by_yaw), known())
+    assert found(said, "FaceShifter's identity")[0] == found(said, "pose")[0] == NOT_ASKED
+    rows["target"] = {"cosine_source": about(0.0)}
+    assert found(outcomes(held_out(rows, by_yaw), known()), "pose")[0] == SHOWN
 
 
 def test_deepfakes_at_chance_or_on_strangers_is_not_as_published():
