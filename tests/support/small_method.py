@@ -23,7 +23,7 @@ GENERATORS = {
     "simswap": CompactConfig(widths=(4, 8), stem_kernel=3, blocks=1, identity_size=8),
     "faceshifter": FaceShifterConfig(encoder=(4, 4), widths=(8, 4), bottom=8, identity_size=8),
     "deepfakes": DeepFakesConfig(("anna", "ben"), encoder=(4, 4), dense=8, shared=8, decoder=(4,), bottom=8),
-    "fsgan": FSGANConfig(widths=(4, 4), flat=(0, 1), flat_up=(0,), pyramid=1, points=5, reach=1.5),
+    "fsgan": FSGANConfig(widths=(4, 4), flat=(0, 0), flat_up=(0,), pyramid=1, points=5, reach=1.5),
 }
 FIVE = np.array([(0.3, 0.3), (0.7, 0.3), (0.5, 0.5), (0.35, 0.7), (0.65, 0.7)], np.float32)  # landmarks
 KINDS = {"simswap": SimSwap, "faceshifter": FaceShifter}
