@@ -86,7 +86,7 @@ class Landmarks:
         self._network: LandmarkNetwork | None = None
 
     def __call__(self, faces: Sequence[np.ndarray]) -> np.ndarray:
-        """N uint8 RGB squares → float32 [N, P, 2], fractions of the square.
+        """N uint8 RGB squares → float32 [N, P, 2], fractions of the square; the template's five where none are found.
 
         Raises:
           UserError: nothing here finds them, or not in one of the faces.
@@ -100,7 +100,7 @@ class Landmarks:
                 "landmarks-not-found",
             )
         if template is not None:
-            points[lost] = template[0]
+            points[lost] = template[len(template) // 2]  # the frontal one
         return points
 
     def _opened(self) -> LandmarkNetwork:

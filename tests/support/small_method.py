@@ -31,7 +31,7 @@ GENERATORS = {
     ),
     "deepfakes": DeepFakesConfig(("anna", "ben"), encoder=(4, 4), dense=8, shared=8, decoder=(4,), bottom=8),
     "ipgan": IPGANConfig(encoder=(4, 4), attributes=4, decoder=(4, 4), convolutions=1, bottom=8, identity_size=8),
-    "fsgan": FSGANConfig(widths=(4, 4), flat=(0, 1), flat_up=(0,), pyramid=1, points=5, reach=1.5),
+    "fsgan": FSGANConfig(widths=(4, 4), flat=(0, 0), flat_up=(0,), pyramid=1, points=5, reach=1.5),
 }
 FIVE = np.array([(0.3, 0.3), (0.7, 0.3), (0.5, 0.5), (0.35, 0.7), (0.65, 0.7)], np.float32)  # landmarks
 KINDS = {"simswap": SimSwap, "faceshifter": FaceShifter, "faceshifter_hear": FaceShifterHear, "ipgan": IPGAN}

@@ -12,6 +12,7 @@ import pytest
 from simswap_jax import FaceSwapper
 from simswap_jax.cli import main as cli
 from simswap_jax.data import landmarks
+from simswap_jax.faces.alignment import TEMPLATES
 from simswap_jax.inference import sources
 from simswap_jax.models.fsgan import face_mask
 from simswap_jax.models.ops.poisson import poisson_clone
@@ -203,8 +204,10 @@ def test_what_it_cannot_do_is_one_sentence(model, finder):
         swapper.identity_vectors(list(pictures))
     with raises_user_error("model-takes-no-vectors", "fsgan"):
         swapper.swap_aligned(pictures, swapper.source_vectors(list(pictures)), strength=0.5)
+    black = [np.zeros_like(pictures[0])]
+    np.testing.assert_allclose(swapper.landmarks(black)[0], TEMPLATES["simswap"][2], atol=1e-6)
     with raises_user_error("landmarks-not-found"):
-        sources.Landmarks(replace(swapper.model, alignment="rendered"))([np.zeros_like(pictures[0])])
+        sources.Landmarks(replace(swapper.model, alignment="rendered"))(black)
     object.__setattr__(swapper.model.generator, "landmarks", "a.b:c")
     with raises_user_error("landmarks-known-only"):
         swapper.landmarks(list(pictures))
