@@ -193,11 +193,10 @@ class FaceShifterHear(SimSwap):
     @functools.cached_property
     def _jitted_stages(self) -> Any:
         def stages(variables: PyTree, batch: Batch, frozen: PyTree) -> tuple[jax.Array, ...]:
-            every = replace(self, axis_name=None)  # outside of pmap
             numbers = jax.random.uniform(jax.random.PRNGKey(0), (batch["target"].shape[0], NUMBERS))
             target = occluded(batch["target"].astype(jnp.float32) / 255.0, numbers, 1.0)
-            floats = {**every.decode(batch), "target": normalize(target, self.generator.convention)}
-            given = every.given(floats, frozen)
+            floats = {**self.decode(batch), "target": normalize(target, self.generator.convention)}
+            given = self.given(floats, frozen)
             drawn = self.generator.module.apply(
                 variables, floats["target"], given["vector"], given["target_vector"], method="with_first_stage"
             )

@@ -35,7 +35,7 @@ def test_the_recipe_is_the_papers():
 
 def test_the_shares_of_a_step_are_its_total():
     told = {"identity": 1.0, "reconstruction": 0.2, "change": 0.3}
-    split = small_method(small_config("faceshifter_hear")).shares(told, 1)
+    split = faceshifter_hear.FaceShifterHear(small_config("faceshifter_hear"), None, None, None).shares(told, 1)
     assert split == {"G": {"id": 1.0, "rec": 0.2, "chg": 0.3}, "D": {}}
 
 

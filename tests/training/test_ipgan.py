@@ -30,7 +30,7 @@ def test_the_recipe_is_the_papers():
 
 def test_the_shares_of_a_step_are_its_total():
     told = dict.fromkeys(WEIGHTS, 2.0) | {"discriminator": 3.0}
-    split = small_method(small_config("ipgan"), scales=1).shares(told, 1)
+    split = ipgan.IPGAN(small_config("ipgan"), None, None, None).shares(told, 1)
     assert sum(split["G"].values()) == pytest.approx(2 * sum(WEIGHTS.values()))
     assert split["D"] == {"ce": 3.0}
 
