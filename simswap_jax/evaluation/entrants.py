@@ -31,9 +31,19 @@ ENTRANTS = {
     "deepfakes": Entrant(
         "DeepFakes, small faithful", "deepfakes:small-64", "narrow; tens of pictures a person in place of hundreds"
     ),
+    "ipgan": Entrant("IPGAN, small faithful", "ipgan:small-64", "narrow; identity features of this identity network"),
+    "fsgan": Entrant(
+        "FSGAN, small faithful", "fsgan:small-64", "narrow; its perceptual losses and its segmentation network"
+    ),
 }
 BASELINES = ("warp_similarity", "warp_similarity_nearest", "warp_tps", "warp_tps_nearest")
-TAKES = {"vector": "identity vector", "person": "trained person", "source_points": "landmarks of both"}
+TAKES = {
+    "vector": "identity vector",
+    "person": "trained person",
+    "picture": "picture",
+    "source_points": "its landmarks",
+    "target_points": "the target's landmarks",
+}
 
 
 def takes(config: ml_collections.ConfigDict) -> frozenset[str]:

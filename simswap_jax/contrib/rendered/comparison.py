@@ -19,6 +19,11 @@ FULL = 60.0  # minutes from which on people and identity network have their full
 EACH, KNOWN_EACH = 24, 240  # pictures of a person, and of one whom DeepFakes draws
 HELD_OUT_PICTURES = 0.2
 FIRST = 500 / 1700  # of SimSwap's steps: the demo's first stage
+LANDMARKS = {
+    "generator.landmarks": "simswap_jax.contrib.rendered.landmarks:of_files",
+    "generator.points": 39,
+    "generator.reach": 1.1,
+}
 LACKS = "the demo's recipe for two CPU cores: narrow networks, little of the discriminators, input augmentation, Muon"
 logger = logging.getLogger(__name__)
 
@@ -53,6 +58,7 @@ def prepare(request: CompareRequest, timer: StageTimer) -> Setting | None:
             "data.source_size": demo.SIZE,
             "data.alignment": "rendered",
             "identity.weights": str(folder / "model"),
+            **LANDMARKS,
         },
         known=known,
         protocols=("synthetic", "synthetic_known"),
