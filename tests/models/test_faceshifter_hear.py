@@ -23,7 +23,10 @@ def shapes_of(config):
     return jax.eval_shape(lambda key, x: HearNet(config, None).init(key, x, False), jax.random.key(0), pair)["params"]
 
 
-@pytest.mark.parametrize(("preset", "side", "millions"), [("original", 256, 6.27), ("small-64", 64, 0.29)])
+@pytest.mark.parametrize(
+    ("preset", "side", "millions"),
+    [("original", 256, 6.27), pytest.param("small-64", 64, 0.29, marks=pytest.mark.slow)],
+)
 def test_parameters_are_counted_as_published(preset, side, millions):
     config = FaceShifterHearConfig.from_preset(preset)
     assert config.side == side

@@ -27,7 +27,11 @@ def millions(tree):
 
 @pytest.mark.parametrize(
     ("preset", "identity_size", "side", "encoder", "decoder"),
-    [("small-64", 128, 64, 2.49, 1.97), ("small-112", 128, 112, 6.81, 5.23), ("original", 512, 128, 9.67, 13.32)],
+    [
+        ("small-64", 128, 64, 2.49, 1.97),
+        pytest.param("small-112", 128, 112, 6.81, 5.23, marks=pytest.mark.slow),
+        ("original", 512, 128, 9.67, 13.32),
+    ],
 )
 def test_parameters_are_as_many_as_stated(preset, identity_size, side, encoder, decoder):
     """The small ones' are the design's; nobody published the original's, whose widths were chosen here."""

@@ -24,6 +24,7 @@ if IN_FLOAT64:
 
 import numpy as np  # noqa: E402
 
+from simswap_jax.models import config as models  # noqa: E402
 from simswap_jax.training import distributed  # noqa: E402
 from simswap_jax.training import runner as runners  # noqa: E402
 from simswap_jax.training.checkpoints import Checkpoints  # noqa: E402
@@ -37,13 +38,14 @@ LARGE = 256  # bytes: small networks have no arrays of 4 MB
 
 
 def in_float64(method):
-    """The method, whose networks refuse float64 where they are made."""
+    """The method, whose networks refuse float64 where they are made; a network within one is made of it later."""
+    models.DTYPES = (*models.DTYPES, "float64")
     networks = [method.generator]
     if hasattr(method, "discriminator"):
         networks.append(method.discriminator)
     if hasattr(method, "identity"):
         networks.append(method.identity.network)
-    for network in networks:
+    for network in filter(None, networks):
         object.__setattr__(network.config, "dtype", "float64")
     return method
 

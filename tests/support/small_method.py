@@ -63,7 +63,7 @@ def small_method(config, axis_name=None, scales=2):
     if config.method == "deepfakes":
         return DeepFakes(config, generator, (0, 1), axis_name)
     judge = DiscriminatorConfig(widths=(4, 4), tail=4, scales=scales)
-    discriminator = MultiScaleDiscriminator(judge, axis_name=axis_name)
+    discriminator = MultiScaleDiscriminator(judge, axis_name=axis_name) if "discriminator" in config else None
     if config.method == "fsgan":
         return FSGAN(config, generator, discriminator, axis_name)
     return KINDS[config.method](config, generator, discriminator, identity, axis_name)
