@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import optax
 
 from simswap_jax import losses
 from simswap_jax.data import landmarks, loader, pairs
@@ -21,7 +20,7 @@ from simswap_jax.data.dataset import People
 from simswap_jax.errors import UserError
 from simswap_jax.models import MultiScaleDiscriminator, families
 from simswap_jax.models.families import SwapNetwork
-from simswap_jax.models.fsgan import grid, only
+from simswap_jax.models.fsgan import FACE, grid, only
 from simswap_jax.models.ops.poisson import poisson_clone
 from simswap_jax.training import flops, schedules
 from simswap_jax.training.config import check_choice, common_config
@@ -134,6 +133,12 @@ def masked_l1(drawn: jax.Array, answer: jax.Array, mask: jax.Array) -> jax.Array
     return jnp.mean(apart / (3.0 * jnp.maximum(jnp.sum(mask, axis=(1, 2, 3)), 1.0)))
 
 
+def cross_entropy(logits: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean −log p of each pixel's class, face where the mask [B,S,S] is 1, else background; logits [B,S,S,CLASSES]."""
+    likely = jax.nn.log_softmax(logits)
+    return -jnp.mean(mask * likely[..., FACE] + (1.0 - mask) * likely[..., 0])
+
+
 # ---- The method ----
 
 
@@ -234,9 +239,7 @@ class FSGAN(WithoutIdentity):
         for stage, (drawn, answer) in shown.items():
             if stage == "reenact":
                 drawn = jnp.where(batch["same_person"][:, None, None, None], drawn, answer)
-                labels = mask[..., 0].astype(jnp.int32)
-                apart = optax.softmax_cross_entropy_with_integer_labels(made["reenact"].logits, labels)
-                terms["segmentation"] = jnp.mean(apart)
+                terms["segmentation"] = cross_entropy(made["reenact"].logits, mask[..., 0])
                 total += weights.segmentation * terms["segmentation"]
             fake, _ = self.judged(judge.params, judge.collections, drawn)
             real, _ = self.judged(judge.params, judge.collections, answer)

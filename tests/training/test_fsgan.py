@@ -130,6 +130,12 @@ def test_what_a_stage_draws_is_counted():
     assert passes("reenact") == {"reenact": 3, "inpaint": 0, "blend": 0, "discriminator": flops.DISCRIMINATOR}
 
 
+def test_the_segmentation_is_judged_by_the_likelihood_of_each_pixels_class():
+    logits = np.log(np.array([[[[0.7, 0.2, 0.1], [0.7, 0.2, 0.1]]]], np.float32))
+    found = jax.jit(fsgan.cross_entropy)(logits, np.array([[[1.0, 0.0]]], np.float32))
+    assert float(found) == pytest.approx(-(np.log(0.2) + np.log(0.7)) / 2)
+
+
 def test_the_method_is_found_by_its_name():
     config = small_config("fsgan")
     config.generator.update({"preset": "", "widths": (4, 4), "flat": (0, 0), "flat_up": (0,), "pyramid": 1})
