@@ -56,7 +56,7 @@ def measured_pace(config: ml_collections.ConfigDict, folder: Path) -> Pace | Non
     began = time.monotonic()
     if not train(few, folder).finished:
         return None
-    step = 1.0 / float(read_lines(folder)[-1]["steps_per_second"])
+    step = trained_seconds(read_lines(folder)) / (PROBE - 1)
     shutil.rmtree(folder, ignore_errors=True)
     return Pace(max(0.0, time.monotonic() - began - PROBE * step), step)
 

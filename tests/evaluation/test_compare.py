@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -221,6 +222,25 @@ def test_steps_are_decided_once_and_paces_are_kept(tmp_path, monkeypatch):
     equal = replace(request, minutes=None, steps=7, workdir=tmp_path / "equal")
     equal.workdir.mkdir()
     assert compare.steps_of(equal, stages, timer, compare.open_state(equal)) == {"deepfakes": 7, "simswap": 7}
+
+
+def test_the_pace_is_the_mean_of_all_steps_but_the_first_which_compiles(tmp_path, monkeypatch):
+    folder, rows = tmp_path / "pace", [{"step": 1}, {"step": 2, "steps_per_second": 0.5}]
+    rows.append({"step": budget.PROBE, "steps_per_second": 2.0})
+
+    def stand_in(config, workdir):
+        assert (config.steps, config.init_from, config.sample_every) == (budget.PROBE, "", 0)
+        workdir.mkdir()
+        (workdir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return SimpleNamespace(finished=True)
+
+    monkeypatch.setattr(budget, "train", stand_in)
+    pace = budget.measured_pace(with_fields(default_config(), {"init_from": "before"}), folder)
+    assert pace.step == pytest.approx((2.0 + (budget.PROBE - 2) / 2.0) / (budget.PROBE - 1))
+    assert pace.startup >= 0.0
+    assert not folder.exists()
+    monkeypatch.setattr(budget, "train", lambda config, workdir: SimpleNamespace(finished=False))
+    assert budget.measured_pace(default_config(), folder) is None
 
 
 def test_the_log_says_what_is_left_of_the_minutes():
