@@ -28,9 +28,10 @@ caption, figcaption { text-align: left; padding: .3rem 0; opacity: .8; } figcapt
 th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right; }
 th { vertical-align: bottom; } td small { white-space: nowrap; opacity: .7; }
 th:first-child, td:first-child, .text { text-align: left; } thead th { border-bottom-width: 2px; }
-td.text { vertical-align: top; overflow-wrap: anywhere; }
+td.text { vertical-align: top; overflow-wrap: break-word; } td.text:last-child { min-width: 13rem; }
 tbody tr:nth-child(odd) { background: var(--soft); }
 details { margin: .5rem 0; } summary { cursor: pointer; padding: .3rem 0; max-width: 60rem; }
+.pictures { display: flex; flex-wrap: wrap; gap: 0 2rem; align-items: flex-start; } .pictures figure { min-width: 0; }
 .curves { display: flex; flex-wrap: wrap; gap: 1rem 2rem; } figure { margin: 0 0 1.5rem; }
 .curves figure { flex: 1 1 420px; min-width: 0; max-width: 520px; } svg { width: 100%; height: auto; }
 svg text { font-size: 12px; fill: currentColor; } img { max-width: 100%; height: auto; }
@@ -138,7 +139,8 @@ def html_report(
     parts = [
         f'<div class="tiles">{"".join(map(_tile, tiles))}</div>' if tiles else "",
         *([] if tables_last else written),
-        *(_picture(figure) for figure in pictures),
+        "".join(_picture(figure) for figure in pictures if figure.wide),
+        f'<div class="pictures">{"".join(_picture(one) for one in pictures if not one.wide)}</div>',
         f'<div class="curves">{plots}</div>' if plots else "",
         *(written if tables_last else []),
     ]

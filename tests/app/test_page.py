@@ -152,7 +152,7 @@ def saved(page, folder):
 def test_a_swap_from_beginning_to_end(server, visit, tmp_path):
     page = visit()
     assert "people who consented" in page.inner_text("#terms")
-    assert "faces of 16 pixels" in page.inner_text("#head")
+    assert "faces of 32 pixels" in page.inner_text("#head")
     choose_examples(page)
     page.click("#swap")
     sentence(page, "Please confirm first")

@@ -119,7 +119,19 @@ def differences(config: ml_collections.ConfigDict, first_steps: int, pictures: s
         ],
         ["length", "more than 500 epochs", f"{first_steps} + {config.steps} steps of {config.batch_size}"],
     ]
-    return Table("Where this small run differs from the paper", ["", "paper", "here"], rows)
+    caption = "Where this small run differs from the paper"
+    return Table(caption, ["", "paper", "here"], rows, folded=True, text=(1, 2))
+
+
+def next_steps(workdir: Path) -> Table:
+    """What to do next, with the commands."""
+    rows = [
+        ["swap your own photos", "simswap-jax swap --source a.jpg --target b.jpg --output c.jpg"],
+        ["the same on a page in the browser", "simswap-jax app"],
+        ["play with the model of this demo", f"simswap-jax app --model {workdir / 'simswap' / 'model'}"],
+        ["train on your own photos", "simswap-jax prepare --photos FOLDER --output prepared, then simswap-jax train"],
+    ]
+    return Table("What to do next", ["", ""], rows, text=(1,))
 
 
 def write_report(workdir: Path, metrics: dict[str, Any], sheet: np.ndarray, differs: Table) -> None:
@@ -129,9 +141,10 @@ def write_report(workdir: Path, metrics: dict[str, Any], sheet: np.ndarray, diff
     figure = Figure(
         "Source, target, result, and the ground truth: the source's identity in the target's pose and light.", sheet
     )
-    tables = [table(metrics), differs]
-    figures = [figure, *(Figure(REAL_FACES, read_picture(path)) for path in workdir.glob("real_faces.png"))]
-    page = html_report("The SimSwap demo", opening(metrics), tables, training_curves(workdir), figures)
+    tables = [table(metrics), next_steps(workdir), differs]
+    figures = [*(Figure(REAL_FACES, read_picture(path)) for path in workdir.glob("real_faces.png")), figure]
+    curves = training_curves(workdir)
+    page = html_report("The SimSwap demo", opening(metrics), tables, curves, figures, tables_last=True)
     write_text(workdir / "index.html", page)
     logger.info("\n%s\n\n%s\n", opening(metrics), text_table(tables[0]))
     logger.info(

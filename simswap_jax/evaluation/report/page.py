@@ -239,7 +239,8 @@ def trade_offs(summary: Summary, titles: Mapping[str, str], keys: Sequence[str])
         both = {titles[key]: (_percent(across, summary[key][across]), summary[key][up]) for key in has}
         points = {title: (x.mean, y.mean) for title, (x, y) in both.items()}
         spans = {title: (x.low, x.high, y.low, y.high) for title, (x, y) in both.items()}
-        scatters.append(Scatter(f"{x_label} against {y_label}", points, x_label, y_label, spans=spans))
+        title = " against ".join(label.partition(",")[0] for label in (x_label, y_label))
+        scatters.append(Scatter(title, points, x_label, y_label, spans=spans))
     return scatters
 
 

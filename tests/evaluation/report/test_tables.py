@@ -112,4 +112,5 @@ def test_candidates_are_coloured_controls_grey_and_one_model_has_no_trade_off():
     assert {colours[TITLES[key]] for key in ("target", "shift", "witness")} <= set(GREYS)
     assert trade_offs(summary(), TITLES, ["ours"]) == []
     [plot] = trade_offs(summary(), TITLES, ["ours", "other"])
+    assert plot.title == "cosine to source against pose error"
     assert plot.spans["ours"] == pytest.approx((0.3, 0.5, 7.15, 7.35))
