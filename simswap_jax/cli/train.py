@@ -66,7 +66,7 @@ def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, Path]:
         refuse_unknown_fields(arguments)
         said = str(error.args[0] if error.args else error).strip()
         if "Traceback (" in said:  # of the experiment file; its last line says what
-            said = said.splitlines()[-1]
+            said = said.splitlines()[-1].removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
         said = " ".join(said.split())
         if "get_config() takes 0" in said:
             said = "this experiment has no variants; leave out the colon and what follows it."
