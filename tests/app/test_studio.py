@@ -49,7 +49,7 @@ class Dark:
         assert (role, number) == ("source", 0)
         return ChosenFace(picture, 2, 2)
 
-    def identity_vectors(self, faces):
+    def source_vectors(self, faces):
         return np.array([[1.0, 0.0] if face.mean() < 128 else [0.0, 1.0] for face in faces], np.float32)
 
 
