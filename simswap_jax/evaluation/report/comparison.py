@@ -144,7 +144,7 @@ def opening(
     said = (
         f"{len(comparison.methods)} methods on {people}: {protocol['pairs']} swaps of {protocol['people']} people whom "
         f"no method saw, and as many of people whom all were trained on. Of {len(found)} sentences that the papers "
-        f"lead one to expect, {counts[SHOWN]} are shown here, {counts[NOT_SHOWN]} are not, and {counts[NOT_ASKED]} "
+        f"lead one to expect {counts[SHOWN]} shown here, {counts[NOT_SHOWN]} not shown, {counts[NOT_ASKED]} that "
         "could not be asked. All rows got the same crops and the same judges; networks and trainings are small."
     )
     if copied:
