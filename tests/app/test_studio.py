@@ -40,7 +40,8 @@ from tests.support.small_model import write_small_model
 class Dark:
     """Tells dark people from light ones."""
 
-    one_identity = FaceSwapper.one_identity
+    one_identity, _mean = FaceSwapper.one_identity, FaceSwapper._mean
+    model = SimpleNamespace(network=SimpleNamespace(takes={"vector"}))
 
     def __init__(self):
         self.photos = SimpleNamespace(takes_photos=True, choose_face=self.choose_face)
