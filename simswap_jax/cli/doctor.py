@@ -134,7 +134,9 @@ def _works(states: dict[str, tuple[str, Path | None]]) -> Iterator[Row]:
     train = [name for name in registry.ready("train") if states[name][0] != "wrong"]
     yield Row("train", f"ready, against {', '.join(train)}" if train else "ready, once you have an identity network")
     judges = [name for name in registry.ready("evaluate") if states[name][0] != "wrong" and _recognises(name)]
-    yield Row("evaluate", f"ready, by {', '.join(judges)}" if judges else "ready, with a recogniser of yours (--judge)")
+    first = "; fetched first" if judges and all(states[name][0] == "fetchable" for name in judges) else ""
+    by = f"by {', '.join(judges)}{first}" if judges else "with a recogniser of yours (--judge)"
+    yield Row("evaluate", f"ready, {by}")
     yield Row("prepare, import, export", "ready")
 
 

@@ -324,11 +324,13 @@ def test_doctor_begins_with_what_works(place, capsys, monkeypatch):
     works = dict(line.split("  ", 1) for line in said[3 : said.index("", 3)])
     assert "fetches face_detection_yunet.onnx and mobilefacenet_casia.ckpt first" in works["swap photos"]
     assert "mobilefacenet_casia.ckpt" in works["train"]
-    assert "recogniser of yours" in works["evaluate"]
+    assert works["evaluate"].strip() == "ready, by face_recognition_sface_2021dec.onnx; fetched first"
     assert any(map(doctor._recognises, weights.catalogue()))
     monkeypatch.setenv("SIMSWAP_JAX_OFFLINE", "1")
     assert cli.main(["doctor"]) == 0
-    assert "needs face_detection_yunet.onnx from GitHub ShiqiYu" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "needs face_detection_yunet.onnx from GitHub ShiqiYu" in said
+    assert "ready, with a recogniser of yours (--judge)" in said
 
 
 def test_doctor_says_what_is_here_and_where_to_get_the_rest(place, capsys, monkeypatch):
