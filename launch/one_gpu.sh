@@ -19,8 +19,8 @@
 set -euo pipefail
 if [[ "${1:-}" == "-h" || "${1:-}" == "--help" || $# -eq 0 ]]; then
   sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"
-  [[ $# -gt 0 ]]
-  exit
+  [[ $# -gt 0 ]] || exit 2
+  exit 0
 fi
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}

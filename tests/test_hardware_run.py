@@ -80,10 +80,14 @@ def test_a_training_is_asked_to_save_before_it_is_ended(hardware_run):
         assert hardware_run.stop(process) == 3
 
 
-@pytest.mark.parametrize("words", [["--minutes", "0"], ["--minutes", "5", "--", "--workdir=x"]])
-def test_mistakes_get_a_sentence(hardware_run, words, tmp_path):
-    with pytest.raises(SystemExit, match=r"^hardware_run: "):
+@pytest.mark.parametrize(
+    ("named", "words"), [("--minutes", ["--minutes", "1"]), ("--workdir", ["--minutes", "5", "--", "--workdir=x"])]
+)
+def test_mistakes_get_a_sentence(hardware_run, named, words, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
         hardware_run.main(["--output", str(tmp_path), *words])
+    assert ended.value.code == 2
+    assert named in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_the_page_shows_what_was_measured(tmp_path, hardware_run):

@@ -17,8 +17,7 @@ from simswap_jax.training.experiment import REMOVED_FIELDS, RENAMED_FIELDS, flat
 DESCRIPTION = """Train the methods that SimSwap is compared with, and judge all by one evaluation: table and page.
 
 Without --config.data.root it renders people, whose true swaps are known, and trains an identity network on them: it
-needs no data. With it, it is any folder of people, and --judge names a recognition network. Stopped, the same command
-resumes it.
+needs no data. With it, it is any folder of people. Stopped, the same command resumes it.
 """
 EXAMPLES = """\
   simswap-jax compare --workdir runs/compare --minutes 60

@@ -9,16 +9,18 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import jax
 import ml_collections
 
 from simswap_jax.data.dataset import held_out, list_people
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.budget import Pace, cost, left_of, measured_pace, steps_within, trained_seconds, with_fields
 from simswap_jax.evaluation.entrants import BASELINES, ENTRANTS, Entrant, takes, title_of, what_it_takes
-from simswap_jax.evaluation.evaluate import evaluate
+from simswap_jax.evaluation.evaluate import evaluate, find_recogniser, need_networks
 from simswap_jax.evaluation.protocols.known import unseen_pictures
 from simswap_jax.evaluation.report.comparison import Comparison, Method, write_comparison
 from simswap_jax.evaluation.request import EvaluationRequest
+from simswap_jax.evaluation.request import check as check_evaluation
 from simswap_jax.evaluation.sweep import train_each
 from simswap_jax.evaluation.warp import NEAREST
 from simswap_jax.io.atomic import write_json
@@ -49,8 +51,7 @@ class CompareRequest:
       pairs: swaps a protocol.
       known_people: how many people a method draws that knows people only.
       people, identity_steps: size of the rendered set; None: its own.
-      recogniser, pose, landmarks, warp_landmarks, features: as of `EvaluationRequest`; data of one's own need a
-        recogniser.
+      recogniser, pose, landmarks, warp_landmarks, features: as of `EvaluationRequest`.
     """
 
     workdir: Path
@@ -156,11 +157,9 @@ def check(request: CompareRequest) -> None:
         )
     if not request.experiments:
         raise UserError("no method to train is named; --methods names some.", "compare-nothing")
-    if not brings_no_data(request) and request.recogniser is None:
-        raise UserError(
-            "--judge is missing; name a face-recognition network that is independent of the training.",
-            "recogniser-missing",
-        )
+    check_evaluation(EvaluationRequest(Path(), request.workdir / "evaluation", pairs=request.pairs))
+    recogniser = request.recogniser if brings_no_data(request) else find_recogniser(request.recogniser)
+    need_networks(recogniser, request.pose, request.landmarks, request.warp_landmarks, request.features)
 
 
 def brings_no_data(request: CompareRequest) -> bool:
@@ -261,7 +260,8 @@ def stages_of(request: CompareRequest, setting: Setting, name: str) -> list[Stag
     config = with_fields(request.experiments[name], {**setting.fields, "validation.every": 0, "keep": 1})
     if "person" in takes(config):
         config.generator.people = setting.known
-        config.batch_size = max(1, config.batch_size // len(setting.known)) * len(setting.known)
+        shared = math.lcm(len(setting.known), jax.device_count())  # by people, and by devices
+        config.batch_size = max(1, config.batch_size // shared) * shared
     elif setting.batch_size:
         config.batch_size = setting.batch_size
     return [Stage(config)]

@@ -125,8 +125,7 @@ def open_setup(request: EvaluationRequest) -> Setup:
     check(request)
     protocol = find_protocol(request.protocol)
     models = open_models(request)
-    if request.clip is not None and not models:
-        raise UserError("--clip needs a model; name one with --model.", "clip-without-model")
+    check_clip(request, models)
     evaluators = open_evaluators(request, protocol, alignment_of(request, models))
     size = request.size or max((model.swapper.face_size for model in models), default=DEFAULT_SIZE)
     data = protocol.prepare(request, models, size)
@@ -135,7 +134,18 @@ def open_setup(request: EvaluationRequest) -> Setup:
     inputs = EvalInputs(data.pairs, data.root, size, data.ground_truth, known)
     left_out = reasons_against(request, models, data)
     models = [model for model in models if model.key not in left_out]
+    check_clip(request, models)
     return Setup(request, protocol, models, evaluators, data, inputs, left_out)
+
+
+def check_clip(request: EvaluationRequest, models: Sequence[ModelCandidate]) -> None:
+    """Refuse a clip that no model swaps.
+
+    Raises:
+      UserError: there is one.
+    """
+    if request.clip is not None and not models:
+        raise UserError("--clip needs a model; name one with --model.", "clip-without-model")
 
 
 def reasons_against(request: EvaluationRequest, models: Sequence[ModelCandidate], data: ProtocolData) -> dict[str, str]:
@@ -178,16 +188,34 @@ def open_evaluators(request: EvaluationRequest, protocol: EvaluationProtocol, al
     Raises:
       UserError: a network cannot be opened, or the public one cannot be fetched.
     """
-    if request.recogniser is not None:
-        recogniser = open_recogniser(network_file(request.recogniser), alignment)
-    elif protocol.recogniser is not None:
+    if request.recogniser is None and protocol.recogniser is not None:
         recogniser = protocol.recogniser()
     else:
-        recogniser = open_recogniser(registry.find(RECOGNISER, "identity metrics where --judge names none"), alignment)
+        recogniser = open_recogniser(find_recogniser(request.recogniser), alignment)
     pose = OnnxPose(network_file(request.pose)) if request.pose else protocol.pose() if protocol.pose else None
     landmarks = open_landmarks(network_file(request.landmarks)) if request.landmarks else None
     features = open_features(network_file(request.features), request.feature_range) if request.features else None
     return Evaluators(recogniser, pose, landmarks, features)
+
+
+def find_recogniser(source: str | Path | None) -> Path:
+    """Where the network that measures identity lies: what is named, as of `network_file`, else the public one.
+
+    Raises:
+      UserError: it is missing, or cannot be fetched.
+    """
+    return network_file(source) if source else registry.find(RECOGNISER, "identity metrics where --judge names none")
+
+
+def need_networks(*sources: str | Path | None) -> None:
+    """Refuse networks that are not here, for those who train long before they evaluate; None: nothing is named.
+
+    Raises:
+      UserError: one is missing.
+    """
+    for source in sources:
+        if source is not None:
+            registry.find_network(network_file(source), "evaluating")
 
 
 def network_file(source: str | Path) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 import ml_collections
 
 from simswap_jax.errors import UserError
-from simswap_jax.evaluation.evaluate import evaluate
+from simswap_jax.evaluation.evaluate import evaluate, find_recogniser, need_networks
 from simswap_jax.evaluation.request import EvaluationRequest
 from simswap_jax.training.loop import train
 from simswap_jax.training.sharding import use_cpu_cores
@@ -75,7 +75,7 @@ class SweepRequest:
       steps: of each training; None: the experiment's.
       pairs: how many swaps each variant is evaluated by.
       people, identity_steps: size of the small experiment; None: its own.
-      recogniser, pose, landmarks, features: as of `EvaluationRequest`; an experiment of one's own needs a recogniser.
+      recogniser, pose, landmarks, features: as of `EvaluationRequest`.
     """
 
     workdir: Path
@@ -132,7 +132,7 @@ def experiment(request: SweepRequest) -> tuple[ml_collections.ConfigDict, str] |
     """The experiment to vary and the protocol to evaluate it by; None if preparing it was stopped.
 
     Raises:
-      UserError: an experiment of one's own without a recogniser.
+      UserError: an experiment of one's own that holds nobody out, or without a recogniser here.
     """
     if request.config is None:
         module, function = SMALL_EXPERIMENT.split(":")
@@ -141,17 +141,13 @@ def experiment(request: SweepRequest) -> tuple[ml_collections.ConfigDict, str] |
             request.workdir, request.people, request.identity_steps, request.steps
         )
         return prepared
-    if request.recogniser is None:
-        raise UserError(
-            "--judge is missing; name a face-recognition network that is independent of the training.",
-            "recogniser-missing",
-        )
     if not request.config.data.held_out:
         raise UserError(
             "config.data.held_out is 0, so that every variant would be evaluated on people it was trained on; hold out "
             "a part, such as 0.12.",
             "sweep-holds-nobody-out",
         )
+    need_networks(find_recogniser(request.recogniser), request.pose, request.landmarks, request.features)
     if request.config.devices == 0 and request.config.fsdp == 1:
         use_cpu_cores(request.config.batch_size // max(1, request.config.accumulate))
     return request.config, "pairs"

@@ -28,11 +28,11 @@ from simswap_jax.training.occluders import NUMBERS, occluded
 from simswap_jax.training.simswap import SimSwap
 from simswap_jax.training.state import PyTree, TrainState, network_state, with_variables
 from simswap_jax.training.update import Gradients, per_sample_random
+from simswap_jax.training.warm_start import RANDOM
 from simswap_jax.weights import identity_folder, model_folder
 from simswap_jax.weights.model_names import find_model
 
 NEEDS_PEOPLE = False  # it is built, and refuses what it refuses, before any picture is read
-RANDOM = "random"
 
 
 # ---- The recipe ----
@@ -101,7 +101,7 @@ class FaceShifterHear(SimSwap):
           UserError: there is no such model folder, or it was made for another identity network or is of another shape.
         """
         source = self.config.first_stage
-        if source in ("", RANDOM):
+        if self.config.init_from or source == RANDOM:  # a warm start brings both stages
             return state
         model = model_folder.read(find_model(source), identity_sha256=self.identity.sha256, with_identity=False)
         wanted = self.generator.config.first_stage

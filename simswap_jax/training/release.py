@@ -11,10 +11,10 @@ from simswap_jax.training import simswap
 from simswap_jax.training.experiment import Experiment
 from simswap_jax.training.simswap import SimSwap
 from simswap_jax.training.state import PyTree, TrainState, with_variables
+from simswap_jax.training.warm_start import RANDOM
 from simswap_jax.weights import identity_folder, registry
 from simswap_jax.weights.torch_weights import load_projected_discriminator
 
-RANDOM = "random"
 NEEDS_PEOPLE = False  # it is built, and refuses what it refuses, before any picture is read
 
 

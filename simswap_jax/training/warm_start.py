@@ -24,6 +24,7 @@ from simswap_jax.weights.layouts import COUNTS
 from simswap_jax.weights.model_names import find_model
 
 Shapes = Callable[[ml_collections.ConfigDict], PyTree]
+RANDOM = "random"  # in place of a file or folder: weights that nobody trained
 
 
 def init_from(
@@ -99,11 +100,17 @@ def held_out_share(config: ml_collections.ConfigDict, what: str = "held_out") ->
       config: the experiment.
       what: ``"held_out"``, or ``"held_out_pictures"``: the share of the trained people's pictures.
     """
-    own = float(config.data[what])
-    if not config.init_from:
+    own, before = float(config.data[what]), _started_from(config)
+    if not before:
         return own
-    former = _share_of(config.init_from, what)
+    former = _share_of(before, what)
     return None if former is None else min(own, former)
+
+
+def _started_from(fields: Any) -> str:
+    """What an experiment starts from, or has inside as its first stage: a name as in ``init_from``; "" for nothing."""
+    first = fields.get("first_stage") or ""
+    return str(fields.get("init_from") or ("" if first == RANDOM else first))
 
 
 def held_out_shares(config: ml_collections.ConfigDict) -> dict[str, float]:
@@ -122,7 +129,7 @@ def _share_of(name: str, what: str) -> float | None:
             share = stored["card"].get(what)
             return None if share is None else float(share)
         fields = {"data.held_out_pictures": 0.0, **experiment.upgraded(stored)}  # former versions trained on all
-        own, before = float(fields[f"data.{what}"]), fields.get("init_from")
+        own, before = float(fields[f"data.{what}"]), _started_from(fields)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
         return None
     former = _share_of(before, what) if before else own

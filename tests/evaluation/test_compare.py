@@ -103,7 +103,9 @@ def test_mistakes_of_the_command_line_get_one_sentence(tmp_path, words, code, na
         ({"steps": 1}, "compare-steps"),
         ({"known_people": 1}, "compare-known-people"),
         ({"experiments": {}}, "compare-nothing"),
-        ({"experiments": {"a": with_fields(default_config(), {"data.root": "faces"})}}, "recogniser-missing"),
+        ({"pairs": 0}, "no-pairs"),
+        ({"pose": Path("not there.onnx")}, "public-weights-missing"),
+        ({"experiments": {"a": with_fields(default_config(), {"data.root": "faces"})}}, "public-weights-offline"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_made(tmp_path, changed, code):

@@ -49,13 +49,18 @@ def test_variants_are_read_and_put_in_the_papers_order(tmp_path):
     assert sweep.chosen(None, ["oFM", "nFM"]) == ["oFM", "nFM"]
 
 
+HOLDS_OUT = default_config()
+HOLDS_OUT.data.held_out = 0.12
+
+
 @pytest.mark.parametrize(
     ("request_", "code", "named"),
     [
         ({"variants": ("oFM", "xFM")}, "variant-unknown", "xFM"),
         ({"variants": ()}, "no-variants", "oFM"),
-        ({"config": default_config()}, "recogniser-missing", "--judge"),
-        ({"config": default_config(), "recogniser": "j.onnx"}, "sweep-holds-nobody-out", "config.data.held_out"),
+        ({"config": HOLDS_OUT}, "public-weights-offline", "--judge"),
+        ({"config": HOLDS_OUT, "recogniser": "j.onnx"}, "public-weights-missing", "j.onnx"),
+        ({"config": default_config()}, "sweep-holds-nobody-out", "config.data.held_out"),
     ],
 )
 def test_mistakes_get_one_sentence(request_, code, named, tmp_path, monkeypatch):

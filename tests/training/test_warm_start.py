@@ -167,6 +167,13 @@ def test_held_out_is_who_no_stage_has_seen(config, first, tmp_path):
     method.export(first, tmp_path / "model")
     config.init_from, config.data.held_out = str(tmp_path / "model"), 0.5
     assert held_out_share(config) == 0.2
+    with config.unlocked():
+        config.first_stage, config.init_from = config.init_from, ""
+    assert held_out_share(config) == 0.2  # whom a first stage saw, the model that holds it saw
+    config.first_stage = "random"
+    assert held_out_share(config) == 0.5
+    with config.unlocked():
+        del config.first_stage
     model = model_folder.read(tmp_path / "model", with_identity=False)
     assert "held_out_pictures" not in model.card  # nothing is said of pictures where none are held out
     unknown = replace(model, card={"licence": "unknown"})

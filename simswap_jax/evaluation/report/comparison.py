@@ -156,7 +156,8 @@ def expectation_table(found: Sequence[Expectation]) -> Table:
     """A row a sentence."""
     caption = (
         "What the papers lead one to expect, and whether this run shows it: shown is what holds with the 95 % "
-        "intervals apart. Where it is not shown, the run was too small, or it is not so."
+        "intervals apart; at or above is what is not below the other's interval. Where it is not shown, the run was "
+        "too small, or it is not so."
     )
     rows = [[one.claim, one.outcome, one.first, one.second] for one in found]
     return Table(caption, ["", "here", "", ""], rows, text=(1, 2, 3))
