@@ -284,6 +284,7 @@ def test_halving_does_not_count_the_padding():
     same(halve(x)[0], np.array(expected))
 
 
+@pytest.mark.slow
 def test_one_scale_alone_is_that_scale():
     networks = MultiScaleDiscriminator(DiscriminatorConfig(widths=(4, 4), tail=4, norm="none"))
     x = random(1, 32, 32, 3)
@@ -384,7 +385,8 @@ def test_a_mask_with_a_stride_is_smooth_and_shuts_and_opens_like_another():
     assert steps[1] < 0.5 * steps[0]
 
 
-@pytest.mark.parametrize("convention", ["unit", pytest.param("imagenet", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("convention", ["unit", "imagenet"])
 def test_a_composition_mask_mixes_the_drawing_with_the_target(convention):
     shape = {"widths": (4, 6), "blocks": 1, "identity_size": 3, "convention": convention}
     target, vector = jax.random.uniform(jax.random.key(0), (2, 16, 16, 3)), jnp.ones((2, 3))

@@ -53,7 +53,8 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(state):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected)
 
 
-@pytest.mark.parametrize("changes", [pytest.param({"accumulate": 2}, marks=pytest.mark.slow), {"nonfinite_limit": 3}])
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{"accumulate": 2}, {"nonfinite_limit": 3}])
 def test_the_step_keeps_the_states_shape(changes):
     method = small_method(small_config(**changes))
     before = jax.eval_shape(method.init, jax.random.PRNGKey(0))

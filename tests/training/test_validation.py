@@ -123,6 +123,7 @@ def test_the_best_state_is_kept_as_model_and_as_checkpoint(folder, finished):
     assert found == pytest.approx(sizes[4], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_gives_the_same_rows_and_the_same_best(folder, finished, tmp_path):
     config, run = config_of(folder), tmp_path / "run"
     config.steps, config.keep = 5, 3

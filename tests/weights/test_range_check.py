@@ -68,7 +68,8 @@ def trained(convention, vectors, steps=150):
     return config, {**variables, "params": params}
 
 
-@pytest.mark.parametrize("convention", ["unit", pytest.param("imagenet", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("convention", ["unit", "imagenet"])
 def test_the_convention_of_a_trained_generator_is_found(identity_variables, convention):
     pictures = faces(3)
     vectors = NETWORK.embed(identity_variables, jnp.asarray(pictures))
