@@ -95,10 +95,10 @@ def _sentence(result: VideoResult, request: SwapRequest) -> str:
 _log = logging.getLogger(__name__)
 
 EXAMPLES = """\
-a photo:         simswap-jax swap --model M --source anna.jpg --target photo.jpg --output swapped.png
+a photo:         simswap-jax swap --source anna.jpg --target photo.jpg --output swapped.png
 all its faces:   … --faces all --source anna.jpg --target photo.jpg --output swapped.png
 one of them:     … --person ben.jpg --source anna.jpg --target photo.jpg --output swapped.png
-a video:         simswap-jax swap --model M --source anna.jpg --target video.mp4 --output swapped.mp4
+a video:         simswap-jax swap --source anna.jpg --target video.mp4 --output swapped.mp4
 two of them:     … --person ben.jpg eve.jpg --source anna.jpg kim.jpg …   (Ben becomes Anna, Eve becomes Kim)
 aligned crops:   simswap-jax swap --aligned --model M --source anna.jpg --target ben.jpg --output swapped.png
 one person:      … --source anna1.jpg anna2.jpg --target ben.jpg --output swapped.png   (her pictures are averaged)
@@ -189,9 +189,15 @@ def add_file_arguments(parse: argparse.ArgumentParser) -> None:
         action="extend",
         required=True,
         metavar="PATH",
-        help="whose face is swapped: pictures or a folder",
+        help="whose face is swapped: pictures, a folder or a video",
     )
-    add("--output", type=Path, required=True, metavar="PATH", help="picture, or folder where the target is a folder")
+    add(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="picture, video, or folder where the target is a folder",
+    )
     add("--grid", action="store_true", help="every source on every target, as one sheet of faces")
     add("--quality", type=int, default=95, help="of JPEG and WebP (default 95)")
 

@@ -1,4 +1,4 @@
-"""CelebA crops at 64 pixels against a frozen MobileFaceNet: a size at which two CPU cores learn a swap in an hour.
+"""CelebA crops at 64 pixels against a frozen MobileFaceNet: a size at which two CPU cores learn a swap in 40 minutes.
 
 Command:  simswap-jax train --config celeba_64 --workdir runs/celeba_64 \
               --config.data.root=CELEBA_CROPS --config.identity.weights=mobilefacenet_casia.ckpt

@@ -123,7 +123,8 @@ def resolve(reference: str, field: str) -> Any:
         return getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
-            f"config.{field} is '{reference}', which cannot be imported ({error}); write package.module:function.",
+            f"config.{field} is '{reference}', which cannot be imported ({error}); write package.module:function, and "
+            "put the module's folder on PYTHONPATH.",
             "config-cannot-be-imported",
         ) from error
 

@@ -69,7 +69,10 @@ def page(workdir: Path, config: ml_collections.ConfigDict, step: int) -> str:
     measured = validation.rows_of(workdir)
     training = [row for row in read_lines(workdir) if f"{PREFIX}{SCORE}" not in row]
     best = best_step(measured)
-    opening = [progress_sentence(training, step, config.steps)]
+    opening = [
+        progress_sentence(training, step, config.steps),
+        "Losses are drawn before their weights, which the log's have.",
+    ]
     if measured:
         opening.append(validation_sentence(measured[-1], config.validation.score.to_dict()))
     return html_report(

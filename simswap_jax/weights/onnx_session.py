@@ -266,7 +266,10 @@ def tried(path: Path, engine: str, **settings: Any) -> dict[str, Any]:
       UserError: the file is missing or too large, the engine is not installed, or the trial failed.
     """
     if not path.is_file():
-        raise UserError(f"there is no network {path}; check the path.", "network-missing")
+        raise UserError(
+            f"there is no network {path}; give a path, or the name of a file in a folder of SIMSWAP_JAX_WEIGHTS.",
+            "network-missing",
+        )
     if path.stat().st_size > MOST_BYTES:
         raise too_large(path)
     job = {"path": str(path.resolve()), "engine": engine, **settings}
