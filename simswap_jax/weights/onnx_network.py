@@ -188,7 +188,11 @@ def open_landmarks(source: str | Path) -> LandmarkNetwork:
     """
     path = Path(source).expanduser()
     if not path.is_file():
-        raise UserError(f"there is no landmark network {path}; check the path.", "network-missing")
+        raise UserError(
+            f"there is no landmark network {path}; give a path, or the name of a file in a folder of "
+            "SIMSWAP_JAX_WEIGHTS.",
+            "network-missing",
+        )
     try:
         return YuNetLandmarks(path)
     except UserError:
