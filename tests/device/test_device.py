@@ -121,6 +121,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(tmp_path):
     whole = jax.device_get(train(runner.init(jax.random.PRNGKey(0)), range(4)))
     checkpoints = Checkpoints(tmp_path, 1)
     checkpoints.save(train(runner.init(jax.random.PRNGKey(0)), range(2)), {"step": 2})
+    checkpoints.close()  # it saves beside the training
+    checkpoints = Checkpoints(tmp_path, 1)
     state, position = checkpoints.restore(runner.abstract(jax.random.PRNGKey(0)))
     checkpoints.close()
     resumed = jax.device_get(train(state, range(position["step"], 4)))
