@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from train_step import batch_of, method_of
+from train_step import batch_of, method_of, problem_arguments
 
 from simswap_jax.io.atomic import write_text
 from simswap_jax.training.runner import Runner
@@ -40,12 +40,7 @@ def largest(trace: Path) -> list[dict[str, Any]]:
 def main() -> None:
     """Compile, run one step, trace some."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--device", choices=("cpu", "gpu", "tpu"), default="gpu")
-    made.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
-    made.add_argument("--preset", choices=("224", "narrow"), default="224")
-    made.add_argument("--size", type=int, default=224)
-    made.add_argument("--batch", type=int, default=32)
-    made.add_argument("--identity", default="arcface18")
+    problem_arguments(made, device="gpu", dtype="bfloat16", batch=32)
     made.add_argument("--output", type=Path, required=True)
     asked = made.parse_args()
     method = method_of(asked)

@@ -206,14 +206,19 @@ def measured(rounds, asked, flops, peak):
     return {**said, "mfu": flops * asked.batch / (seconds * peak)} if peak else said
 
 
-def parser():
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--device", choices=("cpu", "gpu", "tpu"), default="cpu")
-    made.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+def problem_arguments(made, device="cpu", dtype="float32", batch=2):
+    """What is trained, and on what: the arguments that `experiment`, `method_of` and `batch_of` read."""
+    made.add_argument("--device", choices=("cpu", "gpu", "tpu"), default=device)
+    made.add_argument("--dtype", choices=("float32", "bfloat16"), default=dtype)
     made.add_argument("--preset", choices=("224", "narrow"), default="224")
     made.add_argument("--size", type=int, default=224)
-    made.add_argument("--batch", type=int, default=2)
+    made.add_argument("--batch", type=int, default=batch)
     made.add_argument("--identity", default="arcface18", help="arcface18, 34, 50 or 101, with fresh weights")
+
+
+def parser():
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    problem_arguments(made)
     made.add_argument("--steps", type=int, default=3, help="timed, a round")
     made.add_argument("--warm-up", type=int, default=1, help="steps that are not timed, after the first")
     made.add_argument("--rounds", type=int, default=2, help="of either side, in turn")

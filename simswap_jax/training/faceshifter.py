@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import ml_collections
 
 from simswap_jax import losses
-from simswap_jax.data.dataset import People
 from simswap_jax.models import families
 from simswap_jax.models.normalization import denormalize
 from simswap_jax.training import flops, simswap
@@ -23,7 +22,6 @@ from simswap_jax.training.simswap_checks import check_drawn_size, check_pairs, r
 from simswap_jax.training.state import PyTree, TrainState
 from simswap_jax.training.step import LossWeights, Networks, discriminate, gradients
 from simswap_jax.training.update import Gradients
-from simswap_jax.weights import identity_folder
 
 NEEDS_PEOPLE = False  # it is built, and refuses what it refuses, before any picture is read
 
@@ -160,22 +158,4 @@ class FaceShifter(SimSwap):
         return {"G": generator, "D": {"hinge": float(metrics["discriminator"])}}
 
 
-def build(config: ml_collections.ConfigDict, people: People | None, axis_name: str | None = None) -> FaceShifter:
-    """The method of one experiment; reads the identity network.
-
-    Raises:
-      UserError: as SimSwap's.
-    """
-    del people
-    return simswap.against_identity(from_networks, config, axis_name)
-
-
-def from_networks(
-    config: ml_collections.ConfigDict,
-    identity: identity_folder.Identity,
-    axis_name: str | None = None,
-    robust: PyTree = None,
-) -> FaceShifter:
-    """The method of one experiment, against an identity network in memory."""
-    discriminator = simswap.multi_scale_discriminator(config, axis_name)
-    return simswap.assembled(FaceShifter, config, identity, discriminator, axis_name, robust)
+build, from_networks = simswap.functions_of(FaceShifter, simswap.multi_scale_discriminator)

@@ -16,7 +16,6 @@ import numpy as np
 import optax
 
 from simswap_jax import losses
-from simswap_jax.data.dataset import People
 from simswap_jax.errors import UserError
 from simswap_jax.models import families
 from simswap_jax.models.normalization import denormalize, normalize
@@ -29,7 +28,7 @@ from simswap_jax.training.simswap import SimSwap
 from simswap_jax.training.state import PyTree, TrainState, network_state, with_variables
 from simswap_jax.training.update import Gradients, per_sample_random
 from simswap_jax.training.warm_start import RANDOM
-from simswap_jax.weights import identity_folder, model_folder
+from simswap_jax.weights import model_folder
 from simswap_jax.weights.model_names import find_model
 
 NEEDS_PEOPLE = False  # it is built, and refuses what it refuses, before any picture is read
@@ -212,21 +211,4 @@ class FaceShifterHear(SimSwap):
         return {**columns, **dict(zip(("target", "first stage", "result"), map(np.asarray, made), strict=True))}
 
 
-def build(config: ml_collections.ConfigDict, people: People | None, axis_name: str | None = None) -> FaceShifterHear:
-    """The method of one experiment; reads the identity network.
-
-    Raises:
-      UserError: as SimSwap's.
-    """
-    del people
-    return simswap.against_identity(from_networks, config, axis_name)
-
-
-def from_networks(
-    config: ml_collections.ConfigDict,
-    identity: identity_folder.Identity,
-    axis_name: str | None = None,
-    robust: PyTree = None,
-) -> FaceShifterHear:
-    """The method of one experiment, against an identity network in memory."""
-    return simswap.assembled(FaceShifterHear, config, identity, None, axis_name, robust)
+build, from_networks = simswap.functions_of(FaceShifterHear, lambda config, axis_name: None)

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import ml_collections
 
 from simswap_jax import losses
-from simswap_jax.data.dataset import People
 from simswap_jax.models import families
 from simswap_jax.models.ipgan import Distribution
 from simswap_jax.models.normalization import denormalize
@@ -26,7 +25,6 @@ from simswap_jax.training.simswap_checks import check_drawn_size, check_pairs, r
 from simswap_jax.training.state import PyTree, TrainState
 from simswap_jax.training.step import LossWeights, Networks, discriminate, gradients
 from simswap_jax.training.update import Gradients, per_sample_random
-from simswap_jax.weights import identity_folder
 
 NEEDS_PEOPLE = False  # it is built, and refuses what it refuses, before any picture is read
 
@@ -180,22 +178,4 @@ class IPGAN(SimSwap):
         return {"G": generator, "D": {"ce": float(metrics["discriminator"])}}
 
 
-def build(config: ml_collections.ConfigDict, people: People | None, axis_name: str | None = None) -> IPGAN:
-    """The method of one experiment; reads the identity network.
-
-    Raises:
-      UserError: as SimSwap's.
-    """
-    del people
-    return simswap.against_identity(from_networks, config, axis_name)
-
-
-def from_networks(
-    config: ml_collections.ConfigDict,
-    identity: identity_folder.Identity,
-    axis_name: str | None = None,
-    robust: PyTree = None,
-) -> IPGAN:
-    """The method of one experiment, against an identity network in memory."""
-    discriminator = simswap.multi_scale_discriminator(config, axis_name)
-    return simswap.assembled(IPGAN, config, identity, discriminator, axis_name, robust)
+build, from_networks = simswap.functions_of(IPGAN, simswap.multi_scale_discriminator)

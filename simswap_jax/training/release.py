@@ -4,15 +4,14 @@ from dataclasses import dataclass, replace
 
 import ml_collections
 
-from simswap_jax.data.dataset import People
 from simswap_jax.errors import UserError
 from simswap_jax.models.projected_discriminator import LEAST, MULTIPLE, ProjectedConfig, ProjectedDiscriminator
 from simswap_jax.training import simswap
 from simswap_jax.training.experiment import Experiment
 from simswap_jax.training.simswap import SimSwap
-from simswap_jax.training.state import PyTree, TrainState, with_variables
+from simswap_jax.training.state import TrainState, with_variables
 from simswap_jax.training.warm_start import RANDOM
-from simswap_jax.weights import identity_folder, registry
+from simswap_jax.weights import registry
 from simswap_jax.weights.torch_weights import load_projected_discriminator
 
 NEEDS_PEOPLE = False  # it is built, and refuses what it refuses, before any picture is read
@@ -92,27 +91,18 @@ class Release(SimSwap):
         return replace(state, networks=networks)
 
 
-def build(config: ml_collections.ConfigDict, people: People | None, axis_name: str | None = None) -> Release:
-    """The method of one experiment; reads the identity network.
+def projected_discriminator(config: ml_collections.ConfigDict, axis_name: str | None) -> ProjectedDiscriminator:
+    """The discriminator that ``config.discriminator`` describes.
 
     Raises:
-      UserError: as SimSwap's.
+      UserError: its fields do not fit each other.
     """
-    del people
-    return simswap.against_identity(from_networks, config, axis_name)
-
-
-def from_networks(
-    config: ml_collections.ConfigDict,
-    identity: identity_folder.Identity,
-    axis_name: str | None = None,
-    robust: PyTree = None,
-) -> Release:
-    """The method of one experiment, against an identity network in memory."""
     fields = config.discriminator.to_dict()
     fields.pop("weights")
     try:
-        discriminator = ProjectedDiscriminator(ProjectedConfig.from_dict(fields), axis_name)
+        return ProjectedDiscriminator(ProjectedConfig.from_dict(fields), axis_name)
     except ValueError as error:
         raise UserError(str(error), "config-projected-discriminator") from error
-    return simswap.assembled(Release, config, identity, discriminator, axis_name, robust)
+
+
+build, from_networks = simswap.functions_of(Release, projected_discriminator)

@@ -409,6 +409,31 @@ def assembled(
     return method
 
 
+def functions_of(
+    kind: type[AnySimSwap], discriminator: Callable[[ml_collections.ConfigDict, str | None], Any]
+) -> tuple[Callable[..., AnySimSwap], Callable[..., AnySimSwap]]:
+    """``build`` and ``from_networks``, as they are above, of another method of SimSwap's kind.
+
+    Args:
+      kind: its class.
+      discriminator: (config, axis_name) → its discriminators, or None.
+    """
+
+    def make(
+        config: ml_collections.ConfigDict,
+        identity: identity_folder.Identity,
+        axis_name: str | None = None,
+        robust: PyTree = None,
+    ) -> AnySimSwap:
+        return assembled(kind, config, identity, discriminator(config, axis_name), axis_name, robust)
+
+    def read(config: ml_collections.ConfigDict, people: People | None, axis_name: str | None = None) -> AnySimSwap:
+        del people
+        return against_identity(make, config, axis_name)
+
+    return read, make
+
+
 def generator_config(config: ml_collections.ConfigDict, identity_size: int) -> Any:
     """The configuration of the generator that an experiment asks for, in its family.
 

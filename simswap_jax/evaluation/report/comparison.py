@@ -22,23 +22,20 @@ from simswap_jax.evaluation.report.expectations import (
     expectations,
 )
 from simswap_jax.evaluation.report.page import yaw_curves
-from simswap_jax.evaluation.report.tables import markdown_page, one_table, published_table, yaw_table
+from simswap_jax.evaluation.report.tables import PAPER, markdown_page, one_table, published_table, yaw_table
 from simswap_jax.io.atomic import write_json, write_text
 from simswap_jax.io.html_report import Curve, Figure, Scatter, Table, html_report
 from simswap_jax.io.images import read_picture
 
 TITLE = "Methods of face swapping compared"
 MAIN = {
-    "retrieval": ("ID retrieval % ↑", 100.0, 1),
-    "cosine_source": ("ID cosine ↑", 1.0, 3),
-    "pose_error": ("pose ° ↓", 1.0, 2),
-    "expression_error": ("expression % ↓", 1.0, 2),
+    **{name: PAPER[name] for name in ("retrieval", "cosine_source", "pose_error", "expression_error")},
     "kept_gaze": ("gaze kept % ↑", 100.0, 0),
     "kept_mouth": ("mouth kept % ↑", 100.0, 0),
     "leak_light": ("light leaked ↓", 1.0, 2),
     "self_psnr": ("self-swap dB ↑", 1.0, 1),
     "truth_psnr": ("to the truth dB ↑", 1.0, 1),
-    "fid": ("FID ↓", 1.0, 1),
+    "fid": PAPER["fid"],
 }
 TRADES = (
     ("cosine_source", "pose_error", "cosine to source", "pose error, °"),
