@@ -8,7 +8,7 @@ from typing import Any
 
 from simswap_jax.cli import command_parser
 from simswap_jax.errors import UserError, printable
-from simswap_jax.io.atomic import is_file
+from simswap_jax.io.atomic import is_file, say_replaced
 from simswap_jax.io.progress import Row, Steps, table
 from simswap_jax.weights import registry
 
@@ -69,6 +69,8 @@ def main(arguments: Sequence[str]) -> int:
     elif convention is None:
         convention = "unit"
         how = "ASSUMED: nothing in the file tells; --check FACE finds out, --convention imagenet says otherwise"
+    if is_file(options.output / model_folder.CONFIG):  # anything else there is refused below
+        say_replaced([options.output])
     steps.say(f"writing {options.output}")
     model = model_folder.ModelFolder(
         generator=replace(config, convention=convention),

@@ -97,11 +97,13 @@ def test_import_finds_the_generator_behind_any_prefix_and_says_so(place, capsys)
     said = capsys.readouterr().out
     for word in ("part 'state_dict'", "'model.netG.' taken off the names", "left out: epoch, model.netD"):
         assert word in said
+    assert "replaced" not in said
     module |= {f"model.netG_ema.{name}": Tensor(value) for name, value in ema.items()}
     (place / "net_G.pth").write_bytes(saved({"state_dict": module, "epoch": 7}))
     assert imported() == 2
     assert "'state_dict/model.netG_ema'" in capsys.readouterr().err
     assert imported("--part", "state_dict/model.netG_ema") == 0
+    assert "model is there already and will be replaced." in capsys.readouterr().out
     found = tw.generator_state_dict(Generator(CONFIG), model_folder.read("model", with_identity=False).variables)
     np.testing.assert_array_equal(found["last_layer.1.bias"], ema["last_layer.1.bias"])
 
@@ -257,7 +259,9 @@ def test_export_to_safetensors_is_what_was_imported(place, capsys):
     assert set(found) == set(wanted)
     for name, array in wanted.items():
         np.testing.assert_array_equal(found[name], array)
+    (place / "id.safetensors").touch()
     assert cli.main(["export", "model", "--part", "identity", "--output", "id.safetensors"]) == 0
+    assert "id.safetensors is there already and will be replaced." in capsys.readouterr().out
     assert set(files.read("id.safetensors").tensors) == set(files.read("identity.safetensors").tensors)
 
 

@@ -128,6 +128,18 @@ def test_the_whole_command(model, people, tmp_path, caplog, monkeypatch):
     assert (tmp_path / "again/metrics.json").read_bytes() == (out / "metrics.json").read_bytes()
 
 
+def test_a_report_that_is_replaced_is_said_to_be_there(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(command, "evaluate", lambda *_: {})
+    caplog.set_level("INFO")
+    words = ["--data", tmp_path, "--output", tmp_path / "out"]
+    evaluate(*words)
+    assert "there already" not in caplog.text
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "index.html").touch()
+    evaluate(*words)
+    assert f"{tmp_path / 'out' / 'index.html'} is there already and will be replaced." in caplog.text
+
+
 def test_a_killed_evaluation_is_resumed(people, tmp_path, monkeypatch, caplog):
     (tmp_path / "theirs").mkdir()
     for number, face in enumerate(faces(12, 32)):
