@@ -16,7 +16,7 @@ from simswap_jax.inference.options import FaceSelection, MarkOptions, Source, Sw
 from simswap_jax.inference.swapper import LEAST_ALIKE, FaceSwapper
 from simswap_jax.io.animation import refuse_animation
 from simswap_jax.io.atomic import say_replaced
-from simswap_jax.io.contact_sheet import contact_sheet
+from simswap_jax.io.contact_sheet import grid_sheet
 from simswap_jax.io.folders import warn_of_rest
 from simswap_jax.io.images import read_picture
 from simswap_jax.io.progress import Progress
@@ -316,7 +316,7 @@ def swap_photos(swapper: FaceSwapper, request: SwapRequest, swaps: Sequence[File
 
 
 def swap_grid(swapper: FaceSwapper, request: SwapRequest, outcome: Outcome) -> str:
-    """Every source (down) on every target (along) → one sheet; returns what was done."""
+    """Every source (down) on every target (along) → one sheet, a long one in blocks; returns what was done."""
     sources, source_files = read_faces(swapper, request, request.sources, "source", outcome)
     targets, target_files = read_faces(swapper, request, request.targets, "target", outcome)
     writer.refuse_overwriting([request.output], [*source_files, *target_files])
@@ -324,14 +324,14 @@ def swap_grid(swapper: FaceSwapper, request: SwapRequest, outcome: Outcome) -> s
     vectors = swapper.source_vectors(sources, request.swap.batch_size)
     size = swapper.face_size * -(-SMALLEST_CELL // swapper.face_size)
     progress = Progress(len(sources) * len(targets), "faces", _log.info)
-    rows = [[np.full((size, size, 3), 255, np.uint8), *(resized(target, size) for target in targets)]]
+    heads = [resized(target, size) for target in targets]
+    rows: list[list[np.ndarray]] = []
     for source, vector in zip(sources, vectors):
         results = swapper.swap_faces(targets, vector, request.swap.batch_size, request.swap.strength)
         cells: Iterable[np.ndarray] = [resized(result, size) for result in results]
         rows.append([resized(source, size), *(map(draw_label, cells) if request.marks.label else cells)])
         progress.add(len(targets))
-    columns = ["", *(path.stem for path in target_files)]
-    sheet = contact_sheet(rows, columns, ["", *(path.stem for path in source_files)])
+    sheet = grid_sheet(rows, heads, [path.stem for path in source_files], [path.stem for path in target_files])
     # The label stands on every swapped cell; the sources and targets among them are as they were.
     made_of = provenance_of(source_files, target_files)
     carried = writer.write_result(request.output, sheet, made_of, request.marks, labelled=True, quality=request.quality)
