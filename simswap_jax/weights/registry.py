@@ -22,7 +22,7 @@ from simswap_jax.io.progress import to_terminal
 
 __all__ = ["Entry", "catalogue", "file_sha256", "find", "find_by_sha256", "folders", "locate"]
 
-ENDINGS = (".pth", ".pt", ".tar", ".ckpt", ".safetensors", ".onnx")
+ENDINGS = (".pth", ".pt", ".bin", ".tar", ".ckpt", ".safetensors", ".onnx")
 SECONDS = 30.0  # without a byte from the origin
 
 
