@@ -331,7 +331,7 @@ GROUND_TRUTH = Baseline(
     "truth",
     "ground truth",
     _ground_truth,
-    about="the source's identity with the target's attributes, as it was rendered: what a perfect swap gets",
+    about="the source's identity with the target's attributes: what a perfect swap gets",
 )
 # The genuine pair, a real picture of the source's identity, is read from the gallery and is no candidate.
 GENUINE, GENUINE_TITLE = "witness", "another real photo of the source"
