@@ -14,6 +14,7 @@ from simswap_jax.evaluation.judges.networks import INPUT_RANGES
 from simswap_jax.evaluation.protocols.protocol import PROTOCOLS
 from simswap_jax.evaluation.request import HELD_OUT, PEOPLE, EvaluationRequest
 from simswap_jax.evaluation.warp import FAMILY, NAMES
+from simswap_jax.io.atomic import say_replaced
 from simswap_jax.weights import model_folder
 
 DESCRIPTION = (
@@ -33,7 +34,9 @@ PEOPLE_HELP = (
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns 0."""
-    evaluate(request_of(parser().parse_args(arguments)), shlex.join(["simswap-jax", "evaluate", *arguments]))
+    request = request_of(parser().parse_args(arguments))
+    say_replaced([request.export_pairs / "pairs.json" if request.export_pairs else request.output / "index.html"])
+    evaluate(request, shlex.join(["simswap-jax", "evaluate", *arguments]))
     return 0
 
 

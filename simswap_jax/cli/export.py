@@ -8,6 +8,7 @@ from typing import Any
 
 from simswap_jax.cli import command_parser
 from simswap_jax.errors import UserError, install_command
+from simswap_jax.io.atomic import say_replaced
 from simswap_jax.io.progress import Row, Steps, table
 
 LARGEST_DIFFERENCE = 1e-4  # of an ONNX file from Flax, over the output's range
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     steps = Steps()
     steps.say(f"reading {options.model}")
     model = model_folder.read(options.model, with_identity=options.part == "identity")
+    say_replaced([options.output])
     steps.say(f"writing {options.output}")
     family, convention = model.network.family, model.network.convention
     rows = [Row("model", f"{options.model}", f"{family.describe(model.generator)}, convention {convention}")]

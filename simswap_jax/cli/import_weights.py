@@ -8,7 +8,7 @@ from typing import Any
 
 from simswap_jax.cli import command_parser
 from simswap_jax.errors import UserError, printable
-from simswap_jax.io.atomic import is_file
+from simswap_jax.io.atomic import is_file, say_replaced
 from simswap_jax.io.progress import Row, Steps, table
 from simswap_jax.weights import registry
 
@@ -20,6 +20,7 @@ EXAMPLES = """\
 released weights:   simswap-jax import latest_net_G.pth --output models/people --convention unit
 your own training:  simswap-jax import latest_net_G.pth --output models/mine --convention imagenet
 not sure which:     … --check face.jpg     (an aligned face crop; draws it under both and says which looks like it)
+on several faces:   … --check anna.jpg --check ben.jpg     (or a folder; each is told, the average decides)
 """
 
 
@@ -29,10 +30,17 @@ def parser() -> argparse.ArgumentParser:
         "import", "A generator's PyTorch or safetensors weights → model folder. Nothing in the file is run.", EXAMPLES
     )
     add = parse.add_argument
-    add("file", type=Path, help=".pth, .tar, .ckpt or .safetensors")
+    add("file", type=Path, help=".pth, .pt, .bin, .tar, .ckpt or .safetensors")
     add("--output", type=Path, required=True, metavar="FOLDER", help="the model folder to write")
     add("--convention", choices=["unit", "imagenet"], help="values that the generator was trained on (assumed: unit)")
-    add("--check", type=Path, metavar="FACE", help="find the convention out on this aligned face crop")
+    add(
+        "--check",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FACE",
+        help="find the convention out on this aligned face crop, or on a folder of them; once or more",
+    )
     add("--preset", choices=list(HABITS), help="refuse the file unless it is of this preset")
     add("--family", default="simswap", metavar="NAME", help="kind of generator: simswap, or package.module:NAME")
     add("--part", metavar="NAME", help="which set of weights, where the file holds several")
@@ -63,12 +71,14 @@ def main(arguments: Sequence[str]) -> int:
         steps.say(f"reading the identity network {options.identity}")
         identity = identity_folder.read(options.identity, f"the identity vectors of {options.file.name} (--identity)")
     convention, how = options.convention, "as you said"
-    if options.check is not None:
-        steps.say(f"drawing {options.check} under both conventions")
+    if options.check:
+        steps.say(f"drawing {', '.join(map(str, options.check))} under both conventions")
         convention, how = _checked(options, config, variables, identity, size)
     elif convention is None:
         convention = "unit"
         how = "ASSUMED: nothing in the file tells; --check FACE finds out, --convention imagenet says otherwise"
+    if is_file(options.output / model_folder.CONFIG):  # anything else there is refused below
+        say_replaced([options.output])
     steps.say(f"writing {options.output}")
     model = model_folder.ModelFolder(
         generator=replace(config, convention=convention),
@@ -104,6 +114,7 @@ def _checked(options: argparse.Namespace, config: Any, variables: Any, identity:
     """The convention, and how it is known; writes the picture that shows it."""
     from simswap_jax.io.atomic import replacing_file
     from simswap_jax.io.images import encode_png, read_picture
+    from simswap_jax.provenance.writer import list_pictures
     from simswap_jax.weights.range_check import check
 
     if identity is None:
@@ -111,12 +122,16 @@ def _checked(options: argparse.Namespace, config: Any, variables: Any, identity:
             "--check draws a face with its own identity vector, and this generator takes none; say --convention.",
             "import-check-without-vector",
         )
-    face = read_picture(options.check)
-    finding = check(config, variables, identity.network, identity.variables, face, size)
+    paths = [path for given in options.check for path in (list_pictures(given) if given.is_dir() else [given])]
+    faces = [read_picture(path) for path in paths]
+    finding = check(config, variables, identity.network, identity.variables, faces, size)
     picture = options.output.parent / f"{options.output.name}-conventions.png"
     with replacing_file(picture) as temporary:
         temporary.write_bytes(encode_png(finding.sheet()))
-    print(f"Checked on {options.check}: {finding.sentence()}\nSee {picture}.")
+    if len(paths) > 1:
+        print("\n".join(f"{path}: {finding.figures(number)}" for number, path in enumerate(paths)))
+    on = str(paths[0]) if len(paths) == 1 else f"{len(paths)} faces"
+    print(f"Checked on {on}: {finding.sentence()}\nSee {picture}.")
     if options.convention is not None:
         agrees = finding.convention in (None, options.convention)
         return (
@@ -125,7 +140,8 @@ def _checked(options: argparse.Namespace, config: Any, variables: Any, identity:
         )
     if finding.convention is None:
         return "unit", "ASSUMED: the check did not decide; --convention imagenet says otherwise"
-    return finding.convention, f"found on {options.check.name}; --convention says otherwise"
+    on = paths[0].name if len(paths) == 1 else on
+    return finding.convention, f"found on {on}; --convention says otherwise"
 
 
 def _card(options: argparse.Namespace, content: Any, how: str) -> dict[str, Any]:

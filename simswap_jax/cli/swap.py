@@ -24,6 +24,7 @@ from simswap_jax.inference.options import (
 from simswap_jax.inference.photo import DETECTOR
 from simswap_jax.inference.runtime import RUNTIMES
 from simswap_jax.inference.swapper import FaceSwapper
+from simswap_jax.io.atomic import say_replaced
 from simswap_jax.provenance import c2pa, writer
 from simswap_jax.provenance.certificates import Credentials, credentials_here, read_credentials
 from simswap_jax.provenance.options import marks_sentence
@@ -70,6 +71,7 @@ def run_video(swapper: FaceSwapper, request: SwapRequest, encoding: EncodingOpti
     """Sources (one person, or one for each of the people named) on one video → one video; returns what was done."""
     target = request.targets[0]
     refuse_overwriting([request.output], [*request.sources, target, *request.people])
+    say_replaced([request.output])
     source, swap = resolve_source(swapper, request)
     try:
         result = swap_video(swapper, target, request.output, source, swap, request.marks, encoding)

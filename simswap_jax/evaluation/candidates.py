@@ -212,7 +212,13 @@ HUE = 8.0  # degrees of 360
 
 @dataclass(frozen=True)
 class Baseline:
-    """Pictures made from a pair by a fixed rule."""
+    """Pictures made from a pair by a fixed rule.
+
+    Attributes:
+      key, title, shows_source, kind, sha256: as of any candidate.
+      make: makes them.
+      about: what the row tells, for the page.
+    """
 
     key: str
     title: str
@@ -220,6 +226,7 @@ class Baseline:
     shows_source: bool = True
     kind: str = BASELINE
     sha256: str = ""
+    about: str = ""
 
     def results(self, batch: PairBatch) -> list[np.ndarray]:
         """Make them."""
@@ -273,10 +280,12 @@ def half_resolution(picture: np.ndarray) -> np.ndarray:
 
 
 def _target_changed(
-    key: str, title: str, change: Callable[[np.ndarray], np.ndarray] = lambda target: target
+    key: str, title: str, about: str, change: Callable[[np.ndarray], np.ndarray] = lambda target: target
 ) -> Baseline:
     """The target's person still, changed a little or not at all."""
-    return Baseline(key, title, lambda batch: [change(target) for target in batch.targets], shows_source=False)
+    return Baseline(
+        key, title, lambda batch: [change(target) for target in batch.targets], shows_source=False, about=about
+    )
 
 
 def _sources_pasted(batch: PairBatch) -> list[np.ndarray]:
@@ -284,14 +293,21 @@ def _sources_pasted(batch: PairBatch) -> list[np.ndarray]:
     return [source_pasted(*pair) for pair in pairs]
 
 
-TARGET = _target_changed("target", "lower bound: untouched target")
+NOISE = "noise floor: what the metrics say of a change that is none"
+TARGET = _target_changed("target", "untouched target", "nothing of the source, and all of the target")
 SOURCE = Baseline("source", "source itself", lambda batch: list(batch.sources))
+PASTED = Baseline(
+    "pasted",
+    "copy-paste baseline",
+    _sources_pasted,
+    about="the source's face moved by the landmarks onto the target's and softly blended in: identity at any price",
+)
 BASELINES = (
     TARGET,
-    Baseline("pasted", "copy-paste baseline", _sources_pasted),
-    _target_changed("shift", f"noise floor: target shifted {SHIFT:g} px of 112", shifted),
-    _target_changed("hue", f"noise floor: target's hue rotated {HUE:g}°", hue_rotated),
-    _target_changed("soft", "target at half resolution", half_resolution),
+    PASTED,
+    _target_changed("shift", f"target shifted {SHIFT:g} px of 112", NOISE, shifted),
+    _target_changed("hue", f"target's hue rotated {HUE:g}°", NOISE, hue_rotated),
+    _target_changed("soft", "target at half resolution", "what the loss of fine detail alone does", half_resolution),
 )
 
 
@@ -311,6 +327,12 @@ def interpolated(fraction: float) -> Baseline:
     return Baseline(f"mix_{fraction:g}", f"{fraction:.0%} of the way to the ground truth", mix)
 
 
-GROUND_TRUTH = Baseline("truth", "upper bound: ground truth", _ground_truth)
+GROUND_TRUTH = Baseline(
+    "truth",
+    "ground truth",
+    _ground_truth,
+    about="the source's identity with the target's attributes: what a perfect swap gets",
+)
 # The genuine pair, a real picture of the source's identity, is read from the gallery and is no candidate.
-GENUINE, GENUINE_TITLE = "witness", "upper bound: another real photo of the source"
+GENUINE, GENUINE_TITLE = "witness", "another real photo of the source"
+GENUINE_ABOUT = "the upper bound of identity, the only thing measured on it"

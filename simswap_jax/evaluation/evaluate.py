@@ -41,6 +41,7 @@ from simswap_jax.evaluation.report.tables import (
     opening,
     paper_table,
     published_table,
+    rows_table,
     tables,
     yaw_table,
 )
@@ -419,6 +420,7 @@ def report_of(
     all_tables = [
         paper_table(summary, titles, people),
         *tables(summary, titles, rate),
+        rows_table(candidates),
         *further_tables,
         published_table(),
     ]

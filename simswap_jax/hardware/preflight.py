@@ -19,7 +19,7 @@ from simswap_jax.hardware.collectives import collectives
 from simswap_jax.hardware.costs import costs, estimated_cycles
 from simswap_jax.hardware.libtpu import silence
 from simswap_jax.hardware.program import read
-from simswap_jax.hardware.report import Program, Report, bound
+from simswap_jax.hardware.report import Program, Report
 from simswap_jax.training.chips import Slice
 
 
@@ -129,7 +129,6 @@ def report_of(request: PreflightRequest) -> Report:
         batch=count_bytes(batch) // where.chips,
         model_flops=flops.per_image(method),
         program=program,
-        bound=bound(program.flops, program.moved, program.collectives, where),
     )
 
 

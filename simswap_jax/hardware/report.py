@@ -1,5 +1,6 @@
 """What preflight found, as an object, as JSON and as a table."""
 
+import functools
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -49,7 +50,7 @@ def bound(flops: float, moved: float, exchanged: Iterable[Collective], among: Sl
     """The least time of a step.
 
     Args:
-      flops: of one chip.
+      flops: of one chip's step.
       moved: bytes to and from one chip's memory.
       exchanged: the program's collectives.
       among: the slice that they go around.
@@ -143,8 +144,20 @@ class Report:
     batch: int
     model_flops: float
     program: Program
-    bound: Bound
     growth: float = 0.0
+
+    @property
+    def flops(self) -> float:
+        """A chip's FLOPs of a step in the bound: the larger of program and model, so that no bound is over 100 % MFU.
+
+        A program may have fewer than the formula counts: gradients to pictures that nothing made need not be computed.
+        """
+        return max(self.program.flops, self.model_flops * self.where.batch_per_chip)
+
+    @functools.cached_property
+    def bound(self) -> Bound:
+        """The least time of a step."""
+        return bound(self.flops, self.program.moved, self.program.collectives, self.where)
 
     @property
     def memory(self) -> int:
@@ -188,7 +201,8 @@ class Report:
         if self.where.chip.clock:
             return 0.0
         own = sum(cost.seconds(self.where.chip) for cost in self.program.costs)
-        return max(own, self.bound.large_collectives) + self.bound.small_collectives if own else 0.0
+        least = max(self.bound.arithmetic, self.bound.large_collectives)
+        return max(own, least) + self.bound.small_collectives if own else 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: what the table shows, in bytes, seconds and FLOPs."""
@@ -256,7 +270,7 @@ class Report:
         # One chip's program exchanges nothing and says nothing of more; what FSDP splits depends on how many there are.
         kinds = {one.kind for one in program.collectives}
         numbers = PAPER_CHIPS if self.where.chips > 1 and "reduce-scatter" not in kinds else ()
-        return weak_scaling(program.flops, program.moved, program.collectives, self.where, numbers)
+        return weak_scaling(self.flops, program.moved, program.collectives, self.where, numbers)
 
 
 def table(report: Report) -> str:
@@ -298,8 +312,9 @@ def _work_rows(report: Report, said: dict[str, Any]) -> Rows:
 
 def _speed_rows(report: Report, said: dict[str, Any]) -> Rows:
     upper, by_compiler = said["upper_bound"], said["compiler_estimate"]
+    whose = ", of the model's FLOPs" if report.flops > report.program.flops else ""
     rows = [
-        ("arithmetic at peak", f"{1e3 * upper['arithmetic']:.2f} ms"),
+        ("arithmetic at peak", f"{1e3 * upper['arithmetic']:.2f} ms{whose}"),
         ("memory at peak", f"{1e3 * upper['memory']:.2f} ms"),
         ("large collectives", f"{1e3 * upper['large_collectives']:.2f} ms, hidden behind the arithmetic"),
         ("small collectives", f"{1e3 * upper['small_collectives']:.2f} ms, on top"),

@@ -15,7 +15,8 @@ from simswap_jax.inference.arrays import check_face, resized
 from simswap_jax.inference.options import FaceSelection, MarkOptions, Source, SwapOptions, face_numbers
 from simswap_jax.inference.swapper import LEAST_ALIKE, FaceSwapper
 from simswap_jax.io.animation import refuse_animation
-from simswap_jax.io.contact_sheet import contact_sheet
+from simswap_jax.io.atomic import say_replaced
+from simswap_jax.io.contact_sheet import grid_sheet
 from simswap_jax.io.folders import warn_of_rest
 from simswap_jax.io.images import read_picture
 from simswap_jax.io.progress import Progress
@@ -180,6 +181,7 @@ def swap_file(swapper: FaceSwapper, request: SwapRequest, outcome: Outcome) -> s
     """Sources (one person) on one target file → one file; returns what was done."""
     target = request.targets[0]
     writer.refuse_overwriting([request.output], [*request.sources, target, *request.people])
+    say_replaced([request.output])
     source, swap = resolve_source(swapper, request)
     if request.aligned:
         assert source.vector is not None  # crops have no named people
@@ -216,7 +218,9 @@ def pair_files(request: SwapRequest, outcome: Outcome) -> list[FileSwap]:
     if not swaps:
         raise UserError(f"no file of {given[0]} has the name of one in {folder}; name them alike.", "no-equal-names")
     inputs = [*targets, *(path for swap in swaps for path in swap.sources), *request.people]
-    writer.refuse_overwriting([swap.output for swap in swaps], inputs)
+    outputs = [swap.output for swap in swaps]
+    writer.refuse_overwriting(outputs, inputs)
+    say_replaced(outputs, request.output)
     return swaps
 
 
@@ -312,21 +316,22 @@ def swap_photos(swapper: FaceSwapper, request: SwapRequest, swaps: Sequence[File
 
 
 def swap_grid(swapper: FaceSwapper, request: SwapRequest, outcome: Outcome) -> str:
-    """Every source (down) on every target (along) → one sheet; returns what was done."""
+    """Every source (down) on every target (along) → one sheet, a long one in blocks; returns what was done."""
     sources, source_files = read_faces(swapper, request, request.sources, "source", outcome)
     targets, target_files = read_faces(swapper, request, request.targets, "target", outcome)
     writer.refuse_overwriting([request.output], [*source_files, *target_files])
+    say_replaced([request.output])
     vectors = swapper.source_vectors(sources, request.swap.batch_size)
     size = swapper.face_size * -(-SMALLEST_CELL // swapper.face_size)
     progress = Progress(len(sources) * len(targets), "faces", _log.info)
-    rows = [[np.full((size, size, 3), 255, np.uint8), *(resized(target, size) for target in targets)]]
+    heads = [resized(target, size) for target in targets]
+    rows: list[list[np.ndarray]] = []
     for source, vector in zip(sources, vectors):
         results = swapper.swap_faces(targets, vector, request.swap.batch_size, request.swap.strength)
         cells: Iterable[np.ndarray] = [resized(result, size) for result in results]
         rows.append([resized(source, size), *(map(draw_label, cells) if request.marks.label else cells)])
         progress.add(len(targets))
-    columns = ["", *(path.stem for path in target_files)]
-    sheet = contact_sheet(rows, columns, ["", *(path.stem for path in source_files)])
+    sheet = grid_sheet(rows, heads, [path.stem for path in source_files], [path.stem for path in target_files])
     # The label stands on every swapped cell; the sources and targets among them are as they were.
     made_of = provenance_of(source_files, target_files)
     carried = writer.write_result(request.output, sheet, made_of, request.marks, labelled=True, quality=request.quality)

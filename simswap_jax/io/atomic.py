@@ -4,16 +4,19 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from simswap_jax.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}  # what file systems without fsync answer
 
@@ -161,6 +164,21 @@ def replacing_folder(
                 _sync_folder(folder.parent)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
+
+
+def say_replaced(outputs: Sequence[str | os.PathLike], folder: str | os.PathLike = "") -> None:
+    """Log in one line what of a job's outputs is there already; say it before the job, which replaces it.
+
+    Args:
+      outputs: files or folders that the job writes; an empty folder holds nothing that could be lost.
+      folder: that holds them all, where they are counted; empty: there is one output, and it is named.
+    """
+    there = [path for path in map(Path, outputs) if is_file(path) or (is_folder(path) and any(path.iterdir()))]
+    if not there:
+        return
+    named = f"{len(there):,} of {len(outputs):,} results in {os.fspath(folder)}" if folder else os.fspath(there[0])
+    verb = "are" if len(there) > 1 else "is"
+    _log.info("simswap-jax: %s %s there already and will be replaced.", named, verb)
 
 
 def _put_in_place(fresh: Path, folder: Path) -> None:

@@ -11,6 +11,9 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 SCALE = 0.42  # capitals 9 pixels high
 INK, PAPER = (40, 40, 40), 255
 MARGIN = 3  # pixels between tiles
+MOST_WIDE = 2400  # pixels of a grid that is wider than high
+MOST_RATIO = 4  # of a grid's longer side to its shorter one
+GAP = 24  # pixels between the blocks of a grid
 LINE = 15  # pixels a line of a caption
 
 
@@ -54,6 +57,68 @@ def contact_sheet(
             y, x = layout.y(row), layout.x(column)
             sheet[y : y + layout.height, x : x + layout.width] = fitted(picture, layout.height, layout.width)
     return sheet
+
+
+def grid_sheet(
+    rows: Sequence[Sequence[np.ndarray]], heads: Sequence[np.ndarray], row_names: Sequence[str], names: Sequence[str]
+) -> np.ndarray:
+    """A grid as one sheet; a long one in blocks, each with its sources and targets.
+
+    Args:
+      rows: of each source its picture and the results on every target, uint8 RGB [N,N,3] of one size.
+      heads: the targets' pictures.
+      row_names, names: captions of the sources and of the targets.
+    """
+    side = heads[0].shape[0]
+    high, wide = block_shape(len(rows), len(heads), side)
+    blank: np.ndarray = np.full((side, side, 3), 255, np.uint8)
+    blocks = []
+    for top in range(0, len(rows), high):
+        for left in range(0, len(heads), wide):
+            part = slice(left, left + wide)
+            cells = [[row[0], *row[1:][part]] for row in rows[top : top + high]]
+            blocks.append(
+                contact_sheet([[blank, *heads[part]], *cells], ["", *names[part]], ["", *row_names[top : top + high]])
+            )
+    return _stacked(blocks, axis=0 if wide < len(heads) else 1)
+
+
+def block_shape(sources: int, targets: int, side: int) -> tuple[int, int]:
+    """How many sources and targets a block of a grid has: all of them, unless the sheet were a strip.
+
+    A sheet that would be more than ``MOST_RATIO`` times as wide as high, or wider than ``MOST_WIDE`` pixels and than
+    high, gets fewer targets a block, and its blocks stand one below another; one that is more than ``MOST_RATIO`` times
+    as high as wide gets fewer sources, and its blocks stand side by side.
+
+    Args:
+      sources, targets: of the grid.
+      side: of a cell, in pixels; captions are not counted.
+    """
+    for blocks in range(1, targets + 1):
+        wide = -(-targets // blocks)
+        width, height = (wide + 1) * side, blocks * (sources + 1) * side
+        if width <= MOST_RATIO * height and (width <= MOST_WIDE or width <= height):
+            break
+    if blocks > 1:
+        return sources, wide
+    for blocks in range(1, sources + 1):
+        high = -(-sources // blocks)
+        if (high + 1) <= MOST_RATIO * blocks * (targets + 1):
+            break
+    return high, targets
+
+
+def _stacked(sheets: Sequence[np.ndarray], axis: int = 0) -> np.ndarray:
+    """Sheets, uint8 RGB [H,W,3], one below another (axis 0) or side by side (axis 1), white where one is smaller."""
+    across = max(sheet.shape[1 - axis] for sheet in sheets)
+    parts: list[np.ndarray] = []
+    for sheet in sheets:
+        room = [(0, 0), (0, 0), (0, 0)]
+        room[1 - axis] = (0, across - sheet.shape[1 - axis])
+        if parts:
+            room[axis] = (GAP, 0)
+        parts.append(np.pad(sheet, room, constant_values=PAPER))
+    return np.concatenate(parts, axis)
 
 
 @dataclass(frozen=True)

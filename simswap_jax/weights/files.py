@@ -1,7 +1,8 @@
 """Any weight file → named arrays, and named arrays → a weight file.
 
-Reads ``.pth``, ``.pt``, ``.tar``, ``.ckpt`` (what PyTorch wrote, whatever the ending says) without PyTorch and without
-running anything of the file, and ``.safetensors``. Writes ``.safetensors``, and with PyTorch installed ``.pth``.
+Reads ``.pth``, ``.pt``, ``.bin``, ``.tar``, ``.ckpt`` (what PyTorch wrote, whatever the ending says) without PyTorch
+and without running anything of the file, and ``.safetensors``. Writes ``.safetensors``, and with PyTorch installed
+``.pth``.
 """
 
 import hashlib
@@ -90,10 +91,13 @@ def read(path: str | Path, part: str | None = None, signs: Sequence[str] = ()) -
     """
     path = Path(path)
     if is_folder(path):
-        raise UserError(f"{path} is a folder; give a .pth, .tar, .ckpt or .safetensors file.", "weight-file-is-folder")
+        raise UserError(
+            f"{path} is a folder; give a .pth, .pt, .bin, .tar, .ckpt or .safetensors file.", "weight-file-is-folder"
+        )
     if not is_file(path):
         raise UserError(
-            f"{printable(path)} does not exist, or is no regular file; give a .pth, .tar, .ckpt or .safetensors file.",
+            f"{printable(path)} does not exist, or is no regular file; give a .pth, .pt, .bin, .tar, .ckpt or "
+            ".safetensors file.",
             "weight-path-missing",
         )
     try:

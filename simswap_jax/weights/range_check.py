@@ -1,10 +1,10 @@
-"""Which input normalization a generator was trained in, found out on a face.
+"""Which input normalization a generator was trained in, found out on faces.
 
 Nothing in a weight file tells `unit` from `imagenet`. But a generator that is given a face and that face's own identity
 draws the face again, if it sees and gives the values that it was trained on, and stripes or masks if not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,33 +39,40 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a face told.
+    """What faces told.
 
     Attributes:
-      face: the face as the generator saw it, uint8 RGB [S,S,3].
-      drawings: convention → drawing.
-      convention: the one under which the result looks like the face; None where neither does, or both do alike.
+      faces: the faces as the generator saw them, uint8 RGB [S,S,3] each.
+      drawings: convention → a drawing of each face.
+      convention: the one under which the results look like the faces, on average over them; None where neither does,
+        or both do alike.
     """
 
-    face: np.ndarray
-    drawings: dict[str, Drawing]
+    faces: Sequence[np.ndarray]
+    drawings: Mapping[str, Sequence[Drawing]]
     convention: str | None
+
+    def figures(self, number: int | None = None) -> str:
+        """Distance and likeness under each convention, of one face or on average, for people."""
+        told = {name: _average(some if number is None else [some[number]]) for name, some in self.drawings.items()}
+        return ", ".join(
+            f"{name}: {one.distance:.3f} from the face, correlation {one.likeness:.2f}" for name, one in told.items()
+        )
 
     def sentence(self) -> str:
         """The finding for people."""
-        figures = ", ".join(
-            f"{name}: {d.distance:.3f} from the face, correlation {d.likeness:.2f}" for name, d in self.drawings.items()
-        )
+        average = " on average" if len(self.faces) > 1 else ""
+        figures = f"{self.figures()}{average}"
         if self.convention is not None:
             return f"{self.convention} looks like the face ({figures})"
-        if max(d.likeness for d in self.drawings.values()) < ALIKE:
+        if max(_average(some).likeness for some in self.drawings.values()) < ALIKE:
             return f"neither looks like the face ({figures}): give one that is aligned as the generator wants"
         return f"both look much alike ({figures}): look at the picture and say which"
 
     def sheet(self) -> np.ndarray:
-        """Face and drawings side by side, uint8 RGB."""
-        pictures = [self.face, *(drawing.picture for drawing in self.drawings.values())]
-        return contact_sheet([pictures], ["the face", *self.drawings])
+        """Each face and its drawings in a row, uint8 RGB."""
+        rows = list(zip(self.faces, *([drawing.picture for drawing in some] for some in self.drawings.values())))
+        return contact_sheet(rows, ["the face", *self.drawings])
 
 
 def check(
@@ -73,31 +80,47 @@ def check(
     variables: Mapping[str, Any],
     network: IdentityNetwork,
     identity_variables: Mapping[str, Any],
-    face: np.ndarray,
+    faces: Sequence[np.ndarray],
     size: int,
 ) -> Finding:
-    """Draws a face with its own identity under every convention and says which result looks like it.
+    """Draws faces with their own identities under every convention and says which results look like them.
 
     Args:
       config: of a generator that takes an identity vector, of any family; its convention is not looked at.
       variables: its Flax variables.
       network, identity_variables: the identity network that it was trained with.
-      face: a face crop aligned as the generator wants, uint8 RGB [H,W,3].
+      faces: one or several face crops aligned as the generator wants, uint8 RGB [H,W,3]; the averages decide.
       size: of the crops that the generator was trained on, pixels.
     """
-    square = resize_square(face, size)
-    picture = jnp.asarray(square, jnp.float32)[None] / 255.0
+    squares = [resize_square(face, size) for face in faces]
+    pictures = [jnp.asarray(square, jnp.float32)[None] / 255.0 for square in squares]
     method = "nearest" if network.config.family == "arcface" else "bicubic"
-    vector = jax.jit(lambda v, x: network.embed(v, x, method))(identity_variables, picture)
+    embed = jax.jit(lambda v, x: network.embed(v, x, method))
+    vectors = [embed(identity_variables, picture) for picture in pictures]
     drawings = {}
     for convention in CONVENTIONS:
-        generator = families.build(replace(config, convention=convention))
-        result = jax.jit(generator.apply)(variables, normalize(picture, convention), {"vector": vector})
-        drawings[convention] = _compared(np.asarray(denormalize(result, convention))[0], np.asarray(picture)[0])
-    return Finding(square, drawings, _verdict(drawings))
+        apply = jax.jit(families.build(replace(config, convention=convention)).apply)
+        drawings[convention] = [
+            _compared(
+                np.asarray(
+                    denormalize(apply(variables, normalize(picture, convention), {"vector": vector}), convention)
+                ),
+                np.asarray(picture),
+            )
+            for picture, vector in zip(pictures, vectors)
+        ]
+    return Finding(squares, drawings, _verdict({name: _average(some) for name, some in drawings.items()}))
+
+
+def _average(drawings: Sequence[Drawing]) -> Drawing:
+    """The mean distance and likeness of drawings, with the picture of the first."""
+    distance, likeness = (float(np.mean([getattr(one, name) for one in drawings])) for name in ("distance", "likeness"))
+    return Drawing(drawings[0].picture, distance, likeness)
 
 
 def _compared(result: np.ndarray, face: np.ndarray) -> Drawing:
+    """A result beside its face, both [1,S,S,3] in [0,1]."""
+    result, face = result[0], face[0]
     result = np.nan_to_num(result, nan=0.0, posinf=1e3, neginf=-1e3)
     both = np.stack([(x - x.mean((0, 1))).ravel() for x in (result, face)])
     likeness = float(np.corrcoef(both)[0, 1]) if both.std(axis=1).min() > 1e-6 else 0.0

@@ -22,7 +22,7 @@ from simswap_jax.io.progress import to_terminal
 
 __all__ = ["Entry", "catalogue", "file_sha256", "find", "find_by_sha256", "folders", "locate"]
 
-ENDINGS = (".pth", ".pt", ".tar", ".ckpt", ".safetensors", ".onnx")
+ENDINGS = (".pth", ".pt", ".bin", ".tar", ".ckpt", ".safetensors", ".onnx")
 SECONDS = 30.0  # without a byte from the origin
 
 
@@ -146,16 +146,20 @@ def find_by_sha256(sha256: str, name: str, purpose: str) -> Path:
     Raises:
       UserError: no such file is here.
     """
-    for entry in catalogue().values():
-        if entry.sha256 == sha256:
-            return find(entry.name, purpose)
+    entry = next((entry for entry in catalogue().values() if entry.sha256 == sha256), None)
+    if entry is not None and (entry.url or locate(entry.name)):
+        return find(entry.name, purpose)
     for path in _candidates(name):
         if file_sha256(path) == sha256:
             return path
-    entry_of_name = catalogue().get(name)
-    where = f"get it from {entry_of_name.origin}" if entry_of_name else "ask whoever made the model for it"
+    other, entry = locate(name), entry or catalogue().get(name)
+    lacking = f"{other} is another file, and none" if other else "no file"
+    looked = ", ".join(map(str, folders())) or "any folder that is searched"
+    origin = entry.origin if entry else "whoever made the model"
     raise UserError(
-        _missing(name, purpose, f"{where} (SHA-256 {sha256[:16]}…; no file here matches)"), "weights-of-sha256-missing"
+        f"{printable(name)}, needed for {purpose}, is missing: {lacking} with the SHA-256 {sha256} lies in {looked}; "
+        f"get it from {origin}, and put it there or into a folder named by SIMSWAP_JAX_WEIGHTS.",
+        "weights-of-sha256-missing",
     )
 
 

@@ -78,8 +78,10 @@ def test_marks_are_dropped_by_their_own_flags_and_it_says_so(swap, photos, caplo
     assert swap(*words, "--output", str(photos / "x.jpg")) == 0
     assert read_provenance(photos / "x.jpg") is None
     assert "by a visible label only, without metadata" in caplog.text
+    assert "there already" not in caplog.text
     assert swap(*words, "--no-visible-label", "--output", str(photos / "x.jpg")) == 0
     assert "Not marked as synthetic: without visible label and metadata" in caplog.text
+    assert f"{photos / 'x.jpg'} is there already and will be replaced." in caplog.text
 
 
 def test_a_folder_of_pairs_by_name(swap, photos, model, caplog):
@@ -124,11 +126,14 @@ def test_a_folder_of_folders_says_where_the_pictures_are(swap, photos):
         swap("--source", "sources/0.png", "--target", str(photos / "all"), "--output", str(photos / "out"))
 
 
-def test_one_person_on_a_folder(swap, photos):
+def test_one_person_on_a_folder(swap, photos, caplog):
+    (photos / "out").mkdir()
+    (photos / "out" / "1.png").touch()
     assert swap("--source", "sources/0.png", "--target", "targets", "--output", str(photos / "out")) == 0
     assert everything(photos / "out") == ["0.png", "1.png", "2.png"]
     digest = file_sha256(photos / "sources/0.png")
     assert all(read_provenance(photos / "out" / f"{i}.png").inputs[0] == ("source", digest) for i in range(3))
+    assert f"1 of 3 results in {photos / 'out'} is there already and will be replaced." in caplog.text
 
 
 def test_broken_files_of_a_folder_are_named_and_the_rest_done(swap, photos, caplog):

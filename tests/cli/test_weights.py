@@ -97,13 +97,24 @@ def test_import_finds_the_generator_behind_any_prefix_and_says_so(place, capsys)
     said = capsys.readouterr().out
     for word in ("part 'state_dict'", "'model.netG.' taken off the names", "left out: epoch, model.netD"):
         assert word in said
+    assert "replaced" not in said
     module |= {f"model.netG_ema.{name}": Tensor(value) for name, value in ema.items()}
     (place / "net_G.pth").write_bytes(saved({"state_dict": module, "epoch": 7}))
     assert imported() == 2
     assert "'state_dict/model.netG_ema'" in capsys.readouterr().err
     assert imported("--part", "state_dict/model.netG_ema") == 0
+    assert "model is there already and will be replaced." in capsys.readouterr().out
     found = tw.generator_state_dict(Generator(CONFIG), model_folder.read("model", with_identity=False).variables)
     np.testing.assert_array_equal(found["last_layer.1.bias"], ema["last_layer.1.bias"])
+
+
+def test_the_ending_bin_is_pytorchs_too_and_runs_nothing(place, capsys):
+    (place / "net_G.pth").rename(place / "generator.bin")
+    assert cli.main(["import", "generator.bin", "--output", "model", *TOLD]) == 0
+    assert model_folder.read("model", with_identity=False).generator == CONFIG
+    (place / "evil.bin").write_bytes(b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00exit\x85R.")
+    assert cli.main(["import", "evil.bin", "--output", "evil", *TOLD]) == 2
+    assert "evil.bin is a plain pickle" in capsys.readouterr().err
 
 
 def test_a_generator_that_is_not_finite_is_not_imported(place, capsys):
@@ -139,7 +150,7 @@ def test_import_keeps_every_weight(place):
 
 def finding(convention):
     picture = np.zeros((8, 8, 3), np.uint8)
-    return Finding(picture, {name: Drawing(picture, 0.1, 0.9) for name in ("unit", "imagenet")}, convention)
+    return Finding([picture], {name: [Drawing(picture, 0.1, 0.9)] for name in ("unit", "imagenet")}, convention)
 
 
 @pytest.mark.parametrize(
@@ -154,15 +165,22 @@ def finding(convention):
 def test_the_check_on_a_face_decides_unless_told(place, capsys, monkeypatch, found, told, kept, said):
     monkeypatch.setattr("simswap_jax.weights.range_check.check", lambda *_: finding(found))
     assert imported("--check", "face.png", *told) == 0
-    assert said in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert said in out
+    assert "Checked on face.png: " in out
     assert model_folder.read("model", with_identity=False).generator.convention == kept
 
 
-def test_the_check_really_draws_the_face(place, capsys):
-    assert imported("--check", "face.png") == 0
-    assert "Checked on face.png" in capsys.readouterr().out
-    sheet = cv2.imread(str(place / "model-conventions.png"))
-    assert sheet.shape[1] > 3 * 32
+def test_the_check_really_draws_faces_of_files_and_folders(place, capsys):
+    (place / "faces").mkdir()
+    for number in range(2):
+        cv2.imwrite(str(place / "faces" / f"{number}.png"), cv2.imread("face.png") // (number + 1))
+    assert imported("--check", "face.png", "--check", "faces") == 0
+    said = capsys.readouterr().out
+    assert all(f"{name}: unit: " in said for name in ("face.png", "faces/0.png", "faces/1.png"))
+    assert "Checked on 3 faces: " in said
+    assert "on average)" in said
+    assert cv2.imread(str(place / "model-conventions.png")).shape[0] > 3 * 96
 
 
 def test_an_identity_network_of_ours_goes_into_the_folder(place):
@@ -257,7 +275,9 @@ def test_export_to_safetensors_is_what_was_imported(place, capsys):
     assert set(found) == set(wanted)
     for name, array in wanted.items():
         np.testing.assert_array_equal(found[name], array)
+    (place / "id.safetensors").touch()
     assert cli.main(["export", "model", "--part", "identity", "--output", "id.safetensors"]) == 0
+    assert "id.safetensors is there already and will be replaced." in capsys.readouterr().out
     assert set(files.read("id.safetensors").tensors) == set(files.read("identity.safetensors").tensors)
 
 

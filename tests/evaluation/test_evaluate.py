@@ -107,14 +107,14 @@ def test_the_whole_command(model, people, tmp_path, caplog, monkeypatch):
     assert "ours on 12 swaps of 6 identities" in caplog.text
     assert "Whether a training saw these people is not known." in caplog.text  # its card does not say
     assert protocol["people_in_training"] == "not known"
-    assert "lower bound: untouched target" in caplog.text
+    assert all(title in caplog.text for title in ("untouched target", "copy-paste baseline"))
     table = (out / "table.md").read_text()
     assert "| SimSwap (published) | 90.00 | 0.61 | 2.14 |" in table
     assert "published: arXiv 2605.00883" in table
     page = (out / "index.html").read_text()
     assert page.count("<svg") == 3  # with one model there is no trade-off to plot
     assert page.index('class="tile"') < page.index("<img") < page.index("<svg") < page.index("<table")
-    for said in ("How this was measured", "simswap-jax evaluate --model", "judge, SHA-256"):
+    for said in ("key in metrics.json", "How this was measured", "simswap-jax evaluate --model", "judge, SHA-256"):
         assert said in page
     lines = caplog.text.splitlines()
     rule = next(number for number, line in enumerate(lines) if line.startswith("───"))
@@ -126,6 +126,18 @@ def test_the_whole_command(model, people, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(gallery, "embed_files", None)
     assert evaluate(*words, "--protocol", out / "pairs.json", "--output", tmp_path / "again") == 0
     assert (tmp_path / "again/metrics.json").read_bytes() == (out / "metrics.json").read_bytes()
+
+
+def test_a_report_that_is_replaced_is_said_to_be_there(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(command, "evaluate", lambda *_: {})
+    caplog.set_level("INFO")
+    words = ["--data", tmp_path, "--output", tmp_path / "out"]
+    evaluate(*words)
+    assert "there already" not in caplog.text
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "index.html").touch()
+    evaluate(*words)
+    assert f"{tmp_path / 'out' / 'index.html'} is there already and will be replaced." in caplog.text
 
 
 def test_a_killed_evaluation_is_resumed(people, tmp_path, monkeypatch, caplog):

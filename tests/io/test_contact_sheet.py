@@ -1,7 +1,19 @@
 import numpy as np
 import pytest
 
-from simswap_jax.io.contact_sheet import LINE, MARGIN, contact_sheet, cut, fitted, plain, text_width, wrapped
+from simswap_jax.io.contact_sheet import (
+    GAP,
+    LINE,
+    MARGIN,
+    block_shape,
+    contact_sheet,
+    cut,
+    fitted,
+    grid_sheet,
+    plain,
+    text_width,
+    wrapped,
+)
 
 
 def tile(value, height=96, width=96):
@@ -53,6 +65,42 @@ def test_captions_take_room_and_leave_the_pictures_alone():
     assert sheet[top[0] :, : left[0]].min() < 100  # and beside
     strokes = np.unique(sheet[: top[0]])
     assert len(strokes) > 10  # anti-aliased
+
+
+@pytest.mark.parametrize(
+    ("sources", "targets", "side", "shape"),
+    [
+        (2, 3, 112, (2, 3)),
+        (1, 7, 112, (1, 7)),
+        (20, 20, 224, (20, 20)),  # as high as wide
+        (2, 40, 128, (2, 14)),  # 5248 pixels in one block, 1920 in three
+        (1, 9, 112, (1, 5)),  # few pixels, but five times as wide as high
+        (40, 2, 112, (20, 2)),
+        (40, 1, 112, (14, 1)),
+        (1, 1, 512, (1, 1)),
+    ],
+)
+def test_a_grid_that_would_be_a_strip_is_broken_into_blocks(sources, targets, side, shape):
+    assert block_shape(sources, targets, side) == shape
+
+
+@pytest.mark.parametrize(("sources", "targets"), [(1, 9), (9, 1), (2, 3)])
+def test_every_cell_of_a_grid_stands_once_and_its_heads_in_every_block(sources, targets):
+    """Sources have the colours from 1, targets from 21, results from 41."""
+    rows = [[tile(1 + s), *(tile(41 + s * targets + t) for t in range(targets))] for s in range(sources)]
+    heads = [tile(21 + t) for t in range(targets)]
+    sheet = grid_sheet(rows, heads, [""] * sources, [""] * targets)
+    blocks = 1 if sources == 2 else 2
+
+    def count(value):
+        return (sheet == value).all(axis=2).sum() / 96**2
+
+    assert [count(41 + number) for number in range(sources * targets)] == [1] * (sources * targets)
+    assert [count(1 + s) for s in range(sources)] == [blocks if targets == 9 else 1] * sources
+    assert [count(21 + t) for t in range(targets)] == [blocks if sources == 9 else 1] * targets
+    if sources == 9:
+        assert sheet.shape[0] == pytest.approx(6 * (96 + MARGIN), abs=LINE)
+        assert sheet.shape[1] > 4 * (96 + MARGIN) + GAP
 
 
 def test_long_captions_are_broken_then_cut():

@@ -310,7 +310,9 @@ def run(swapper, folder, tmp_path, monkeypatch, caplog):
 
 
 def test_the_verb_swaps_a_video_and_the_doctor_reads_its_marks(run, tmp_path, capsys, caplog):
+    Path("b.mp4").touch()
     assert run("--source", "blue.png", "--target", "a.mp4", "--person", "red.png", "--output", "b.mp4") == 0
+    assert "b.mp4 is there already and will be replaced." in caplog.text
     assert "Swapped 1 person (12 times) in 12 frames into b.mp4" in caplog.text
     marks = "a visible label, XMP metadata, a C2PA manifest and an invisible watermark"
     assert f"Marked as synthetic by {marks}." in caplog.text

@@ -1,16 +1,20 @@
 """ONNX files against Flax in onnxruntime: within 1e-4 of the output's range, in every contract."""
 
+import re
+import runpy
 import zlib
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from simswap_jax.models import families
 from simswap_jax.models.compact import CompactConfig
-from simswap_jax.models.identity import IdentityConfig
+from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.weights import onnx_export
 from simswap_jax.weights import torch_weights as tw
 from simswap_jax.weights.layouts import generator as generator_leaves
@@ -18,6 +22,7 @@ from simswap_jax.weights.layouts import identity as identity_leaves
 from simswap_jax.weights.onnx_export import CONTRACTS, export_generator, export_identity, generator_difference
 from tests.support.errors import raises_user_error
 from tests.support.golden_weights import state_dict
+from tests.support.small_model import lively
 
 TOLERANCE = 1e-4
 SHAPES = {
@@ -54,6 +59,35 @@ def small_generator(name):
     generator, variables = tw.load_generator(weights, config.convention, mask_stride=getattr(config, "mask_stride", 1))
     assert generator.config == config
     return config, variables
+
+
+def test_the_guide_s_script_swaps_as_flax_does(tmp_path, monkeypatch):
+    """With a network that sees the middle columns of its frame, whose values are not symmetric."""
+    page = (Path(__file__).parents[2] / "docs" / "guide" / "weights.md").read_text(encoding="utf-8")
+    [script] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "script.py").write_text(script, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    known = IdentityNetwork(
+        IdentityConfig(
+            layers=(1, 1), widths=(8, 16), size=(32, 24), frame=(32, 32), embedding=64, values="symmetric128"
+        )
+    )
+    known_variables = lively(jax.eval_shape(known.init, jax.random.key(0)))
+    config = families.config_from_dict({**SHAPES["224"], "identity_size": 64})
+    weights = random_state_dict(generator_leaves(config))
+    generator, variables = tw.load_generator(weights, config.convention)
+    export_identity(known, known_variables, "identity.onnx")
+    export_generator(config, variables, "generator.onnx")
+    source, target = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), np.uint8)
+    for name, picture in {"source": source, "target": target}.items():
+        Image.fromarray(picture).save(f"{name}.png")
+    runpy.run_path("script.py")
+    with jax.default_matmul_precision("highest"):
+        vector = jax.jit(known.embed)(known_variables, jnp.asarray(source)[None] / 255.0)
+        wanted = jax.jit(generator.apply)(variables, jnp.asarray(target)[None] / 255.0, vector)
+    wanted = np.clip(np.asarray(wanted[0]), 0, 1) * 255
+    assert wanted.std() > 10
+    np.testing.assert_allclose(np.asarray(Image.open("result.png")), wanted, atol=0.6)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -10,7 +10,7 @@ from simswap_jax.models import Generator, GeneratorConfig
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.models.normalization import denormalize, normalize
 from simswap_jax.weights import range_check
-from simswap_jax.weights.range_check import Drawing, check
+from simswap_jax.weights.range_check import Drawing, Finding, check
 
 SIZE = 32
 SHAPE = {"widths": (8, 16), "blocks": 1, "identity_size": 16}
@@ -75,10 +75,10 @@ def test_the_convention_of_a_trained_generator_is_found(identity_variables, conv
     vectors = NETWORK.embed(identity_variables, jnp.asarray(pictures))
     config, variables = trained(convention, vectors)
     face = np.round(pictures[0] * 255).astype(np.uint8)
-    finding = check(config, variables, NETWORK, identity_variables, face, SIZE)
+    finding = check(config, variables, NETWORK, identity_variables, [face], SIZE)
     assert finding.convention == convention
     assert finding.sentence().startswith(f"{convention} looks like the face")
-    assert finding.drawings[convention].distance < 0.1
+    assert finding.drawings[convention][0].distance < 0.1
     assert finding.sheet().shape[1] > 3 * SIZE
 
 
@@ -88,9 +88,20 @@ def test_an_untrained_generator_looks_like_no_face(identity_variables):
     variables = small_random(jax.eval_shape(Generator(config).init, jax.random.key(0), *inputs), 0.1)
     variables = {**variables, "batch_stats": jax.tree.map(jnp.ones_like, variables["batch_stats"])}
     face = np.round(faces(1)[0] * 255).astype(np.uint8)
-    finding = check(config, variables, NETWORK, identity_variables, face, SIZE)
+    finding = check(config, variables, NETWORK, identity_variables, [face], SIZE)
     assert finding.convention is None
     assert finding.sentence().startswith("neither looks like the face")
+
+
+def test_several_faces_are_told_one_by_one_and_decide_on_average():
+    picture = np.zeros((8, 8, 3), np.uint8)
+    near, far = Drawing(picture, 0.1, 0.9), Drawing(picture, 0.4, 0.1)
+    finding = Finding([picture] * 3, {"unit": [near, far, far], "imagenet": [far, near, near]}, "imagenet")
+    assert finding.figures(0) == (
+        "unit: 0.100 from the face, correlation 0.90, imagenet: 0.400 from the face, correlation 0.10"
+    )
+    assert "imagenet: 0.200 from the face, correlation 0.63 on average" in finding.sentence()
+    assert finding.sheet().shape[0] > 3 * 96
 
 
 def test_a_close_call_is_left_to_people():

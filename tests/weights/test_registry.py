@@ -120,8 +120,20 @@ def test_a_file_is_found_by_its_sum_whatever_its_name(place):
     renamed.write_bytes(b"identity network")
     digest = hashlib.sha256(b"identity network").hexdigest()
     assert registry.find_by_sha256(digest, "original.pth", "tests") == renamed
-    with raises_user_error("weights-of-sha256-missing", "original.pth"):
+    looked = (place / "mine", registry.cache_folder(), "SIMSWAP_JAX_WEIGHTS")
+    with raises_user_error("weights-of-sha256-missing", "original.pth", "0" * 64, *looked):
         registry.find_by_sha256("0" * 64, "original.pth", "tests")
+    with raises_user_error("weights-of-sha256-missing", f"{renamed} is another file"):
+        registry.find_by_sha256("0" * 64, "renamed.pth", "tests")
+
+
+def test_a_public_file_that_cannot_be_fetched_is_found_by_its_sum_under_another_name(place, monkeypatch):
+    by_hand = Entry("hand.pth", "tests", ("swap",), "PyTorch", "none", "its author's page", sha256=SHA)
+    monkeypatch.setattr(registry, "catalogue", lambda: {"hand.pth": by_hand})
+    with raises_user_error("weights-of-sha256-missing", "hand.pth", SHA, "its author's page"):
+        registry.find_by_sha256(SHA, "hand.pth", "tests")
+    (place / "mine" / "renamed.pth").write_bytes(CONTENT)
+    assert registry.find_by_sha256(SHA, "hand.pth", "tests") == place / "mine" / "renamed.pth"
 
 
 def test_a_known_sum_is_fetched(place):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simswap_jax.evaluation.candidates import GENUINE, GROUND_TRUTH, TARGET
+from simswap_jax.evaluation.candidates import BASELINES, GENUINE, GENUINE_TITLE, GROUND_TRUTH, TARGET
 from simswap_jax.evaluation.metrics.intervals import Estimate
 from simswap_jax.evaluation.metrics.yaw import ByYaw
 from simswap_jax.evaluation.report.expectations import (
@@ -212,10 +212,9 @@ def result_table(comparison: Comparison, where: Evaluated, caption: str) -> Tabl
 
 
 def titles_of(comparison: Comparison, where: Evaluated) -> dict[str, str]:
-    """Row → title: short ones for what a picture is held against."""
+    """Row → title; what a picture is held against is called as in each evaluation."""
     titles = {row: row for row in where.summary}
-    titles |= {TARGET.key: "untouched target", "pasted": "source pasted", GROUND_TRUTH.key: "ground truth"}
-    titles |= {GENUINE: "another real picture"}
+    titles |= {one.key: one.title for one in (*BASELINES, GROUND_TRUTH)} | {GENUINE: GENUINE_TITLE}
     return titles | {name: one.title for name, one in comparison.methods.items()}
 
 

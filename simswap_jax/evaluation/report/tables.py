@@ -4,7 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from simswap_jax.evaluation.candidates import GENUINE
+from simswap_jax.evaluation.candidates import (
+    EXTERNAL,
+    GENUINE,
+    GENUINE_ABOUT,
+    GENUINE_TITLE,
+    MODEL,
+    PASTED,
+    TARGET,
+    WARPED,
+    Candidate,
+)
 from simswap_jax.evaluation.metrics.intervals import Estimate
 from simswap_jax.evaluation.metrics.summary import Summary
 from simswap_jax.evaluation.metrics.yaw import BINS, ByYaw
@@ -132,6 +142,26 @@ def one_table(summary: Summary, titles: Mapping[str, str], columns: Columns, cap
     return Table(caption, ["", *(title for title, _, _ in used.values())], rows, folded=True) if rows else None
 
 
+KINDS = {
+    MODEL: "a model",
+    EXTERNAL: "another program's results",
+    WARPED: "the source's face warped by landmarks onto the target's, without training",
+}
+
+
+def rows_table(candidates: Sequence[Candidate]) -> Table:
+    """The rows of the tables: title, key in metrics.json, and what each is."""
+    rows = [[one.title, one.key, getattr(one, "about", "") or KINDS.get(one.kind, "")] for one in candidates]
+    caption = "The rows of these tables: by which key metrics.json has each (under rows), and what it is."
+    return Table(
+        caption,
+        ["", "key in metrics.json", "what it is"],
+        [*rows, [GENUINE_TITLE, GENUINE, GENUINE_ABOUT]],
+        folded=True,
+        text=(1, 2),
+    )
+
+
 BY_YAW = {"cosine_source": ("cosine to source", 3), "pose_error": ("pose error, °", 2)}
 
 
@@ -200,7 +230,7 @@ def narrow_table(summary: Summary, titles: Mapping[str, str], keys: Sequence[str
     """The candidates and their bounds, by the values that count most, narrow enough for a terminal."""
     columns = ATTRIBUTES | PAPER
     used = [name for name in HEADLINES if any(name in summary[key] for key in keys)]
-    shown = [key for key in (*keys, "target", "shift", GENUINE) if key in summary]
+    shown = [key for key in (*keys, TARGET.key, PASTED.key, "shift", GENUINE) if key in summary]
     heads = [_head(columns[name][0], name) for name in used]
     values = []
     for key in shown:

@@ -1,7 +1,10 @@
 """The sentence above the tables says whose faces were swapped, and what flatters the model."""
 
+from pathlib import Path
+
 import pytest
 
+from simswap_jax.evaluation.candidates import BASELINES, GROUND_TRUTH
 from simswap_jax.evaluation.metrics.intervals import Estimate
 from simswap_jax.evaluation.protocols.protocol import Training
 from simswap_jax.evaluation.report.page import colours_of, trade_offs
@@ -12,6 +15,7 @@ from simswap_jax.evaluation.report.tables import (
     opening,
     paper_table,
     published_table,
+    rows_table,
 )
 from simswap_jax.io.html_report import COLOURS, GREYS, text_table
 
@@ -64,14 +68,15 @@ def test_the_opening_names_the_noise_floor_of_pose_and_a_judge_that_flatters():
 TITLES = {
     "ours": "ours",
     "other": "a program with a name that is too long for a terminal",
-    "target": "lower bound: untouched target",
-    "shift": "noise floor: target shifted 2 px of 112",
-    "witness": "upper bound: another real photo of the source",
+    "target": "untouched target",
+    "pasted": "copy-paste baseline",
+    "shift": "target shifted 2 px of 112",
+    "witness": "another real photo of the source",
 }
 
 
 def summary(**left_out):
-    """Five rows; ``left_out``: key → names that it lacks."""
+    """Six rows; ``left_out``: key → names that it lacks."""
     values = {"retrieval": 0.525, "retrieval_picture": 0.4, "cosine_source": 0.4, "pose_error": 7.25, "sharpness": 0.75}
     return {
         key: {name: Estimate(v, v - 0.1, v + 0.1) for name, v in values.items() if name not in left_out.get(key, ())}
@@ -104,6 +109,19 @@ def test_the_terminals_table_is_narrow():
     lines = text_table(narrow_table(summary(witness=["pose_error"]), TITLES, ["ours", "other"])).splitlines()
     assert max(map(len, lines)) <= 100
     assert "52.5 [42.5, 62.5]" in lines[3]
+    shown = [row[0] for row in narrow_table(summary(), TITLES, ["ours"]).rows]
+    assert shown == [title for key, title in TITLES.items() if key != "other"]
+
+
+def test_rows_are_found_by_key_title_and_on_the_page_of_the_guide():
+    """No title claims to bound every metric, and the guide's table has the same words."""
+    guide = (Path(__file__).parents[3] / "docs" / "guide" / "evaluate.md").read_text(encoding="utf-8")
+    rows = rows_table([*BASELINES, GROUND_TRUTH]).rows
+    assert [key for _, key, _ in rows] == ["target", "pasted", "shift", "hue", "soft", "truth", "witness"]
+    for title, key, about in rows:
+        assert about
+        assert "bound" not in title
+        assert f"| `{key}` | {title} |" in guide
 
 
 def test_candidates_are_coloured_controls_grey_and_one_model_has_no_trade_off():
