@@ -205,7 +205,7 @@ class FaceShifterHear(SimSwap):
         return jax.jit(stages)
 
     def sample(self, state: TrainState, batch: Batch, frozen: PyTree) -> dict[str, np.ndarray]:
-        """Source (where there are pictures), target with an occluder, and what either stage makes of it."""
+        """Source (where its picture is known), target with an occluder, and what either stage makes of it."""
         made = self._jitted_stages(self.averaged_variables(state), dict(batch), frozen)
         columns = {"source": np.asarray(batch["source"])} if "source" in batch else {}
         return {**columns, **dict(zip(("target", "first stage", "result"), map(np.asarray, made), strict=True))}

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 
 from simswap_jax.data import loader, records
 from simswap_jax.data.dataset import People, held_out
@@ -39,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 MARK = "AI-generated: samples of a training run"  # the visible mark of sample sheets
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+SHOWN = 8  # rows of a sample sheet
 MEMORY = 2**30  # bytes of decoded pictures that are kept, if the whole data set fits
 
 
@@ -105,9 +107,10 @@ def train_in(config: ml_collections.ConfigDict, workdir: Path, asked: StopReques
     progress = Progress(writers, config.steps, config.batch_size, start, share, shares)
     report = Report(workdir, config) if distributed.is_primary() else None
     monitor = NonFiniteMonitor(config.nonfinite_limit)
-    batches = loader.prefetch(
-        distributed.primary_first(lambda: method.batches(people, cache, position)), run.shard_batch
-    )
+    iterator = distributed.primary_first(lambda: method.batches(people, cache, position))
+    with picture_errors(root, cache):
+        unseen = unseen_sources(iterator) if config.sample_every and distributed.is_primary() else {}
+    batches = loader.prefetch(iterator, run.shard_batch)
     samples: dict[str, Any] | None = None
     compiled, finished = 0, True
 
@@ -120,9 +123,10 @@ def train_in(config: ml_collections.ConfigDict, workdir: Path, asked: StopReques
         jax.transfer_guard("disallow"),
     ):
         for step in range(start + 1, config.steps + 1):
-            batch = next_batch(batches, root, cache)
+            with picture_errors(root, cache):
+                batch = next(batches)
             if samples is None:  # one fixed batch for every sheet, so that sheets can be compared
-                samples = {name: array[:8] for name, array in run.local_batch(batch).items()}
+                samples = {name: array[:SHOWN] for name, array in run.local_batch(batch).items()} | unseen
             if step == start + 1:
                 state, metrics = first_step(run, state, batch)
                 asked.preparing = False
@@ -254,6 +258,12 @@ def image_share(method: Method, devices: int) -> float:
     return flops.per_image(method) / (chip.peak_flops * devices) if chip else 0.0
 
 
+def unseen_sources(batches: Any) -> dict[str, np.ndarray]:
+    """For sample sheets, the source pictures of the next batch where it holds identity vectors in their place."""
+    pictures = batches.sources(SHOWN) if isinstance(batches, loader.Batches) else None
+    return {} if pictures is None else {"source": pictures}
+
+
 # ---- In the loop ----
 
 
@@ -267,10 +277,11 @@ def first_step(run: runner.Runner, state: TrainState, batch: Any) -> tuple[Train
     return state, metrics
 
 
-def next_batch(batches: Iterator[Any], root: Path, cache: Path) -> Any:
-    """The next batch; what a disk can do wrong while it is read is one sentence."""
+@contextmanager
+def picture_errors(root: Path, cache: Path) -> Iterator[None]:
+    """Turn what a disk can do wrong while pictures are read into one sentence."""
     try:
-        return next(batches)
+        yield
     except OSError as error:
         raise UserError(
             f"the training pictures cannot be read any more ({error.strerror or error}); look at {root} and {cache}, "

@@ -288,7 +288,7 @@ class SimSwap:
         return jax.jit(self.swap)
 
     def sample(self, state: TrainState, batch: Batch, frozen: PyTree) -> dict[str, np.ndarray]:
-        """Source (where there are pictures), target and result of one batch."""
+        """Source (where its picture is known), target and result of one batch."""
         results = self._jitted_swap(self.averaged_variables(state), dict(batch), frozen)
         columns = {"source": np.asarray(batch["source"])} if "source" in batch else {}
         return {
