@@ -34,7 +34,7 @@ from simswap_jax.training.state import PyTree, TrainState, without_optimizers
 from simswap_jax.training.update import NonFiniteMonitor
 from simswap_jax.training.validation import Validation
 from simswap_jax.training.warm_start import init_from
-from simswap_jax.training.workdir import CONFIG, set_up_workdir
+from simswap_jax.training.workdir import CONFIG, claim_workdir, connect_processes
 
 logger = logging.getLogger(__name__)
 
@@ -74,13 +74,14 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path, leave: Callabl
       UserError: the experiment cannot run here, with the reason; nothing that stood in ``workdir`` is lost.
     """
     fields.check(config)
-    workdir = set_up_workdir(config, Path(workdir).expanduser())
+    workdir = Path(workdir).expanduser()
+    connect_processes(config, workdir)
     with stop_signals(leave) as asked:
         return train_in(config, workdir, asked)
 
 
 def train_in(config: ml_collections.ConfigDict, workdir: Path, asked: StopRequest) -> Trained:
-    """``train`` in a workdir that is this experiment's; ``asked`` says when to stop.
+    """``train`` once the processes are connected; ``asked`` says when to stop.
 
     Raises:
       UserError: as ``train``.
@@ -88,6 +89,7 @@ def train_in(config: ml_collections.ConfigDict, workdir: Path, asked: StopReques
     # ---- Set-up ----
     build = functools.partial(methods.build, config, axis_name=runner.axis_name(config))
     method = None if fields.needs_people(config.method) else build(None)  # what it refuses, it refuses before all else
+    claim_workdir(config, workdir)
     root, cache = folders(config, workdir)
     everybody = distributed.primary_first(lambda: records.build(root, cache)).remember(MEMORY)
     kept_out = held_out(everybody.names, config.data.held_out)

@@ -25,7 +25,7 @@ from simswap_jax.models.projected_discriminator import ProjectedDiscriminator
 from simswap_jax.training import flops, schedules
 from simswap_jax.training.config import check_choice, common_config
 from simswap_jax.training.experiment import Experiment, resolve
-from simswap_jax.training.extra_losses import ExtraLoss, extra_losses, with_extra_losses
+from simswap_jax.training.extra_losses import ExtraLoss, extra_losses, try_extra_losses, with_extra_losses
 from simswap_jax.training.method import Batch, Metrics, Work
 from simswap_jax.training.simswap_checks import check_sizes, read_identity
 from simswap_jax.training.state import PyTree, TrainState, network_state
@@ -406,6 +406,10 @@ def assembled(
     generator = families.build(generator_config(config, identity.network.config.embedding), axis_name)
     method = kind(ml_collections.FrozenConfigDict(config), generator, discriminator, identity, axis_name, robust)
     _ = method.update, method.augmentation  # what they refuse is refused before anything is compiled
+    if config.losses.get("extra"):
+        parts = config.accumulate * ((config.devices or jax.local_device_count()) if axis_name else 1)
+        dimensions = identity.network.config.embedding
+        try_extra_losses(method.extra, max(1, config.batch_size // parts), config.data.size, dimensions)
     return method
 
 
