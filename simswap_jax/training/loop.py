@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import ml_collections
@@ -109,6 +109,7 @@ def train_in(config: ml_collections.ConfigDict, workdir: Path, asked: StopReques
     progress = Progress(writers, config.steps, config.batch_size, start, share, shares)
     report = Report(workdir, config) if distributed.is_primary() else None
     monitor = NonFiniteMonitor(config.nonfinite_limit)
+    method = with_targets(method, run, state, people, cache)
     iterator = distributed.primary_first(lambda: method.batches(people, cache, position))
     with picture_errors(root, cache):
         unseen = unseen_sources(iterator) if config.sample_every and distributed.is_primary() else {}
@@ -258,6 +259,15 @@ def image_share(method: Method, devices: int) -> float:
     """Model FLOPs of one image over the published peak of all devices; 0 where either is not known (a CPU's peak)."""
     chip = chips.chip_of(jax.devices()[0].device_kind)
     return flops.per_image(method) / (chip.peak_flops * devices) if chip else 0.0
+
+
+def with_targets(method: Method, run: runner.Runner, state: TrainState, people: People, cache: Path) -> Method:
+    """The method with the targets that its networks choose, where it ``chooses_targets``; else as it is."""
+    if not getattr(method, "chooses_targets", False):
+        return method
+    whole, choosing = run.gather(without_optimizers(state)), cast(Any, method)
+    chosen: Method = distributed.primary_first(lambda: choosing.with_targets(whole, people, cache))
+    return chosen
 
 
 def unseen_sources(batches: Any) -> dict[str, np.ndarray]:

@@ -122,6 +122,7 @@ class SimSwap:
       identity: the frozen identity network that source vectors come from.
       robust: variables of a copy of it that judges results in its place (``config.identity.robust``); or None.
       axis_name: the mapped axis under ``pmap``; None under ``jit``, where the batch is global by construction.
+      targets: int [M], the pictures that targets are drawn from; None for all.
     """
 
     config: ml_collections.ConfigDict
@@ -130,6 +131,7 @@ class SimSwap:
     identity: identity_folder.Identity
     axis_name: str | None = None
     robust: PyTree = None
+    targets: np.ndarray | None = None
 
     @property
     def frozen(self) -> PyTree:
@@ -256,7 +258,8 @@ class SimSwap:
             self.config.seed, self.config.batch_size, data.pairing, data.same_fraction, data.flip,
             data.get("same_source", "person"),
         )  # fmt: skip
-        pairing = pairs.Pairing(people.person, options, host_index=jax.process_index(), host_count=jax.process_count())
+        host = {"host_index": jax.process_index(), "host_count": jax.process_count()}
+        pairing = pairs.Pairing(people.person, options, **host, targets=self.targets)
         known = None
         if data.precompute_embeddings:
             known = embeddings.identity_vectors(
