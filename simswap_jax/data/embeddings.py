@@ -148,17 +148,36 @@ def embedded(
     batch_size: int,
     done: Callable[[int], None],
 ) -> np.ndarray:
-    """The vectors of pictures 0 … count − 1: float32 [count,2,D]. The next batch is read while one is computed.
+    """The identity vectors of pictures 0 … count − 1: float32 [count,2,D]; arguments as of `computed`.
+
+    Raises:
+      UserError: a vector is not finite.
+    """
+    together = computed(embed, variables, picture, count, batch_size, done)
+    if not np.isfinite(together).all():
+        raise UserError(
+            "The identity network gives vectors that are not finite; its weights are broken: fetch or train them anew.",
+            "vectors-not-finite",
+        )
+    return together
+
+
+def computed(
+    embed: Embedder,
+    variables: Any,
+    picture: Callable[[int], np.ndarray],
+    count: int,
+    batch_size: int,
+    done: Callable[[int], None],
+) -> np.ndarray:
+    """A program's numbers of pictures 0 … count − 1: float32 [count,2,D]. The next batch is read while one is computed.
 
     Args:
-      embed, variables: from `embedder`, and the network's.
+      embed, variables: a program, such as `embedder`'s, and what it takes beside the pictures.
       picture: gives a picture, uint8 RGB [H,W,3], all of one size; called in another thread.
       count: how many there are, one or more.
       batch_size: pictures at a time; the last batch is filled up, so that there is one program.
       done: called with how many more are done.
-
-    Raises:
-      UserError: a vector is not finite.
     """
 
     def stack(start: int) -> np.ndarray:
@@ -175,13 +194,7 @@ def embedded(
                 following = reader.submit(stack, start + batch_size)
             parts.append(np.asarray(vectors, np.float32))
             done(min(batch_size, count - start))
-    together = np.concatenate(parts)[:count]
-    if not np.isfinite(together).all():
-        raise UserError(
-            "The identity network gives vectors that are not finite; its weights are broken: fetch or train them anew.",
-            "vectors-not-finite",
-        )
-    return together
+    return np.concatenate(parts)[:count]
 
 
 def read_vectors(file: Path, count: int) -> np.ndarray | None:

@@ -40,16 +40,24 @@ class Positioned(Protocol):
 class Batches(Iterator[Batch]):
     """Endless batches. After `set_state` with what `get_state` gave after n batches, batch number n is next."""
 
-    def __init__(self, samples: grain.MapDataset, batch_size: int, threads: int, origin: State) -> None:
+    def __init__(
+        self,
+        samples: grain.MapDataset,
+        batch_size: int,
+        threads: int,
+        origin: State,
+        source: Callable[[int], np.ndarray] | None = None,
+    ) -> None:
         """Args:
         samples: the samples, one a number.
         batch_size: samples to a batch.
         threads: how many batches are made at once; 0 makes each when it is asked for.
         origin: what the position belongs to: a state with another origin is refused.
+        source: gives the source's picture of a sample's number, where the samples do not hold it.
         """
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
         self._iterator = iter(samples.batch(batch_size, drop_remainder=True).to_iter_dataset(options))
-        self._origin = origin
+        self._batch_size, self._origin, self._source = batch_size, origin, source
 
     def __next__(self) -> Batch:
         return next(self._iterator)
@@ -74,6 +82,20 @@ class Batches(Iterator[Batch]):
                 )
         self._iterator.set_state(state["position"])
 
+    def sources(self, count: int) -> np.ndarray | None:
+        """The source pictures of the next batch's first samples, which the batch itself does not hold.
+
+        Args:
+          count: how many, at most a batch's.
+
+        Returns:
+          uint8 [n,H,W,3]; None where the batch holds them, or has no sources.
+        """
+        if self._source is None:
+            return None
+        first = self._iterator.get_state()["next_index"] * self._batch_size
+        return np.stack([self._source(first + row) for row in range(min(count, self._batch_size))])
+
 
 def pair_batches(
     people: People,
@@ -92,7 +114,7 @@ def pair_batches(
       size: side of the targets, in pixels.
       source_size: side of the sources.
       vectors: float32 [N,2,D], the identity vectors of every picture and of its mirror (`embeddings.identity_vectors`);
-        then the batches hold the sources' vectors instead of the sources.
+        then the batches hold the sources' vectors instead of the sources, whose pictures `Batches.sources` gives.
       threads: how many batches are made at once; 0 makes each when it is asked for.
       points: float32 [N,2,P,2], the landmarks of every picture and of its mirror (`landmarks.of_people`); then the
         batches hold those of targets and sources, too.
@@ -134,6 +156,10 @@ def pair_batches(
             made["source_points"] = points[pair.source, int(pair.flip_source)]
         return made
 
+    def source(local: int) -> np.ndarray:
+        pair = pairing.pair(pairing.global_index(local))
+        return mirrored(people.picture(pair.source, size), pair.flip_source)
+
     options = pairing.options
     same = "same-person" if options.same == "person" else "same-picture"
     origin = {
@@ -143,7 +169,8 @@ def pair_batches(
         # Checkpoints hold this very sentence.
         "pairing": f"{options.mode}, {options.same_samples} {same}, by pictures, flip {options.flip}",
     }
-    return Batches(grain.MapDataset.range(ENDLESS).map(sample), pairing.local_batch_size, threads, origin)
+    samples, unseen = grain.MapDataset.range(ENDLESS).map(sample), None if vectors is None else source
+    return Batches(samples, pairing.local_batch_size, threads, origin, unseen)
 
 
 def picture_batches(  # eight parameters: each is one number that its two callers have at hand

@@ -1,9 +1,10 @@
 """Which source with which target: a pure function of seed and index, the same on every machine and after every restart.
 
 Sample number `index` of a training run is slot ``index % batch_size`` of step ``index // batch_size``. Its target is
-drawn evenly over all pictures, with replacement. A same-person source is another picture of the target's person, drawn
-evenly (the same picture where there is only one). A different person's source is drawn evenly over the other people,
-then over that person's pictures, so that people with many pictures do not crowd out the rest.
+drawn evenly over all pictures, or over those that may be targets, with replacement. A same-person source is another
+picture of the target's person, drawn evenly (the same picture where there is only one). A different person's source is
+drawn evenly over the other people, then over that person's pictures, so that people with many pictures do not crowd out
+the rest.
 """
 
 from dataclasses import dataclass
@@ -76,18 +77,26 @@ class Pairing:
     """
 
     def __init__(
-        self, person: np.ndarray, options: PairingOptions, *, host_index: int = 0, host_count: int = 1
+        self,
+        person: np.ndarray,
+        options: PairingOptions,
+        *,
+        host_index: int = 0,
+        host_count: int = 1,
+        targets: np.ndarray | None = None,
     ) -> None:
         """Args:
           person: int [N], whose each picture is, counted from 0.
           options: how they are paired.
           host_index, host_count: which part of each batch this host sees.
+          targets: int [M], M > 0, the pictures that targets are drawn from; None for all. Sources are drawn from all.
 
         Raises:
           UserError: fewer than two people, or a batch that the hosts cannot share evenly.
         """
         self.person = np.asarray(person, np.int64)
         self.options, self.host_index, self.host_count = options, host_index, host_count
+        self.targets = np.arange(len(self.person)) if targets is None else np.asarray(targets, np.int64)
         self.order = np.argsort(self.person, kind="stable")  # the pictures, person after person
         self.counts = np.bincount(self.person)
         self.starts = np.cumsum(self.counts) - self.counts
@@ -125,7 +134,7 @@ class Pairing:
         """
         # The second word is drawn and not used: the pairs of former versions stay as they are.
         target_draw, _, source_draw, other_draw, target_coin, source_coin = random_words(self.options.seed, index, 6)
-        target = below(target_draw, len(self.person))
+        target = int(self.targets[below(target_draw, len(self.targets))])
         person = int(self.person[target])
         same = self.is_same_person(index)
         flips = [self.options.flip and bool(below(coin, 2)) for coin in (target_coin, source_coin)]

@@ -9,7 +9,7 @@ from typing import Any
 
 import ml_collections
 
-from simswap_jax.errors import UserError
+from simswap_jax.errors import UserError, first_line
 
 MUON = "simswap_jax.contrib.small_models.muon:muon"
 
@@ -114,16 +114,20 @@ def resolve(reference: str, field: str) -> Any:
       field: the experiment's field that holds it, for the sentence.
 
     Raises:
-      UserError: there is no such module or attribute.
+      UserError: there is no such module or attribute, or the module cannot be imported.
     """
     module, colon, attribute = reference.partition(":")
     try:
         if not colon:
             raise ImportError("it has no colon")
         return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except UserError:
+        raise
+    except Exception as error:
+        expected = isinstance(error, ImportError | AttributeError | ValueError)
+        said = str(error) if expected else f"{type(error).__name__}: {first_line(error)}"
         raise UserError(
-            f"config.{field} is '{reference}', which cannot be imported ({error}); write package.module:function, and "
+            f"config.{field} is '{reference}', which cannot be imported ({said}); write package.module:function, and "
             "put the module's folder on PYTHONPATH.",
             "config-cannot-be-imported",
         ) from error

@@ -13,7 +13,7 @@ import ml_collections
 from jax import Array
 from jaxtyping import Bool, Float
 
-from simswap_jax.errors import UserError
+from simswap_jax.errors import UserError, first_line
 from simswap_jax.models.normalization import denormalize
 from simswap_jax.training.experiment import resolve
 from simswap_jax.training.state import PyTree, TrainState
@@ -40,15 +40,19 @@ class LossInputs:
 
 
 class ExtraLoss(NamedTuple):
-    """A loss from outside: its name in the metrics, a function that gives one number, and its weight."""
+    """A loss from outside: its name in the metrics, a function that gives one number, its weight, and whose it is."""
 
     name: str
     function: Callable[[LossInputs], Array]
     weight: float
+    reference: str = ""
+
+
+TAKES = "it is given one LossInputs and gives one number, the batch's mean (docs/guide/extend.md, 'A loss')"
 
 
 def extra_losses(config: ml_collections.ConfigDict) -> tuple[ExtraLoss, ...]:
-    """The losses of ``config.losses.extra``, each refused at its call where it gives more than one number.
+    """The losses of ``config.losses.extra``, each refused at its call where it gives anything but one number.
 
     Raises:
       UserError: an entry has other fields than function and weight, a weight is no number, or there is no such
@@ -70,18 +74,71 @@ def _extra_loss(name: str, entry: Any) -> ExtraLoss:
             "weight=NUMBER.",
             "config-extra-loss",
         )
-    function = resolve(fields["function"], f"losses.extra.{name}.function")
+    reference = str(fields["function"])
+    function = resolve(reference, f"losses.extra.{name}.function")
 
     def checked(inputs: LossInputs) -> jax.Array:
-        value = jnp.asarray(function(inputs), jnp.float32)
-        if value.shape:
-            raise UserError(
-                f"the loss '{name}' gave an array of shape {value.shape}; it must give one number, the batch's mean.",
-                "extra-loss-not-scalar",
-            )
-        return value
+        return _one_number(function(inputs), f"the loss '{name}' ({reference})")
 
-    return ExtraLoss(name, checked, float(weight))
+    return ExtraLoss(name, checked, float(weight), reference)
+
+
+def _one_number(value: Any, whose: str) -> jax.Array:
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{whose} gave a {type(value).__name__}; {TAKES}.", "extra-loss-not-scalar") from error
+    if array.shape:
+        raise UserError(f"{whose} gave an array of shape {array.shape}; {TAKES}.", "extra-loss-not-scalar")
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise UserError(
+            f"{whose} gave a number of type {array.dtype}, which no gradient goes through; give a float.",
+            "extra-loss-not-float",
+        )
+    return array.astype(jnp.float32)
+
+
+def try_extra_losses(extra: Sequence[ExtraLoss], batch: int, side: int, dimensions: int) -> None:
+    """Call each loss and its gradient on shapes alone: what is wrong with it is said before anything is trained.
+
+    Args:
+      extra: from `extra_losses`.
+      batch: samples that a loss sees at once.
+      side: of the pictures, pixels.
+      dimensions: of the identity vectors.
+
+    Raises:
+      UserError: it raised an exception, gave anything but one float, or keeps arrays of one call for the next.
+    """
+    picture = jax.ShapeDtypeStruct((batch, side, side, 3), jnp.float32)
+    vector = jax.ShapeDtypeStruct((batch, dimensions), jnp.float32)
+    given = {
+        "target": picture,
+        "identity": vector,
+        "same_person": jax.ShapeDtypeStruct((batch,), jnp.bool_),
+    }
+    for one in extra:
+
+        def loss(differentiated: dict[str, Any], others: dict[str, Any], one: ExtraLoss = one) -> jax.Array:
+            return one.function(LossInputs(**differentiated, **others))
+
+        try:
+            for _ in range(2):  # the second call meets what the first one left behind
+                traced = jax.make_jaxpr(jax.grad(loss))({"result": picture, "result_identity": vector}, given)
+        except UserError:
+            raise
+        except Exception as error:
+            said = f": {line}" if (line := first_line(error)) else ""
+            raise UserError(
+                f"the loss '{one.name}' ({one.reference}) raised {type(error).__name__}{said}; {TAKES}.",
+                "extra-loss-raised",
+            ) from error
+        if any(isinstance(constant, jax.core.Tracer) for constant in traced.consts):
+            raise UserError(
+                f"the loss '{one.name}' ({one.reference}) keeps JAX arrays of its first call, which are of no use in "
+                "another; keep NumPy arrays (docs/guide/extend.md, 'A loss').",
+                "extra-loss-keeps-arrays",
+            )
 
 
 def with_extra_losses(loss: GeneratorLoss, extra: Sequence[ExtraLoss]) -> GeneratorLoss:

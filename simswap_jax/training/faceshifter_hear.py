@@ -1,12 +1,15 @@
 """FaceShifter's second stage, HEAR-Net (Li et al., arXiv 1912.13457, §3.2), as a method: it learns on a frozen AEI-Net.
 
-The paper trains it on the tenth of its faces with the largest heuristic error, and on occluders of photographed hands
-and rendered objects. Here all faces are taken, and a share of the targets gets a drawn occluder.
+The paper trains it on the tenth of its faces with the largest heuristic error (``config.data.top_errors``), and on
+occluders of photographed hands and rendered objects. Here a share of the targets gets a drawn occluder.
 """
 
 import functools
+import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,7 +19,10 @@ import numpy as np
 import optax
 
 from simswap_jax import losses
+from simswap_jax.data import embeddings
+from simswap_jax.data.dataset import People
 from simswap_jax.errors import UserError
+from simswap_jax.io.progress import Progress
 from simswap_jax.models import families
 from simswap_jax.models.normalization import denormalize, normalize
 from simswap_jax.training import faceshifter, flops, schedules, simswap
@@ -30,6 +36,8 @@ from simswap_jax.training.update import Gradients, per_sample_random
 from simswap_jax.training.warm_start import RANDOM
 from simswap_jax.weights import model_folder
 from simswap_jax.weights.model_names import find_model
+
+logger = logging.getLogger(__name__)
 
 NEEDS_PEOPLE = False  # it is built, and refuses what it refuses, before any picture is read
 
@@ -45,6 +53,8 @@ def default_config() -> ml_collections.ConfigDict:
     config.first_stage = ""
     config.data.same_fraction = 0.5  # paper
     config.data.occluded = 0.5  # chosen here: the share of the targets that something is drawn over
+    # Off: all pictures are targets. Paper: 0.1, the share of them with the largest heuristic error.
+    config.data.top_errors = 1.0
     config.generator = Experiment({"family": "faceshifter_hear", **families.get("faceshifter_hear").fields()})
     config.losses = Experiment({"identity": 1.0, "reconstruction": 1.0, "change": 1.0})  # paper
     del config.discriminator, config.optimizer.discriminator_learning_rate
@@ -61,12 +71,36 @@ def check(config: ml_collections.ConfigDict) -> None:
     faceshifter.check(config)
     if not 0.0 <= config.data.occluded <= 1.0:
         raise UserError(f"config.data.occluded is {config.data.occluded}; it is a share, 0 to 1.", "hear-occluded")
+    if not 0.0 < config.data.top_errors <= 1.0:
+        raise UserError(
+            f"config.data.top_errors is {config.data.top_errors}; it is a share of the pictures, above 0 to 1 (all).",
+            "hear-top-errors",
+        )
     if not config.first_stage and not config.init_from:
         raise UserError(
             "config.first_stage is empty; name the model folder of a trained AEI-Net (method 'faceshifter'), or say "
             "'random' for one that nobody trained.",
             "hear-without-first-stage",
         )
+
+
+# ---- Which pictures are targets ----
+
+
+def largest(errors: np.ndarray, share: float) -> np.ndarray:
+    """The rows of the largest errors [N], a share of them, one or more: int [M], ascending."""
+    count = max(1, round(share * len(errors)))
+    rows: np.ndarray = np.sort(np.argsort(-errors, kind="stable")[:count])
+    return rows
+
+
+def content_sha256(tree: PyTree) -> str:
+    """SHA-256 of a tree's numbers and of their names."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.shape} {leaf.dtype}\n".encode())
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 # ---- The method ----
@@ -189,6 +223,60 @@ class FaceShifterHear(SimSwap):
 
     # ---- Around the step ----
 
+    @property
+    def chooses_targets(self) -> bool:
+        """Whether targets are some of the pictures, by AEI-Net's errors."""
+        return bool(self.config.data.top_errors < 1.0)
+
+    def with_targets(self, state: TrainState, people: People, cache: Path) -> "FaceShifterHear":
+        """The same method, its targets being the pictures with the largest heuristic errors.
+
+        Raises:
+          UserError: as `heuristic_errors`.
+        """
+        errors = self.heuristic_errors(state, people, cache)
+        rows = largest(errors, self.config.data.top_errors)
+        logger.info(
+            "targets are the %d of %d pictures with the largest heuristic errors, from %.4f on; the median is %.4f",
+            *(len(rows), len(people), errors[rows].min(), np.median(errors)),
+        )
+        return replace(self, targets=rows)
+
+    def heuristic_errors(self, state: TrainState, people: People, cache: Path) -> np.ndarray:
+        """Mean |ΔY_t| of every picture, float32 [N], ΔY_t = X_t − AEI(X_t, z_id(X_t)); read from ``cache`` where the
+        same networks had computed it of the same pictures before. The pictures are seen as they are, not mirrored.
+
+        Raises:
+          UserError: an error is not finite, or the file cannot be written.
+        """
+        aei = families.build(self.generator.config.first_stage)
+        found = {name: tree["aei"] for name, tree in state.networks["generator"].variables.items()}
+        given, size = {"aei": found, "identity": self.frozen}, self.config.data.size
+
+        @jax.jit
+        def errors(variables: PyTree, pictures: jax.Array) -> jax.Array:
+            scaled = pictures.astype(jnp.float32) / 255.0
+            target = normalize(scaled, aei.convention)
+            own = self.networks.identity.embed(variables["identity"], scaled)
+            each = jnp.mean(jnp.abs(target - aei.apply(variables["aei"], target, {"vector": own})), (1, 2, 3))
+            return jnp.stack([each, each], 1)[..., None]  # a file has numbers of a picture and of its mirror
+
+        def compute() -> np.ndarray:
+            batch_size = min(self.config.batch_size, len(people))
+            with Progress(len(people), "heuristic errors") as progress:
+                made = embeddings.computed(
+                    errors, given, lambda row: people.picture(row, size), len(people), batch_size, progress.add
+                )
+            if not np.isfinite(made).all():
+                raise UserError(
+                    "AEI-Net (config.first_stage) draws pictures that are not finite; train it anew, or name another.",
+                    "hear-errors-not-finite",
+                )
+            return made
+
+        key = f"heuristic errors {content_sha256(given)} {aei.config} {self.networks.identity.config}"
+        return np.asarray(embeddings.cached(people, key, cache, size, compute)[:, 0, 0])
+
     @functools.cached_property
     def _jitted_stages(self) -> Any:
         def stages(variables: PyTree, batch: Batch, frozen: PyTree) -> tuple[jax.Array, ...]:
@@ -205,7 +293,7 @@ class FaceShifterHear(SimSwap):
         return jax.jit(stages)
 
     def sample(self, state: TrainState, batch: Batch, frozen: PyTree) -> dict[str, np.ndarray]:
-        """Source (where there are pictures), target with an occluder, and what either stage makes of it."""
+        """Source (where its picture is known), target with an occluder, and what either stage makes of it."""
         made = self._jitted_stages(self.averaged_variables(state), dict(batch), frozen)
         columns = {"source": np.asarray(batch["source"])} if "source" in batch else {}
         return {**columns, **dict(zip(("target", "first stage", "result"), map(np.asarray, made), strict=True))}

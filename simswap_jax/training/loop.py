@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import ml_collections
+import numpy as np
 
 from simswap_jax.data import loader, records
 from simswap_jax.data.dataset import People, held_out
@@ -33,12 +34,13 @@ from simswap_jax.training.state import PyTree, TrainState, without_optimizers
 from simswap_jax.training.update import NonFiniteMonitor
 from simswap_jax.training.validation import Validation
 from simswap_jax.training.warm_start import init_from
-from simswap_jax.training.workdir import CONFIG, set_up_workdir
+from simswap_jax.training.workdir import CONFIG, claim_workdir, connect_processes
 
 logger = logging.getLogger(__name__)
 
 MARK = "AI-generated: samples of a training run"  # the visible mark of sample sheets
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+SHOWN = 8  # rows of a sample sheet
 MEMORY = 2**30  # bytes of decoded pictures that are kept, if the whole data set fits
 
 
@@ -72,13 +74,14 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path, leave: Callabl
       UserError: the experiment cannot run here, with the reason; nothing that stood in ``workdir`` is lost.
     """
     fields.check(config)
-    workdir = set_up_workdir(config, Path(workdir).expanduser())
+    workdir = Path(workdir).expanduser()
+    connect_processes(config, workdir)
     with stop_signals(leave) as asked:
         return train_in(config, workdir, asked)
 
 
 def train_in(config: ml_collections.ConfigDict, workdir: Path, asked: StopRequest) -> Trained:
-    """``train`` in a workdir that is this experiment's; ``asked`` says when to stop.
+    """``train`` once the processes are connected; ``asked`` says when to stop.
 
     Raises:
       UserError: as ``train``.
@@ -86,6 +89,7 @@ def train_in(config: ml_collections.ConfigDict, workdir: Path, asked: StopReques
     # ---- Set-up ----
     build = functools.partial(methods.build, config, axis_name=runner.axis_name(config))
     method = None if fields.needs_people(config.method) else build(None)  # what it refuses, it refuses before all else
+    claim_workdir(config, workdir)
     root, cache = folders(config, workdir)
     everybody = distributed.primary_first(lambda: records.build(root, cache)).remember(MEMORY)
     kept_out = held_out(everybody.names, config.data.held_out)
@@ -105,9 +109,11 @@ def train_in(config: ml_collections.ConfigDict, workdir: Path, asked: StopReques
     progress = Progress(writers, config.steps, config.batch_size, start, share, shares)
     report = Report(workdir, config) if distributed.is_primary() else None
     monitor = NonFiniteMonitor(config.nonfinite_limit)
-    batches = loader.prefetch(
-        distributed.primary_first(lambda: method.batches(people, cache, position)), run.shard_batch
-    )
+    method = with_targets(method, run, state, people, cache)
+    iterator = distributed.primary_first(lambda: method.batches(people, cache, position))
+    with picture_errors(root, cache):
+        unseen = unseen_sources(iterator) if config.sample_every and distributed.is_primary() else {}
+    batches = loader.prefetch(iterator, run.shard_batch)
     samples: dict[str, Any] | None = None
     compiled, finished = 0, True
 
@@ -120,9 +126,10 @@ def train_in(config: ml_collections.ConfigDict, workdir: Path, asked: StopReques
         jax.transfer_guard("disallow"),
     ):
         for step in range(start + 1, config.steps + 1):
-            batch = next_batch(batches, root, cache)
+            with picture_errors(root, cache):
+                batch = next(batches)
             if samples is None:  # one fixed batch for every sheet, so that sheets can be compared
-                samples = {name: array[:8] for name, array in run.local_batch(batch).items()}
+                samples = {name: array[:SHOWN] for name, array in run.local_batch(batch).items()} | unseen
             if step == start + 1:
                 state, metrics = first_step(run, state, batch)
                 asked.preparing = False
@@ -254,6 +261,21 @@ def image_share(method: Method, devices: int) -> float:
     return flops.per_image(method) / (chip.peak_flops * devices) if chip else 0.0
 
 
+def with_targets(method: Method, run: runner.Runner, state: TrainState, people: People, cache: Path) -> Method:
+    """The method with the targets that its networks choose, where it ``chooses_targets``; else as it is."""
+    if not getattr(method, "chooses_targets", False):
+        return method
+    whole, choosing = run.gather(without_optimizers(state)), cast(Any, method)
+    chosen: Method = distributed.primary_first(lambda: choosing.with_targets(whole, people, cache))
+    return chosen
+
+
+def unseen_sources(batches: Any) -> dict[str, np.ndarray]:
+    """For sample sheets, the source pictures of the next batch where it holds identity vectors in their place."""
+    pictures = batches.sources(SHOWN) if isinstance(batches, loader.Batches) else None
+    return {} if pictures is None else {"source": pictures}
+
+
 # ---- In the loop ----
 
 
@@ -267,10 +289,11 @@ def first_step(run: runner.Runner, state: TrainState, batch: Any) -> tuple[Train
     return state, metrics
 
 
-def next_batch(batches: Iterator[Any], root: Path, cache: Path) -> Any:
-    """The next batch; what a disk can do wrong while it is read is one sentence."""
+@contextmanager
+def picture_errors(root: Path, cache: Path) -> Iterator[None]:
+    """Turn what a disk can do wrong while pictures are read into one sentence."""
     try:
-        return next(batches)
+        yield
     except OSError as error:
         raise UserError(
             f"the training pictures cannot be read any more ({error.strerror or error}); look at {root} and {cache}, "

@@ -25,7 +25,7 @@ from simswap_jax.models.projected_discriminator import ProjectedDiscriminator
 from simswap_jax.training import flops, schedules
 from simswap_jax.training.config import check_choice, common_config
 from simswap_jax.training.experiment import Experiment, resolve
-from simswap_jax.training.extra_losses import ExtraLoss, extra_losses, with_extra_losses
+from simswap_jax.training.extra_losses import ExtraLoss, extra_losses, try_extra_losses, with_extra_losses
 from simswap_jax.training.method import Batch, Metrics, Work
 from simswap_jax.training.simswap_checks import check_sizes, read_identity
 from simswap_jax.training.state import PyTree, TrainState, network_state
@@ -122,6 +122,7 @@ class SimSwap:
       identity: the frozen identity network that source vectors come from.
       robust: variables of a copy of it that judges results in its place (``config.identity.robust``); or None.
       axis_name: the mapped axis under ``pmap``; None under ``jit``, where the batch is global by construction.
+      targets: int [M], the pictures that targets are drawn from; None for all.
     """
 
     config: ml_collections.ConfigDict
@@ -130,6 +131,7 @@ class SimSwap:
     identity: identity_folder.Identity
     axis_name: str | None = None
     robust: PyTree = None
+    targets: np.ndarray | None = None
 
     @property
     def frozen(self) -> PyTree:
@@ -256,7 +258,8 @@ class SimSwap:
             self.config.seed, self.config.batch_size, data.pairing, data.same_fraction, data.flip,
             data.get("same_source", "person"),
         )  # fmt: skip
-        pairing = pairs.Pairing(people.person, options, host_index=jax.process_index(), host_count=jax.process_count())
+        host = {"host_index": jax.process_index(), "host_count": jax.process_count()}
+        pairing = pairs.Pairing(people.person, options, **host, targets=self.targets)
         known = None
         if data.precompute_embeddings:
             known = embeddings.identity_vectors(
@@ -288,7 +291,7 @@ class SimSwap:
         return jax.jit(self.swap)
 
     def sample(self, state: TrainState, batch: Batch, frozen: PyTree) -> dict[str, np.ndarray]:
-        """Source (where there are pictures), target and result of one batch."""
+        """Source (where its picture is known), target and result of one batch."""
         results = self._jitted_swap(self.averaged_variables(state), dict(batch), frozen)
         columns = {"source": np.asarray(batch["source"])} if "source" in batch else {}
         return {
@@ -406,6 +409,10 @@ def assembled(
     generator = families.build(generator_config(config, identity.network.config.embedding), axis_name)
     method = kind(ml_collections.FrozenConfigDict(config), generator, discriminator, identity, axis_name, robust)
     _ = method.update, method.augmentation  # what they refuse is refused before anything is compiled
+    if config.losses.get("extra"):
+        parts = config.accumulate * ((config.devices or jax.local_device_count()) if axis_name else 1)
+        dimensions = identity.network.config.embedding
+        try_extra_losses(method.extra, max(1, config.batch_size // parts), config.data.size, dimensions)
     return method
 
 

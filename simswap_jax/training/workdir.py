@@ -20,21 +20,27 @@ CONFIG = "config.json"
 MODELS = ("model", "best")  # the model folders that a run leaves
 
 
-def set_up_workdir(config: ml_collections.ConfigDict, workdir: Path) -> Path:
-    """Connect the processes, let only the primary speak, and make the workdir this experiment's.
+def connect_processes(config: ml_collections.ConfigDict, workdir: Path) -> None:
+    """Connect the processes, and let only the primary speak; nothing is written.
 
     Raises:
-      UserError: as ``distributed.initialize`` and ``check_workdir_config``; it is an address, or a process does not see
-        it.
+      UserError: as ``distributed.initialize``; the workdir is an address.
     """
     refuse_address(workdir)
     distributed.initialize(config.processes)
     if not distributed.is_primary():
         logging.getLogger("simswap_jax").setLevel(logging.ERROR)
     quiet_orbax()
+
+
+def claim_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
+    """Make the workdir this experiment's.
+
+    Raises:
+      UserError: as ``check_workdir_config``, or a process does not see it.
+    """
     distributed.broadcast_from_primary(lambda: check_workdir_config(workdir, config))
     require_shared(workdir)
-    return workdir
 
 
 def require_shared(workdir: Path) -> None:

@@ -84,6 +84,21 @@ def test_vectors_take_the_place_of_sources(people):
     assert 0 < mirrored < 6
 
 
+def test_the_pictures_behind_vectors_are_those_of_the_next_batch(people):
+    vectors = np.zeros((len(people), 2, 7), np.float32)
+    seen = pair_batches(people, pairing_of(people, host_index=1, host_count=2), 12, 12)
+    assert seen.sources(2) is None
+    unseen = pair_batches(people, pairing_of(people, host_index=1, host_count=2), 12, SIZE, vectors=vectors)
+    np.testing.assert_array_equal(unseen.sources(2), next(seen)["source"][:2])
+    next(unseen)
+    position = unseen.get_state()
+    np.testing.assert_array_equal(unseen.sources(8), next(seen)["source"])  # at most a batch
+    assert unseen.get_state() == position
+    resumed = pair_batches(people, pairing_of(people, host_index=1, host_count=2), 12, SIZE, vectors=vectors)
+    resumed.set_state(position)
+    np.testing.assert_array_equal(resumed.sources(3), unseen.sources(3))
+
+
 def test_hosts_together_make_the_batch_of_one(people):
     whole = take(pair_batches(people, pairing_of(people), SIZE, SIZE), 3)
     parts = [

@@ -42,6 +42,19 @@ def test_pairs_never_change_between_versions():
     assert random_words(0, 0, 2) == WORDS
 
 
+def test_targets_are_those_that_may_be_and_sources_are_all():
+    few = np.array([4, 9, 30])
+    pairing = Pairing(PERSON, PairingOptions(0, 4, "mixed"), targets=few)
+    pairs = [pairing.pair(index) for index in range(600)]
+    assert {pair.target for pair in pairs} == set(few.tolist())
+    assert {pair.source for pair in pairs} > set(range(20))
+    assert all((PERSON[pair.target] == PERSON[pair.source]) == pair.same_person for pair in pairs)
+    every = Pairing(PERSON, PairingOptions(0, 4, "mixed"), targets=np.arange(len(PERSON)))
+    assert [every.pair(index) for index in range(50)] == [
+        Pairing(PERSON, PairingOptions(0, 4, "mixed")).pair(index) for index in range(50)
+    ]
+
+
 def test_alternate_is_the_papers_schedule():
     pairing = pairing_of(PERSON, seed=0, batch_size=6)
     same = [pairing.pair(index).same_person for index in range(24)]

@@ -9,12 +9,16 @@ import pytest
 
 from simswap_jax import FaceSwapper
 from simswap_jax.cli import main as cli
+from simswap_jax.data import embeddings, records
+from simswap_jax.experiments import faceshifter_hear as experiment
+from simswap_jax.io.images import encode_png
 from simswap_jax.models import families
 from simswap_jax.models.normalization import denormalize
 from simswap_jax.training import faceshifter_hear, flops
 from simswap_jax.training.config import check, default_config
 from simswap_jax.training.faceshifter import FaceShifter
 from simswap_jax.training.occluders import NUMBERS
+from simswap_jax.training.state import NetworkState, TrainState
 from simswap_jax.weights import model_folder
 from tests.support.errors import raises_user_error
 from tests.support.small_method import GENERATORS, small_batch, small_config, small_method
@@ -31,6 +35,9 @@ def test_the_recipe_is_the_papers():
     assert made.losses.to_dict() == {"identity": 1, "reconstruction": 1, "change": 1}
     assert (made.data.size, made.data.same_fraction, made.data.same_source) == (256, 0.5, "picture")
     assert "discriminator" not in made
+    assert made.data.top_errors == 1.0  # what the workdirs of former versions count with
+    assert experiment.get_config().data.top_errors == 0.1
+    assert experiment.get_config("small-64").data.top_errors == 1.0
 
 
 def test_the_shares_of_a_step_are_its_total():
@@ -44,6 +51,8 @@ def test_the_shares_of_a_step_are_its_total():
     [
         ({"first_stage": ""}, "hear-without-first-stage", ["'random'"]),
         ({"data.occluded": 1.5}, "hear-occluded", [1.5]),
+        ({"data.top_errors": 0.0}, "hear-top-errors", [0.0]),
+        ({"data.top_errors": 1.1}, "hear-top-errors", [1.1]),
         ({"data.size": 512}, "config-face-size", [512, "256 pixels"]),
         ({"generator.hear": (4,) * 9}, "config-generator", ["9 halvings"]),
         ({"augmentation": "a:b"}, "config-augmentation-unsupported", ["faceshifter_hear"]),
@@ -56,6 +65,72 @@ def test_what_cannot_be_trained_is_one_sentence(fields, code, named):
         config.update_from_flattened_dict({"generator.preset": "", **fields})
     with raises_user_error(code, *named):
         check(config)
+
+
+def test_the_largest_errors_are_a_share_and_at_least_one():
+    errors = np.array([0.1, 0.5, 0.2, 0.5, 0.4], np.float32)
+    assert faceshifter_hear.largest(errors, 0.4).tolist() == [1, 3]
+    assert faceshifter_hear.largest(errors, 0.2).tolist() == [1]  # the first of two that are alike
+    assert faceshifter_hear.largest(errors, 0.01).tolist() == [1]
+    assert faceshifter_hear.largest(errors, 0.6).tolist() == [1, 3, 4]
+
+
+@dataclasses.dataclass
+class Grey:
+    """In the place of AEI-Net: it draws ``level`` whatever it is shown."""
+
+    level: float = 0.5
+    config: str = "grey"
+    convention: str = "unit"
+
+    def apply(self, variables, target, given):
+        assert given["vector"].shape == (len(target), 8)
+        return jnp.full_like(target, self.level)
+
+
+@pytest.fixture
+def shades(tmp_path):
+    """Six pictures of two people, each of one grey."""
+    for number, grey in enumerate((120, 0, 100, 255, 140, 60)):
+        folder = tmp_path / "people" / f"p{number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}.png").write_bytes(encode_png(np.full((32, 32, 3), grey, np.uint8)))
+    return records.build(tmp_path / "people", tmp_path / "records")
+
+
+def test_targets_are_the_worst_share_of_the_pictures_and_are_found_again(shades, tmp_path, monkeypatch):
+    shown = {"p0": (120, 100, 140), "p1": (0, 255, 60)}  # the data set's order
+    greys = np.array(sum(shown.values(), ())) / 255.0
+    network = small_method(small_config("faceshifter_hear"))
+    config = small_config("faceshifter_hear", **{"data.top_errors": 0.34, "data.source_size": 32, "batch_size": 4})
+    method = dataclasses.replace(network, config=config)
+    monkeypatch.setattr(families, "build", lambda config: Grey())
+    weights = {"params": {"aei": {"w": jnp.zeros(2)}, "hear": {}}}
+    state = TrainState(0, 0, {"generator": NetworkState(weights["params"], {}, ())}, {})
+    errors = method.heuristic_errors(state, shades, tmp_path)
+    np.testing.assert_allclose(errors, np.abs(greys - 0.5), atol=1e-6)
+    chosen = method.with_targets(state, shades, tmp_path)
+    assert [shades.files[row] for row in chosen.targets] == ["p1/1.png", "p1/3.png"]  # black and white
+
+    batches = chosen.batches(shades, tmp_path)
+    seen = np.concatenate([next(batches)["target"][:, 0, 0, 0] for _ in range(8)])
+    assert set(seen.tolist()) == {0, 255}
+    assert set(next(network.batches(shades, tmp_path))["target"][:, 0, 0, 0].tolist()) > {0, 255}  # all of them
+
+    def never(*arguments):
+        raise AssertionError
+
+    with monkeypatch.context() as away:
+        away.setattr(embeddings, "computed", never)
+        np.testing.assert_array_equal(method.heuristic_errors(state, shades, tmp_path), errors)
+        other = dataclasses.replace(
+            state, networks={"generator": NetworkState({"aei": {"w": jnp.ones(2)}, "hear": {}}, {}, ())}
+        )
+        with pytest.raises(AssertionError):  # another AEI-Net's
+            method.heuristic_errors(other, shades, tmp_path)
+    monkeypatch.setattr(families, "build", lambda config: Grey(np.nan))
+    with raises_user_error("hear-errors-not-finite", "config.first_stage"):
+        method.heuristic_errors(other, shades, tmp_path)
 
 
 @pytest.mark.slow
@@ -95,6 +170,7 @@ def trained(tmp_path_factory):
     """On an AEI-Net's model folder."""
     folder = tmp_path_factory.mktemp("hear")
     config = small_config("faceshifter_hear", devices=1, batch_size=4, first_stage=str(folder / "aei"))
+    config.data.top_errors = 0.5
     config.generator.update({**SHAPE, "hear": (4, 4)})
     config.identity.weights = small_identity(folder / "identity")
     write_first_stage(folder / "aei", config)
@@ -119,6 +195,8 @@ def test_it_resumes_to_the_bit_and_leaves_the_first_stage_as_it_was(trained):
     assert isinstance(whole.method, faceshifter_hear.FaceShifterHear)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(resumed.state), jax.device_get(whole.state))
     assert (folder / "whole" / "samples" / "0000003.png").is_file()
+    assert len(whole.method.targets) == 4  # of eight pictures
+    np.testing.assert_array_equal(resumed.method.targets, whole.method.targets)
     first, both = model_folder.read(folder / "aei", with_identity=False), model_folder.read(whole.model)
     for name, tree in first.variables.items():
         jax.tree.map(np.testing.assert_array_equal, both.variables[name]["aei"], tree)

@@ -9,6 +9,7 @@ import signal
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +19,13 @@ import pytest
 from simswap_jax import experiments
 from simswap_jax.cli import train as command
 from simswap_jax.contrib.rendered import dataset, demo
+from simswap_jax.data import records
+from simswap_jax.data.loader import pair_batches
+from simswap_jax.data.pairs import Pairing, PairingOptions
 from simswap_jax.errors import UserError
 from simswap_jax.inference.swapper import FaceSwapper
+from simswap_jax.io import contact_sheet
+from simswap_jax.io.images import decode_plain
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.training import checkpoints, identity, loop, metrics, simswap
 from simswap_jax.training import method as methods
@@ -151,7 +157,6 @@ def test_training_leaves_a_model_folder_that_swaps(finished):
     picture = np.full((demo.SIZE, demo.SIZE, 3), 127, np.uint8)
     result = swapper.swap_aligned(picture, swapper.identity(picture, aligned=True))
     assert result.shape == picture.shape
-    assert (finished.workdir / "samples" / "0000004.png").is_file()
     assert any("img/s" in line and "ETA" in line and "│ G " in line for line in finished.lines)
     told = "\n".join(finished.lines)
     for word in ("devices ", "networks ", "schedule ", "compiling the training step", "compiled, and the first step"):
@@ -159,6 +164,39 @@ def test_training_leaves_a_model_folder_that_swaps(finished):
     page = (finished.workdir / "report.html").read_text(encoding="utf-8")
     for word in ("Step 4 of 4", "Training: reconstruction", "Samples of the training", "step 4", "batch_size"):
         assert word in page, word
+
+
+@dataclass(frozen=True)
+class OnVectors(diverging_method.Diverging):
+    """Three numbers, trained on pairs whose batches hold vectors in place of the sources."""
+
+    def batches(self, people, cache, start=None):
+        pairing = Pairing(people.person, PairingOptions(0, 4))
+        return pair_batches(people, pairing, 16, 16, np.zeros((len(people), 2, 8), np.float32))
+
+    def step(self, state, batch, frozen):
+        assert set(batch) == {"target", "identity", "same_person"}
+        return super().step(state, batch, frozen)
+
+    def sample(self, state, batch, frozen):
+        anyone = SimpleNamespace(generator=SimpleNamespace(convention="unit"))
+        assert "source" not in simswap.SimSwap.decode(anyone, batch)  # results are the vectors', as in the step
+        return {name: np.asarray(batch[name]) for name in ("source", "target")}
+
+
+def test_sheets_show_the_sources_of_a_training_on_vectors(root, tmp_path, monkeypatch):
+    made = identity.default_config()
+    made.method = "tests.support.diverging_method:build"
+    made.data.root, made.data.cache, made.data.size = str(root), str(tmp_path / "records"), 16
+    made.batch_size, made.steps, made.sample_every = 4, 1, 1
+    monkeypatch.setattr(diverging_method, "build", lambda config, *_: OnVectors(config))
+    train(made, tmp_path / "run")
+    sheet = decode_plain((tmp_path / "run" / "samples" / "0000001.png").read_bytes(), "sheet")
+    margin, factor = contact_sheet.MARGIN, 96 // 16
+    tile = sheet[-margin - 96 : -margin, margin : margin + 96][::factor, ::factor]
+    people = records.build(root, tmp_path / "records")
+    pair = Pairing(people.person, PairingOptions(0, 4)).pair(3)  # the last row
+    np.testing.assert_array_equal(tile, people.picture(pair.source, 16)[:, :: -1 if pair.flip_source else 1])
 
 
 @pytest.mark.slow
@@ -392,9 +430,11 @@ def test_pictures_that_cannot_be_read_any_more_are_one_sentence(tmp_path):
         raise OSError(errno.EIO, "Input/output error")
 
     iterator = batches()
-    assert loop.next_batch(iterator, tmp_path / "faces", tmp_path) == 1
-    with raises_user_error("pictures-cannot-be-read", "Input/output error", tmp_path / "faces"):
-        loop.next_batch(iterator, tmp_path / "faces", tmp_path)
+    with loop.picture_errors(tmp_path / "faces", tmp_path):
+        assert next(iterator) == 1
+    refusal = raises_user_error("pictures-cannot-be-read", "Input/output error", tmp_path / "faces")
+    with refusal, loop.picture_errors(tmp_path / "faces", tmp_path):
+        next(iterator)
 
 
 @pytest.mark.slow
