@@ -41,7 +41,7 @@ def directed(look: Look, photo: UInt8[np.ndarray, "h w 3"], face: Face, least: i
       The very face where it is upright and its landmarks are right; else that of a closer look. Its
       ``direction_known`` is false where two directions are about as sure. None where too few directions show a face.
     """
-    seen = views(look, photo, face, DIRECTIONS)
+    seen = views(look, photo, [(face, angle) for angle in DIRECTIONS])
     scores = np.array([0.0 if one is None else one.score for one in seen])
     best = int(np.argmax(scores))
     found = seen[best]
@@ -58,7 +58,7 @@ def closer(look: Look, photo: UInt8[np.ndarray, "h w 3"], face: Face) -> Face | 
     """A face seen once more by itself, turned upright by its own landmarks: uint8 RGB [H, W, 3]; None: it is not."""
     for _ in range(3):
         tilt = tilt_of(face.landmarks)
-        (found,) = views(look, photo, face, (tilt,), CLOSE_TILE)
+        (found,) = views(look, photo, [(face, tilt)], CLOSE_TILE)
         if found is None:
             return None
         if abs((tilt_of(found.landmarks) - tilt + 180.0) % 360.0 - 180.0) < TWISTED:
@@ -74,41 +74,56 @@ def agree(one: Face, other: Face) -> bool:
 
 
 def views(
-    look: Look, photo: UInt8[np.ndarray, "h w 3"], face: Face, angles: Sequence[float], tile: int = TILE
+    look: Look, photo: UInt8[np.ndarray, "h w 3"], wanted: Sequence[tuple[Face, float]], tile: int = TILE
 ) -> list[Face | None]:
-    """A face as a detector sees it when its neighbourhood is turned back by each of some angles.
+    """Faces as a detector sees each by itself, its neighbourhood turned back by an angle.
 
     Args:
       look: of the detector; it sees all of them in one picture.
       photo: uint8 RGB [H, W, 3].
-      face: where to look, and how large it is about.
-      angles: degrees, clockwise.
+      wanted: where to look and how large the face is about, and by which angle to turn: degrees, clockwise.
       tile: side of each view in pixels.
 
     Returns:
-      For each angle the surest face there, in the photo's pixels; None: there is none of about that size.
+      For each the surest face there, in the photo's pixels; None: there is none of about that size.
     """
-    matrices = [_turned_back(face, angle, tile) for angle in angles]
-    columns = min(COLUMNS, len(angles))
-    picture: np.ndarray = np.zeros((-(-len(angles) // columns) * tile, columns * tile, 3), np.uint8)
-    source, before = _neighbourhood(photo, face, tile)
-    for i, matrix in enumerate(matrices):
-        top, left = (tile * place for place in divmod(i, columns))
-        turned = _after(matrix, inverse(before))
-        picture[top : top + tile, left : left + tile] = cv2.warpAffine(
-            source, turned, (tile, tile), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
-    seen: list[Face | None] = [None] * len(angles)
-    for one in look(picture):
+    matrices = [_turned_back(face, angle, tile) for face, angle in wanted]
+    columns = min(COLUMNS, len(wanted))
+    seen: list[Face | None] = [None] * len(wanted)
+    for one in look(_side_by_side(photo, wanted, matrices, tile)):
         column, row = (one.centre // tile).astype(int)
         i = row * columns + column
-        if not (0 <= column < columns and 0 <= i < len(angles)):
+        if not (0 <= column < columns and 0 <= i < len(wanted)):
             continue
         own = shifted(one, -tile * column, -tile * row)
         before_it = seen[i]
         if _is_meant(own, tile) and (before_it is None or own.score > before_it.score):
             seen[i] = own
-    return [None if one is None else _back(one, matrix, angle) for one, matrix, angle in zip(seen, matrices, angles)]
+    return [
+        None if one is None else _back(one, matrix, angle) for one, matrix, (_, angle) in zip(seen, matrices, wanted)
+    ]
+
+
+def _side_by_side(
+    photo: np.ndarray, wanted: Sequence[tuple[Face, float]], matrices: Sequence[np.ndarray], tile: int
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture of all views: `COLUMNS` squares of a tile in a row at most."""
+    columns = min(COLUMNS, len(wanted))
+    picture: np.ndarray = np.zeros((-(-len(wanted) // columns) * tile, columns * tile, 3), np.uint8)
+    places: dict[int, tuple[np.ndarray, Float[np.ndarray, "2 3"]]] = {}  # by face: its neighbourhood
+    for i, ((face, _), matrix) in enumerate(zip(wanted, matrices)):
+        if id(face) not in places:
+            places[id(face)] = _neighbourhood(photo, face, tile)
+        source, before = places[id(face)]
+        top, left = (tile * place for place in divmod(i, columns))
+        picture[top : top + tile, left : left + tile] = cv2.warpAffine(
+            source,
+            _after(matrix, inverse(before)),
+            (tile, tile),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+    return picture
 
 
 def _turned_back(face: Face, angle: float, tile: int) -> Float[np.ndarray, "2 3"]:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from simswap_jax.faces.alignment import align, crop
-from simswap_jax.faces.detection import lying
+from simswap_jax.faces.detection import Detector, lying
 from simswap_jax.faces.face import Face
 from simswap_jax.faces.tracking import LYING_EVERY, Directions, Tracker
 from simswap_jax.inference.arrays import normalised
@@ -22,10 +22,10 @@ from simswap_jax.inference.swapper import FaceSwapper
 from simswap_jax.io import job_cache
 from simswap_jax.io.progress import Progress
 from simswap_jax.video.decode import Frame, Video
+from simswap_jax.video.key_frames import SeenFrame, find, is_cut, is_key, with_expectations
 from simswap_jax.video.stages import Stages, ordered, threaded
 
 CHUNK = 64  # frames that are stored together; what a kill loses of this pass
-CUT = 25.0  # grey levels by which thumbnails differ, on average, where one scene ends and another begins
 _THUMBNAIL = (32, 18)
 
 _log = logging.getLogger(__name__)
@@ -102,52 +102,54 @@ def track_faces(
 
 def _look_through(video: Video, swapper: FaceSwapper, first_pass: "_FirstPass", stages: Stages, workers: int) -> None:
     """Take in the frames that the pass does not have yet."""
-    done, previous = len(first_pass.found.times), None
+    done = len(first_pass.found.times)
+    previous: SeenFrame | None = None
     progress = Progress(max(video.length - done, 1), "frames searched", _log.info)
     with (
         ThreadPoolExecutor(workers) as pool,
         closing(_detect(video, swapper, done, stages, pool, 2 * workers)) as frames,
     ):
         for one in frames:
-            cut = previous is not None and float(np.abs(one.thumbnail - previous).mean()) > CUT
-            previous = one.thumbnail
+            cut = previous is not None and is_cut(previous, one)
+            previous = one
             if one.frame.index >= done:
                 first_pass.add(one, float(one.frame.pts * video.time_base), cut)
                 progress.add()
     first_pass.save(end=True)
 
 
-@dataclass(frozen=True)
-class _DetectedFrame:
-    """A frame in which faces were looked for, and now and then also for those that lie on their side."""
-
-    frame: Frame
-    picture: np.ndarray
-    thumbnail: np.ndarray
-    faces: list[Face]
-    lying: list[Face]
-
-
 def _detect(
     video: Video, swapper: FaceSwapper, done: int, stages: Stages, pool: Executor, ahead: int
-) -> Generator[_DetectedFrame, None, None]:
+) -> Generator[SeenFrame, None, None]:
     """Frames from number ``done`` on with their faces, and the one before: whether the first is a cut."""
     detectors = threading.local()
 
-    def detect(frame: Frame) -> _DetectedFrame:
+    def detector() -> Detector:
+        if not hasattr(detectors, "own"):
+            detectors.own = swapper.photos.new_detector()
+        own: Detector = detectors.own
+        return own
+
+    def see(frame: Frame) -> SeenFrame:
         with stages.clock("find faces"):
-            if not hasattr(detectors, "own"):
-                detectors.own = swapper.photos.new_detector()
             picture = video.upright(frame.image)
             grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
             small = cv2.resize(grey, _THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32)
+            seen = SeenFrame(frame, picture, small)
             if frame.index < done:
-                return _DetectedFrame(frame, picture, small, [], [])
-            on_side = list(lying(detectors.own, picture)) if frame.index % LYING_EVERY == 0 else []
-            return _DetectedFrame(frame, picture, small, detectors.own.look(picture), on_side)
+                return replace(seen, faces=[])
+            on_side = list(lying(detector(), picture)) if frame.index % LYING_EVERY == 0 else []
+            faces = find(detector(), picture) if is_key(frame.index) else None
+            return replace(seen, faces=faces, lying=on_side)
+
+    def complete(seen: SeenFrame) -> SeenFrame:
+        if seen.faces is not None:
+            return seen
+        with stages.clock("find faces"):
+            return replace(seen, faces=find(detector(), seen.picture, seen.expected))
 
     frames = (frame for frame in stages.timed("decode", video.frames()) if frame.index >= done - 1)
-    return ordered(detect, threaded(frames, 2), pool, ahead)
+    return ordered(complete, with_expectations(ordered(see, threaded(frames, 2), pool, ahead)), pool, ahead)
 
 
 class _FirstPass:
@@ -177,7 +179,7 @@ class _FirstPass:
                 self.found.tracks[number].vectors.append(np.array(vector, np.float32))
         return finished
 
-    def add(self, one: _DetectedFrame, time: float, cut: bool) -> None:
+    def add(self, one: SeenFrame, time: float, cut: bool) -> None:
         """Take in the next frame."""
         faces, doubtful = self._put_right(one, cut)
         row: dict[str, Any] = {"time": time, "cut": cut, "faces": [*map(_encoded, faces)], "embedded": []}
@@ -202,13 +204,13 @@ class _FirstPass:
         job_cache.append(self._store, [chunk])
         self._rows, self._crops = [], []
 
-    def _put_right(self, one: _DetectedFrame, cut: bool) -> tuple[list[Face], list[Face]]:
+    def _put_right(self, one: SeenFrame, cut: bool) -> tuple[list[Face], list[Face]]:
         """The faces of a frame in their own direction, and those of which it cannot be told."""
         with self._stages.clock("find faces"):
             on_side = one.lying or (list(lying(self._detector, one.picture)) if cut else [])
             if cut:
                 self._directions = Directions()
-            faces = self._directions.put_right(self._detector, one.picture, one.frame.index, one.faces, on_side)
+            faces = self._directions.put_right(self._detector, one.picture, one.frame.index, one.faces or [], on_side)
         doubtful = [face for face in faces if not face.direction_known]
         return [face for face in faces if face.direction_known], doubtful
 

@@ -86,7 +86,8 @@ def test_small_faces_of_a_large_photo_are_found_in_tiles():
 
 def test_views_lie_where_the_face_is_also_at_the_photos_edge():
     photo, _ = photo_of(90, size=60, shape=(64, 64))
-    seen = views(Upright().glance, photo, Face((2.0, 2.0, 60.0, 60.0), np.zeros((5, 2)), 0.9), (0.0, 90.0))
+    face = Face((2.0, 2.0, 60.0, 60.0), np.zeros((5, 2)), 0.9)
+    seen = views(Upright().glance, photo, [(face, 0.0), (face, 90.0)])
     assert [one is not None for one in seen] == [True, True]
     assert apart(seen[1].landmarks, landmarks_at(np.array([32.0, 32.0]), 60.0, 90.0)) < 4
     assert seen[1].score > seen[0].score

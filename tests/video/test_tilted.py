@@ -102,7 +102,7 @@ def stop_after(count, function):
 
 
 @pytest.mark.parametrize(
-    ("stopped", "name", "calls"), [(Upright, "look", 20), (Segment, "finish", 2)], ids=["looking", "drawing"]
+    ("stopped", "name", "calls"), [(Upright, "look", 3), (Segment, "finish", 2)], ids=["looking", "drawing"]
 )
 def test_a_doubtful_face_is_left_out_and_said_also_by_a_run_that_resumes(
     marked, tmp_path, monkeypatch, caplog, stopped, name, calls
