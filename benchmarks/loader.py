@@ -4,7 +4,7 @@
     python benchmarks/loader.py --simulate 3300000 --people 8631    # opening, memory, first batch, resuming
 
 Pictures are noise over gradients, JPEG of quality 95, as crops of faces weigh. torch is measured where it is installed:
-an ordinary Dataset that opens the same files with Pillow, in the same pairs. The simulation writes records of small
+an ordinary Dataset that opens the same files with Pillow, in random pairs. The simulation writes records of small
 pictures: what grows with their number is what is measured. Each part runs in a process of its own.
 """
 
@@ -132,8 +132,7 @@ def simulate(folder: Path, count: int, people: int) -> None:
 def write_records(folder: Path, count: int, people: int) -> None:
     """As `records.build` leaves them; pictures of 32 pixels, 256 different ones."""
     encoded = [encode_jpeg(picture) for picture in pictures(32, 256)]
-    each = -(-count // people)
-    names = {f"n{person:06d}": min(each, count - person * each) for person in range(people)}
+    names = {f"n{person:06d}": count // people + (person < count % people) for person in range(people)}
     index = {name: [f"{i:04d}_01.jpg" for i in range(many)] for name, many in names.items()}
 
     def examples() -> Iterator[records.Example]:

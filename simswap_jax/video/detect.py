@@ -22,10 +22,10 @@ from simswap_jax.inference.swapper import FaceSwapper
 from simswap_jax.io import job_cache
 from simswap_jax.io.progress import Progress
 from simswap_jax.video.decode import Frame, Video
-from simswap_jax.video.key_frames import SeenFrame, find, is_cut, is_key, with_expectations
+from simswap_jax.video.key_frames import SeenFrame, detect_faces, is_cut, is_key, with_expected_faces
 from simswap_jax.video.stages import Stages, ordered, threaded
 
-CHUNK = 64  # frames that are stored together; what a kill loses of this pass
+CHUNK = 64  # frames that are stored together, a multiple of `KEY_EVERY`; what a kill loses of this pass
 _THUMBNAIL = (32, 18)
 
 _log = logging.getLogger(__name__)
@@ -139,17 +139,18 @@ def _detect(
             if frame.index < done:
                 return replace(seen, faces=[])
             on_side = list(lying(detector(), picture)) if frame.index % LYING_EVERY == 0 else []
-            faces = find(detector(), picture) if is_key(frame.index) else None
+            faces = detect_faces(detector(), picture) if is_key(frame.index) else None
             return replace(seen, faces=faces, lying=on_side)
 
     def complete(seen: SeenFrame) -> SeenFrame:
         if seen.faces is not None:
             return seen
         with stages.clock("find faces"):
-            return replace(seen, faces=find(detector(), seen.picture, seen.expected))
+            return replace(seen, faces=detect_faces(detector(), seen.picture, seen.expected))
 
     frames = (frame for frame in stages.timed("decode", video.frames()) if frame.index >= done - 1)
-    return ordered(complete, with_expectations(ordered(see, threaded(frames, 2), pool, ahead)), pool, ahead)
+    seen = ordered(see, threaded(frames, 2), pool, ahead // 2)
+    return ordered(complete, with_expected_faces(seen), pool, ahead // 2)
 
 
 class _FirstPass:

@@ -1,10 +1,11 @@
 """Detection by key frames: the detector sees few frames whole; in between it looks at each face where it is expected.
 
 Where two key frames do not show the same faces, at a cut, and where a face is not seen in its place, whole frames are
-looked at. A face that comes and goes between two key frames is missed.
+looked at. What neither of two key frames shows is not looked for between them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -17,7 +18,8 @@ from simswap_jax.faces.face import OVERLAP, Face, distinct, overlap, size_of
 from simswap_jax.faces.tracking import GROWTH, nearest_first
 from simswap_jax.video.decode import Frame
 
-KEY_EVERY = 8  # frames from one that is seen whole to the next
+KEY_EVERY = 8  # frames from one that is seen whole to the next; divides what a stopped pass keeps (`detect.CHUNK`)
+MOST = 9  # faces that are looked at one by one; of more the whole frame says where they are
 MOVES = 1.0  # of a face's size: what a face goes from one key frame to the next, at most
 CUT = 25.0  # grey levels by which thumbnails differ, on average, where one scene ends and another begins
 
@@ -53,15 +55,16 @@ def is_cut(before: SeenFrame, after: SeenFrame) -> bool:
     return float(np.abs(after.thumbnail - before.thumbnail).mean()) > CUT
 
 
-def with_expectations(frames: Iterable[SeenFrame]) -> Iterator[SeenFrame]:
+def with_expected_faces(frames: Generator[SeenFrame, None, None]) -> Generator[SeenFrame, None, None]:
     """Frames in order; those without faces get the ones that their key frames let expect. It keeps back `KEY_EVERY`."""
     window: list[SeenFrame] = []  # a frame with faces, and those after it without
-    for frame in frames:
-        if frame.faces is None:
-            window.append(frame)
-            continue
-        yield from _filled(window, frame)
-        window = [frame]
+    with closing(frames):
+        for frame in frames:
+            if frame.faces is None:
+                window.append(frame)
+                continue
+            yield from _filled(window, frame)
+            window = [frame]
     yield from window
 
 
@@ -69,15 +72,15 @@ def _filled(window: Sequence[SeenFrame], end: SeenFrame) -> Iterator[SeenFrame]:
     """A window with the faces that its first frame and the one after it let expect."""
     row = [*window, end]
     whole = not window or window[0].faces is None or any(is_cut(*pair) for pair in pairwise(row))
-    ways = None if whole else _ways(window[0].faces or [], end.faces or [])
+    pairs = None if whole else _matched(window[0].faces or [], end.faces or [])
     for place, one in enumerate(window):
-        if one.faces is not None or ways is None:
+        if one.faces is not None or pairs is None:
             yield one
         else:
-            yield replace(one, expected=[_on_the_way(*way, place / len(window)) for way in ways])
+            yield replace(one, expected=[_interpolated(*pair, place / len(window)) for pair in pairs])
 
 
-def _ways(before: Sequence[Face], after: Sequence[Face]) -> list[tuple[Face, Face]] | None:
+def _matched(before: Sequence[Face], after: Sequence[Face]) -> list[tuple[Face, Face]] | None:
     """Each face of a key frame with itself in the next; None where they do not show the same faces."""
     apart = np.array([[_distance(one, other) for other in after] for one in before]).reshape(len(before), len(after))
     pairs = nearest_first(apart, MOVES)
@@ -94,7 +97,7 @@ def _distance(one: Face, other: Face) -> float:
     return float(np.hypot(*(one.centre - other.centre))) / min(sizes)
 
 
-def _on_the_way(before: Face, after: Face, part: float) -> Face:
+def _interpolated(before: Face, after: Face, part: float) -> Face:
     """Where a face is expected between two places of it; ``part``: 0 at the first, 1 at the second."""
     box, landmarks = (
         (1.0 - part) * np.asarray(a) + part * np.asarray(b)
@@ -104,7 +107,9 @@ def _on_the_way(before: Face, after: Face, part: float) -> Face:
     return replace(before, box=(left, top, width, height), landmarks=landmarks)
 
 
-def find(detector: Detector, picture: UInt8[np.ndarray, "h w 3"], expected: Sequence[Face] | None = None) -> list[Face]:
+def detect_faces(
+    detector: Detector, picture: UInt8[np.ndarray, "h w 3"], expected: Sequence[Face] | None = None
+) -> list[Face]:
     """The upright faces of a frame, each seen by itself, so that all frames show it in one size.
 
     Args:
@@ -112,17 +117,21 @@ def find(detector: Detector, picture: UInt8[np.ndarray, "h w 3"], expected: Sequ
       picture: uint8 RGB [H, W, 3].
       expected: where they are; None, and where one of them is not there: they are looked for in the whole frame.
     """
-    if expected is not None:
-        there = [face for face in by_themselves(detector, picture, expected) if face is not None]
+    if expected is not None and len(expected) <= MOST:
+        there = [face for face in detect_in_crops(detector, picture, expected) if face is not None]
         if len(distinct(there)) == len(expected):
             return there
     faces = detector.look(picture)
-    closer = by_themselves(detector, picture, faces)
-    return [new if new is not None and overlap(new, old) > OVERLAP else old for new, old in zip(closer, faces)]
+    if len(faces) > MOST:
+        return faces
+    closer = detect_in_crops(detector, picture, faces)
+    return distinct(new if new is not None and overlap(new, old) > OVERLAP else old for new, old in zip(closer, faces))
 
 
-def by_themselves(detector: Detector, picture: UInt8[np.ndarray, "h w 3"], faces: Sequence[Face]) -> list[Face | None]:
-    """Faces of a picture [H, W, 3] looked at where they are expected; None for each that is not there."""
+def detect_in_crops(
+    detector: Detector, picture: UInt8[np.ndarray, "h w 3"], faces: Sequence[Face]
+) -> list[Face | None]:
+    """Faces of a picture [H, W, 3], each looked at in a crop about where it is expected; None: it is not there."""
     if not faces:
         return []
     return views(detector.glance, picture, [(face, 0.0) for face in faces], CLOSE_TILE)

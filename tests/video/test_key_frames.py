@@ -5,7 +5,8 @@ import pytest
 
 from simswap_jax.faces.detection import FaceDetector
 from simswap_jax.io.images import read_picture
-from simswap_jax.video.key_frames import KEY_EVERY, SeenFrame, find, is_key, with_expectations
+from simswap_jax.video import detect
+from simswap_jax.video.key_frames import KEY_EVERY, MOST, SeenFrame, detect_faces, is_key, with_expected_faces
 from tests.support.tilted import BACKGROUND, Upright, draw_face
 
 SHAPE = (240, 400)
@@ -24,14 +25,12 @@ class Counting(Upright):
 def followed(detector, pictures):
     """The faces of every frame."""
     frames = [
-        SeenFrame(
-            None, picture, picture[::8, ::8, 0].astype(np.float32), find(detector, picture) if is_key(i) else None
-        )
-        for i, picture in enumerate(pictures)
+        SeenFrame(None, one, np.float32(one[::8, ::8, 0]), detect_faces(detector, one) if is_key(i) else None)
+        for i, one in enumerate(pictures)
     ]
     return [
-        find(detector, one.picture, one.expected) if one.faces is None else one.faces
-        for one in with_expectations(frames)
+        detect_faces(detector, one.picture, one.expected) if one.faces is None else one.faces
+        for one in with_expected_faces(frame for frame in frames)
     ]
 
 
@@ -80,6 +79,18 @@ def test_whole_frames_are_seen_where_the_scene_is_cut():
     pictures, wanted = zip(*shots)
     check(followed(detector, pictures), wanted)
     assert detector.whole == 3 + KEY_EVERY - 1
+
+
+def test_a_crowd_is_looked_at_in_whole_frames_only():
+    detector = Counting()
+    crowd = [(30 + 66 * column, 30 + 60 * row, 40) for row in range(2) for column in range(MOST // 2 + 1)]
+    pictures, wanted = zip(*(frame(*crowd) for _ in range(9)))
+    check(followed(detector, pictures), wanted)
+    assert (detector.whole, detector.glances) == (9, 0)
+
+
+def test_what_a_stopped_pass_keeps_ends_before_a_key_frame():
+    assert detect.CHUNK % KEY_EVERY == 0
 
 
 @pytest.mark.parametrize("length", [1, 2, 8, 9, 13])

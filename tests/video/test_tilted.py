@@ -129,3 +129,17 @@ def test_a_doubtful_face_is_left_out_and_said_also_by_a_run_that_resumes(
     assert left_out(caplog) == [FRAMES]
     for one, other in zip(read_clip(tmp_path / "b.mp4"), read_clip(tmp_path / "whole.mp4")):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_run_that_resumes_between_moving_faces_gives_the_same_video(marked, tmp_path, monkeypatch):
+    source = write_clip(tmp_path / "a.mp4", [frame_of(((60 + 4 * i, 64), 0.0)) for i in range(FRAMES)], tone=False)
+    swapper = marked(Upright)
+    swap(swapper, source, tmp_path / "whole.mp4")
+    with monkeypatch.context() as patch:
+        patch.setattr(Upright, "look", stop_after(3, Upright.look))
+        with pytest.raises(Stopped):
+            swap(swapper, source, tmp_path / "b.mp4")
+    assert (tmp_path / ".b.mp4.parts" / "faces.jsonl").read_text()
+    swap(swapper, source, tmp_path / "b.mp4")
+    for one, other in zip(read_clip(tmp_path / "b.mp4"), read_clip(tmp_path / "whole.mp4")):
+        np.testing.assert_array_equal(one, other)
