@@ -109,7 +109,8 @@ def train_in(config: ml_collections.ConfigDict, workdir: Path, asked: StopReques
     progress = Progress(writers, config.steps, config.batch_size, start, share, shares)
     report = Report(workdir, config) if distributed.is_primary() else None
     monitor = NonFiniteMonitor(config.nonfinite_limit)
-    method = with_targets(method, run, state, people, cache)
+    with picture_errors(root, cache):
+        method = with_targets(method, run, state, people, cache)
     iterator = distributed.primary_first(lambda: method.batches(people, cache, position))
     with picture_errors(root, cache):
         unseen = unseen_sources(iterator) if config.sample_every and distributed.is_primary() else {}

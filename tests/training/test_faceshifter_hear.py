@@ -121,7 +121,7 @@ def test_targets_are_the_worst_share_of_the_pictures_and_are_found_again(shades,
         raise AssertionError
 
     with monkeypatch.context() as away:
-        away.setattr(embeddings, "computed", never)
+        away.setattr(embeddings, "compute_in_batches", never)
         np.testing.assert_array_equal(method.heuristic_errors(state, shades, tmp_path), errors)
         other = dataclasses.replace(
             state, networks={"generator": NetworkState({"aei": {"w": jnp.ones(2)}, "hear": {}}, {}, ())}
