@@ -96,8 +96,7 @@ def check(
     """
     squares = [resize_square(face, size) for face in faces]
     pictures = [jnp.asarray(square, jnp.float32)[None] / 255.0 for square in squares]
-    method = "nearest" if network.config.family == "arcface" else "bicubic"
-    embed = jax.jit(lambda v, x: network.embed(v, x, method))
+    embed = jax.jit(lambda v, x: network.embed(v, x, network.config.swap_resize))
     vectors = [embed(identity_variables, picture) for picture in pictures]
     drawings = {}
     for convention in CONVENTIONS:
