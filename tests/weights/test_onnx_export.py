@@ -89,15 +89,16 @@ def test_the_guide_s_script_swaps_as_flax_does(tmp_path, monkeypatch, resize):
         Image.fromarray(picture).save(f"{name}.png")
     made = runpy.run_path("script.py")
     assert made["facts"]["resize"] == resize
+    unit = jnp.asarray(source)[None] / 255.0
+    seen = known.preprocess(unit, resize)
+    np.testing.assert_allclose(made["VALUES"][known.config.values](made["face"]), seen.transpose(0, 3, 1, 2), atol=1e-5)
+    if resize != "bicubic":  # what follows is compiled for one of them
+        return
     with jax.default_matmul_precision("highest"):
-        embed = jax.jit(known.embed, static_argnums=2)
-        vector, *others = (
-            embed(known_variables, jnp.asarray(source)[None] / 255.0, method)
-            for method in (resize, *({"bicubic", "nearest"} - {resize} if resize != "area" else ()))
-        )
+        vector = jax.jit(known.apply)(known_variables, seen)
+        vector /= jnp.linalg.norm(vector)
         wanted = jax.jit(generator.apply)(variables, jnp.asarray(target)[None] / 255.0, vector)
     np.testing.assert_allclose(made["vector"], vector, atol=1e-4)
-    assert all(np.abs(other - vector).max() > 0.01 for other in others)
     wanted = np.clip(np.asarray(wanted[0]), 0, 1) * 255
     assert wanted.std() > 10
     np.testing.assert_allclose(np.asarray(Image.open("result.png")), wanted, atol=0.6)
