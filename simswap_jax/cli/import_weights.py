@@ -206,10 +206,12 @@ def _to_keep(options: argparse.Namespace, model: Any) -> list[Row]:
     """Where the identity network must lie for the folder to be of use, if it lies elsewhere."""
     included = (options.output / "identity.safetensors").exists()
     folders = registry.folders()
-    if model.identity is None or included or not folders or registry.locate(model.identity_name) is not None:
+    if model.identity is None or included or not folders:
         return []
     if model.identity_sha256 in {entry.sha256 for entry in registry.catalogue().values() if entry.url}:
         return []  # fetched when needed
+    if registry.locate_sha256(model.identity_sha256, model.identity_name) is not None:
+        return []
     return [Row("to do", f"copy {model.identity_name} into {folders[0]}", "where swapping looks for it")]
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 
 import cv2
 import jax
@@ -339,7 +340,13 @@ def test_import_says_where_the_identity_network_is_looked_for(place, capsys, mon
     assert "copy identity.safetensors" not in capsys.readouterr().out  # it lies in a folder that is searched
     monkeypatch.setenv("SIMSWAP_JAX_WEIGHTS", str(place / "weights"))
     assert imported() == 0
+    (place / "weights").mkdir()
+    (place / "weights" / "identity.safetensors").write_bytes(b"another")
+    assert imported() == 0
     assert f"copy identity.safetensors into {place / 'weights'}" in capsys.readouterr().out
+    shutil.copy(place / "identity.safetensors", place / "weights" / "renamed.safetensors")
+    assert imported() == 0
+    assert "copy identity.safetensors" not in capsys.readouterr().out
 
 
 def test_doctor_begins_with_what_works(place, capsys, monkeypatch):
