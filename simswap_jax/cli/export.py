@@ -101,7 +101,9 @@ def _onnx(options: argparse.Namespace, model: Any, path: Path, steps: Steps) -> 
         network = model.identity_network
         onnx_export.export_identity(network, model.identity_variables or {}, path)
         height, width = network.config.size
-        return [Row("written", f"{output}", f"input [N,3,{height},{width}], {network.config.values} values → embedding")]
+        return [
+            Row("written", f"{output}", f"input [N,3,{height},{width}], {network.config.values} values → embedding")
+        ]
     facts = {"licence": str(model.card.get("licence", "unstated")), "identity network": model.identity_name}
     onnx_export.export_generator(model.generator, model.variables, path, options.contract, facts)
     rows = [Row("written", f"{output}", f"contract {options.contract}")]
@@ -117,8 +119,8 @@ def _onnx(options: argparse.Namespace, model: Any, path: Path, steps: Steps) -> 
     difference = onnx_export.generator_difference(path, model.generator, model.variables, options.contract, side)
     if not difference < LARGEST_DIFFERENCE:
         raise UserError(
-            f"The network for {output} gives results {difference:.1g} of the range away from Flax's in onnxruntime, and "
-            "nothing was written; report this with the model's config.json.",
+            f"The network for {output} gives results {difference:.1g} of the range away from Flax's in onnxruntime; "
+            "nothing was written. Report this with the model's config.json.",
             "onnx-differs",
         )
     return [*rows, Row("checked", f"{difference:.1e}", "largest difference from Flax in onnxruntime, over the range")]

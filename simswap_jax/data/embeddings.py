@@ -151,7 +151,7 @@ def embedded(
     batch_size: int,
     done: Callable[[int], None],
 ) -> np.ndarray:
-    """The identity vectors of pictures 0 … count − 1: float32 [count,2,D]; arguments as of `compute_in_batches`, whose program is `embedder`'s.
+    """The identity vectors of pictures 0 … count − 1: float32 [count,2,D]; arguments as of `compute_in_batches`.
 
     Raises:
       UserError: a vector is not finite.
