@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -157,10 +158,22 @@ def choose_on_two_devices(folder):
     run = Runner(method, 4, devices=2, fsdp=2, large=256)
     state = run.init(jax.random.PRNGKey(0))
     told = {"split": sum(not leaf.is_fully_replicated for leaf in jax.tree.leaves(state))}
-    told["two"] = loop.with_targets(method, run, state, people, folder / "two").targets.tolist()
+    told["two"] = loop.with_targets(method, run, state, people, (folder, folder / "two")).targets.tolist()
     told["one"] = method.with_targets(jax.device_get(state), people, folder / "one").targets.tolist()
     told["files"] = [[file.name for file in (folder / name).iterdir()] for name in ("one", "two")]
     print(json.dumps(told))
+
+
+def test_pictures_that_cannot_be_read_while_targets_are_chosen_are_one_sentence(tmp_path):
+    class Unreadable:
+        chooses_targets = True
+
+        def with_targets(self, state, people, cache):
+            raise OSError(5, "Input/output error", str(cache / "part"))
+
+    run, state = SimpleNamespace(gather=lambda tree: tree), TrainState(0, 0, {}, {})
+    with raises_user_error("pictures-cannot-be-read", "Input/output error", tmp_path / "faces", tmp_path / "cache"):
+        loop.with_targets(Unreadable(), run, state, None, (tmp_path / "faces", tmp_path / "cache"))
 
 
 @pytest.mark.slow
