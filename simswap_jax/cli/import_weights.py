@@ -15,6 +15,7 @@ from simswap_jax.weights import registry
 # what a generator of a preset was trained on, as its publishers say: face size, alignment
 HABITS = {"224": (224, "simswap"), "224-deep": (512, "ffhq"), "512": (512, "ffhq")}
 IDENTITY = "arcface_checkpoint.tar"
+CHECKED = 16  # faces of a folder, at most: each is drawn under both conventions
 
 EXAMPLES = """\
 released weights:   simswap-jax import latest_net_G.pth --output models/people --convention unit
@@ -39,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="FACE",
-        help="find the convention out on this aligned face crop, or on a folder of them; once or more",
+        help=f"find the convention out on this aligned face crop, or on a folder's first {CHECKED}; once or more",
     )
     add("--preset", choices=list(HABITS), help="refuse the file unless it is of this preset")
     add("--family", default="simswap", metavar="NAME", help="kind of generator: simswap, or package.module:NAME")
@@ -114,7 +115,6 @@ def _checked(options: argparse.Namespace, config: Any, variables: Any, identity:
     """The convention, and how it is known; writes the picture that shows it."""
     from simswap_jax.io.atomic import replacing_file
     from simswap_jax.io.images import encode_png, read_picture
-    from simswap_jax.provenance.writer import list_pictures
     from simswap_jax.weights.range_check import check
 
     if identity is None:
@@ -122,7 +122,7 @@ def _checked(options: argparse.Namespace, config: Any, variables: Any, identity:
             "--check draws a face with its own identity vector, and this generator takes none; say --convention.",
             "import-check-without-vector",
         )
-    paths = [path for given in options.check for path in (list_pictures(given) if given.is_dir() else [given])]
+    paths = [path for given in options.check for path in (_first_faces(given) if given.is_dir() else [given])]
     faces = [read_picture(path) for path in paths]
     finding = check(config, variables, identity.network, identity.variables, faces, size)
     picture = options.output.parent / f"{options.output.name}-conventions.png"
@@ -142,6 +142,16 @@ def _checked(options: argparse.Namespace, config: Any, variables: Any, identity:
         return "unit", "ASSUMED: the check did not decide; --convention imagenet says otherwise"
     on = paths[0].name if len(paths) == 1 else on
     return finding.convention, f"found on {on}; --convention says otherwise"
+
+
+def _first_faces(folder: Path) -> list[Path]:
+    """The pictures of a folder that are looked at; says where there are more."""
+    from simswap_jax.provenance.writer import list_pictures
+
+    found = list_pictures(folder)
+    if len(found) > CHECKED:
+        print(f"Checked are the first {CHECKED} of {len(found):,} pictures in {printable(folder)}.")
+    return found[:CHECKED]
 
 
 def _card(options: argparse.Namespace, content: Any, how: str) -> dict[str, Any]:
@@ -196,10 +206,12 @@ def _to_keep(options: argparse.Namespace, model: Any) -> list[Row]:
     """Where the identity network must lie for the folder to be of use, if it lies elsewhere."""
     included = (options.output / "identity.safetensors").exists()
     folders = registry.folders()
-    if model.identity is None or included or not folders or registry.locate(model.identity_name) is not None:
+    if model.identity is None or included or not folders:
         return []
     if model.identity_sha256 in {entry.sha256 for entry in registry.catalogue().values() if entry.url}:
         return []  # fetched when needed
+    if registry.locate_sha256(model.identity_sha256, model.identity_name) is not None:
+        return []
     return [Row("to do", f"copy {model.identity_name} into {folders[0]}", "where swapping looks for it")]
 
 

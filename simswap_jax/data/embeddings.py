@@ -21,6 +21,7 @@ from simswap_jax.errors import UserError
 from simswap_jax.io.atomic import replacing_file
 from simswap_jax.io.progress import Progress
 
+BATCH_SIZE = 64  # pictures that a network is shown at a time
 Embedder = Callable[[Any, Any], jax.Array]
 
 
@@ -58,7 +59,7 @@ def identity_vectors(
     *,
     size: int | None = None,
     method: str = "bicubic",
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
 ) -> np.ndarray:
     """The identity vectors of a data set, read from `cache_dir` where they were computed before.
 
@@ -101,20 +102,22 @@ def cached(
     size: int,
     compute: Callable[[], np.ndarray],
     method: str = "",
+    views: int = 2,
 ) -> np.ndarray:
-    """Numbers of every picture and of its mirror, float32 [N,2,D]: the file's, or computed and written to it.
+    """Numbers of every picture, float32 [N,V,D]: the file's, or computed and written to it.
 
     Args:
       people: the data set; some people of one find theirs in the file of the whole set.
       sha256: of what computes them.
       cache_dir, size, method: as of `identity_vectors`.
       compute: gives them.
+      views: V, of how many views of a picture there are numbers: 2, the picture and its mirror, or 1, the picture.
     """
     file = vectors_file(people.fingerprint, sha256, cache_dir, size, method)
-    if (vectors := read_vectors(file, len(people))) is not None:
+    if (vectors := read_vectors(file, len(people), views)) is not None:
         return vectors
     whole = vectors_file(people.whole, sha256, cache_dir, size, method)
-    if whole != file and (vectors := read_vectors(whole, people.count_of_whole)) is not None:
+    if whole != file and (vectors := read_vectors(whole, people.count_of_whole, views)) is not None:
         return vectors[people.rows]
     vectors = compute()
     write_vectors(file, vectors)
@@ -148,12 +151,12 @@ def embedded(
     batch_size: int,
     done: Callable[[int], None],
 ) -> np.ndarray:
-    """The identity vectors of pictures 0 … count − 1: float32 [count,2,D]; arguments as of `computed`.
+    """The identity vectors of pictures 0 … count − 1: float32 [count,2,D]; arguments as of `compute_in_batches`.
 
     Raises:
       UserError: a vector is not finite.
     """
-    together = computed(embed, variables, picture, count, batch_size, done)
+    together = compute_in_batches(embed, variables, picture, count, batch_size, done)
     if not np.isfinite(together).all():
         raise UserError(
             "The identity network gives vectors that are not finite; its weights are broken: fetch or train them anew.",
@@ -162,18 +165,19 @@ def embedded(
     return together
 
 
-def computed(
-    embed: Embedder,
+def compute_in_batches(
+    program: Callable[[Any, Any], jax.Array],
     variables: Any,
     picture: Callable[[int], np.ndarray],
     count: int,
     batch_size: int,
     done: Callable[[int], None],
 ) -> np.ndarray:
-    """A program's numbers of pictures 0 … count − 1: float32 [count,2,D]. The next batch is read while one is computed.
+    """A program's numbers of pictures 0 … count − 1: float32 [count,…]. The next batch is read while one is computed.
 
     Args:
-      embed, variables: a program, such as `embedder`'s, and what it takes beside the pictures.
+      program: variables and uint8 pictures [B,H,W,3] → numbers [B,…].
+      variables: what it takes beside the pictures.
       picture: gives a picture, uint8 RGB [H,W,3], all of one size; called in another thread.
       count: how many there are, one or more.
       batch_size: pictures at a time; the last batch is filled up, so that there is one program.
@@ -189,25 +193,26 @@ def computed(
     with ThreadPoolExecutor(1) as reader:
         following = reader.submit(stack, 0)
         for start in starts:
-            vectors = embed(variables, following.result())
+            made = program(variables, following.result())
             if start + batch_size < count:
                 following = reader.submit(stack, start + batch_size)
-            parts.append(np.asarray(vectors, np.float32))
+            parts.append(np.asarray(made, np.float32))
             done(min(batch_size, count - start))
     return np.concatenate(parts)[:count]
 
 
-def read_vectors(file: Path, count: int) -> np.ndarray | None:
-    """The vectors in a file, float32 [count,2,D], paged in as they are asked for; None without whole ones."""
+def read_vectors(file: Path, count: int, views: int = 2) -> np.ndarray | None:
+    """The vectors in a file, float32 [count,views,D], paged in as they are asked for; None without whole ones."""
     try:
         vectors = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    return vectors if vectors.ndim == 3 and vectors.shape[:2] == (count, 2) and vectors.dtype == np.float32 else None
+    fits = vectors.ndim == 3 and vectors.shape[:2] == (count, views) and vectors.dtype == np.float32
+    return vectors if fits else None
 
 
 def write_vectors(file: Path, vectors: np.ndarray) -> None:
-    """Write vectors [N,2,D], whole or not at all.
+    """Write vectors [N,V,D], whole or not at all.
 
     Raises:
       CannotWrite: they cannot be written.

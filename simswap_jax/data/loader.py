@@ -18,6 +18,7 @@ import numpy as np
 from simswap_jax.data.dataset import People
 from simswap_jax.data.pairs import Pairing, below, check_shared_evenly, random_words
 from simswap_jax.errors import UserError
+from simswap_jax.io.atomic import arrays_sha256
 
 Batch = dict[str, Any]  # arrays by name
 State = dict[str, Any]  # JSON-able
@@ -72,8 +73,8 @@ class Batches(Iterator[Batch]):
         Raises:
           UserError: when it was saved with other data, another seed or another batch size.
         """
-        for name, value in self._origin.items():
-            former = state["origin"].get(name)
+        for name in {**state["origin"], **self._origin}:
+            former, value = state["origin"].get(name), self._origin.get(name)
             if former != value:
                 raise UserError(
                     f"The saved position of the data belongs to another run: its {name} was {former} "
@@ -169,6 +170,8 @@ def pair_batches(
         # Checkpoints hold this very sentence.
         "pairing": f"{options.mode}, {options.same_samples} {same}, by pictures, flip {options.flip}",
     }
+    if len(pairing.targets) < len(people):
+        origin["choice of targets"] = arrays_sha256(pairing.targets)[:16]
     samples, unseen = grain.MapDataset.range(ENDLESS).map(sample), None if vectors is None else source
     return Batches(samples, pairing.local_batch_size, threads, origin, unseen)
 

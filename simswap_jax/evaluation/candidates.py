@@ -324,7 +324,8 @@ def interpolated(fraction: float) -> Baseline:
         pairs = zip(batch.targets, _ground_truth(batch))
         return [np.round((1.0 - fraction) * target + fraction * truth).astype(np.uint8) for target, truth in pairs]
 
-    return Baseline(f"mix_{fraction:g}", f"{fraction:.0%} of the way to the ground truth", mix)
+    title = f"{fraction:.0%} of the way to the ground truth"
+    return Baseline(f"mix_{fraction:g}", title, mix, about="the target mixed with the ground truth")
 
 
 GROUND_TRUTH = Baseline(

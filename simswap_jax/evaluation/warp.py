@@ -197,6 +197,12 @@ class WarpBaseline:
     kind: str = WARPED
 
     @property
+    def about(self) -> str:
+        """What the row tells, for the page."""
+        picture = "the source's face" if self.pictures is None else "the source's picture of the nearest pose"
+        return f"{picture} warped by landmarks onto the target's face and blended in, without training"
+
+    @property
     def sha256(self) -> str:
         """Of what finds the landmarks."""
         return self.geometry.sha256

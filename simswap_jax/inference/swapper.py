@@ -83,11 +83,9 @@ class FaceSwapper:
         self._redraw = partial(finite_results, self._program)
         # The variables are arguments, never closed over: they would be baked into every program.
         self._identity_variables = jax.device_put(model.identity_variables)
-        # SimSwap's own ArcFace gets nearest-neighbour crops when swapping, as released; other networks bicubic ones.
         if model.identity is not None:
             network = model.identity_network
-            method = "nearest" if network.config.family == "arcface" else "bicubic"
-            self._embed = jax.jit(partial(embed, network, method))
+            self._embed = jax.jit(partial(embed, network, network.config.swap_resize))
 
     @classmethod
     def from_pretrained(

@@ -171,14 +171,18 @@ def say_replaced(outputs: Sequence[str | os.PathLike], folder: str | os.PathLike
 
     Args:
       outputs: files or folders that the job writes; an empty folder holds nothing that could be lost.
-      folder: that holds them all, where they are counted; empty: there is one output, and it is named.
+      folder: that holds them all, where they are counted, and each is replaced when its own is done, or stays;
+        empty: there is one output, and it is named.
     """
     there = [path for path in map(Path, outputs) if is_file(path) or (is_folder(path) and any(path.iterdir()))]
     if not there:
         return
-    named = f"{len(there):,} of {len(outputs):,} results in {os.fspath(folder)}" if folder else os.fspath(there[0])
-    verb = "are" if len(there) > 1 else "is"
-    _log.info("simswap-jax: %s %s there already and will be replaced.", named, verb)
+    if folder:
+        named = f"{len(there):,} of {len(outputs):,} results in {os.fspath(folder)}"
+        verb, then = "are" if len(there) > 1 else "is", ", and each is replaced when its own is done"
+    else:
+        named, verb, then = os.fspath(there[0]), "is", " and will be replaced"
+    _log.info("simswap-jax: %s %s there already%s.", named, verb, then)
 
 
 def _put_in_place(fresh: Path, folder: Path) -> None:
@@ -249,6 +253,19 @@ def file_sha256(path: str | os.PathLike) -> str:
     """SHA-256 of a file, 64 hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def arrays_sha256(tree: Any) -> str:
+    """SHA-256 of a tree's arrays, of their types and shapes, 64 hexadecimal digits; names in the tree do not count."""
+    import jax
+    import numpy as np
+
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        array = np.asarray(leaf)
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def json_fingerprint(value: Any) -> str:

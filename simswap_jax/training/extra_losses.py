@@ -98,7 +98,9 @@ def _one_number(value: Any, whose: str) -> jax.Array:
     return array.astype(jnp.float32)
 
 
-def try_extra_losses(extra: Sequence[ExtraLoss], batch: int, side: int, dimensions: int) -> None:
+def try_extra_losses(
+    extra: Sequence[ExtraLoss], batch: int, side: int, dimensions: int, axis: tuple[str, int] | None = None
+) -> None:
     """Call each loss and its gradient on shapes alone: what is wrong with it is said before anything is trained.
 
     Args:
@@ -106,6 +108,7 @@ def try_extra_losses(extra: Sequence[ExtraLoss], batch: int, side: int, dimensio
       batch: samples that a loss sees at once.
       side: of the pictures, pixels.
       dimensions: of the identity vectors.
+      axis: name and size of the mapped axis under ``pmap``, over which a loss may average.
 
     Raises:
       UserError: it raised an exception, gave anything but one float, or keeps arrays of one call for the next.
@@ -124,7 +127,8 @@ def try_extra_losses(extra: Sequence[ExtraLoss], batch: int, side: int, dimensio
 
         try:
             for _ in range(2):  # the second call meets what the first one left behind
-                traced = jax.make_jaxpr(jax.grad(loss))({"result": picture, "result_identity": vector}, given)
+                program = jax.make_jaxpr(jax.grad(loss), axis_env=[axis] if axis else None)
+                traced = program({"result": picture, "result_identity": vector}, given)
         except UserError:
             raise
         except Exception as error:

@@ -5,7 +5,6 @@ occluders of photographed hands and rendered objects. Here a share of the target
 """
 
 import functools
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from simswap_jax import losses
 from simswap_jax.data import embeddings
 from simswap_jax.data.dataset import People
 from simswap_jax.errors import UserError
+from simswap_jax.io.atomic import arrays_sha256
 from simswap_jax.io.progress import Progress
 from simswap_jax.models import families
 from simswap_jax.models.normalization import denormalize, normalize
@@ -92,15 +92,6 @@ def largest(errors: np.ndarray, share: float) -> np.ndarray:
     count = max(1, round(share * len(errors)))
     rows: np.ndarray = np.sort(np.argsort(-errors, kind="stable")[:count])
     return rows
-
-
-def content_sha256(tree: PyTree) -> str:
-    """SHA-256 of a tree's numbers and of their names."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        digest.update(f"{jax.tree_util.keystr(path)} {leaf.shape} {leaf.dtype}\n".encode())
-        digest.update(np.asarray(leaf).tobytes())
-    return digest.hexdigest()
 
 
 # ---- The method ----
@@ -258,24 +249,24 @@ class FaceShifterHear(SimSwap):
             scaled = pictures.astype(jnp.float32) / 255.0
             target = normalize(scaled, aei.convention)
             own = self.networks.identity.embed(variables["identity"], scaled)
-            each = jnp.mean(jnp.abs(target - aei.apply(variables["aei"], target, {"vector": own})), (1, 2, 3))
-            return jnp.stack([each, each], 1)[..., None]  # a file has numbers of a picture and of its mirror
+            return jnp.mean(jnp.abs(target - aei.apply(variables["aei"], target, {"vector": own})), (1, 2, 3))
 
         def compute() -> np.ndarray:
-            batch_size = min(self.config.batch_size, len(people))
-            with Progress(len(people), "heuristic errors") as progress:
-                made = embeddings.computed(
-                    errors, given, lambda row: people.picture(row, size), len(people), batch_size, progress.add
+            count, on_device = len(people), jax.device_put(given)
+            batch_size = min(embeddings.BATCH_SIZE, count)
+            with Progress(count, "heuristic errors") as progress:
+                made = embeddings.compute_in_batches(
+                    errors, on_device, lambda row: people.picture(row, size), count, batch_size, progress.add
                 )
             if not np.isfinite(made).all():
                 raise UserError(
                     "AEI-Net (config.first_stage) draws pictures that are not finite; train it anew, or name another.",
                     "hear-errors-not-finite",
                 )
-            return made
+            return made[:, None, None]
 
-        key = f"heuristic errors {content_sha256(given)} {aei.config} {self.networks.identity.config}"
-        return np.asarray(embeddings.cached(people, key, cache, size, compute)[:, 0, 0])
+        key = f"heuristic errors {arrays_sha256(given)} {aei.config} {self.networks.identity.config}"
+        return np.asarray(embeddings.cached(people, key, cache, size, compute, views=1)[:, 0, 0])
 
     @functools.cached_property
     def _jitted_stages(self) -> Any:

@@ -109,7 +109,7 @@ def train_in(config: ml_collections.ConfigDict, workdir: Path, asked: StopReques
     progress = Progress(writers, config.steps, config.batch_size, start, share, shares)
     report = Report(workdir, config) if distributed.is_primary() else None
     monitor = NonFiniteMonitor(config.nonfinite_limit)
-    method = with_targets(method, run, state, people, cache)
+    method = with_targets(method, run, state, people, (root, cache))
     iterator = distributed.primary_first(lambda: method.batches(people, cache, position))
     with picture_errors(root, cache):
         unseen = unseen_sources(iterator) if config.sample_every and distributed.is_primary() else {}
@@ -261,12 +261,22 @@ def image_share(method: Method, devices: int) -> float:
     return flops.per_image(method) / (chip.peak_flops * devices) if chip else 0.0
 
 
-def with_targets(method: Method, run: runner.Runner, state: TrainState, people: People, cache: Path) -> Method:
-    """The method with the targets that its networks choose, where it ``chooses_targets``; else as it is."""
+def with_targets(
+    method: Method, run: runner.Runner, state: TrainState, people: People, places: tuple[Path, Path]
+) -> Method:
+    """The method with the targets that its networks choose, where it ``chooses_targets``; else as it is.
+
+    Args:
+      places: as of `folders`.
+
+    Raises:
+      UserError: a picture cannot be read, or as the method's ``with_targets``.
+    """
     if not getattr(method, "chooses_targets", False):
         return method
     whole, choosing = run.gather(without_optimizers(state)), cast(Any, method)
-    chosen: Method = distributed.primary_first(lambda: choosing.with_targets(whole, people, cache))
+    with picture_errors(*places):
+        chosen: Method = distributed.primary_first(lambda: choosing.with_targets(whole, people, places[1]))
     return chosen
 
 

@@ -410,9 +410,9 @@ def assembled(
     method = kind(ml_collections.FrozenConfigDict(config), generator, discriminator, identity, axis_name, robust)
     _ = method.update, method.augmentation  # what they refuse is refused before anything is compiled
     if config.losses.get("extra"):
-        parts = config.accumulate * ((config.devices or jax.local_device_count()) if axis_name else 1)
-        dimensions = identity.network.config.embedding
-        try_extra_losses(method.extra, max(1, config.batch_size // parts), config.data.size, dimensions)
+        axis = (axis_name, config.devices or jax.local_device_count()) if axis_name else None
+        batch = max(1, config.batch_size // (config.accumulate * (axis[1] if axis else 1)))
+        try_extra_losses(method.extra, batch, config.data.size, identity.network.config.embedding, axis)
     return method
 
 

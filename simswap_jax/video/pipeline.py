@@ -26,6 +26,7 @@ from simswap_jax.inference.parsing import WEIGHTS as PARSING
 from simswap_jax.inference.selection import needs_vectors
 from simswap_jax.inference.swapper import FaceSwapper
 from simswap_jax.io.animation import MIME
+from simswap_jax.io.atomic import arrays_sha256
 from simswap_jax.provenance import c2pa
 from simswap_jax.provenance.certificates import Credentials, credentials_here
 from simswap_jax.provenance.label_xmp import Provenance, provenance_of, xmp_packet
@@ -47,7 +48,7 @@ from simswap_jax.video.encode import (
 from simswap_jax.video.stages import Stages
 from simswap_jax.video.swap import FrameSwapper
 from simswap_jax.video.tracks import COPY, Track, tracks_of
-from simswap_jax.video.workdir import VideoWorkdir, digest_of, digest_of_file, digested, stamp_of
+from simswap_jax.video.workdir import VideoWorkdir, digest_of_file, digested, stamp_of
 
 WORKERS = max(2, min(16, os.cpu_count() or 2))  # threads that detect, cut out and paste
 _BOXED = ("mp4", "mov")  # containers that have places for XMP and C2PA
@@ -198,7 +199,7 @@ def fingerprint(
     return {
         "target": stamp_of(target),
         "provenance": [made_of.version, *map(list, made_of.inputs)],
-        "model": digest_of([model.variables, model.identity_variables]),
+        "model": arrays_sha256([model.variables, model.identity_variables]),
         "shapes": repr((model.generator, model.face_size, model.alignment, model.identity)),
         "weights": [digest_of_file(name) for name in weights],
         "source": digested(source.vector),

@@ -1,16 +1,14 @@
 """What a video leaves beside its output while it is being made, so that an interrupted run can resume."""
 
 import contextlib
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from simswap_jax.errors import UserError
-from simswap_jax.io.atomic import CannotWrite
+from simswap_jax.io.atomic import CannotWrite, arrays_sha256
 from simswap_jax.io.job_cache import LOCK, clear_job, exclusive_lock, open_job
 from simswap_jax.video.encode import segment_files
 from simswap_jax.weights import registry
@@ -83,23 +81,13 @@ class VideoWorkdir:
         clear_job(self.folder)
 
 
-def digest_of(tree: Any) -> str:
-    """A hash of arrays, of their types and shapes."""
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(tree):
-        array = np.asarray(leaf)
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
 def digested(value: Any) -> Any:
     """A value for JSON, with a hash in place of every array in it."""
     if isinstance(value, dict):
         return {key: digested(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [digested(each) for each in value]
-    return digest_of(value) if isinstance(value, np.ndarray) else value
+    return arrays_sha256(value) if isinstance(value, np.ndarray) else value
 
 
 def digest_of_file(name: str | Path) -> str | None:

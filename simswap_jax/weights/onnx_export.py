@@ -101,12 +101,14 @@ def export_identity(network: IdentityNetwork, variables: Mapping[str, Any], path
     """Writes an identity network as ONNX: ``input`` [N,3,H,W], preprocessed → ``embedding`` [N,D], not normalised.
 
     How crops are preprocessed stands in the file's metadata: ``frame``, height and width to which they are resized and
-    out of whose middle H×W are cut, and ``values``, as of `IdentityConfig`.
+    out of whose middle H×W are cut, ``resize``, how (`IdentityConfig.swap_resize`), and ``values``, as of
+    `IdentityConfig`.
     """
     config = network.config
     graph = Graph(torch_weights.identity_state_dict(network, variables))
     output = {"arcface": _arcface, "iresnet": _iresnet, "mobilefacenet": _mobilefacenet}[config.family](graph, config)
-    facts = {"family": config.family, "values": config.values, "frame": "{} {}".format(*config.frame)}
+    frame = "{} {}".format(*config.frame)
+    facts = {"family": config.family, "values": config.values, "frame": frame, "resize": config.swap_resize}
     dimensions: list[Dimension] = ["batch", config.embedding]
     model = graph.model({"input": ["batch", 3, *config.size]}, (output, "embedding", dimensions), facts)
     return _write(model, Path(path), hashed=False)

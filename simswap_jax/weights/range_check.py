@@ -54,19 +54,21 @@ class Finding:
 
     def figures(self, number: int | None = None) -> str:
         """Distance and likeness under each convention, of one face or on average, for people."""
+        faces = "faces" if number is None and len(self.faces) > 1 else "face"
         told = {name: _average(some if number is None else [some[number]]) for name, some in self.drawings.items()}
         return ", ".join(
-            f"{name}: {one.distance:.3f} from the face, correlation {one.likeness:.2f}" for name, one in told.items()
+            f"{name}: {one.distance:.3f} from the {faces}, correlation {one.likeness:.2f}" for name, one in told.items()
         )
 
     def sentence(self) -> str:
         """The finding for people."""
-        average = " on average" if len(self.faces) > 1 else ""
-        figures = f"{self.figures()}{average}"
+        several = len(self.faces) > 1
+        faces, one = ("faces", "ones") if several else ("face", "one")
+        figures = self.figures() + (" on average" if several else "")
         if self.convention is not None:
-            return f"{self.convention} looks like the face ({figures})"
+            return f"{self.convention} looks like the {faces} ({figures})"
         if max(_average(some).likeness for some in self.drawings.values()) < ALIKE:
-            return f"neither looks like the face ({figures}): give one that is aligned as the generator wants"
+            return f"neither looks like the {faces} ({figures}): give {one} aligned as the generator wants"
         return f"both look much alike ({figures}): look at the picture and say which"
 
     def sheet(self) -> np.ndarray:
@@ -94,8 +96,7 @@ def check(
     """
     squares = [resize_square(face, size) for face in faces]
     pictures = [jnp.asarray(square, jnp.float32)[None] / 255.0 for square in squares]
-    method = "nearest" if network.config.family == "arcface" else "bicubic"
-    embed = jax.jit(lambda v, x: network.embed(v, x, method))
+    embed = jax.jit(lambda v, x: network.embed(v, x, network.config.swap_resize))
     vectors = [embed(identity_variables, picture) for picture in pictures]
     drawings = {}
     for convention in CONVENTIONS:

@@ -10,7 +10,7 @@ import hashlib
 import importlib.resources
 import os
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -20,7 +20,7 @@ from simswap_jax.io import user_folders
 from simswap_jax.io.atomic import CannotWrite, file_sha256, is_file, is_folder, replacing_file
 from simswap_jax.io.progress import to_terminal
 
-__all__ = ["Entry", "catalogue", "file_sha256", "find", "find_by_sha256", "folders", "locate"]
+__all__ = ["Entry", "catalogue", "file_sha256", "find", "find_by_sha256", "folders", "locate", "locate_sha256"]
 
 ENDINGS = (".pth", ".pt", ".bin", ".tar", ".ckpt", ".safetensors", ".onnx")
 SECONDS = 30.0  # without a byte from the origin
@@ -39,6 +39,7 @@ class Entry:
     note: str = ""
     url: str = ""
     sha256: str = ""
+    size: int = 0  # bytes
     template: str = ""
 
 
@@ -140,18 +141,17 @@ def find_by_sha256(sha256: str, name: str, purpose: str) -> Path:
 
     Args:
       sha256: of the file.
-      name: what it was called; tried first, then the known files, then every weight file of the folders.
+      name: what it was called.
       purpose: as in `find`.
 
     Raises:
-      UserError: no such file is here.
+      UserError: no such file is here, and it could not be fetched.
     """
-    entry = next((entry for entry in catalogue().values() if entry.sha256 == sha256), None)
-    if entry is not None and (entry.url or locate(entry.name)):
+    if (path := locate_sha256(sha256, name)) is not None:
+        return path
+    entry = _known(sha256)
+    if entry is not None and entry.url:
         return find(entry.name, purpose)
-    for path in _candidates(name):
-        if file_sha256(path) == sha256:
-            return path
     other, entry = locate(name), entry or catalogue().get(name)
     lacking = f"{other} is another file, and none" if other else "no file"
     looked = ", ".join(map(str, folders())) or "any folder that is searched"
@@ -163,13 +163,28 @@ def find_by_sha256(sha256: str, name: str, purpose: str) -> Path:
     )
 
 
-def _candidates(name: str) -> Iterator[Path]:
-    first = [folder / name for folder in folders()]
+def locate_sha256(sha256: str, name: str) -> Path | None:
+    """The file in the folders that has this SHA-256, whatever it is called.
+
+    Files called ``name``, or as ``configs/weights.yaml`` calls it, are read first, so that the usual case reads one;
+    others only where they are of the known size, or where none is known.
+    """
+    entry = _known(sha256)
+    names, size = ([name, entry.name], entry.size) if entry else ([name], 0)
+    return next((path for path in _candidates(names, size) if file_sha256(path) == sha256), None)
+
+
+def _known(sha256: str) -> Entry | None:
+    return next((entry for entry in catalogue().values() if entry.sha256 == sha256), None)
+
+
+def _candidates(names: Sequence[str], size: int) -> Iterator[Path]:
+    first = [folder / name for name in dict.fromkeys(names) for folder in folders()]
     yield from (path for path in first if is_file(path))
     for folder in folders():
         if os.path.isdir(folder) and os.access(folder, os.R_OK):
             files = sorted(path for path in folder.iterdir() if path.suffix in ENDINGS and is_file(path))
-            yield from (path for path in files if path not in first)
+            yield from (path for path in files if path not in first and size in (0, path.stat().st_size))
 
 
 def _missing(name: str, purpose: str, where: str) -> str:

@@ -133,7 +133,10 @@ def test_one_person_on_a_folder(swap, photos, caplog):
     assert everything(photos / "out") == ["0.png", "1.png", "2.png"]
     digest = file_sha256(photos / "sources/0.png")
     assert all(read_provenance(photos / "out" / f"{i}.png").inputs[0] == ("source", digest) for i in range(3))
-    assert f"1 of 3 results in {photos / 'out'} is there already and will be replaced." in caplog.text
+    assert (
+        f"1 of 3 results in {photos / 'out'} is there already, and each is replaced when its own is done."
+        in caplog.text
+    )
 
 
 def test_broken_files_of_a_folder_are_named_and_the_rest_done(swap, photos, caplog):

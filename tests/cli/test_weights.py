@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 
 import cv2
 import jax
@@ -171,12 +172,14 @@ def test_the_check_on_a_face_decides_unless_told(place, capsys, monkeypatch, fou
     assert model_folder.read("model", with_identity=False).generator.convention == kept
 
 
-def test_the_check_really_draws_faces_of_files_and_folders(place, capsys):
+def test_the_check_really_draws_faces_of_files_and_folders(place, capsys, monkeypatch):
     (place / "faces").mkdir()
-    for number in range(2):
+    for number in range(3):
         cv2.imwrite(str(place / "faces" / f"{number}.png"), cv2.imread("face.png") // (number + 1))
+    monkeypatch.setattr(command, "CHECKED", 2)
     assert imported("--check", "face.png", "--check", "faces") == 0
     said = capsys.readouterr().out
+    assert "Checked are the first 2 of 3 pictures in faces." in said
     assert all(f"{name}: unit: " in said for name in ("face.png", "faces/0.png", "faces/1.png"))
     assert "Checked on 3 faces: " in said
     assert "on average)" in said
@@ -304,12 +307,16 @@ def test_export_to_onnx_is_checked(place, capsys):
     assert (place / "id.onnx").exists()
 
 
-def test_an_onnx_file_that_differs_is_removed(place, capsys, monkeypatch):
+def test_an_onnx_file_that_differs_leaves_what_was_there(place, capsys, monkeypatch):
     imported()
+    (place / "out.onnx").write_text("an earlier one")
     monkeypatch.setattr("simswap_jax.weights.onnx_export.generator_difference", lambda *_: 0.5)
     assert cli.main(["export", "model", "--output", "out.onnx"]) == 2
-    assert "was removed" in capsys.readouterr().err
-    assert not (place / "out.onnx").exists()
+    said = capsys.readouterr()
+    assert "nothing was written" in said.err
+    assert "replaced" not in said.out
+    assert (place / "out.onnx").read_text() == "an earlier one"
+    assert not list(place.glob(".out.onnx*"))
 
 
 @pytest.mark.parametrize(
@@ -333,7 +340,13 @@ def test_import_says_where_the_identity_network_is_looked_for(place, capsys, mon
     assert "copy identity.safetensors" not in capsys.readouterr().out  # it lies in a folder that is searched
     monkeypatch.setenv("SIMSWAP_JAX_WEIGHTS", str(place / "weights"))
     assert imported() == 0
+    (place / "weights").mkdir()
+    (place / "weights" / "identity.safetensors").write_bytes(b"another")
+    assert imported() == 0
     assert f"copy identity.safetensors into {place / 'weights'}" in capsys.readouterr().out
+    shutil.copy(place / "identity.safetensors", place / "weights" / "renamed.safetensors")
+    assert imported() == 0
+    assert "copy identity.safetensors" not in capsys.readouterr().out
 
 
 def test_doctor_begins_with_what_works(place, capsys, monkeypatch):

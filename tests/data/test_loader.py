@@ -144,6 +144,20 @@ def test_the_position_of_another_run_is_refused(people, changes, name):
         pair_batches(fewer, pairing_of(fewer), SIZE, SIZE).set_state(state)
 
 
+def test_the_position_with_other_targets_is_refused(people):
+    def of(*targets):
+        made = pairing_of(people)
+        made = Pairing(people.person, made.options, targets=np.array(targets)) if targets else made
+        return pair_batches(people, made, SIZE, SIZE)
+
+    chosen = of(0, 3).get_state()
+    of(0, 3).set_state(chosen)
+    for other, state in ((of(0, 2), chosen), (of(), chosen), (of(0, 3), of().get_state())):
+        with raises_user_error("position-of-another-run", "choice of targets"):
+            other.set_state(state)
+    assert of(*range(len(people))).get_state() == of().get_state()  # as of former versions: no choice
+
+
 def test_what_does_not_belong_together_is_refused(people):
     fewer = people.select(["p0", "p1"])
     with pytest.raises(ValueError, match=r"the data of 5; make it from people\.person"):

@@ -80,6 +80,10 @@ def keeps(inputs):
     return jnp.mean(inputs.result * kept().reshape(1, 1, 1, 3))
 
 
+def over_devices(inputs):
+    return jax.lax.pmean(jnp.mean(inputs.result), "data")
+
+
 def interrupted(inputs):
     raise KeyboardInterrupt
 
@@ -183,6 +187,16 @@ def test_a_method_tries_its_losses_on_the_shapes_of_its_step(devices, accumulate
     identity = small_method(small_config()).identity
     with raises_user_error("extra-loss-raised", f"({seen}, 32, 32, 3) ({seen}, 8)"):
         simswap.from_networks(config, identity, axis_name)
+
+
+def test_a_loss_may_average_over_the_mapped_axis_and_over_no_other():
+    config = with_extra(mine={"function": f"{HERE}:over_devices", "weight": 1.0})
+    config.devices, config.generator.preset, config.generator.widths, config.generator.blocks = 2, "", (4, 8), 1
+    identity = small_method(small_config()).identity
+    assert simswap.from_networks(config, identity, "data").extra
+    for axis_name in (None, "other"):
+        with raises_user_error("extra-loss-raised", "NameError", "data"):
+            simswap.from_networks(config, identity, axis_name)
 
 
 def test_a_loss_that_fails_leaves_no_workdir(tmp_path):

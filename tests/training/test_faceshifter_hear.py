@@ -1,6 +1,12 @@
 """HEAR-Net as a method: its recipe, its frozen first stage; trained, resumed, swapped with, not exported."""
 
 import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +20,11 @@ from simswap_jax.experiments import faceshifter_hear as experiment
 from simswap_jax.io.images import encode_png
 from simswap_jax.models import families
 from simswap_jax.models.normalization import denormalize
-from simswap_jax.training import faceshifter_hear, flops
+from simswap_jax.training import faceshifter_hear, flops, loop
 from simswap_jax.training.config import check, default_config
 from simswap_jax.training.faceshifter import FaceShifter
 from simswap_jax.training.occluders import NUMBERS
+from simswap_jax.training.runner import Runner
 from simswap_jax.training.state import NetworkState, TrainState
 from simswap_jax.weights import model_folder
 from tests.support.errors import raises_user_error
@@ -84,7 +91,8 @@ class Grey:
     convention: str = "unit"
 
     def apply(self, variables, target, given):
-        assert given["vector"].shape == (len(target), 8)
+        assert given["vector"].shape == (6, 8)  # all pictures at once, whatever config.batch_size is
+        assert all(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(variables))
         return jnp.full_like(target, self.level)
 
 
@@ -105,10 +113,19 @@ def test_targets_are_the_worst_share_of_the_pictures_and_are_found_again(shades,
     config = small_config("faceshifter_hear", **{"data.top_errors": 0.34, "data.source_size": 32, "batch_size": 4})
     method = dataclasses.replace(network, config=config)
     monkeypatch.setattr(families, "build", lambda config: Grey())
-    weights = {"params": {"aei": {"w": jnp.zeros(2)}, "hear": {}}}
+    weights = {"params": {"aei": {"w": np.zeros(2, np.float32)}, "hear": {}}}
+    compute = embeddings.compute_in_batches
+
+    def checked(program, variables, *arguments):
+        assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(variables))  # sent to the device once
+        return compute(program, variables, *arguments)
+
+    monkeypatch.setattr(embeddings, "compute_in_batches", checked)
     state = TrainState(0, 0, {"generator": NetworkState(weights["params"], {}, ())}, {})
     errors = method.heuristic_errors(state, shades, tmp_path)
     np.testing.assert_allclose(errors, np.abs(greys - 0.5), atol=1e-6)
+    [file] = tmp_path.glob("vectors-*.npy")
+    assert np.load(file).shape == (6, 1, 1)  # one number a picture
     chosen = method.with_targets(state, shades, tmp_path)
     assert [shades.files[row] for row in chosen.targets] == ["p1/1.png", "p1/3.png"]  # black and white
 
@@ -121,7 +138,7 @@ def test_targets_are_the_worst_share_of_the_pictures_and_are_found_again(shades,
         raise AssertionError
 
     with monkeypatch.context() as away:
-        away.setattr(embeddings, "computed", never)
+        away.setattr(embeddings, "compute_in_batches", never)
         np.testing.assert_array_equal(method.heuristic_errors(state, shades, tmp_path), errors)
         other = dataclasses.replace(
             state, networks={"generator": NetworkState({"aei": {"w": jnp.ones(2)}, "hear": {}}, {}, ())}
@@ -131,6 +148,47 @@ def test_targets_are_the_worst_share_of_the_pictures_and_are_found_again(shades,
     monkeypatch.setattr(families, "build", lambda config: Grey(np.nan))
     with raises_user_error("hear-errors-not-finite", "config.first_stage"):
         method.heuristic_errors(other, shades, tmp_path)
+
+
+def choose_on_two_devices(folder):
+    """Of a state that is split over two devices, and of the same on one: tells which targets they choose."""
+    people = records.build(folder / "people", folder / "records")
+    config = small_config("faceshifter_hear", **{"data.top_errors": 0.5, "data.source_size": 32, "batch_size": 4})
+    method = small_method(config)
+    run = Runner(method, 4, devices=2, fsdp=2, large=256)
+    state = run.init(jax.random.PRNGKey(0))
+    told = {"split": sum(not leaf.is_fully_replicated for leaf in jax.tree.leaves(state))}
+    told["two"] = loop.with_targets(method, run, state, people, (folder, folder / "two")).targets.tolist()
+    told["one"] = method.with_targets(jax.device_get(state), people, folder / "one").targets.tolist()
+    told["files"] = [[file.name for file in (folder / name).iterdir()] for name in ("one", "two")]
+    print(json.dumps(told))
+
+
+def test_pictures_that_cannot_be_read_while_targets_are_chosen_are_one_sentence(tmp_path):
+    class Unreadable:
+        chooses_targets = True
+
+        def with_targets(self, state, people, cache):
+            raise OSError(5, "Input/output error", str(cache / "part"))
+
+    run, state = SimpleNamespace(gather=lambda tree: tree), TrainState(0, 0, {}, {})
+    with raises_user_error("pictures-cannot-be-read", "Input/output error", tmp_path / "faces", tmp_path / "cache"):
+        loop.with_targets(Unreadable(), run, state, None, (tmp_path / "faces", tmp_path / "cache"))
+
+
+@pytest.mark.slow
+def test_a_state_split_over_two_devices_chooses_the_same_targets(shades, tmp_path):
+    code = f"import pathlib, {__name__} as here; here.choose_on_two_devices(pathlib.Path({str(tmp_path)!r}))"
+    added = {"JAX_NUM_CPU_DEVICES": "2", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    said = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | added, cwd=Path(__file__).parents[2], check=True, timeout=900,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    told = json.loads(said.stdout.splitlines()[-1])
+    assert told["split"] > 0
+    assert len(told["two"]) == 3
+    assert told["one"] == told["two"]
+    assert told["files"][0] == told["files"][1]  # found again, wherever the state lies
 
 
 @pytest.mark.slow

@@ -61,30 +61,44 @@ def small_generator(name):
     return config, variables
 
 
-def test_the_guide_s_script_swaps_as_flax_does(tmp_path, monkeypatch):
-    """With a network that sees the middle columns of its frame, whose values are not symmetric."""
+RESIZED = {
+    "bicubic": {"family": "iresnet", "values": "symmetric128"},
+    "nearest": {"family": "arcface", "values": "imagenet"},
+    "area": {"family": "arcface", "resize": "area", "values": "symmetric"},
+}
+
+
+@pytest.mark.parametrize("resize", RESIZED)
+def test_the_guide_s_script_swaps_as_flax_does(tmp_path, monkeypatch, resize):
+    """With a network that sees the middle columns of a frame of half the crop's size."""
     page = (Path(__file__).parents[2] / "docs" / "guide" / "weights.md").read_text(encoding="utf-8")
     [script] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     (tmp_path / "script.py").write_text(script, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    known = IdentityNetwork(
-        IdentityConfig(
-            layers=(1, 1), widths=(8, 16), size=(32, 24), frame=(32, 32), embedding=64, values="symmetric128"
-        )
-    )
+    shape = {"layers": (1, 1), "widths": (8, 16), "size": (32, 24), "frame": (32, 32), "embedding": 64}
+    known = IdentityNetwork(IdentityConfig(**shape, **RESIZED[resize]))
     known_variables = lively(jax.eval_shape(known.init, jax.random.key(0)))
     config = families.config_from_dict({**SHAPES["224"], "identity_size": 64})
     weights = random_state_dict(generator_leaves(config))
     generator, variables = tw.load_generator(weights, config.convention)
     export_identity(known, known_variables, "identity.onnx")
     export_generator(config, variables, "generator.onnx")
-    source, target = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), np.uint8)
+    rng = np.random.default_rng(0)
+    source, target = (rng.integers(0, 255, (side, side, 3), np.uint8) for side in (64, 32))
     for name, picture in {"source": source, "target": target}.items():
         Image.fromarray(picture).save(f"{name}.png")
-    runpy.run_path("script.py")
+    made = runpy.run_path("script.py")
+    assert made["facts"]["resize"] == resize
+    unit = jnp.asarray(source)[None] / 255.0
+    seen = known.preprocess(unit, resize)
+    np.testing.assert_allclose(made["VALUES"][known.config.values](made["face"]), seen.transpose(0, 3, 1, 2), atol=1e-5)
+    if resize != "bicubic":  # what follows is compiled for one of them
+        return
     with jax.default_matmul_precision("highest"):
-        vector = jax.jit(known.embed)(known_variables, jnp.asarray(source)[None] / 255.0)
+        vector = jax.jit(known.apply)(known_variables, seen)
+        vector /= jnp.linalg.norm(vector)
         wanted = jax.jit(generator.apply)(variables, jnp.asarray(target)[None] / 255.0, vector)
+    np.testing.assert_allclose(made["vector"], vector, atol=1e-4)
     wanted = np.clip(np.asarray(wanted[0]), 0, 1) * 255
     assert wanted.std() > 10
     np.testing.assert_allclose(np.asarray(Image.open("result.png")), wanted, atol=0.6)

@@ -1,5 +1,6 @@
 """Where weight files are found, what is fetched, what is refused. The origin is a file: no network."""
 
+import dataclasses
 import hashlib
 import tempfile
 from pathlib import Path
@@ -45,6 +46,7 @@ def test_the_catalogue_is_complete_and_only_checked_files_are_fetched():
         assert entry.sha256 or not entry.url
         assert not entry.url or entry.url.startswith("https://")
         assert not entry.sha256 or len(bytes.fromhex(entry.sha256)) == 32
+        assert entry.sha256 or not entry.size
 
 
 def test_a_path_is_itself(place):
@@ -134,6 +136,29 @@ def test_a_public_file_that_cannot_be_fetched_is_found_by_its_sum_under_another_
         registry.find_by_sha256(SHA, "hand.pth", "tests")
     (place / "mine" / "renamed.pth").write_bytes(CONTENT)
     assert registry.find_by_sha256(SHA, "hand.pth", "tests") == place / "mine" / "renamed.pth"
+
+
+def test_a_renamed_copy_of_a_public_file_is_taken_though_another_has_its_name(place, monkeypatch):
+    monkeypatch.setenv("SIMSWAP_JAX_OFFLINE", "1")
+    (place / "mine" / "net.pth").write_bytes(b"another network")
+    with raises_user_error("public-weights-differ", "net.pth"):
+        registry.find_by_sha256(SHA, "whatever.pth", "tests")
+    renamed = place / "mine" / "renamed.pth"
+    renamed.write_bytes(CONTENT)
+    assert registry.find_by_sha256(SHA, "whatever.pth", "tests") == renamed
+
+
+def test_files_of_another_name_are_read_only_where_their_size_fits(place, monkeypatch):
+    sized = dataclasses.replace(registry.catalogue()["net.pth"], size=len(CONTENT))
+    monkeypatch.setattr(registry, "catalogue", lambda: {"net.pth": sized})
+    for name, content in {"a.pth": b"large" * 9, "b.pth": CONTENT, "c.txt": CONTENT}.items():
+        (place / "mine" / name).write_bytes(content)
+    read, sha256 = [], registry.file_sha256
+    monkeypatch.setattr(registry, "file_sha256", lambda path: read.append(path.name) or sha256(path))
+    assert registry.locate_sha256(SHA, "whatever.pth").name == "b.pth"
+    (place / "mine" / "net.pth").write_bytes(CONTENT)
+    assert registry.locate_sha256(SHA, "whatever.pth").name == "net.pth"
+    assert read == ["b.pth", "net.pth"]
 
 
 def test_a_known_sum_is_fetched(place):

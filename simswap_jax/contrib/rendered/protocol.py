@@ -77,7 +77,13 @@ def _recoloured(batch: PairBatch) -> list[np.ndarray]:
     return list(colour_shift(np.stack(batch.targets), np.stack(batch.sources)))
 
 
-COLOUR = Baseline("colour", "target in the source's colours", _recoloured, shows_source=False)
+COLOUR = Baseline(
+    "colour",
+    "target in the source's colours",
+    _recoloured,
+    shows_source=False,
+    about="the cheapest swap there is: the target with the mean and spread of the source's colours",
+)
 
 
 def prepare(request: EvaluationRequest, models: Sequence[ModelCandidate], size: int) -> ProtocolData:

@@ -12,7 +12,6 @@ from simswap_jax.evaluation.candidates import (
     MODEL,
     PASTED,
     TARGET,
-    WARPED,
     Candidate,
 )
 from simswap_jax.evaluation.metrics.intervals import Estimate
@@ -142,11 +141,7 @@ def one_table(summary: Summary, titles: Mapping[str, str], columns: Columns, cap
     return Table(caption, ["", *(title for title, _, _ in used.values())], rows, folded=True) if rows else None
 
 
-KINDS = {
-    MODEL: "a model",
-    EXTERNAL: "another program's results",
-    WARPED: "the source's face warped by landmarks onto the target's, without training",
-}
+KINDS = {MODEL: "a model", EXTERNAL: "another program's results"}
 
 
 def rows_table(candidates: Sequence[Candidate]) -> Table:

@@ -58,6 +58,15 @@ class IdentityConfig(DictConfig):
     values: str = "symmetric"
     dtype: str = "float32"
 
+    @property
+    def swap_resize(self) -> str:
+        """How crops of another size come to the frame when swapping (`IdentityNetwork.preprocess`): ``"area"`` as
+        `resize` says, else ``"nearest"`` for SimSwap's ArcFace, as its release does, and ``"bicubic"`` for others.
+        """
+        if self.resize == "area":
+            return "area"
+        return "nearest" if self.family == "arcface" else "bicubic"
+
     def __post_init__(self) -> None:
         for field in ("layers", "widths", "size", "frame"):
             object.__setattr__(self, field, tuple(int(value) for value in getattr(self, field)))

@@ -50,8 +50,8 @@ class IdentityNetwork:
 
         Args:
           pictures: RGB in [0,1], [B,H,W,3], aligned.
-          method: how to resize: torch's ``"bicubic"`` (training) or ``"nearest"`` (the release's inference); a network
-            whose ``resize`` is ``"area"`` takes means in either case.
+          method: how to resize: torch's ``"bicubic"`` (training) or ``"nearest"`` (the release's inference), or
+            ``"area"``, means; a network whose ``resize`` is ``"area"`` takes means in any case.
 
         Returns:
           [B, *size, 3] in the network's values. Linear in the pictures: nothing is clipped.
@@ -60,7 +60,7 @@ class IdentityNetwork:
             raise ValueError(f"{method!r} is no way of resizing; choose one of {', '.join(_RESIZES)}.")
         height, width = self.config.frame
         if pictures.shape[1:3] != (height, width):
-            resize = resize_area if self.config.resize == "area" else _RESIZES[method]
+            resize = _RESIZES["area" if self.config.resize == "area" else method]
             pictures = resize(pictures, height, width)
         top, left = (height - self.config.size[0]) // 2, (width - self.config.size[1]) // 2
         pictures = pictures[:, top : top + self.config.size[0], left : left + self.config.size[1]]
@@ -84,7 +84,11 @@ _MODULES: dict[str, Callable[..., nn.Module]] = {
     "iresnet": IResNet,
     "mobilefacenet": MobileFaceNet,
 }
-_RESIZES: dict[str, Callable[[Array, int, int], Array]] = {"bicubic": resize_bicubic, "nearest": resize_nearest}
+_RESIZES: dict[str, Callable[[Array, int, int], Array]] = {
+    "bicubic": resize_bicubic,
+    "nearest": resize_nearest,
+    "area": resize_area,
+}
 _VALUES: dict[str, Callable[[Array], Array]] = {
     "imagenet": lambda x: normalize(x, "imagenet"),
     "symmetric": lambda x: x * 2.0 - 1.0,

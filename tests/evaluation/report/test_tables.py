@@ -1,10 +1,12 @@
 """The sentence above the tables says whose faces were swapped, and what flatters the model."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from simswap_jax.evaluation.candidates import BASELINES, GROUND_TRUTH
+from simswap_jax.contrib.rendered.protocol import COLOUR, LADDER
+from simswap_jax.evaluation.candidates import BASELINES, EXTERNAL, GROUND_TRUTH, MODEL
 from simswap_jax.evaluation.metrics.intervals import Estimate
 from simswap_jax.evaluation.protocols.protocol import Training
 from simswap_jax.evaluation.report.page import colours_of, trade_offs
@@ -17,6 +19,7 @@ from simswap_jax.evaluation.report.tables import (
     published_table,
     rows_table,
 )
+from simswap_jax.evaluation.warp import FAMILY, NAMES, warp_baselines
 from simswap_jax.io.html_report import COLOURS, GREYS, text_table
 
 
@@ -122,6 +125,18 @@ def test_rows_are_found_by_key_title_and_on_the_page_of_the_guide():
         assert about
         assert "bound" not in title
         assert f"| `{key}` | {title} |" in guide
+
+
+def test_every_row_says_what_it_is():
+    both = SimpleNamespace(has_landmarks=True, has_pose=True)
+    warps = warp_baselines([FAMILY], both, None, None, {})
+    of_users = [SimpleNamespace(key=kind, title=kind, kind=kind) for kind in (MODEL, EXTERNAL)]
+    candidates = [*of_users, *BASELINES, *warps, GROUND_TRUTH, COLOUR, *LADDER]
+    about = {key: what for _, key, what in rows_table(candidates).rows}
+    assert [key for key, what in about.items() if not what] == []
+    assert about.keys() > {*NAMES, "mix_0.5", "colour"}
+    for name in NAMES:
+        assert ("of the nearest pose" in about[name]) == name.endswith("_nearest")
 
 
 def test_candidates_are_coloured_controls_grey_and_one_model_has_no_trade_off():
