@@ -17,6 +17,7 @@ GREYS = {"#777777": "", "#8a8a8a": "7 4", "#9c9c9c": "2 3"}  # of what is there 
 WIDTH, HEIGHT = 460, 250
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 34  # margins of the plot
+DOT, LETTER, LINE = 4, 6.6, 12  # of a named point its radius, and of its name a letter's width and its height
 MOST_POINTS = 400  # of a line: more than the plot resolves
 
 STYLE = """
@@ -260,26 +261,56 @@ def _scatter(plot: Scatter) -> str:
     parts, across, down = _axes(
         np.array([*points.values(), *ends], np.float64), plot.x_label, plot.y_label, padding=0.04
     )
-    taken: list[tuple[float, float]] = []
+    places = {name: (across(x), down(y)) for name, (x, y) in points.items()}
+    labels = label_places(places)
     colours = _colours(points, plot.colours)
     for name, (x, y) in points.items():
-        left, height = across(x), down(y)
-        text = height - 8
-        while any(abs(text - other) < 12 and abs(left - beside) < 7 * len(name) + 20 for beside, other in taken):
-            text += 12
-        taken.append((left, text))
-        room = left + 7 * len(name) + 10 < WIDTH
-        side = f'x="{left + 7:.1f}"' if room else f'x="{left - 7:.1f}" text-anchor="end"'
+        left, height = places[name]
         if name in spans:
             x0, x1, y0, y1 = spans[name]
             parts.append(_bar((across(x0), height), (across(x1), height), colours[name]))
             parts.append(_bar((left, down(y0)), (left, down(y1)), colours[name]))
+        beside, text = labels[name]
+        anchor = "start" if beside > left else "end"
+        if abs(text - height) > 2 * LETTER:  # far off: a line says whose name it is
+            parts.append(_bar((left, height), (beside, text + (3 if text < height else -10)), colours[name]))
         parts.append(
-            f'<circle cx="{left:.1f}" cy="{height:.1f}" r="4" fill="{colours[name]}">'
+            f'<circle cx="{left:.1f}" cy="{height:.1f}" r="{DOT}" fill="{colours[name]}">'
             f"<title>{escape(name)}: {x:.4g}, {y:.4g}</title></circle>"
-            f'<text {side} y="{text:.1f}">{escape(name)}</text>'
+            f'<text x="{beside:.1f}" y="{text:.1f}" text-anchor="{anchor}">{escape(name)}</text>'
         )
     return _plot(plot.title, parts, {})
+
+
+def label_places(points: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """Where each point's name begins, or, to the left of it, ends: x and base line, as near as there is room.
+
+    Args:
+      points: name → its place in the plot, in the drawing's units; names stay inside the plot and off points and names.
+    """
+    rows = sorted(range(-LINE * 12, LINE * 12 + 1, LINE // 2), key=lambda row: (abs(row), row))
+    taken = [(x - DOT, y - DOT, x + DOT, y + DOT) for x, y in points.values()]
+    found = {}
+    for name, (x, y) in points.items():
+        width = LETTER * len(name)
+        places = [(x + side, y + row + 4) for row in rows for side in (7, -7)]
+        lefts = [at if at > x else at - width for at, _ in places]
+        boxes = [(left, base - LINE + 3, left + width, base + 2) for left, (_, base) in zip(lefts, places)]
+        free = (
+            number
+            for number, box in enumerate(boxes)
+            if box[0] >= LEFT and box[1] >= 0 and box[2] <= WIDTH and box[3] <= HEIGHT - BOTTOM
+            if not any(_meet(box, other) for other in taken)
+        )
+        chosen = next(free, 0)
+        taken.append(boxes[chosen])
+        found[name] = places[chosen]
+    return found
+
+
+def _meet(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Whether two boxes (left, top, right, bottom) have a place in common."""
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _plot(title: str, parts: Sequence[str], key: Mapping[str, str]) -> str:

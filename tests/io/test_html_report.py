@@ -78,6 +78,22 @@ def test_named_points_are_drawn_and_escaped():
     assert float(places[0]) < float(places[1]) < float(places[2])
 
 
+def test_names_of_points_that_lie_together_stand_inside_the_plot_and_on_nothing():
+    names = [f"a name as long as {number}" for number in range(9)]
+    points = {name: (200.0 + number % 3, 200.0 + number % 2) for number, name in enumerate(names)}
+    boxes = []
+    for name, (x, y) in html_report.label_places(points).items():
+        width = html_report.LETTER * len(name)
+        left = x if x > points[name][0] else x - width
+        assert left >= html_report.LEFT
+        assert left + width <= html_report.WIDTH
+        assert y <= html_report.HEIGHT - html_report.BOTTOM
+        boxes.append((left, y, width))
+    for number, (left, y, width) in enumerate(boxes):
+        for other_left, other_y, other_width in boxes[:number]:
+            assert abs(y - other_y) >= 10 or left >= other_left + other_width or other_left >= left + width
+
+
 def test_colours_are_kept_controls_are_dashed_and_intervals_and_marks_are_drawn():
     grey = next(colour for colour, dashes in html_report.GREYS.items() if dashes)
     lines = {"ours": ([0, 1], [1.0, 2.0]), "control": ([0, 1], [0.5, 0.5]), "theirs": ([0, 1], [2.0, 1.0])}
