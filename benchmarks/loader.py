@@ -11,6 +11,7 @@ pictures: what grows with their number is what is measured. Each part runs in a 
 import argparse
 import json
 import multiprocessing
+import os
 import resource
 import tempfile
 import time
@@ -22,6 +23,7 @@ import cv2
 import numpy as np
 
 from simswap_jax.data import records
+from simswap_jax.data.dataset import folder_fingerprint
 from simswap_jax.data.loader import pair_batches
 from simswap_jax.data.pairs import Pairing, PairingOptions
 from simswap_jax.io.images import encode_jpeg
@@ -125,7 +127,11 @@ def simulate(folder: Path, count: int, people: int) -> None:
     began = time.perf_counter()
     write_records(folder, count, people)
     print(f"{count:,} pictures of {people:,} people written in {time.perf_counter() - began:.0f} s")
-    for name, numbers in (("start", apart(start, folder, None)), ("resume", apart(start, folder, 1_000_000))):
+    for name, numbers in (
+        ("start", apart(start, folder, None)),
+        ("resume", apart(start, folder, 1_000_000)),
+        ("folder of people", apart(look_through, link_pictures(folder / "people", count, people))),
+    ):
         print(f"{name}: " + ", ".join(f"{what} {value:,.1f}" for what, value in numbers.items()))
 
 
@@ -145,6 +151,26 @@ def write_records(folder: Path, count: int, people: int) -> None:
     records.Identities(examples=examples, data_dir=str(folder), file_format="array_record").download_and_prepare()
     described = {"fingerprint": "simulated", "people": index}
     (records.records_folder(folder) / "people.json").write_text(json.dumps(described), "utf-8")
+
+
+def link_pictures(root: Path, count: int, people: int) -> Path:
+    """As many files as there are pictures, of the same few bytes."""
+    for person in range(people):
+        here = root / f"n{person:06d}"
+        here.mkdir(parents=True)
+        first = here / "0000_01.jpg"
+        first.write_bytes(b"picture")
+        for number in range(1, count // people + (person < count % people)):
+            os.link(first, here / f"{number:04d}_01.jpg")
+    return root
+
+
+def look_through(root: Path) -> dict[str, float]:
+    """What every start does where the records were made of a folder: is it as it was?"""
+    began = time.perf_counter()
+    folder_fingerprint(root)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"looked through in s": time.perf_counter() - began, "memory MiB": memory}
 
 
 def start(folder: Path, step: int | None) -> dict[str, float]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from simswap_jax.errors import UserError
 from simswap_jax.io.folders import warn_of_rest
-from simswap_jax.io.images import decode_plain, is_picture, resize_square
+from simswap_jax.io.images import decode_plain, has_picture_ending, is_picture, resize_square
 
 
 class Records(Protocol):
@@ -258,22 +258,44 @@ def list_people(root: str | os.PathLike) -> dict[str, list[Path]]:
     raise UserError(f"There is no picture file in the folders of {root}; {layout} (jpg, png, webp, …).", "no-pictures")
 
 
-def folder_fingerprint(listing: Mapping[str, Sequence[Path]], min_side: int = 16) -> str:
-    """A hash of every file's name, size and time of change, and of what decides which are left out."""
+def folder_fingerprint(root: Path, min_side: int = 16) -> str:
+    """A hash of every picture's name, size and time of change, and of what decides which are left out.
+
+    Of millions of pictures only one person's are in memory at a time.
+
+    Args:
+      root: as of `list_people`, in whose order pictures count.
+      min_side: of a picture that is taken, in pixels.
+
+    Raises:
+      UserError: a folder cannot be listed.
+    """
     digest = hashlib.sha256(f"{RECORDS_VERSION} {min_side}\n".encode())
-    for person, files in listing.items():
-        for file in files:
+    for folder in _entries(root):
+        if not folder.is_dir():
+            continue
+        for file in _entries(folder.path):
+            if not has_picture_ending(file.name) or file.is_dir():
+                continue
             with contextlib.suppress(OSError):  # a dangling link is reported when it is read
                 status = file.stat()
                 digest.update(
-                    f"{person}/{file.name} {status.st_size} {status.st_mtime_ns}\n".encode("utf-8", "surrogateescape")
+                    f"{folder.name}/{file.name} {status.st_size} {status.st_mtime_ns}\n".encode(
+                        "utf-8", "surrogateescape"
+                    )
                 )
     return digest.hexdigest()
 
 
 def _visible(folder: Path) -> list[Path]:
+    return [Path(entry.path) for entry in _entries(folder)]
+
+
+def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
+    """What of a folder is not hidden, by name."""
     try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        with os.scandir(folder) as entries:
+            return sorted((one for one in entries if not one.name.startswith(".")), key=lambda one: one.name)
     except OSError as error:
         raise UserError(
             f"The folder {folder} cannot be listed ({error.strerror}); check its permissions.", "folder-unreadable"

@@ -137,10 +137,10 @@ def build(
         picture, or the records cannot be written. Nothing half-written is left.
     """
     root, data_dir = Path(root), Path(data_dir)
-    listing = list_people(root)
-    fingerprint = folder_fingerprint(listing, min_side)
     place = records_folder(data_dir)
-    if _recorded_fingerprint(place) != fingerprint:
+    fingerprint = folder_fingerprint(root, min_side) if root.is_dir() else ""
+    if not fingerprint or _recorded_fingerprint(place) != fingerprint:
+        listing = list_people(root)
         survey = _Survey(root, listing, min_side, threads or 2 * (os.cpu_count() or 1))
         with _explain_disk_errors(data_dir):
             _write(survey, fingerprint, data_dir, place)

@@ -188,7 +188,12 @@ def resize_square(picture: np.ndarray, size: int) -> np.ndarray:
 
 def is_picture(path: Path) -> bool:
     """Whether a file's ending is that of a picture."""
-    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+    return has_picture_ending(path.name) and not path.is_dir()
+
+
+def has_picture_ending(name: str) -> bool:
+    """Whether the name of a file or folder ends as a picture's does."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
 def _decode(data: bytes, name: str) -> tuple[np.ndarray, bool]:

@@ -254,9 +254,11 @@ def check_common(config: ml_collections.ConfigDict) -> None:
             "raise --config.batch_size.",
             "config-batch-size",
         )
-    if not config.data.root:
+    if not config.data.root and not config.data.cache:
         raise UserError(
-            "config.data.root is empty; name the folder of people with --config.data.root=FOLDER.", "config-data-root"
+            "config.data.root is empty; name the folder of people with --config.data.root=FOLDER, or with "
+            "--config.data.cache=FOLDER the records that a training made of one.",
+            "config-data-root",
         )
     check_addresses(config)
     check_choice(config, "parallel", ("jit", "pmap"))

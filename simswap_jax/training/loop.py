@@ -91,7 +91,9 @@ def train_in(config: ml_collections.ConfigDict, workdir: Path, asked: StopReques
     method = None if fields.needs_people(config.method) else build(None)  # what it refuses, it refuses before all else
     claim_workdir(config, workdir)
     root, cache = folders(config, workdir)
-    everybody = distributed.primary_first(lambda: records.build(root, cache)).remember(MEMORY)
+    everybody = distributed.primary_first(
+        lambda: records.build(root, cache) if config.data.root else records.open_people(cache)
+    ).remember(MEMORY)
     kept_out = held_out(everybody.names, config.data.held_out)
     people = training_people(config, everybody, kept_out)
 
@@ -204,8 +206,9 @@ def training_people(config: ml_collections.ConfigDict, everybody: People, kept_o
     if config.data.held_out_pictures:
         people = people.without(held_out(people.files, config.data.held_out_pictures))
     if len(people.names) < 2:
+        given = config.data.root or config.data.cache
         raise UserError(
-            f"{config.data.root} leaves {len(people.names)} person to train on, and pairs of different people need 2; "
+            f"{given} leaves {len(people.names)} person to train on, and pairs of different people need 2; "
             "lower config.data.held_out or add people.",
             "too-few-people",
         )

@@ -324,6 +324,26 @@ def test_networks_that_are_not_finite_are_neither_saved_nor_exported(root, tmp_p
     assert all((row["loss"] is None) == (row["step"] >= diverging_method.DIVERGES) for row in rows)
 
 
+def test_records_alone_are_enough_to_train_on(root, tmp_path):
+    made = identity.default_config()
+    made.method = "tests.support.diverging_method:build"
+    made.data.root, made.data.cache, made.batch_size, made.steps = str(root), str(tmp_path / "records"), 4, 2
+    with log_lines() as lines:
+        train(made, tmp_path / "first")
+    made.data.root = ""
+    with log_lines() as again:
+        train(made, tmp_path / "second")
+    told = [line for line in lines if "pictures to train on" in line]
+    assert told
+    assert told == [line for line in again if "pictures to train on" in line]
+    made.data.cache = str(tmp_path / "empty")
+    with raises_user_error("no-data-set"):
+        train(made, tmp_path / "third")
+    made.data.cache = ""
+    with raises_user_error("config-data-root"):
+        train(made, tmp_path / "third")
+
+
 @pytest.mark.parametrize(
     ("field", "value", "code"),
     [
@@ -336,7 +356,6 @@ def test_networks_that_are_not_finite_are_neither_saved_nor_exported(root, tmp_p
         ("data.held_out_pictures", 1.0, "config-held-out-pictures"),
         ("data.alignment", "crooked", "config-alignment"),
         ("data.size", 62, "config-size-no-multiple"),
-        ("data.root", "", "config-data-root"),
         ("data.root", "gs://bucket/faces", "address-not-supported"),
         ("data.cache", "s3://bucket/records", "address-not-supported"),
         ("identity.weights", "https://example.org/arcface.pth", "address-not-supported"),
