@@ -56,14 +56,18 @@ def resolve_overlaps(places: Sequence[Place]) -> list[Place]:
 
     Elsewhere the masks stay as they are. Every mask is multiplied by its part m³ / Σ m³ of all that claim the pixel.
     """
-    claims: list[np.ndarray] = [one.mask**SHARPNESS for one in places]
+    touching = [[other for other in places if other is not one and _touch(one, other)] for one in places]
+    claims = {id(one): one.mask**SHARPNESS for one, others in zip(places, touching) if others}
     shared = []
-    for i, one in enumerate(places):
-        total = claims[i].copy()
-        for j, other in enumerate(places):
-            if i != j:
-                _add(total, one, claims[j], other)
-        part = np.divide(claims[i], total, out=np.ones_like(total), where=total > 0)
+    for one, others in zip(places, touching):
+        if not others:
+            shared.append(one)
+            continue
+        claim = claims[id(one)]
+        total = claim.copy()
+        for other in others:
+            _add(total, one, claims[id(other)], other)
+        part = np.divide(claim, total, out=np.ones_like(total), where=total > 0)
         shared.append(replace(one, mask=one.mask * part))
     return shared
 
@@ -241,15 +245,26 @@ def _onto(picture: np.ndarray, alignment: Alignment, where: Place, kernel: int, 
     return cv2.warpAffine(picture, matrix, (width, height), flags=kernel | cv2.WARP_INVERSE_MAP, borderMode=border)
 
 
-def _add(total: np.ndarray, one: Place, claim: np.ndarray, other: Place) -> None:
-    """Add the claim of another place to the pixels that both have."""
+def _shared_box(one: Place, other: Place) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of what two places have in common; nothing where right ≤ left or bottom ≤ top."""
     left, top = max(one.left, other.left), max(one.top, other.top)
     right = min(one.left + one.mask.shape[1], other.left + other.mask.shape[1])
     bottom = min(one.top + one.mask.shape[0], other.top + other.mask.shape[0])
-    if right > left and bottom > top:
-        mine = slice(top - one.top, bottom - one.top), slice(left - one.left, right - one.left)
-        yours = slice(top - other.top, bottom - other.top), slice(left - other.left, right - other.left)
-        total[mine] += claim[yours]
+    return left, top, right, bottom
+
+
+def _touch(one: Place, other: Place) -> bool:
+    """Whether two places have a pixel in common."""
+    left, top, right, bottom = _shared_box(one, other)
+    return right > left and bottom > top
+
+
+def _add(total: np.ndarray, one: Place, claim: np.ndarray, other: Place) -> None:
+    """Add the claim of another place, which touches this one, to the pixels that both have."""
+    left, top, right, bottom = _shared_box(one, other)
+    mine = slice(top - one.top, bottom - one.top), slice(left - one.left, right - one.left)
+    yours = slice(top - other.top, bottom - other.top), slice(left - other.left, right - other.left)
+    total[mine] += claim[yours]
 
 
 BORDER = 0.08  # of the crop's side: how far in from its border the mask has risen to 1
