@@ -1,6 +1,6 @@
 """Pictures a second of the loader, by threads, beside torch's DataLoader; and a data set of VGGFace2's size.
 
-    python benchmarks/loader.py [--size 224] [--pictures 2000]      # decoding and pairing, against threads
+    python benchmarks/loader.py [--size 224] [--pictures 2000 | --root PEOPLE]      # against threads
     python benchmarks/loader.py --simulate 3300000 --people 8631    # opening, memory, first batch, resuming
 
 Pictures are noise over gradients, JPEG of quality 95, as crops of faces weigh. torch is measured where it is installed:
@@ -16,6 +16,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ SECONDS = 8.0  # of each measurement
 
 def main() -> None:
     parse = argparse.ArgumentParser()
+    parse.add_argument("--root", type=Path, help="a folder of people to read, in place of made pictures")
     parse.add_argument("--size", type=int, default=224)
     parse.add_argument("--pictures", type=int, default=2000)
     parse.add_argument("--threads", type=int, nargs="+", default=[1, 2])
@@ -52,8 +54,8 @@ def main() -> None:
 
 def compare(folder: Path, options: argparse.Namespace) -> None:
     """Ours by threads, torch's by workers."""
-    root, cache = folder / "people", folder / "records"
-    for index, picture in enumerate(pictures(options.size, options.pictures)):
+    root, cache = options.root or folder / "people", folder / "records"
+    for index, picture in enumerate(pictures(options.size, 0 if options.root else options.pictures)):
         person = root / f"person_{index % options.people:04d}"
         person.mkdir(parents=True, exist_ok=True)
         (person / f"{index}.jpg").write_bytes(encode_jpeg(picture))
@@ -92,10 +94,14 @@ def torch_rate(root: Path, size: int, workers: int) -> float:
 
         def __getitem__(self, index: int) -> tuple[Any, Any]:
             chosen = np.random.default_rng(index).integers(len(files), size=2)
-            target, source = (np.asarray(Image.open(files[i]).convert("RGB").resize((size, size))) for i in chosen)
+            target, source = (np.array(Image.open(files[i]).convert("RGB").resize((size, size))) for i in chosen)
             return torch.from_numpy(target), torch.from_numpy(source)
 
-    return rate_of(iter(torch.utils.data.DataLoader(Pairs(), batch_size=BATCH, num_workers=workers)))
+    return rate_of(
+        iter(
+            torch.utils.data.DataLoader(Pairs(), batch_size=BATCH, num_workers=workers, multiprocessing_context="fork")
+        )
+    )
 
 
 def rate_of(batches: Iterator[Any]) -> float:
@@ -192,8 +198,8 @@ def start(folder: Path, step: int | None) -> dict[str, float]:
 
 def apart(function: Callable[..., Any], *arguments: Any) -> Any:
     """What a function gives in a process of its own."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 if __name__ == "__main__":

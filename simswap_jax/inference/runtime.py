@@ -142,10 +142,15 @@ def on_onnxruntime(model: ModelFolder) -> Program:
         ) from error
 
     def run(targets: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.bool_]:
-        values = np.ascontiguousarray(targets.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
+        values = np.ascontiguousarray(targets.transpose(0, 3, 1, 2), np.float32)
+        values /= np.float32(255)
         (results,) = session.run(["output"], {"target": values, "source": np.asarray(vectors, np.float32)})
         finite = np.isfinite(results).all()
-        pictures = np.rint(np.clip(np.nan_to_num(results), 0.0, 1.0) * 255.0).astype(np.uint8)
+        if not finite:
+            results = np.nan_to_num(results)
+        np.clip(results, 0.0, 1.0, out=results)
+        results *= np.float32(255)
+        pictures = np.rint(results, out=results).astype(np.uint8)
         return np.ascontiguousarray(pictures.transpose(0, 2, 3, 1)), finite
 
     return run
