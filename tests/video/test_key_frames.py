@@ -41,12 +41,12 @@ def frame(*faces, ground=BACKGROUND):
 
 
 def check(found, wanted):
-    """All faces of all frames are there, each within a fiftieth of its size."""
+    """All faces of all frames are there, to about two pixels."""
     for faces, truth in zip(found, wanted, strict=True):
         assert len(faces) == len(truth)
         for landmarks in truth:
             apart = min(np.abs(face.landmarks - landmarks).max() for face in faces)
-            assert apart < 0.02 * 80 + 0.5
+            assert apart < 2.1
 
 
 def test_faces_that_move_are_followed_and_every_eighth_frame_is_seen_whole():
@@ -114,4 +114,4 @@ def test_real_faces_of_a_slow_pan_are_found_as_in_whole_frames(outside, name):
         for face in whole:
             nearest = min(faces, key=lambda other: np.abs(other.centre - face.centre).sum())
             apart = np.linalg.norm(nearest.landmarks - face.landmarks, axis=1).mean()
-            assert apart < 0.12 * np.sqrt(face.area)  # looks in two sizes differ by up to a tenth
+            assert apart < 0.1 * np.sqrt(face.area)  # measured: up to 0.08 (docs/experiments/video.md)
