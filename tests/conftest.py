@@ -62,7 +62,7 @@ HEAVY = (
     "tests/models/test_golden_networks.py",
     "tests/models/test_ipgan.py",
     "tests/models/test_layers.py",
-    "tests/models/test_tpu.py",
+    "tests/models/test_platforms.py",
     "tests/preparation/test_prepare.py",
     "tests/provenance/test_xmp_fuzz.py",
     "tests/snapshots/test_step.py",

@@ -67,7 +67,7 @@ class ConvNormLeaky(nn.Module):
         """[B,H,W,I] → [B,H',W',features]."""
         x = Conv(self.features, 4, self.stride, padding=1, dtype=self.dtype, name="conv")(x)
         if self.norm:
-            x = BatchNorm(self.axis_name, dtype=self.dtype, name="norm")(x, train)
+            return BatchNorm(self.axis_name, dtype=self.dtype, slope=0.2, name="norm")(x, train)
         return nn.leaky_relu(x, 0.2)
 
 

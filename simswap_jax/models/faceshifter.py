@@ -154,7 +154,7 @@ class AAD(nn.Module):
     ) -> Float[Array, "b h w c"]:
         """[B,H,W,C], z_att [B,H,W,Z] and z_id [B,D] → [B,H,W,C]."""
         config, channels, dtype = self.config, h.shape[-1], jnp.dtype(self.config.dtype)
-        h = instance_norm(h, EPSILON).astype(dtype)
+        h = instance_norm(h, epsilon=EPSILON, dtype=dtype)
 
         def maps(of: Array, features: int, kernel: int, name: str) -> Array:
             return Conv(features, kernel, padding=kernel // 2, dtype=dtype, name=name)(of)

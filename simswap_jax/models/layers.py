@@ -14,7 +14,9 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from simswap_jax.models.ops.convolution import convolve, depthwise
+from simswap_jax.models.ops.norm import Norm, activated, normalised
 from simswap_jax.models.ops.resize import reflect_pad
+from simswap_jax.models.ops.upsampling import double_convolve
 
 Dtype = Any
 
@@ -35,6 +37,7 @@ class Conv(nn.Module):
       features: output channels.
       kernel: size of the square window.
       padding: rows and columns added on every side; mirrored if ``reflect``.
+      double: the map is doubled first, bilinearly; for a window of 3, stride 1 and zero padding of 1.
     """
 
     features: int
@@ -42,6 +45,7 @@ class Conv(nn.Module):
     stride: int = 1
     padding: int = 0
     reflect: bool = False
+    double: bool = False
     use_bias: bool = True
     dtype: Dtype = jnp.float32
 
@@ -51,7 +55,9 @@ class Conv(nn.Module):
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", torch_init, shape, jnp.float32).astype(self.dtype)
         x = x.astype(self.dtype)
-        if self.reflect:
+        if self.double:
+            x = double_convolve(x, kernel)
+        elif self.reflect:
             x = convolve(reflect_pad(x, self.padding), kernel, self.stride)
         else:
             x = convolve(x, kernel, self.stride, self.padding)
@@ -108,17 +114,21 @@ class Linear(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation with PyTorch's numbers.
+    """Batch normalisation with PyTorch's numbers, and the ReLU after it where there is one.
 
     Normalises by the biased variance, keeps the *unbiased* one: running ← 0.9·running + 0.1·batch. In training the
     batch is all devices' batch when ``axis_name`` names a pmap axis; under jit it is so by construction. Statistics
     move in every training call whose ``batch_stats`` are mutable.
+
+    Attributes:
+      slope: of the activation below 0: 0 for a ReLU, 0.2 for a leaky one; 1, none.
     """
 
     axis_name: str | None = None
     epsilon: float = 1e-5
     momentum: float = 0.9
     dtype: Dtype = jnp.float32
+    slope: float = 1.0
 
     @nn.compact
     def __call__(self, x: Float[Array, "*shape"], train: bool = False) -> Float[Array, "*shape"]:
@@ -128,39 +138,53 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros_init(), (channels,), jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
-        wide = x.astype(jnp.float32)
         if not train:
             factor = scale * lax.rsqrt(running_var.value + self.epsilon)
             shift = bias - running_mean.value * factor
-            return (wide * per_channel(factor, x.ndim) + per_channel(shift, x.ndim)).astype(self.dtype)
+            y = x.astype(jnp.float32) * per_channel(factor, x.ndim) + per_channel(shift, x.ndim)
+            return activated(y, self.slope).astype(self.dtype)
 
-        axes = tuple(range(x.ndim - 1))
         count = x.size // channels
-        mean = jnp.mean(wide, axes)
-        if self.axis_name is not None and not self.is_initializing():
-            mean = lax.pmean(mean, self.axis_name)
-            count *= lax.axis_size(self.axis_name)
+        axis_name = None if self.is_initializing() else self.axis_name
+        if axis_name is not None:
+            count *= lax.axis_size(axis_name)
         if count < 2 and not self.is_initializing():
             raise ValueError(
                 "Batch norm needs more than one value per channel to train on; use a batch of at least two."
             )
-        centred = wide - per_channel(mean, x.ndim)
-        var = jnp.mean(jnp.square(centred), axes)
-        if self.axis_name is not None and not self.is_initializing():
-            var = lax.pmean(var, self.axis_name)
+        norm = Norm(tuple(range(x.ndim - 1)), self.epsilon, self.slope, self.dtype, axis_name)
+        y, batch = normalised(x, *(per_channel(each, x.ndim) for each in (scale, bias, running_mean.value)), norm)
         if self.is_mutable_collection("batch_stats") and not self.is_initializing():
             keep = self.momentum
+            mean, var = (each.reshape(channels) for each in batch)
             running_mean.value = keep * running_mean.value + (1.0 - keep) * mean
             running_var.value = keep * running_var.value + (1.0 - keep) * var * (count / (count - 1))
-        factor = scale * lax.rsqrt(var + self.epsilon)
-        return (centred * per_channel(factor, x.ndim) + per_channel(bias, x.ndim)).astype(self.dtype)
+        return y
 
 
-def instance_norm(x: Float[Array, "b h w c"], epsilon: float = 1e-8) -> Float[Array, "b h w c"]:
-    """Instance norm: x minus the map's mean, over the map's root mean square; no parameters, float32. [B,H,W,C]."""
-    x = x.astype(jnp.float32)
-    x = x - jnp.mean(x, (1, 2), keepdims=True)
-    return x * lax.rsqrt(jnp.mean(jnp.square(x), (1, 2), keepdims=True) + epsilon)
+def instance_norm(
+    x: Float[Array, "b h w c"],
+    scale: Float[Array, "b 1 1 c"] | None = None,
+    bias: Float[Array, "b 1 1 c"] | None = None,
+    *,
+    epsilon: float = 1e-8,
+    slope: float = 1.0,
+    dtype: Dtype = jnp.float32,
+) -> Float[Array, "b h w c"]:
+    """Each map minus its mean, over its root mean square, times ``scale`` plus ``bias``; then the activation, if any.
+
+    Args:
+      x: [B,H,W,C].
+      scale, bias: float32 [B,1,1,C]; None: 1 and 0.
+      epsilon: what is added to the mean square.
+      slope: of the activation below 0: 0 for a ReLU; 1, none.
+      dtype: of the result.
+    """
+    shape = (x.shape[0], 1, 1, x.shape[3])
+    scale = jnp.ones(shape) if scale is None else scale
+    bias = jnp.zeros(shape) if bias is None else bias
+    near = x[:, :1, :1].astype(jnp.float32)
+    return normalised(x, scale, bias, near, Norm((1, 2), epsilon, slope, dtype))[0]
 
 
 class PReLU(nn.Module):

@@ -14,7 +14,6 @@ from jaxtyping import Float
 from simswap_jax.models.config import WIDTH, DictConfig, Ranges, check_dtype
 from simswap_jax.models.layers import BatchNorm, Conv, Dtype, Linear, instance_norm, torch_init
 from simswap_jax.models.normalization import check_convention
-from simswap_jax.models.ops.resize import bilinear_double
 
 
 class AdaIN(nn.Module):
@@ -22,13 +21,14 @@ class AdaIN(nn.Module):
 
     dtype: Dtype = jnp.float32
     kernel_init: Initializer = torch_init
+    slope: float = 1.0  # of the activation after it below 0; 1: none
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], identity: Float[Array, "b d"]) -> Float[Array, "b h w c"]:
         """[B,H,W,C] and [B,D] → [B,H,W,C]."""
         linear = Linear(2 * x.shape[-1], kernel_init=self.kernel_init, name="linear")
         gamma, beta = jnp.split(linear(identity.astype(jnp.float32))[:, None, None, :], 2, axis=-1)
-        return (instance_norm(x) * (1.0 + gamma) + beta).astype(self.dtype)
+        return instance_norm(x, 1.0 + gamma, beta, slope=self.slope, dtype=self.dtype)
 
 
 class IDBlock(nn.Module):
@@ -42,7 +42,7 @@ class IDBlock(nn.Module):
         """[B,H,W,C] and [B,D] → [B,H,W,C]."""
         width = x.shape[-1]
         y = Conv(width, 3, padding=1, reflect=True, dtype=self.dtype, name="conv1")(x)
-        y = nn.relu(AdaIN(self.dtype, self.adain_init, name="style1")(y, identity))
+        y = AdaIN(self.dtype, self.adain_init, slope=0.0, name="style1")(y, identity)
         y = Conv(width, 3, padding=1, reflect=True, dtype=self.dtype, name="conv2")(y)
         return x + AdaIN(self.dtype, self.adain_init, name="style2")(y, identity)
 
@@ -62,9 +62,17 @@ class ConvNormReLU(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 o"]:
         """[B,H,W,I] → [B,H',W',features]."""
-        x = bilinear_double(x) if self.double else x
-        x = Conv(self.features, self.kernel, self.stride, self.padding, self.reflect, dtype=self.dtype, name="conv")(x)
-        return nn.relu(BatchNorm(self.axis_name, dtype=self.dtype, name="norm")(x, train))
+        x = Conv(
+            self.features,
+            self.kernel,
+            self.stride,
+            self.padding,
+            self.reflect,
+            self.double,
+            dtype=self.dtype,
+            name="conv",
+        )(x)
+        return BatchNorm(self.axis_name, dtype=self.dtype, slope=0.0, name="norm")(x, train)
 
 
 _PRESETS: dict[str, dict[str, Any]] = {

@@ -18,6 +18,7 @@ from simswap_jax.models.discriminator import halve
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.models.ops.convolution import convolve
 from simswap_jax.models.ops.cpu import shifted_depthwise
+from simswap_jax.models.ops.norm import Norm, normalised
 from simswap_jax.models.ops.platform import lowering_for
 from simswap_jax.models.simswap import AdaIN
 
@@ -157,8 +158,38 @@ def test_batch_norm_over_devices_is_that_of_the_whole_batch():
     jax.tree.map(lambda a, b: same(a, jnp.broadcast_to(b, a.shape)), each, moved)
 
     slope = jax.grad(lambda x: jnp.sum(run(whole, x)[0] * weight.reshape(8, 3, 3, 5)))(x.reshape(8, 3, 3, 5))
-    over_devices = jax.grad(lambda x: jnp.sum(jax.vmap(lambda x: run(split, x)[0], axis_name="devices")(x) * weight))(x)
+
+    def of_part(x, weight):  # a device's own loss; what it owes to the others' comes through the statistics
+        return jax.grad(lambda x: jnp.sum(run(split, x)[0] * weight))(x)
+
+    over_devices = jax.vmap(of_part, axis_name="devices")(x, weight)
     same(over_devices.reshape(slope.shape), slope, 1e-4)
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.0, 0.2])
+@pytest.mark.parametrize("axes", [(0, 1, 2), (1, 2)], ids=["batch", "instance"])
+def test_a_norms_own_gradients_are_those_jax_derives_twice_over(axes, slope):
+    """Of map, scale and bias; and theirs, which the gradient penalty takes."""
+    kept = [1 if axis in axes else size for axis, size in enumerate((3, 4, 4, 5))]
+    x, scale, bias = 7 + 2 * random(3, 4, 4, 5), random(*kept, seed=1), random(*kept, seed=2)
+    weight, near, norm = random(3, 4, 4, 5, seed=3), 7 + random(*kept, seed=4), Norm(axes, 1e-5, slope, jnp.float32)
+
+    def plain(x, scale, bias):
+        centred = x - jnp.mean(x, axes, keepdims=True)
+        z = centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), axes, keepdims=True) + 1e-5) * scale + bias
+        return jnp.where(z > 0, z, slope * z)
+
+    def ours(*arguments):
+        return normalised(*arguments, near, norm)[0]
+
+    def penalty(form, *arguments):
+        slopes = jax.grad(lambda *given: jnp.sum(form(*given) * weight), (0, 1, 2))(*arguments)
+        return sum(jnp.sum(jnp.sin(each)) for each in slopes)
+
+    same(ours(x, scale, bias), plain(x, scale, bias), 1e-5)
+    for order in (lambda form, *given: jnp.sum(form(*given) * weight), penalty):
+        got, wanted = (jax.grad(functools.partial(order, form), (0, 1, 2))(x, scale, bias) for form in (ours, plain))
+        jax.tree.map(lambda a, b: same(a, b, 1e-4), got, wanted)
 
 
 def test_batch_norm_of_a_single_value_is_refused():

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from simswap_jax.models.ops import resize
+from simswap_jax.models.ops.convolution import convolve
+from simswap_jax.models.ops.upsampling import in_phases
 from tests.models.test_layers import gradients_agree, random, same
 
 
@@ -35,6 +37,21 @@ def test_bicubic_is_torchs(size):
             weights[i, np.clip(tap, 0, 10)] += cubic(centre - tap)
     with jax.default_matmul_precision("highest"):
         same(resize.resize_bicubic(x, size, size)[0, :, :, 0], weights @ np.asarray(x)[0, :, :, 0] @ weights.T)
+
+
+def test_bicubic_halving_is_bicubic_resizing():
+    def reference(x):
+        return jax.image.resize(x, (2, 8, 6, 3), "cubic-pytorch", antialias=False)
+
+    gradients_agree(lambda x: resize.resize_bicubic(x, 8, 6), reference, random(2, 16, 12, 3))
+
+
+@pytest.mark.parametrize(("height", "width"), [(5, 4), (2, 2), (1, 3)])
+def test_a_convolution_by_phases_is_that_of_the_doubled_map(height, width):
+    def in_turn(x, kernel):
+        return convolve(resize.bilinear_double(x), kernel, 1, 1)
+
+    gradients_agree(in_phases, in_turn, random(2, height, width, 3), random(3, 3, 3, 4, seed=1))
 
 
 def test_nearest_takes_the_floor():

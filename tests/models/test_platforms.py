@@ -1,4 +1,4 @@
-"""What is lowered for a TPU gives the numbers of what is lowered elsewhere, and so do its gradients."""
+"""What is lowered for a GPU or a TPU gives the numbers of what is lowered for a CPU, and so do its gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +9,11 @@ from simswap_jax.models.ops import resize
 from simswap_jax.models.ops.platform import lowering_for
 
 
-def both(function, *arguments):
-    """(value, gradients) traced for a GPU and for a TPU, run here."""
+def both(platform, function, *arguments):
+    """(value, gradients) traced for a CPU and for another platform, run here."""
     results = []
-    for platform in ("gpu", "tpu"):
-        with lowering_for(platform):
+    for each in ("cpu", platform):
+        with lowering_for(each):
             # A new function each time: what was traced for one platform must not serve the other.
             results.append(
                 jax.jit(jax.value_and_grad(lambda *a: function(*a), tuple(range(len(arguments)))))(*arguments)
@@ -21,22 +21,26 @@ def both(function, *arguments):
     return results
 
 
-@pytest.mark.parametrize("layer", [resize.bilinear_double, lambda x: resize.reflect_pad(x, 3)])
+@pytest.mark.parametrize("platform", ["gpu", "tpu"])
+@pytest.mark.parametrize(
+    "layer", [resize.bilinear_double, lambda x: resize.reflect_pad(x, 3), lambda x: resize.resize_bicubic(x, 3, 4)]
+)
 @pytest.mark.parametrize(("dtype", "away"), [("float32", 1e-6), ("bfloat16", 1e-2)])
-def test_a_layer_gives_the_same_numbers(layer, dtype, away):
-    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 5, 7, 3)), dtype)
+def test_a_layer_gives_the_same_numbers(layer, dtype, away, platform):
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 6, 8, 3)), dtype)
     wanted = layer(x)
-    with lowering_for("tpu"):
+    with lowering_for(platform):
         np.testing.assert_allclose(jnp.float32(layer(x)), jnp.float32(wanted), atol=3 * away)
     weights = jnp.asarray(np.random.default_rng(1).standard_normal(wanted.shape), jnp.float32)
-    (a, (da,)), (b, (db,)) = both(lambda x: jnp.sum(layer(x) * weights), x)
+    (a, (da,)), (b, (db,)) = both(platform, lambda x: jnp.sum(layer(x) * weights), x)
     assert abs(a - b) <= 100 * away
     np.testing.assert_allclose(jnp.float32(da), jnp.float32(db), atol=8 * away)
 
 
-def test_a_padded_map_is_the_same_to_the_bit():
+@pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
+def test_a_padded_map_is_the_same_to_the_bit(platform):
     x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 6, 5, 2)), jnp.float32)
-    with lowering_for("tpu"):
+    with lowering_for(platform):
         np.testing.assert_array_equal(resize.reflect_pad(x, 2), np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), "reflect"))
 
 

@@ -1,0 +1,105 @@
+"""Normalisation by a map's own statistics and the (leaky) ReLU after it, in few passes over the map.
+
+Forward: one pass for both statistics, one for the result. Backward: one for the sums of the gradient, one for that of
+the map. What JAX derives by itself reads the map more often, and the step of a GPU or TPU waits for memory.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+
+class Norm(NamedTuple):
+    """Which normalisation.
+
+    Attributes:
+      axes: over which statistics are taken: all but the channels (batch norm), or rows and columns (instance norm).
+      epsilon: what is added to the variance.
+      slope: of the activation below 0: 0 for ReLU, 1 for none.
+      dtype: of the result.
+      axis_name: the pmap axis, if the statistics are those of all devices.
+    """
+
+    axes: tuple[int, ...]
+    epsilon: float
+    slope: float
+    dtype: Any
+    axis_name: str | None = None
+
+
+class Statistics(NamedTuple):
+    """Mean and biased variance, float32, with ones for the axes they were taken over. No gradient goes through them."""
+
+    mean: Array
+    var: Array
+
+
+def statistics(x: Array, near: Array, norm: Norm) -> Statistics:
+    """Of a map.
+
+    Args:
+      x: the map.
+      near: about the mean, so that the sum of squares keeps its precision; any value gives the same numbers.
+      norm: axes and ``axis_name``.
+    """
+    moved = x.astype(jnp.float32) - near
+    moments = jnp.stack([jnp.mean(each, norm.axes, keepdims=True) for each in (moved, jnp.square(moved))])
+    mean, square = moments if norm.axis_name is None else lax.pmean(moments, norm.axis_name)
+    return Statistics(mean + near, jnp.maximum(square - jnp.square(mean), 0.0))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def normalised(x: Array, scale: Array, bias: Array, near: Array, norm: Norm) -> tuple[Array, Statistics]:
+    """act((x − mean)·scale/√(var + ε) + bias), and the statistics. Any number of reverse derivatives.
+
+    Args:
+      x: a map [B,…,C].
+      scale, bias: float32, one for each of the statistics' values.
+      near: as in `statistics`; not differentiated.
+      norm: which normalisation.
+    """
+    return _forward(x, scale, bias, near, norm)[0]
+
+
+Saved = tuple[Array, Array, Array, Statistics]
+
+
+def _forward(x: Array, scale: Array, bias: Array, near: Array, norm: Norm) -> tuple[tuple[Array, Statistics], Saved]:
+    found = statistics(x, lax.stop_gradient(near), norm)
+    result = activated(_standardised(x, found, norm) * scale + bias, norm.slope)
+    return (result.astype(norm.dtype), found), (x, scale, bias, found)
+
+
+def _standardised(x: Array, found: Statistics, norm: Norm) -> Array:
+    return (x.astype(jnp.float32) - found.mean) * lax.rsqrt(found.var + norm.epsilon)
+
+
+def activated(z: Array, slope: float) -> Array:
+    """What is above 0 as it is, what is below times the slope."""
+    # A comparison here would be kept as a map of its own for the gradient.
+    return z if slope == 1.0 else jnp.maximum(z, slope * z)
+
+
+def _backward(norm: Norm, saved: Saved, cotangents: tuple[Array, Statistics]) -> tuple[Array, Array, Array, Array]:
+    x, scale, bias, found = saved
+    standard = _standardised(x, found, norm)
+    z, g, slope = standard * scale + bias, cotangents[0].astype(jnp.float32), norm.slope
+    # The activation's gradient in three words, one for each use: XLA would write a common one and read it as a map.
+    shifted = turned = moved = g
+    if slope != 1.0:
+        shifted = jnp.where(z > 0, g, slope * g)
+        turned = jnp.maximum(jnp.sign(z), slope) * g
+        moved = jnp.where(z <= 0, slope * g, g)
+    sums = jnp.stack([jnp.sum(each, norm.axes, keepdims=True) for each in (shifted, turned * standard)])
+    means = sums / (x.size // found.mean.size)
+    shift, along = means if norm.axis_name is None else lax.pmean(means, norm.axis_name)
+    of_x = scale * lax.rsqrt(found.var + norm.epsilon) * (moved - shift - standard * along)
+    return of_x.astype(x.dtype), sums[1], sums[0], jnp.zeros_like(found.mean)
+
+
+normalised.defvjp(_forward, _backward)
