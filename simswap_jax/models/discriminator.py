@@ -65,7 +65,8 @@ class ConvNormLeaky(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 o"]:
         """[B,H,W,I] → [B,H',W',features]."""
-        x = Conv(self.features, 4, self.stride, padding=1, dtype=self.dtype, name="conv")(x)
+        centred = self.norm and train
+        x = Conv(self.features, 4, self.stride, padding=1, centred=centred, dtype=self.dtype, name="conv")(x)
         if self.norm:
             return BatchNorm(self.axis_name, dtype=self.dtype, slope=0.2, name="norm")(x, train)
         return nn.leaky_relu(x, 0.2)

@@ -38,6 +38,8 @@ class Conv(nn.Module):
       kernel: size of the square window.
       padding: rows and columns added on every side; mirrored if ``reflect``.
       double: the map is doubled first, bilinearly; for a window of 3, stride 1 and zero padding of 1.
+      centred: a norm follows that takes the map's own mean off again: the bias has no gradient, and what rounding would
+        leave of it costs a pass over the map.
     """
 
     features: int
@@ -46,6 +48,7 @@ class Conv(nn.Module):
     padding: int = 0
     reflect: bool = False
     double: bool = False
+    centred: bool = False
     use_bias: bool = True
     dtype: Dtype = jnp.float32
 
@@ -63,6 +66,7 @@ class Conv(nn.Module):
             x = convolve(x, kernel, self.stride, self.padding)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
+            bias = lax.stop_gradient(bias) if self.centred else bias
             x = x + per_channel(bias.astype(self.dtype), x.ndim)
         return x
 

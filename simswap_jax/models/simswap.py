@@ -41,9 +41,10 @@ class IDBlock(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"], identity: Float[Array, "b d"]) -> Float[Array, "b h w c"]:
         """[B,H,W,C] and [B,D] → [B,H,W,C]."""
         width = x.shape[-1]
-        y = Conv(width, 3, padding=1, reflect=True, dtype=self.dtype, name="conv1")(x)
+        common: dict[str, Any] = {"padding": 1, "reflect": True, "centred": True, "dtype": self.dtype}
+        y = Conv(width, 3, **common, name="conv1")(x)
         y = AdaIN(self.dtype, self.adain_init, slope=0.0, name="style1")(y, identity)
-        y = Conv(width, 3, padding=1, reflect=True, dtype=self.dtype, name="conv2")(y)
+        y = Conv(width, 3, **common, name="conv2")(y)
         return x + AdaIN(self.dtype, self.adain_init, name="style2")(y, identity)
 
 
@@ -69,6 +70,7 @@ class ConvNormReLU(nn.Module):
             self.padding,
             self.reflect,
             self.double,
+            centred=train,
             dtype=self.dtype,
             name="conv",
         )(x)

@@ -10,7 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.experimental.layout import Layout, with_layout_constraint
 
+from simswap_jax.models.ops.platform import by_platform
 from simswap_jax.training.state import NetworkState, PyTree, TrainState
 
 SKIPPED = "skipped"
@@ -59,6 +61,7 @@ class UpdateRule:
         gradients, collections, metrics = averaged_gradients(
             gradient_function, state, batch, self.micro_batches, self.axis_name
         )
+        gradients = jax.tree.map(in_given_layout, gradients)
         norms = {f"{name}_gradient": optax.tree.norm(tree) for name, tree in gradients.items()}
         metrics |= norms if self.report_norms else {}
         networks: dict[str, NetworkState] = {
@@ -74,6 +77,20 @@ class UpdateRule:
         if self.skip_nonfinite:
             after, metrics[SKIPPED] = skip_nonfinite_update(state, after, (metrics | norms, collections))
         return after, metrics
+
+
+def in_given_layout(gradient: jax.Array) -> jax.Array:
+    """The same; on a GPU written as our kernels lie in memory before anything else is done with it.
+
+    cuDNN gives gradients of kernels in another order. Turned within the update they keep it from being in place, and
+    XLA copies the parameters, both moments and the average.
+    """
+
+    def written(gradient: jax.Array) -> jax.Array:
+        pinned = with_layout_constraint(gradient, Layout(tuple(range(gradient.ndim))))
+        return jax.lax.optimization_barrier(pinned)
+
+    return by_platform(gradient, default=written, cpu=lambda gradient: gradient, tpu=lambda gradient: gradient)
 
 
 # ---- Random numbers ----

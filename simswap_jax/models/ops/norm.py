@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from simswap_jax.models.ops.platform import by_platform
+
 
 class Norm(NamedTuple):
     """Which normalisation.
@@ -85,20 +87,34 @@ def activated(z: Array, slope: float) -> Array:
     return z if slope == 1.0 else jnp.maximum(z, slope * z)
 
 
+def two_sums(a: Array, b: Array, axes: tuple[int, ...]) -> Array:
+    """Sums of two maps of one shape, [2, …]; on a GPU as complex numbers: what both are made of is read once."""
+
+    def apart(a: Array, b: Array) -> Array:
+        return jnp.stack([jnp.sum(each, axes, keepdims=True) for each in (a, b)])
+
+    def together(a: Array, b: Array) -> Array:
+        both = jnp.sum(lax.complex(a, b), axes, keepdims=True)
+        return jnp.stack([both.real, both.imag])
+
+    return by_platform(a, b, default=together, cpu=apart, tpu=apart)
+
+
 def _backward(norm: Norm, saved: Saved, cotangents: tuple[Array, Statistics]) -> tuple[Array, Array, Array, Array]:
     x, scale, bias, found = saved
-    standard = _standardised(x, found, norm)
-    z, g, slope = standard * scale + bias, cotangents[0].astype(jnp.float32), norm.slope
-    # The activation's gradient in three words, one for each use: XLA would write a common one and read it as a map.
-    shifted = turned = moved = g
+    g, slope, inverse = cotangents[0].astype(jnp.float32), norm.slope, lax.rsqrt(found.var + norm.epsilon)
+    centred = x.astype(jnp.float32) - found.mean
+    standard = centred * inverse
+    summed = moved = g
     if slope != 1.0:
-        shifted = jnp.where(z > 0, g, slope * g)
-        turned = jnp.maximum(jnp.sign(z), slope) * g
-        moved = jnp.where(z <= 0, slope * g, g)
-    sums = jnp.stack([jnp.sum(each, norm.axes, keepdims=True) for each in (shifted, turned * standard)])
+        summed = jnp.where(standard * scale + bias > 0, g, slope * g)
+        # In other words than the line above, or XLA would write the comparison as a map and read it twice.
+        moved = jnp.where(centred * (inverse * scale) + bias <= 0, slope * g, g)
+    sums = two_sums(summed, summed * standard, norm.axes)
     means = sums / (x.size // found.mean.size)
     shift, along = means if norm.axis_name is None else lax.pmean(means, norm.axis_name)
-    of_x = scale * lax.rsqrt(found.var + norm.epsilon) * (moved - shift - standard * along)
+    factor = scale * inverse
+    of_x = moved * factor - centred * (along * factor * inverse) - shift * factor
     return of_x.astype(x.dtype), sums[1], sums[0], jnp.zeros_like(found.mean)
 
 
