@@ -47,10 +47,10 @@ class Conv(nn.Module):
     stride: int = 1
     padding: int = 0
     reflect: bool = False
-    double: bool = False
-    centred: bool = False
     use_bias: bool = True
     dtype: Dtype = jnp.float32
+    double: bool = False
+    centred: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 o"]:

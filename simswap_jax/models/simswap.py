@@ -63,17 +63,8 @@ class ConvNormReLU(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 o"]:
         """[B,H,W,I] → [B,H',W',features]."""
-        x = Conv(
-            self.features,
-            self.kernel,
-            self.stride,
-            self.padding,
-            self.reflect,
-            self.double,
-            centred=train,
-            dtype=self.dtype,
-            name="conv",
-        )(x)
+        shape = (self.features, self.kernel, self.stride, self.padding, self.reflect)
+        x = Conv(*shape, dtype=self.dtype, double=self.double, centred=train, name="conv")(x)
         return BatchNorm(self.axis_name, dtype=self.dtype, slope=0.0, name="norm")(x, train)
 
 

@@ -32,8 +32,8 @@ def forward(function: Callable[..., Any], *arguments: Any) -> int:
       function: is traced, not run.
       arguments: arrays or ``ShapeDtypeStruct``.
     """
-    # The plain form of an operation, which a GPU gets; others do the same sums in more multiplications.
-    return of_jaxpr(jax.make_jaxpr(traced_for("gpu", function))(*arguments).jaxpr)
+    # The plain form of an operation; others do the same sums in more multiplications.
+    return of_jaxpr(jax.make_jaxpr(traced_for("", function))(*arguments).jaxpr)
 
 
 def of_jaxpr(jaxpr: Any) -> int:

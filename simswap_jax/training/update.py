@@ -90,7 +90,7 @@ def in_given_layout(gradient: jax.Array) -> jax.Array:
         pinned = with_layout_constraint(gradient, Layout(tuple(range(gradient.ndim))))
         return jax.lax.optimization_barrier(pinned)
 
-    return by_platform(gradient, default=written, cpu=lambda gradient: gradient, tpu=lambda gradient: gradient)
+    return by_platform(gradient, default=lambda gradient: gradient, gpu=written)
 
 
 # ---- Random numbers ----

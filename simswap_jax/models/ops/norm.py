@@ -42,17 +42,30 @@ class Statistics(NamedTuple):
 
 
 def statistics(x: Array, near: Array, norm: Norm) -> Statistics:
-    """Of a map.
+    """Of a map; on a GPU in one pass.
 
     Args:
       x: the map.
-      near: about the mean, so that the sum of squares keeps its precision; any value gives the same numbers.
+      near: about the mean, so that one pass keeps its precision; any value gives the same numbers.
       norm: axes and ``axis_name``.
     """
-    moved = x.astype(jnp.float32) - near
-    moments = jnp.stack([jnp.mean(each, norm.axes, keepdims=True) for each in (moved, jnp.square(moved))])
-    mean, square = moments if norm.axis_name is None else lax.pmean(moments, norm.axis_name)
-    return Statistics(mean + near, jnp.maximum(square - jnp.square(mean), 0.0))
+    mean_of = functools.partial(jnp.mean, axis=norm.axes, keepdims=True)
+
+    def everywhere(values: Array) -> Array:
+        return values if norm.axis_name is None else lax.pmean(values, norm.axis_name)
+
+    def in_turn(x: Array, _: Array) -> Statistics:
+        x = x.astype(jnp.float32)
+        mean = everywhere(mean_of(x))
+        return Statistics(mean, everywhere(mean_of(jnp.square(x - mean))))
+
+    def at_once(x: Array, near: Array) -> Statistics:
+        moved = x.astype(jnp.float32) - near
+        mean, square = everywhere(jnp.stack([mean_of(moved), mean_of(jnp.square(moved))]))
+        return Statistics(mean + near, jnp.maximum(square - jnp.square(mean), 0.0))
+
+    found: Statistics = by_platform(x, lax.stop_gradient(near), default=in_turn, gpu=at_once)
+    return found
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -72,7 +85,7 @@ Saved = tuple[Array, Array, Array, Statistics]
 
 
 def _forward(x: Array, scale: Array, bias: Array, near: Array, norm: Norm) -> tuple[tuple[Array, Statistics], Saved]:
-    found = statistics(x, lax.stop_gradient(near), norm)
+    found = statistics(x, near, norm)
     result = activated(_standardised(x, found, norm) * scale + bias, norm.slope)
     return (result.astype(norm.dtype), found), (x, scale, bias, found)
 
@@ -97,7 +110,7 @@ def two_sums(a: Array, b: Array, axes: tuple[int, ...]) -> Array:
         both = jnp.sum(lax.complex(a, b), axes, keepdims=True)
         return jnp.stack([both.real, both.imag])
 
-    return by_platform(a, b, default=together, cpu=apart, tpu=apart)
+    return by_platform(a, b, default=apart, gpu=together)
 
 
 def _backward(norm: Norm, saved: Saved, cotangents: tuple[Array, Statistics]) -> tuple[Array, Array, Array, Array]:

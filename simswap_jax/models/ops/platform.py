@@ -13,8 +13,8 @@ _chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform",
 
 @contextlib.contextmanager
 def lowering_for(platform: str | None) -> Iterator[None]:
-    """Traces made inside hold only the forms for ``platform`` ("cpu", "gpu", "tpu"), whatever this machine has; or, for
-    None, those of all platforms, as outside of any such context.
+    """Traces made inside hold only the forms for ``platform``: "cpu", "gpu", "tpu" or "", the plain ones, whatever
+    this machine has; or, for None, those of all platforms, as outside of any such context.
     """
     token = _chosen.set(platform)
     try:
@@ -42,15 +42,17 @@ def by_platform(
     *arguments: Any,
     default: Callable[..., Any],
     cpu: Callable[..., Any] | None = None,
+    gpu: Callable[..., Any] | None = None,
     tpu: Callable[..., Any] | None = None,
 ) -> Any:
-    """``default(*arguments)``, or on a CPU or TPU the form written for it.
+    """``default(*arguments)``, the plain form; or on a CPU, GPU or TPU the one written for it.
 
     Inside `lowering_for` that platform's form is traced. Elsewhere all are, and a program keeps that of the platform
     it is lowered for.
     """
-    forms = {name: form for name, form in (("cpu", cpu), ("tpu", tpu)) if form is not None}
+    forms = {name: form for name, form in (("cpu", cpu), ("gpu", gpu), ("tpu", tpu)) if form is not None}
     platform = _chosen.get()
     if platform is not None:
         return forms.get(platform, default)(*arguments)
-    return lax.platform_dependent(*arguments, default=default, **forms)
+    named = {name: form for key, form in forms.items() for name in (("cuda", "rocm") if key == "gpu" else (key,))}
+    return lax.platform_dependent(*arguments, default=default, **named)

@@ -87,8 +87,7 @@ def _widened(x: Array, axis: int, before: int, after: int) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _mirrored(x: Array, pad: int) -> Array:
-    joined = functools.partial(_reflected, pad=pad)
-    return by_platform(x, default=functools.partial(_summed, pad=pad), cpu=joined, tpu=joined)
+    return by_platform(x, default=functools.partial(_reflected, pad=pad), gpu=functools.partial(_summed, pad=pad))
 
 
 def _gradient_of(form: Callable[..., Array], pad: int) -> Callable[[Array], Array]:
@@ -105,7 +104,7 @@ def _gradient_of(form: Callable[..., Array], pad: int) -> Callable[[Array], Arra
 
 def _mirrored_backward(pad: int, _: None, g: Array) -> tuple[Array]:
     product = functools.partial(reflect_padded_gradient, pad=pad)
-    return (by_platform(g, default=_gradient_of(_summed, pad), cpu=_gradient_of(_reflected, pad), tpu=product),)
+    return (by_platform(g, default=_gradient_of(_reflected, pad), gpu=_gradient_of(_summed, pad), tpu=product),)
 
 
 _mirrored.defvjp(lambda x, pad: (_mirrored(x, pad), None), _mirrored_backward)

@@ -30,7 +30,7 @@ def double_convolve(x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"])
     def in_turn(x: Array, kernel: Array) -> Array:
         return convolve(bilinear_double(x), kernel, 1, 1)
 
-    return by_platform(x, kernel, default=in_phases, cpu=in_turn, tpu=in_turn)
+    return by_platform(x, kernel, default=in_turn, gpu=in_phases)
 
 
 def in_phases(x: Array, kernel: Array) -> Array:
