@@ -1,9 +1,11 @@
-"""SimSwap's generator made small, for training on few processors; three things in it are not the paper's.
+"""SimSwap's generator made small, for training on few processors; four things in it are not the paper's.
 
 A pixel-unshuffle stem lets the first and last layers work at a fraction of the resolution. A composition mask lets what
 the identity leaves alone past the bottleneck: the paper's generator redraws the whole picture and needs hundreds of
-thousands of steps to learn to. Larger initial weights in AdaIN spare small runs their first hundreds of steps, which
-they would spend on learning to style at all. With all three off it is the paper's generator, parameter by parameter.
+thousands of steps to learn to. The target's colour and light can be kept: what a generator finds first to please an
+identity network is stains and casts of colour. Larger initial weights in AdaIN spare small runs their first hundreds of
+steps, which they would spend on learning to style at all. With all four off it is the paper's generator, parameter by
+parameter.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ FORMER_NAMES = {
     "gate_cell": "mask_stride",
     "style_gain": "adain_init_scale",
 }
+CELLS = ("colour_cell", "light_cell")
+LUMA = (0.299, 0.587, 0.114)  # of RGB, ITU-R BT.601
 CLOSED = -3.0  # the bias of a mask that is nearly closed: 5 % of the target
 
 
@@ -47,6 +51,8 @@ class CompactConfig(GeneratorConfig):
       composition_mask: the last layer draws a fourth channel m, and the result is σ(m)·target + (1−σ(m))·drawing.
       mask_stride: pixels, a power of two. The mask is a mean of so many by so many, bilinear in between: a finer one
         traces the target's brows and lips, whose outlines then stay.
+      colour_cell, light_cell: pixels, powers of two; 0, off. The result gets the target's colours, and its light, as
+        means of squares of so many pixels show them; what is finer is the generator's.
       adain_init_scale: how many times PyTorch's the initial weights of AdaIN are. An identity vector has length one,
         so that PyTorch's own style by a few hundredths only.
     """
@@ -57,6 +63,8 @@ class CompactConfig(GeneratorConfig):
         "unshuffle": (1, 64),
         "stem_kernel": (1, 63),
         "mask_stride": (1, 1024),
+        "colour_cell": (0, 1024),
+        "light_cell": (0, 1024),
         "adain_init_scale": (-1e6, 1e6),
     }
 
@@ -64,14 +72,18 @@ class CompactConfig(GeneratorConfig):
     stem_kernel: int = 7
     composition_mask: bool = False
     mask_stride: int = 1
+    colour_cell: int = 0
+    light_cell: int = 0
     adain_init_scale: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("unshuffle", "mask_stride"):
+        for name in ("unshuffle", "mask_stride", *CELLS):
             value = getattr(self, name)
-            if value < 1 or value & (value - 1):
+            if value & (value - 1) or value < (name not in CELLS):
                 raise ValueError(f"{name} is {value}; maps are doubled to undo it: use a power of two.")
+        if self.convention != "unit" and self.keeps_colour:
+            raise ValueError("colour_cell and light_cell are of RGB in [0, 1]; set them to 0, or convention to 'unit'.")
         if self.stem_kernel < 1 or self.stem_kernel % 2 == 0:
             raise ValueError(f"stem_kernel is {self.stem_kernel}; a window needs a middle: use an odd number.")
 
@@ -84,12 +96,17 @@ class CompactConfig(GeneratorConfig):
     def preset(self) -> str:
         """The preset of the paper's generator whose weights fit, or ``"custom"``."""
         papers = (self.unshuffle, self.stem_kernel, self.composition_mask) == (1, 7, False)
-        return super().preset if papers else "custom"
+        return super().preset if papers and not self.keeps_colour else "custom"
+
+    @property
+    def keeps_colour(self) -> bool:
+        """Whether something of the target's colour or light is kept."""
+        return bool(self.colour_cell or self.light_cell)
 
     @property
     def multiple(self) -> int:
         """What height and width must be a multiple of."""
-        return max(self.unshuffle * super().multiple, self.mask_stride)
+        return max(self.unshuffle * super().multiple, self.mask_stride, self.colour_cell, self.light_cell)
 
     @property
     def least_size(self) -> int:
@@ -135,7 +152,9 @@ class CompactGenerator(nn.Module):
         x = Conv(channels, kernel, padding=edge, reflect=True, dtype=dtype, name="last_layer")(x).astype(jnp.float32)
         x, mask = x[..., :3], nn.sigmoid(smoothed(x[..., 3:], config.mask_stride))
         x = (jnp.tanh(x) + 1.0) / 2.0 if config.convention == "unit" else x
-        return mask * target.astype(jnp.float32) + (1.0 - mask) * x if config.composition_mask else x
+        target = target.astype(jnp.float32)
+        x = mask * target + (1.0 - mask) * x if config.composition_mask else x
+        return with_colours_of(target, x, config.colour_cell, config.light_cell) if config.keeps_colour else x
 
 
 def scaled(initializer: Initializer, scale: float) -> Initializer:
@@ -155,6 +174,16 @@ def smoothed(x: Float[Array, "b h w c"], stride: int) -> Float[Array, "b h w c"]
     for _ in range(stride.bit_length() - 1):
         x = bilinear_double(x)
     return x
+
+
+def with_colours_of(
+    target: Float[Array, "b h w 3"], x: Float[Array, "b h w 3"], colour_cell: int, light_cell: int
+) -> Float[Array, "b h w 3"]:
+    """A picture with another's colours and light, each as means of squares of so many pixels show it (0: its own)."""
+    missing = target - x
+    light = jnp.sum(missing * jnp.array(LUMA), -1, keepdims=True)
+    x = x + smoothed(missing - light, colour_cell) if colour_cell else x
+    return x + smoothed(light, light_cell) if light_cell else x
 
 
 def as_compact(config: GeneratorConfig) -> CompactConfig:

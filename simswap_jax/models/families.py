@@ -350,6 +350,8 @@ def _describe(config: GeneratorConfig) -> str:
 
 def _describe_compact(config: CompactConfig) -> str:
     mask = f", composition mask of stride {config.mask_stride}" if config.composition_mask else ""
+    if config.keeps_colour:
+        mask += f", the target's colour kept by {config.colour_cell} pixels and its light by {config.light_cell}"
     stem = f"pixel-unshuffle by {config.unshuffle}, stem kernel {config.stem_kernel}"
     return f"widths {list(config.widths)}, {config.blocks} ID blocks, {stem}{mask}"
 

@@ -86,6 +86,8 @@ COMPACT_FIELDS = {
     "generator.stem_kernel": 7,
     "generator.composition_mask": False,
     "generator.mask_stride": 1,
+    "generator.colour_cell": 0,
+    "generator.light_cell": 0,
     "generator.adain_init_scale": 1.0,
 }
 

@@ -25,7 +25,7 @@ import numpy as np
 from simswap_jax.errors import UserError, missing_extra
 from simswap_jax.io.atomic import replacing_file
 from simswap_jax.models import GeneratorConfig, families
-from simswap_jax.models.compact import as_compact
+from simswap_jax.models.compact import LUMA, as_compact
 from simswap_jax.models.families import FamilyConfig
 from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.models.identity.mobilefacenet import STRIDES
@@ -227,6 +227,8 @@ def _generator(graph: Graph, config: GeneratorConfig, values: str) -> str:
         x = graph.add("Mul", graph.add("Add", graph.add("Tanh", x), graph.number(1)), graph.number(0.5))
     if mask is not None:
         x = graph.add("Add", x, graph.add("Mul", mask, graph.add("Sub", target, x)))
+    if stem.keeps_colour:
+        x = _with_colours_of(graph, target, x, stem.colour_cell, stem.light_cell)
     x = _convert(graph, x, config.convention, "unit")
     return graph.add("Clip", x, graph.number(0), graph.number(1))
 
@@ -235,12 +237,26 @@ def _drawing_and_mask(graph: Graph, x: str, stride: int) -> tuple[str, str]:
     """The first three channels, and the fourth as a composition mask in (0,1)."""
     sizes = graph.constant("drawing_and_mask", np.array([3, 1], np.int64))
     parts = graph.add("Split", x, sizes, outputs=2, axis=1)
-    mask = f"{parts}_1"
+    return f"{parts}_0", graph.add("Sigmoid", _smoothed(graph, f"{parts}_1", stride))
+
+
+def _smoothed(graph: Graph, x: str, stride: int) -> str:
+    """Means of stride × stride pixels, and bilinear between their middles."""
     if stride > 1:
-        mask = graph.add("AveragePool", mask, kernel_shape=[stride] * 2, strides=[stride] * 2)
+        x = graph.add("AveragePool", x, kernel_shape=[stride] * 2, strides=[stride] * 2)
     for _ in range(stride.bit_length() - 1):
-        mask = graph.double(mask)
-    return f"{parts}_0", graph.add("Sigmoid", mask)
+        x = graph.double(x)
+    return x
+
+
+def _with_colours_of(graph: Graph, target: str, x: str, colour_cell: int, light_cell: int) -> str:
+    """As `compact.with_colours_of`."""
+    missing = graph.add("Sub", target, x)
+    luma = graph.constant("luma", np.array(LUMA, np.float32).reshape(1, 3, 1, 1))
+    light = graph.add("Conv", missing, luma)
+    if colour_cell:
+        x = graph.add("Add", x, _smoothed(graph, graph.add("Sub", missing, light), colour_cell))
+    return graph.add("Add", x, _smoothed(graph, light, light_cell)) if light_cell else x
 
 
 def _convert(graph: Graph, x: str, given: str, wanted: str) -> str:

@@ -61,7 +61,7 @@ def load_generator(
     *,
     preset: str | None = None,
     dtype: str = "float32",
-    mask_stride: int = 1,
+    settings: Mapping[str, Any] | None = None,
     family: str = families.SIMSWAP.name,
 ) -> tuple[Any, Variables]:
     """A generator of any width; its shape is read from the keys.
@@ -71,7 +71,8 @@ def load_generator(
       convention: ``"unit"`` or ``"imagenet"``; nothing in the file tells which, so it is what you say.
       preset: refuse the weights unless they are of this preset.
       dtype: what the generator is to compute in.
-      mask_stride: of a compact generator's composition mask; nothing in the file tells it either.
+      settings: fields of the configuration that no key tells: a compact generator's ``mask_stride``, ``colour_cell``
+        and ``light_cell``.
       family: whose layout the weights are in; the paper's generator and the compact one share theirs, and are told
         apart by the keys.
 
@@ -86,8 +87,7 @@ def load_generator(
         names = _torch_names(families.get(family))
         tensors, name = _open(src, signs(family))
         config = families.resolve(names.config)(tensors, name, convention, dtype)
-        if mask_stride != 1:
-            config = dataclasses.replace(config, mask_stride=mask_stride)
+        config = dataclasses.replace(config, **(settings or {}))
     except (ValueError, TypeError) as error:
         raise error if isinstance(error, UserError) else UserError(str(error), "generator-config") from error
     found = getattr(config, "preset", "custom")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from simswap_jax.models import families
-from simswap_jax.models.compact import CompactConfig
+from simswap_jax.models.compact import CELLS, CompactConfig
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.weights import onnx_export
 from simswap_jax.weights import torch_weights as tw
@@ -32,6 +32,7 @@ SHAPES = {
     "unshuffle": {"widths": (8, 8, 16), "blocks": 2, "unshuffle": 2, "stem_kernel": 3, "convention": "imagenet"},
     "mask": {"widths": (8, 8, 16), "blocks": 2, "unshuffle": 2, "stem_kernel": 3, "composition_mask": True},
     "mask of stride 4": {"widths": (8, 8, 16), "blocks": 2, "composition_mask": True, "mask_stride": 4},
+    "colours": {"widths": (8, 8, 16), "blocks": 2, "composition_mask": True, "colour_cell": 2, "light_cell": 8},
     "mask-imagenet": {"widths": (8, 8, 16), "blocks": 2, "convention": "imagenet", "composition_mask": True},
 }
 
@@ -56,7 +57,8 @@ def random_state_dict(leaves, gain=2.0):
 def small_generator(name):
     config = families.config_from_dict(SHAPES[name])
     weights = random_state_dict(generator_leaves(config))
-    generator, variables = tw.load_generator(weights, config.convention, mask_stride=getattr(config, "mask_stride", 1))
+    settings = {name: value for name, value in SHAPES[name].items() if name in ("mask_stride", *CELLS)}
+    generator, variables = tw.load_generator(weights, config.convention, settings=settings)
     assert generator.config == config
     return config, variables
 
