@@ -81,7 +81,7 @@ def measure(
 
     Returns:
       which person each target is, [K]; and by name, [K]: cosine to the source's other photo (``source``) and to the
-      target (``target``), and whether the source is the nearest of all people (``found``).
+      target (``target``), and whether the source is the nearest of all people (``retrieval``).
     """
     random, crops = np.random.default_rng(1), {}
     for expression in ("neutral", "smiling"):
@@ -98,7 +98,7 @@ def measure(
     cosines = results @ known.T
     rows = np.arange(len(targets))
     return targets, {
-        "found": (np.argmax(cosines, axis=1) == sources).astype(float),
+        "retrieval": (np.argmax(cosines, axis=1) == sources).astype(float),
         "source": cosines[rows, sources],
         "target": cosines[rows, targets],
     }
@@ -106,14 +106,17 @@ def measure(
 
 def table(people: list[Person], targets: np.ndarray, values: Mapping[str, np.ndarray]) -> str:
     """Groups of targets in Markdown: mean and 95 % interval, resampled by person."""
-    lines = ["| targets | people | found, top-1 | cosine to source | cosine to target |", "|---|---|---|---|---|"]
+    lines = [
+        "| targets | people | ID retrieval, top-1 | cosine to source | cosine to target |",
+        "|---|---|---|---|---|",
+    ]
     labels = {"all": np.ones(len(people), bool)}
     for field in ("face_gender", "face_eth"):
         for name in sorted({person[field] for person in people}):
             labels[name.replace("_", " ")] = np.array([person[field] == name for person in people])
     for name, members in labels.items():
         kept = members[targets]
-        cells = [estimate(values[key][kept], targets[kept]).text() for key in ("found", "source", "target")]
+        cells = [estimate(values[key][kept], targets[kept]).text() for key in ("retrieval", "source", "target")]
         lines.append(f"| {name} | {members.sum()} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

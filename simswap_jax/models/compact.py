@@ -22,7 +22,7 @@ from jax import Array
 from jaxtyping import Float
 
 from simswap_jax.models.config import Ranges
-from simswap_jax.models.layers import Conv, Dtype, torch_init
+from simswap_jax.models.layers import Conv, Dtype, per_channel, torch_init
 from simswap_jax.models.ops.resize import bilinear_double, pixel_unshuffle
 from simswap_jax.models.simswap import ConvNormReLU, GeneratorConfig, IDBlock, check_inputs
 
@@ -181,7 +181,7 @@ def with_colours_of(
 ) -> Float[Array, "b h w 3"]:
     """A picture with another's colours and light, each as means of squares of so many pixels show it (0: its own)."""
     missing = target - x
-    light = jnp.sum(missing * jnp.array(LUMA), -1, keepdims=True)
+    light = jnp.sum(missing * per_channel(jnp.array(LUMA), 4), -1, keepdims=True)
     x = x + smoothed(missing - light, colour_cell) if colour_cell else x
     return x + smoothed(light, light_cell) if light_cell else x
 

@@ -13,7 +13,7 @@ from jax import lax
 from simswap_jax import losses
 from simswap_jax.models import DiscriminatorConfig, Generator, GeneratorConfig, MultiScaleDiscriminator
 from simswap_jax.models import layers as L
-from simswap_jax.models.compact import CompactConfig, CompactGenerator
+from simswap_jax.models.compact import CompactConfig, CompactGenerator, with_colours_of
 from simswap_jax.models.discriminator import halve
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.models.ops.convolution import convolve
@@ -418,6 +418,30 @@ def test_a_mask_with_a_stride_is_smooth_and_shuts_and_opens_like_another():
         same(mask(fine, bias, 0.0), mask(coarse, bias, 0.0))
     steps = [np.abs(np.diff(mask(generator, 0.0, 30.0), axis=0)).max() for generator in (fine, coarse)]
     assert steps[1] < 0.5 * steps[0]
+
+
+def test_a_cast_of_colour_is_taken_off_and_what_is_finer_stays():
+    target = jax.random.uniform(jax.random.key(0), (2, 16, 16, 3))
+    cast, light = jnp.array([[[[0.3, -0.1, 0.2]]]]), 0.1
+    checks = 0.1 * jnp.where(jnp.indices((16, 16)).sum(0) % 2, 1.0, -1.0)[None, :, :, None]
+    same(with_colours_of(target, target + cast + light + checks, 4, 8), target + checks)
+    grey = float(cast.ravel() @ jnp.array([0.299, 0.587, 0.114]))
+    same(with_colours_of(target, target + cast, 4, 0), target + grey)  # its light is the picture's own
+    same(with_colours_of(target, target + cast, 0, 8), target + cast - grey)
+
+
+def test_only_a_generator_of_plain_rgb_keeps_colours():
+    shape = {"widths": (4, 6), "blocks": 1, "identity_size": 3}
+    config = CompactConfig(**shape, colour_cell=2, light_cell=8)
+    assert (config.multiple, config.preset) == (8, "custom")
+    with pytest.raises(ValueError, match="set them to 0, or convention to 'unit'"):
+        CompactConfig(**shape, light_cell=8, convention="imagenet")
+    with pytest.raises(ValueError, match="colour_cell is 3; maps are doubled"):
+        CompactConfig(**shape, colour_cell=3)
+    target = jax.random.uniform(jax.random.key(0), (1, 16, 16, 3))
+    result, _ = CompactGenerator(config).init_with_output(jax.random.key(1), target, jnp.ones((1, 3)))
+    of_cells = np.asarray(result - target).reshape(2, 8, 2, 8, 3).mean((1, 3)) @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(of_cells).max() < 0.05  # about the target's light, where the drawing has another
 
 
 @pytest.mark.slow

@@ -48,10 +48,10 @@ def test_bicubic_halving_is_bicubic_resizing():
 
 @pytest.mark.parametrize(("height", "width"), [(5, 4), (2, 2), (1, 3)])
 def test_a_convolution_by_phases_is_that_of_the_doubled_map(height, width):
-    def in_turn(x, kernel):
+    def doubled_first(x, kernel):
         return convolve(resize.bilinear_double(x), kernel, 1, 1)
 
-    gradients_agree(in_phases, in_turn, random(2, height, width, 3), random(3, 3, 3, 4, seed=1))
+    gradients_agree(in_phases, doubled_first, random(2, height, width, 3), random(3, 3, 3, 4, seed=1))
 
 
 def test_nearest_takes_the_floor():

@@ -54,17 +54,17 @@ def statistics(x: Array, near: Array, norm: Norm) -> Statistics:
     def everywhere(values: Array) -> Array:
         return values if norm.axis_name is None else lax.pmean(values, norm.axis_name)
 
-    def in_turn(x: Array, _: Array) -> Statistics:
+    def two_passes(x: Array, _: Array) -> Statistics:
         x = x.astype(jnp.float32)
         mean = everywhere(mean_of(x))
         return Statistics(mean, everywhere(mean_of(jnp.square(x - mean))))
 
-    def at_once(x: Array, near: Array) -> Statistics:
+    def one_pass(x: Array, near: Array) -> Statistics:
         moved = x.astype(jnp.float32) - near
         mean, square = everywhere(jnp.stack([mean_of(moved), mean_of(jnp.square(moved))]))
         return Statistics(mean + near, jnp.maximum(square - jnp.square(mean), 0.0))
 
-    found: Statistics = by_platform(x, lax.stop_gradient(near), default=in_turn, gpu=at_once)
+    found: Statistics = by_platform(x, lax.stop_gradient(near), default=two_passes, gpu=one_pass)
     return found
 
 

@@ -27,10 +27,10 @@ TAPS = np.eye(3, dtype=np.float32)[None]
 def double_convolve(x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]) -> Float[Array, "b 2*h 2*w o"]:
     """Bilinear ×2 (`bilinear_double`), then a 3×3 convolution padded by one zero. [B,H,W,I] → [B,2H,2W,O]."""
 
-    def in_turn(x: Array, kernel: Array) -> Array:
+    def doubled_first(x: Array, kernel: Array) -> Array:
         return convolve(bilinear_double(x), kernel, 1, 1)
 
-    return by_platform(x, kernel, default=in_turn, gpu=in_phases)
+    return by_platform(x, kernel, default=doubled_first, gpu=in_phases)
 
 
 def in_phases(x: Array, kernel: Array) -> Array:
