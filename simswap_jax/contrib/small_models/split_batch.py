@@ -4,7 +4,7 @@ Same-person pairs have their answer and learn by reconstruction. Pairs of two pe
 discriminators and feature matching. The paper computes every loss on every pair, and L_rec is 0 for two people; what is
 left out here is L_id, L_adv and L_wFM of same-person pairs. Discriminators without batch norm then give each pair that
 is left the same gradient for the generator as in the paper's step; their own loss is the mean over these pairs. Not in
-the paper.
+the paper, nor is IFSR (`ifsr.py`, ``config.losses.ifsr``), which pairs of two people can have.
 
 ``config.method = "simswap_jax.contrib.small_models.split_batch:build"``, with ``config.data.pairing = "mixed"``.
 """
@@ -18,10 +18,11 @@ import jax.numpy as jnp
 import ml_collections
 
 from simswap_jax import losses
+from simswap_jax.contrib.small_models import ifsr
 from simswap_jax.data.dataset import People
 from simswap_jax.errors import UserError
 from simswap_jax.models.normalization import denormalize
-from simswap_jax.training import schedules, simswap
+from simswap_jax.training import flops, schedules, simswap
 from simswap_jax.training.config import check_choice, check_whole_batch
 from simswap_jax.training.method import Batch, Metrics, Work
 from simswap_jax.training.simswap import SimSwap
@@ -47,6 +48,11 @@ class SplitBatchSimSwap(SimSwap):
         """Share of the pairs of two people."""
         return 1.0 - self.same / float(self.config.batch_size)
 
+    @property
+    def ifsr(self) -> float:
+        """The weight of IFSR."""
+        return float(self.config.losses.get("ifsr", 0.0))
+
     def augment(self, state: TrainState, batch: Batch, frozen: PyTree, key: jax.Array) -> Batch:
         """The batch with augmented inputs of same-person pairs; the generator draws for these only."""
         if self.augmentation is None:
@@ -63,7 +69,7 @@ class SplitBatchSimSwap(SimSwap):
 
         def of_part(at: TrainState, part: Mapping[str, Any]) -> Gradients:
             alpha = jax.random.uniform(key, (part["target"].shape[0] - self.same, 1, 1, 1))
-            return gradients(self.networks, weights, at, part, frozen, alpha, self.same)
+            return gradients(self.networks, weights, at, part, frozen, alpha, self.same, self.ifsr)
 
         return self.update(of_part, state, floats)
 
@@ -75,13 +81,19 @@ class SplitBatchSimSwap(SimSwap):
         """As `SimSwap.work`, with what is computed of a part only."""
         generator, *others = super().work()
         once = getattr(self.augmentation, "generator_passes", 0)
+        if self.ifsr:  # the target's maps
+            others = [
+                replace(work, passes=work.passes + flops.FORWARD) if work.name == "identity, of a result" else work
+                for work in others
+            ]
         saved = replace(generator, passes=generator.passes - once * self.share)
         return (saved, *(replace(work, passes=work.passes * self.share) for work in others))
 
 
 def generator_loss(
-    params: PyTree, networks: Networks, weights: LossWeights, state: TrainState, batch: Batch, frozen: PyTree, same: int
-) -> tuple[jax.Array, Any]:
+    params: PyTree, networks: Networks, weights: LossWeights, state: TrainState, batch: Batch, frozen: PyTree,
+    same: int, ifsr_weight: float = 0.0,
+) -> tuple[jax.Array, Any]:  # fmt: skip
     """As `training.step.generator_loss`: L_rec of the first ``same`` pairs, the other losses of the rest.
 
     Args:
@@ -89,6 +101,7 @@ def generator_loss(
       batch: ``target``, ``generator_input``, ``identity``, ``same_person``.
       frozen: variables of the identity network.
       same: how many pairs, the first, are of one person.
+      ifsr_weight: of IFSR; 0 leaves it out.
 
     Returns:
       the sum, and (I_R, the generator's new collections, the losses by name; means over the pairs that have them).
@@ -106,7 +119,8 @@ def generator_loss(
     discriminator = state.networks["discriminator"]
     fake, _ = discriminate(networks, discriminator.params, discriminator.collections, swapped)
     real, _ = discriminate(networks, discriminator.params, discriminator.collections, target)
-    result_vectors = networks.identity.embed(frozen, denormalize(swapped, networks.generator.convention))
+    shown, original = (denormalize(each, networks.generator.convention) for each in (swapped, target))
+    result_vectors = networks.identity.embed(frozen, shown)
     matched = (weights.feature_matching_first, weights.feature_matching_end)
     terms = {
         "identity": losses.identity(result_vectors, vectors),
@@ -121,12 +135,16 @@ def generator_loss(
         + weights.adversarial * terms["adversarial"]
         + weights.feature_matching * terms["weak_feature_matching"]
     )
+    if ifsr_weight:
+        of_result, of_target = (ifsr.maps(networks.identity, frozen, each) for each in (shown, original))
+        terms["ifsr"] = ifsr.ifsr(ifsr.distances(of_result, of_target))
+        total += share * ifsr_weight * terms["ifsr"]
     return total, (result, collections, {**terms, "generator": total})
 
 
 def gradients(
     networks: Networks, weights: LossWeights, state: TrainState, batch: Batch, frozen: PyTree, alpha: jax.Array,
-    same: int,
+    same: int, ifsr_weight: float = 0.0,
 ) -> Gradients:  # fmt: skip
     """Gradients of both players at the same parameters and the same I_R; arguments as above.
 
@@ -137,7 +155,7 @@ def gradients(
     generator, discriminator = state.networks["generator"], state.networks["discriminator"]
     (_, (result, generator_collections, generator_terms)), generator_gradients = jax.value_and_grad(
         generator_loss, has_aux=True
-    )(generator.params, networks, weights, state, batch, frozen, same)
+    )(generator.params, networks, weights, state, batch, frozen, same, ifsr_weight)
     seen = (batch["target"][same:], jax.lax.stop_gradient(result)[same:], alpha)
     (_, (discriminator_collections, discriminator_terms)), discriminator_gradients = jax.value_and_grad(
         discriminator_loss, has_aux=True
@@ -155,6 +173,7 @@ def default_config() -> ml_collections.ConfigDict:
     config.method = METHOD
     config.data.pairing, config.data.precompute_embeddings = "mixed", True
     config.discriminator.norm = "none"
+    config.losses.ifsr = 0.0  # off; weight of IFSR, which needs a MobileFaceNet
     return config
 
 
