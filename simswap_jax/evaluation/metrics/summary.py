@@ -9,7 +9,7 @@ from simswap_jax.errors import UserError
 from simswap_jax.evaluation.candidates import GENUINE, SOURCE, TARGET
 from simswap_jax.evaluation.gallery import Gallery
 from simswap_jax.evaluation.judges.evaluators import Predictions
-from simswap_jax.evaluation.metrics import expression, identity, reconstruction
+from simswap_jax.evaluation.metrics import expression, face_parts, identity, reconstruction
 from simswap_jax.evaluation.metrics.intervals import Estimate, estimate, jackknife, ratio
 from simswap_jax.evaluation.metrics.regions import leakage, third_people
 from simswap_jax.evaluation.metrics.yaw import ByYaw, by_yaw
@@ -219,6 +219,8 @@ def summarise(measured: Measured, keeps_target: Sequence[str]) -> Scores:
         per_pair[key] = values
         estimates = means(values, index.person)
         estimates["sharpness"] = ratio(results["laplacian"], target["laplacian"], index.person)
+        if shapes is not None:
+            estimates |= face_parts.follows(results["landmarks"], target["landmarks"], index.person)
         estimates |= leakage(results, target, source, index.decoy, index.person)
         if real is not None:
             estimates |= distribution_metrics(results["features"], real, index.person)

@@ -79,6 +79,12 @@ ATTRIBUTES = {
     "fid": ("FID", 1.0, 2),
     "kid": ("KID × 1000", 1.0, 2),
 }
+FACE_PARTS = {
+    "mouth_opening": ("opening of the mouth", 1.0, 3),
+    "mouth_width": ("its width", 1.0, 3),
+    "eye_opening": ("opening of the eyes", 1.0, 3),
+    "brow_height": ("height of the brows", 1.0, 3),
+}
 LEAKAGE = {
     "leak_hair": ("above the face (hair)", 1.0, 3),
     "leak_background": ("below and beside it", 1.0, 3),
@@ -114,6 +120,11 @@ def tables(summary: Summary, titles: Mapping[str, str], false_accept_rate: float
             ATTRIBUTES,
             "Attributes of the target. Pose and expression: difference from the untouched target. Sharpness inside "
             "the face: the target's is 1. FID and KID: against real pictures of the same people.",
+        ),
+        (
+            FACE_PARTS,
+            "Expression part by part: correlation of results and targets over the pairs, by 98 landmarks (1: the part "
+            "does what the target's does).",
         ),
         (
             LEAKAGE,
