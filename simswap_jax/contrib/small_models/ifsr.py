@@ -15,24 +15,34 @@ from jax import Array
 from jaxtyping import Float
 
 from simswap_jax.models.identity import IdentityNetwork
+from simswap_jax.models.identity.network import normalise
 
 BLOCKS = (0, 2, 4, 5, 7, 10, 11, 12)  # of MobileFaceNet's bottlenecks
 MARGINS = (0.12, 0.15, 0.18, 0.22, 0.21, 0.22, 0.23, 0.31)
 
 
-def maps(
+def vectors_and_maps(
     network: IdentityNetwork, variables: Mapping[str, Any], pictures: Float[Array, "b h w 3"]
-) -> list[Float[Array, "b _"]]:
-    """A MobileFaceNet's maps after `BLOCKS`, each as one row a picture; pictures are aligned faces in [0, 1]."""
+) -> tuple[Float[Array, "b d"], list[Float[Array, "b _"]]]:
+    """A MobileFaceNet's identity vectors, as `IdentityNetwork.embed` gives them, and its maps after `BLOCKS` in one pass.
+
+    Args:
+      network: a MobileFaceNet.
+      variables: its own.
+      pictures: aligned faces in [0, 1].
+
+    Returns:
+      vectors of length one, and a list of maps, each as one row a picture.
+    """
     names = [f"block_{index}" for index in BLOCKS]
 
     def kept(module: nn.Module, method: str) -> bool:
         return method == "__call__" and module.name in names
 
     given = network.preprocess(pictures)
-    _, found = network.module.apply(variables, given, capture_intermediates=kept, mutable=["intermediates"])
+    vectors, found = network.module.apply(variables, given, capture_intermediates=kept, mutable=["intermediates"])
     each = [found["intermediates"][name]["__call__"][0] for name in names]
-    return [one.astype(jnp.float32).reshape(one.shape[0], -1) for one in each]
+    return normalise(vectors), [one.astype(jnp.float32).reshape(one.shape[0], -1) for one in each]
 
 
 def distances(one: Sequence[Float[Array, "b _"]], other: Sequence[Float[Array, "b _"]]) -> Float[Array, "b m"]:

@@ -120,7 +120,10 @@ def generator_loss(
     fake, _ = discriminate(networks, discriminator.params, discriminator.collections, swapped)
     real, _ = discriminate(networks, discriminator.params, discriminator.collections, target)
     shown, original = (denormalize(each, networks.generator.convention) for each in (swapped, target))
-    result_vectors = networks.identity.embed(frozen, shown)
+    if ifsr_weight:
+        result_vectors, of_result = ifsr.vectors_and_maps(networks.identity, frozen, shown)
+    else:
+        result_vectors, of_result = networks.identity.embed(frozen, shown), []
     matched = (weights.feature_matching_first, weights.feature_matching_end)
     terms = {
         "identity": losses.identity(result_vectors, vectors),
@@ -136,7 +139,7 @@ def generator_loss(
         + weights.feature_matching * terms["weak_feature_matching"]
     )
     if ifsr_weight:
-        of_result, of_target = (ifsr.maps(networks.identity, frozen, each) for each in (shown, original))
+        _, of_target = ifsr.vectors_and_maps(networks.identity, frozen, original)
         terms["ifsr"] = ifsr.ifsr(ifsr.distances(of_result, of_target))
         total += share * ifsr_weight * terms["ifsr"]
     return total, (result, collections, {**terms, "generator": total})

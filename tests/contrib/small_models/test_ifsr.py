@@ -22,14 +22,17 @@ def test_the_maps_of_a_mobilefacenet_tell_a_result_from_its_target():
     network = IdentityNetwork(IdentityConfig.from_name("mobilefacenet"))
     variables = jax.jit(network.init)(jax.random.key(0))
     target, other = jax.random.uniform(jax.random.key(1), (2, 1, 112, 112, 3))
-    of_target = ifsr.maps(network, variables, target)
+    vectors, of_target = ifsr.vectors_and_maps(network, variables, target)
+    np.testing.assert_allclose(vectors, network.embed(variables, target), atol=1e-5)
     assert len(of_target) == len(ifsr.BLOCKS) == len(ifsr.MARGINS)
     assert [one.shape[1] for one in of_target[:2]] == [56 * 48 * 64 // 4] * 2
 
     @jax.jit
     @jax.value_and_grad
     def loss(result):
-        return ifsr.ifsr(ifsr.distances(ifsr.maps(network, variables, result), of_target), [0.0] * len(ifsr.BLOCKS))
+        return ifsr.ifsr(
+            ifsr.distances(ifsr.vectors_and_maps(network, variables, result)[1], of_target), [0.0] * len(ifsr.BLOCKS)
+        )
 
     assert float(loss(target)[0]) == pytest.approx(0.0, abs=1e-3)
     value, slope = loss(other)
