@@ -24,7 +24,7 @@ MARGINS = (0.12, 0.15, 0.18, 0.22, 0.21, 0.22, 0.23, 0.31)
 def vectors_and_maps(
     network: IdentityNetwork, variables: Mapping[str, Any], pictures: Float[Array, "b h w 3"]
 ) -> tuple[Float[Array, "b d"], list[Float[Array, "b _"]]]:
-    """A MobileFaceNet's identity vectors, as `IdentityNetwork.embed` gives them, and its maps after `BLOCKS` in one pass.
+    """A MobileFaceNet's identity vectors, as `IdentityNetwork.embed` gives them, and its maps, in one pass.
 
     Args:
       network: a MobileFaceNet.
@@ -32,7 +32,7 @@ def vectors_and_maps(
       pictures: aligned faces in [0, 1].
 
     Returns:
-      vectors of length one, and a list of maps, each as one row a picture.
+      vectors of length one, and the maps after `BLOCKS`, each as one row a picture.
     """
     names = [f"block_{index}" for index in BLOCKS]
 
