@@ -126,6 +126,24 @@ def test_a_notebook_runs(name, tmp_path, monkeypatch, outside):
     assert any("image/png" in output.get("data", {}) for output in outputs)
 
 
+@pytest.mark.slow
+def test_the_london_set_is_swapped_and_groups_are_compared(outside, tmp_path):
+    root, judge, small = outside("london_cc_by"), outside("mobileface_v2.onnx"), ("--pairs=2", "--each=1")
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "london_set.py"), str(root), str(tmp_path), f"--judge={judge}", *small],
+        env=here(SIMSWAP_JAX_WEIGHTS=str(judge.parent)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert {path.name for path in tmp_path.rglob("*.*")} == {"00.png", "01.png", "sheet.png", "groups.md"}
+    rows = [line.split("|") for line in (tmp_path / "groups.md").read_text(encoding="utf-8").splitlines()[2:]]
+    assert rows[0][1:3] == [" all ", " 102 "]
+    assert float(rows[0][3].split()[0]) > 0.8  # ID retrieval
+
+
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_a_notebook_is_kept_without_results(name):
     book = json.loads((EXAMPLES / f"{name}.ipynb").read_text(encoding="utf-8"))
@@ -136,6 +154,6 @@ def test_a_notebook_is_kept_without_results(name):
 
 
 def test_every_example_is_tested():
-    tested = {"custom_loss.py", "custom_generator.py", "minimal_train_step.py", "small_experiment.py"}
+    tested = {"custom_loss.py", "custom_generator.py", "minimal_train_step.py", "small_experiment.py", "london_set.py"}
     books = {f"{name}.ipynb" for name in SMALL}
     assert {path.name for path in EXAMPLES.iterdir() if path.is_file()} == tested | books
