@@ -334,7 +334,8 @@ def differing(
     section that former versions gave to every method, and this experiment has not, does not count. Nor does how to
     validate where one of both does not: it changes nothing of the training.
     """
-    before, wanted = flat(json.loads(default.to_json())) | stored, flat(wanted)
+    of_family = COMPACT_FIELDS if stored.get("generator.family") == "compact" else {}
+    before, wanted = flat(json.loads(default.to_json())) | of_family | stored, flat(wanted)
     validated = before.get("validation.every") and wanted.get("validation.every")
     sections = {name.split(".")[0] for name in wanted}
     for name in sorted(set(before) | set(wanted)):

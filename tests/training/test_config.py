@@ -126,6 +126,17 @@ def test_a_workdir_of_the_version_before_is_the_same_experiment(tmp_path, family
         workdir.check_workdir_config(tmp_path, config)
 
 
+@pytest.mark.parametrize(("cell", "differs"), [(0, []), (4, ["generator.colour_cell"])])
+def test_a_compact_generators_later_fields_count_with_what_was_done_before_them(cell, differs):
+    config = use_generator(default_config(), "compact")
+    stored = experiment.flat(json.loads(config.to_json()))
+    for name in ("generator.colour_cell", "generator.light_cell"):
+        del stored[name]
+    config.generator.colour_cell = cell
+    wanted = json.loads(config.to_json())
+    assert [name for name, *_ in experiment.differing(stored, wanted, default_config())] == differs
+
+
 def test_a_workdir_belongs_to_an_experiment_only_when_something_was_trained(tmp_path):
     config = default_config()
     config.steps, config.data.root = 10, "people"
