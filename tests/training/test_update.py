@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from simswap_jax.io.atomic import write_text
+from simswap_jax.models.ops.platform import lowering_for
 from simswap_jax.training.metrics import JsonLines, Progress
 from simswap_jax.training.state import NetworkState, TrainState
 from simswap_jax.training.update import (
@@ -16,6 +17,7 @@ from simswap_jax.training.update import (
     NonFiniteMonitor,
     accumulated_gradients,
     exponential_moving_average,
+    in_given_layout,
     per_sample_random,
     skip_nonfinite_update,
     split_batch,
@@ -129,3 +131,9 @@ def test_whole_numbers_are_not_averaged():
     found = exponential_moving_average(before, after, 0.9, jnp.asarray(0))
     assert (found["count"].dtype, int(found["count"])) == (jnp.int32, 4)
     np.testing.assert_allclose(found["mean"], [1.9])
+
+
+def test_a_gradient_in_a_gpus_form_is_the_gradient():
+    gradient = jnp.arange(24.0).reshape(2, 3, 4)
+    with lowering_for("gpu"):
+        np.testing.assert_array_equal(jax.jit(in_given_layout)(gradient), gradient)

@@ -1,8 +1,8 @@
 """Interpreted feature similarity regularisation (IFSR; FaceDancer, arXiv 2210.10473): a hinge on identity maps.
 
 What an identity network sees of pose, expression and face parts lies in its middle maps. The result's may differ from
-the target's by a margin a map, and what is beyond costs. Margins are of one network: those below are 0.7 times what a
-swap of `celeba_112` differs from its target in maps of MobileFaceNet's robust copy.
+the target's by a margin a map, and what is beyond costs. Margins are of one network: those below are 0.7 times what
+swaps differed from their targets in maps of MobileFaceNet's robust copy (docs/experiments/levers.md, the start).
 """
 
 from collections.abc import Mapping, Sequence
