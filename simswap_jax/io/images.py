@@ -365,7 +365,7 @@ def _upright(rgb: np.ndarray, orientation: int) -> np.ndarray:
             return rgb
 
 
-LUMA = np.array([0.299, 0.587, 0.114])
+LUMA = np.array([0.299, 0.587, 0.114])  # of RGB, ITU-R BT.601
 OPAQUE_FROM = 16  # grey levels: a change as large as the label's is seen also where the photo is transparent
 
 

@@ -19,6 +19,8 @@ from functools import cache
 import cv2
 import numpy as np
 
+from simswap_jax.io.images import LUMA
+
 THRESHOLD = 6.0  # of z; false findings ≤ 6.1e-8 a picture
 SMALLEST = 112  # pixels of the shorter side from which the watermark is put in
 _KEY = 20_260_802  # the seed of the pattern; another key is another watermark
@@ -30,7 +32,7 @@ _FLAT = 2.0  # levels of contrast that every place is taken to have
 _NEIGHBOURS = 9  # coefficients, along each axis, that a coefficient's size is compared with
 _ROWS = 64  # that are changed at once: what stays in the processor's cache is three times as quick
 # The change of red, green and blue that moves brightness by one and the three together the least.
-_COLOUR = [weight / (0.299**2 + 0.587**2 + 0.114**2) for weight in (0.299, 0.587, 0.114)]
+_COLOUR = (LUMA / np.sum(LUMA**2)).tolist()
 
 
 @dataclass(frozen=True)

@@ -473,7 +473,9 @@ def experiment(stem):
 
 
 ABLATIONS = [("ablations", name) for name in experiment("ablations").ABLATIONS]
-STAGES = [("celeba_112", stage) for stage in experiment("celeba_112").STAGES if stage != "first"]
+STAGES = [
+    (stem, stage) for stem in ("celeba_112", "faces_112") for stage in experiment(stem).STAGES if stage != "first"
+]
 EXPERIMENTS = [(name, None) for name in experiments.names() if name != "ablations"]
 EXPERIMENTS += ABLATIONS + STAGES
 IN_SMALL = ("celeba_112", "celeba_64", "simswap_224")

@@ -4,7 +4,8 @@ Same-person pairs have their answer and learn by reconstruction. Pairs of two pe
 discriminators and feature matching. The paper computes every loss on every pair, and L_rec is 0 for two people; what is
 left out here is L_id, L_adv and L_wFM of same-person pairs. Discriminators without batch norm then give each pair that
 is left the same gradient for the generator as in the paper's step; their own loss is the mean over these pairs. Not in
-the paper, nor is IFSR (`ifsr.py`, ``config.losses.ifsr``), which pairs of two people can have.
+the paper, nor is IFSR (`ifsr.py`, ``config.losses.ifsr``), which pairs of two people can have, nor more weight for eyes
+and mouth in L_rec (``config.losses.eyes_and_mouth``).
 
 ``config.method = "simswap_jax.contrib.small_models.split_batch:build"``, with ``config.data.pairing = "mixed"``.
 """
@@ -16,11 +17,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
+from jaxtyping import Float
 
 from simswap_jax import losses
 from simswap_jax.contrib.small_models import ifsr
 from simswap_jax.data.dataset import People
 from simswap_jax.errors import UserError
+from simswap_jax.faces.alignment import TEMPLATES
 from simswap_jax.models.normalization import denormalize
 from simswap_jax.training import flops, schedules, simswap
 from simswap_jax.training.config import check_choice, check_whole_batch
@@ -32,6 +36,7 @@ from simswap_jax.training.update import Gradients
 
 NEEDS_PEOPLE = False
 METHOD = "simswap_jax.contrib.small_models.split_batch:build"
+PART_RADIUS = 0.08  # of an eye, or half a mouth, in units of the crop's side: one standard deviation of its weight
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,11 @@ class SplitBatchSimSwap(SimSwap):
         """The weight of IFSR."""
         return float(self.config.losses.get("ifsr", 0.0))
 
+    @property
+    def parts(self) -> float:
+        """What eyes and mouth weigh in L_rec beyond other pixels' 1."""
+        return float(self.config.losses.get("eyes_and_mouth", 0.0))
+
     def augment(self, state: TrainState, batch: Batch, frozen: PyTree, key: jax.Array) -> Batch:
         """The batch with augmented inputs of same-person pairs; the generator draws for these only."""
         if self.augmentation is None:
@@ -69,7 +79,7 @@ class SplitBatchSimSwap(SimSwap):
 
         def of_part(at: TrainState, part: Mapping[str, Any]) -> Gradients:
             alpha = jax.random.uniform(key, (part["target"].shape[0] - self.same, 1, 1, 1))
-            return gradients(self.networks, weights, at, part, frozen, alpha, self.same, self.ifsr)
+            return gradients(self.networks, weights, at, part, frozen, alpha, self.same, self.ifsr, self.parts)
 
         return self.update(of_part, state, floats)
 
@@ -92,7 +102,7 @@ class SplitBatchSimSwap(SimSwap):
 
 def generator_loss(
     params: PyTree, networks: Networks, weights: LossWeights, state: TrainState, batch: Batch, frozen: PyTree,
-    same: int, ifsr_weight: float = 0.0,
+    same: int, ifsr_weight: float = 0.0, parts: float = 0.0,
 ) -> tuple[jax.Array, Any]:  # fmt: skip
     """As `training.step.generator_loss`: L_rec of the first ``same`` pairs, the other losses of the rest.
 
@@ -102,6 +112,7 @@ def generator_loss(
       frozen: variables of the identity network.
       same: how many pairs, the first, are of one person.
       ifsr_weight: of IFSR; 0 leaves it out.
+      parts: what eyes and mouth weigh in L_rec beyond other pixels' 1.
 
     Returns:
       the sum, and (I_R, the generator's new collections, the losses by name; means over the pairs that have them).
@@ -125,9 +136,10 @@ def generator_loss(
     else:
         result_vectors, of_result = networks.identity.embed(frozen, shown), []
     matched = (weights.feature_matching_first, weights.feature_matching_end)
+    weight = part_weights(result.shape[1], parts)
     terms = {
         "identity": losses.identity(result_vectors, vectors),
-        "reconstruction": losses.reconstruction(result, batch["target"], batch["same_person"]),
+        "reconstruction": losses.reconstruction(weight * result, weight * batch["target"], batch["same_person"]),
         "adversarial": losses.adversarial_generator([scale.logits for scale in fake]),
         "weak_feature_matching": losses.weak_feature_matching(
             [scale.features for scale in fake], [scale.features for scale in real], *matched
@@ -145,9 +157,24 @@ def generator_loss(
     return total, (result, collections, {**terms, "generator": total})
 
 
+def part_weights(size: int, parts: float) -> Float[np.ndarray, "h w 1"]:
+    """What each pixel of a `simswap-frontal` crop weighs: 1, and ``parts`` more at the eyes and the mouth's corners.
+
+    Args:
+      size: of the crop, in pixels.
+      parts: 0 for the same weight everywhere.
+    """
+    at = (np.arange(size) + 0.5) / size
+    points = np.delete(TEMPLATES["simswap-frontal"][0], 2, axis=0)  # without the nose
+    squares = (at[None, :, None] - points[None, None, :, 1]) ** 2, (at[None, :, None] - points[None, None, :, 0]) ** 2
+    rows, columns = (np.exp(-each[0] / (2 * PART_RADIUS**2)) for each in squares)
+    near = np.max(rows[:, None, :] * columns[None, :, :], axis=-1)
+    return (1.0 + parts * near[:, :, None]).astype(np.float32)
+
+
 def gradients(
     networks: Networks, weights: LossWeights, state: TrainState, batch: Batch, frozen: PyTree, alpha: jax.Array,
-    same: int, ifsr_weight: float = 0.0,
+    same: int, ifsr_weight: float = 0.0, parts: float = 0.0,
 ) -> Gradients:  # fmt: skip
     """Gradients of both players at the same parameters and the same I_R; arguments as above.
 
@@ -158,7 +185,7 @@ def gradients(
     generator, discriminator = state.networks["generator"], state.networks["discriminator"]
     (_, (result, generator_collections, generator_terms)), generator_gradients = jax.value_and_grad(
         generator_loss, has_aux=True
-    )(generator.params, networks, weights, state, batch, frozen, same, ifsr_weight)
+    )(generator.params, networks, weights, state, batch, frozen, same, ifsr_weight, parts)
     seen = (batch["target"][same:], jax.lax.stop_gradient(result)[same:], alpha)
     (_, (discriminator_collections, discriminator_terms)), discriminator_gradients = jax.value_and_grad(
         discriminator_loss, has_aux=True
@@ -176,6 +203,7 @@ def default_config() -> ml_collections.ConfigDict:
     config.method = METHOD
     config.data.pairing, config.data.precompute_embeddings = "mixed", True
     config.discriminator.norm = "none"
+    config.losses.eyes_and_mouth = 0.0  # what they weigh in L_rec beyond other pixels' 1
     config.losses.ifsr = 0.0  # off; weight of IFSR, which needs a MobileFaceNet
     return config
 

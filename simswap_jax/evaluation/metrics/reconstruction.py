@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 
+from simswap_jax.io.images import LUMA
+
 
 def l1(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Mean absolute difference of each pair, in [0, 1]: uint8 [K, H, W, 3] twice → float64 [K]."""
@@ -46,7 +48,7 @@ def _ssim(x: np.ndarray, y: np.ndarray) -> float:
 
 def _luma(picture: np.ndarray) -> np.ndarray:
     """ITU-R BT.601 luma of a uint8 RGB picture, float64 0…255."""
-    return picture.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    return picture.astype(np.float64) @ LUMA
 
 
 def _values(pictures: np.ndarray) -> np.ndarray:

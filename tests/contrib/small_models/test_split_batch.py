@@ -11,6 +11,7 @@ import pytest
 from simswap_jax import losses
 from simswap_jax.contrib.small_models import split_batch
 from simswap_jax.contrib.small_models.augmentation import use_augmentation
+from simswap_jax.faces.alignment import TEMPLATES
 from simswap_jax.models import MultiScaleDiscriminator
 from simswap_jax.models.normalization import denormalize
 from simswap_jax.training import flops, step
@@ -108,3 +109,14 @@ def test_batches_that_cannot_be_split_are_refused(changes, code):
         config.update_from_flattened_dict(changes)
     with raises_user_error(code):
         split_batch.check(config)
+
+
+def test_eyes_and_mouth_weigh_more_where_the_template_has_them():
+    weight = split_batch.part_weights(112, 4.0)[..., 0]
+    points = np.round(TEMPLATES["simswap-frontal"][0] * 112 - 0.5).astype(int)
+    eyes_and_mouth = weight[points[[0, 1, 3, 4], 1], points[[0, 1, 3, 4], 0]]
+    np.testing.assert_allclose(eyes_and_mouth, 5.0, atol=0.02)
+    assert weight[0, 0] == pytest.approx(1.0, abs=1e-3)
+    assert weight[20, 56] < 1.1  # the forehead
+    np.testing.assert_allclose(weight, weight[:, ::-1], atol=1e-5)  # mirrored pictures are weighed alike
+    assert np.all(split_batch.part_weights(48, 0.0) == 1.0)
