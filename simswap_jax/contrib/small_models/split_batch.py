@@ -4,8 +4,8 @@ Same-person pairs have their answer and learn by reconstruction. Pairs of two pe
 discriminators and feature matching. The paper computes every loss on every pair, and L_rec is 0 for two people; what is
 left out here is L_id, L_adv and L_wFM of same-person pairs. Discriminators without batch norm then give each pair that
 is left the same gradient for the generator as in the paper's step; their own loss is the mean over these pairs. Not in
-the paper, nor is IFSR (`ifsr.py`, ``config.losses.ifsr``), which pairs of two people can have, nor more weight for eyes
-and mouth in L_rec (``config.losses.eyes_and_mouth``).
+the paper, nor is what `Halves` can add: IFSR (`ifsr.py`), which pairs of two people can have; a perceptual loss, by the
+identity network's maps, and more weight for eyes and mouth in L_rec, which same-person pairs can.
 
 ``config.method = "simswap_jax.contrib.small_models.split_batch:build"``, with ``config.data.pairing = "mixed"``.
 """
@@ -36,7 +36,26 @@ from simswap_jax.training.update import Gradients
 
 NEEDS_PEOPLE = False
 METHOD = "simswap_jax.contrib.small_models.split_batch:build"
+OWN_LOSSES = ("ifsr", "perceptual", "eyes_and_mouth")  # in config.losses, in the order of `Halves`
 PART_RADIUS = 0.08  # of an eye, or half a mouth, in units of the crop's side: one standard deviation of its weight
+
+
+@dataclass(frozen=True)
+class Halves:
+    """How a batch is split, and losses that the paper does not have; 0 leaves one out.
+
+    Attributes:
+      same: how many pairs, the first, are of one person.
+      ifsr: weight of IFSR, ``config.losses.ifsr``; pairs of two people.
+      perceptual: weight of Σ over an identity network's maps of 1 − cosine of result and target,
+        ``config.losses.perceptual``; same-person pairs (Johnson et al. 2016, by other maps).
+      eyes_and_mouth: what these weigh in L_rec beyond other pixels' 1, ``config.losses.eyes_and_mouth``.
+    """
+
+    same: int
+    ifsr: float = 0.0
+    perceptual: float = 0.0
+    eyes_and_mouth: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -54,14 +73,10 @@ class SplitBatchSimSwap(SimSwap):
         return 1.0 - self.same / float(self.config.batch_size)
 
     @property
-    def ifsr(self) -> float:
-        """The weight of IFSR."""
-        return float(self.config.losses.get("ifsr", 0.0))
-
-    @property
-    def parts(self) -> float:
-        """What eyes and mouth weigh in L_rec beyond other pixels' 1."""
-        return float(self.config.losses.get("eyes_and_mouth", 0.0))
+    def halves(self) -> Halves:
+        """The split and its own losses, from the experiment."""
+        weights = self.config.losses
+        return Halves(self.same, *(float(weights.get(name, 0.0)) for name in OWN_LOSSES))
 
     def augment(self, state: TrainState, batch: Batch, frozen: PyTree, key: jax.Array) -> Batch:
         """The batch with augmented inputs of same-person pairs; the generator draws for these only."""
@@ -79,7 +94,7 @@ class SplitBatchSimSwap(SimSwap):
 
         def of_part(at: TrainState, part: Mapping[str, Any]) -> Gradients:
             alpha = jax.random.uniform(key, (part["target"].shape[0] - self.same, 1, 1, 1))
-            return gradients(self.networks, weights, at, part, frozen, alpha, self.same, self.ifsr, self.parts)
+            return gradients(self.networks, weights, at, part, frozen, alpha, self.halves)
 
         return self.update(of_part, state, floats)
 
@@ -91,32 +106,34 @@ class SplitBatchSimSwap(SimSwap):
         """As `SimSwap.work`, with what is computed of a part only."""
         generator, *others = super().work()
         once = getattr(self.augmentation, "generator_passes", 0)
-        if self.ifsr:  # the target's maps
-            others = [
-                replace(work, passes=work.passes + flops.FORWARD) if work.name == "identity, of a result" else work
-                for work in others
-            ]
         saved = replace(generator, passes=generator.passes - once * self.share)
-        return (saved, *(replace(work, passes=work.passes * self.share) for work in others))
+        return (saved, *(replace(work, passes=self._passes(work)) for work in others))
+
+    def _passes(self, work: Work) -> float:
+        """Of what is computed of a part only; maps of targets come with those of results."""
+        if work.name != "identity, of a result":
+            return work.passes * self.share
+        maps = bool(self.halves.ifsr) * self.share + bool(self.halves.perceptual) * (1.0 - self.share)
+        of_results = self.share + bool(self.halves.perceptual) * (1.0 - self.share)
+        return work.passes * of_results + flops.FORWARD * maps
 
 
 def generator_loss(
     params: PyTree, networks: Networks, weights: LossWeights, state: TrainState, batch: Batch, frozen: PyTree,
-    same: int, ifsr_weight: float = 0.0, parts: float = 0.0,
+    halves: Halves,
 ) -> tuple[jax.Array, Any]:  # fmt: skip
-    """As `training.step.generator_loss`: L_rec of the first ``same`` pairs, the other losses of the rest.
+    """As `training.step.generator_loss`: L_rec of same-person pairs, the first; the other losses of the rest.
 
     Args:
       params: of the generator.
       batch: ``target``, ``generator_input``, ``identity``, ``same_person``.
       frozen: variables of the identity network.
-      same: how many pairs, the first, are of one person.
-      ifsr_weight: of IFSR; 0 leaves it out.
-      parts: what eyes and mouth weigh in L_rec beyond other pixels' 1.
+      halves: which pairs are of one person, and the weights of further losses.
 
     Returns:
       the sum, and (I_R, the generator's new collections, the losses by name; means over the pairs that have them).
     """
+    same = halves.same
     share = 1.0 - same / float(batch["target"].shape[0])
     collections = state.networks["generator"].collections
     result, collections = networks.generator.apply(
@@ -130,13 +147,9 @@ def generator_loss(
     discriminator = state.networks["discriminator"]
     fake, _ = discriminate(networks, discriminator.params, discriminator.collections, swapped)
     real, _ = discriminate(networks, discriminator.params, discriminator.collections, target)
-    shown, original = (denormalize(each, networks.generator.convention) for each in (swapped, target))
-    if ifsr_weight:
-        result_vectors, of_result = ifsr.vectors_and_maps(networks.identity, frozen, shown)
-    else:
-        result_vectors, of_result = networks.identity.embed(frozen, shown), []
+    result_vectors, distances = seen_by_identity(networks, frozen, result, batch["target"], halves)
     matched = (weights.feature_matching_first, weights.feature_matching_end)
-    weight = part_weights(result.shape[1], parts)
+    weight = part_weights(result.shape[1], halves.eyes_and_mouth)
     terms = {
         "identity": losses.identity(result_vectors, vectors),
         "reconstruction": losses.reconstruction(weight * result, weight * batch["target"], batch["same_person"]),
@@ -150,11 +163,34 @@ def generator_loss(
         + weights.adversarial * terms["adversarial"]
         + weights.feature_matching * terms["weak_feature_matching"]
     )
-    if ifsr_weight:
-        _, of_target = ifsr.vectors_and_maps(networks.identity, frozen, original)
-        terms["ifsr"] = ifsr.ifsr(ifsr.distances(of_result, of_target))
-        total += share * ifsr_weight * terms["ifsr"]
+    if halves.ifsr:
+        terms["ifsr"] = ifsr.ifsr(distances[-swapped.shape[0] :])
+        total += share * halves.ifsr * terms["ifsr"]
+    if halves.perceptual:
+        terms["perceptual"] = jnp.mean(jnp.sum(distances[:same], -1))
+        total += (1.0 - share) * halves.perceptual * terms["perceptual"]
     return total, (result, collections, {**terms, "generator": total})
+
+
+def seen_by_identity(
+    networks: Networks, frozen: PyTree, result: jax.Array, target: jax.Array, halves: Halves
+) -> tuple[jax.Array, jax.Array]:
+    """Vectors of results of two people; and of all that have a loss on maps, how far these are from the target's.
+
+    Args:
+      result, target: [B,H,W,3] in the generator's convention.
+
+    Returns:
+      [B − same, D], and 1 − cosine of each map: [B, maps] with a perceptual loss, [B − same, maps] with IFSR alone,
+      nothing without either.
+    """
+    first = 0 if halves.perceptual else halves.same
+    shown, original = (denormalize(each[first:], networks.generator.convention) for each in (result, target))
+    if not (halves.ifsr or halves.perceptual):
+        return networks.identity.embed(frozen, shown), jnp.zeros((0, 0))
+    vectors, of_result = ifsr.vectors_and_maps(networks.identity, frozen, shown)
+    _, of_target = ifsr.vectors_and_maps(networks.identity, frozen, original)
+    return vectors[halves.same - first :], ifsr.distances(of_result, of_target)
 
 
 def part_weights(size: int, parts: float) -> Float[np.ndarray, "h w 1"]:
@@ -174,7 +210,7 @@ def part_weights(size: int, parts: float) -> Float[np.ndarray, "h w 1"]:
 
 def gradients(
     networks: Networks, weights: LossWeights, state: TrainState, batch: Batch, frozen: PyTree, alpha: jax.Array,
-    same: int, ifsr_weight: float = 0.0, parts: float = 0.0,
+    halves: Halves,
 ) -> Gradients:  # fmt: skip
     """Gradients of both players at the same parameters and the same I_R; arguments as above.
 
@@ -185,7 +221,8 @@ def gradients(
     generator, discriminator = state.networks["generator"], state.networks["discriminator"]
     (_, (result, generator_collections, generator_terms)), generator_gradients = jax.value_and_grad(
         generator_loss, has_aux=True
-    )(generator.params, networks, weights, state, batch, frozen, same, ifsr_weight, parts)
+    )(generator.params, networks, weights, state, batch, frozen, halves)
+    same = halves.same
     seen = (batch["target"][same:], jax.lax.stop_gradient(result)[same:], alpha)
     (_, (discriminator_collections, discriminator_terms)), discriminator_gradients = jax.value_and_grad(
         discriminator_loss, has_aux=True
@@ -204,7 +241,7 @@ def default_config() -> ml_collections.ConfigDict:
     config.data.pairing, config.data.precompute_embeddings = "mixed", True
     config.discriminator.norm = "none"
     config.losses.eyes_and_mouth = 0.0  # what they weigh in L_rec beyond other pixels' 1
-    config.losses.ifsr = 0.0  # off; weight of IFSR, which needs a MobileFaceNet
+    config.losses.ifsr, config.losses.perceptual = 0.0, 0.0  # weights; they need a MobileFaceNet
     return config
 
 

@@ -48,7 +48,9 @@ def test_what_is_left_out_is_what_same_person_pairs_had():
 
     def parts(params):
         whole, (result, _, _) = step.generator_loss(params, networks, weights, state, floats, method.frozen)
-        split, _ = split_batch.generator_loss(params, networks, weights, state, floats, method.frozen, SAME)
+        split, _ = split_batch.generator_loss(
+            params, networks, weights, state, floats, method.frozen, split_batch.Halves(SAME)
+        )
         first = jax.tree.map(lambda x: x[:SAME], {**floats, "result": result})
         discriminator = state.networks["discriminator"]
         (fake,), _ = discriminate(networks, discriminator.params, discriminator.collections, first["result"])
@@ -109,6 +111,29 @@ def test_batches_that_cannot_be_split_are_refused(changes, code):
         config.update_from_flattened_dict(changes)
     with raises_user_error(code):
         split_batch.check(config)
+
+
+@pytest.mark.parametrize(
+    ("weights", "rows"),
+    [({}, 0), ({"ifsr": 1.0}, 16 - SAME), ({"perceptual": 1.0}, 16), ({"ifsr": 1.0, "perceptual": 1.0}, 16)],
+)
+def test_maps_are_compared_where_a_loss_wants_them_and_vectors_where_two_people_meet(weights, rows, monkeypatch):
+    """A stand-in for the identity network, whose one map is the picture."""
+
+    def vectors_and_maps(_network, _variables, pictures):
+        return pictures.mean((1, 2)), [pictures.reshape(len(pictures), -1)]
+
+    monkeypatch.setattr(split_batch.ifsr, "vectors_and_maps", vectors_and_maps)
+    method = split_method()
+    halves = split_batch.Halves(SAME, **weights)
+    result, target = np.random.default_rng(0).uniform(0.1, 1.0, (2, 16, 32, 32, 3)).astype(np.float32)
+    result[SAME + 1] = target[SAME + 1]
+    vectors, distances = split_batch.seen_by_identity(method.networks, method.frozen, result, target, halves)
+    assert len(vectors) == 16 - SAME
+    assert len(distances) == rows
+    if rows:
+        np.testing.assert_allclose(vectors, result[SAME:].mean((1, 2)), rtol=1e-5)
+        assert [index for index, (each,) in enumerate(distances) if each < 1e-5] == [rows - 16 + SAME + 1]
 
 
 def test_eyes_and_mouth_weigh_more_where_the_template_has_them():
