@@ -5,14 +5,17 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from simswap_jax.data.dataset import held_out
 from simswap_jax.training.extra_losses import LossInputs
 
 ROOT = Path(__file__).parents[1]
@@ -144,6 +147,26 @@ def test_the_london_set_is_swapped_and_groups_are_compared(outside, tmp_path):
     assert float(rows[0][3].split()[0]) > 0.8  # ID retrieval
 
 
+def test_dark_faces_are_taken_more_often_and_held_out_ones_are_not(tmp_path):
+    """Of twelve light and twelve dark people in each data set."""
+    for folder, count in (("celeba", 1), ("lfw", 2), ("lfw_of_one_picture", 1)):
+        for number in range(24):
+            for picture in range(count):
+                colour = (60, 80, 110) if number % 2 else (180, 200, 230)  # BGR
+                path = tmp_path / folder.removesuffix("_of_one_picture") / f"{folder}_{number}" / f"{picture}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path), np.full((112, 112, 3), colour, np.uint8))
+    script, folders = EXAMPLES / "celeba_and_lfw.py", [str(tmp_path / name) for name in ("celeba", "lfw", "people")]
+    subprocess.run([sys.executable, str(script), *folders, "--often=3"], env=here(), check=True, capture_output=True)
+    found = {path.name for path in (tmp_path / "people").iterdir()}
+    people = {f"celeba_{number}" for number in range(24)} | {f"lfw_lfw_{number}" for number in range(24)}
+    kept = set(held_out(sorted(people), 0.12))
+    assert kept & found == kept != set()
+    copies = Counter(name.partition("_")[2] for name in found - people)
+    assert copies == dict.fromkeys({name for name in people - kept if int(name.split("_")[-1]) % 2}, 3)
+    assert held_out(sorted(found - people), 0.12) == []
+
+
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_a_notebook_is_kept_without_results(name):
     book = json.loads((EXAMPLES / f"{name}.ipynb").read_text(encoding="utf-8"))
@@ -154,6 +177,7 @@ def test_a_notebook_is_kept_without_results(name):
 
 
 def test_every_example_is_tested():
-    tested = {"custom_loss.py", "custom_generator.py", "minimal_train_step.py", "small_experiment.py", "london_set.py"}
+    tested = {"custom_loss.py", "custom_generator.py", "minimal_train_step.py", "small_experiment.py"}
+    tested |= {"celeba_and_lfw.py", "london_set.py"}
     books = {f"{name}.ipynb" for name in SMALL}
     assert {path.name for path in EXAMPLES.iterdir() if path.is_file()} == tested | books
