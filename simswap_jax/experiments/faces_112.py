@@ -1,15 +1,18 @@
-"""The model that ships: after `celeba_112`, faces of CelebA and LFW at 112 pixels, in four stages.
+"""The model that ships: after `celeba_112`, faces of CelebA and LFW at 112 pixels, in five stages.
 
 Of same-person pairs most targets first get another's face (swap-back), so that the untouched photo is the answer;
-pairs of two people have IFSR from the third stage on, and the generator keeps the target's colour and light. The last
-stage weighs eyes and mouth and judges by stronger discriminators.
+pairs of two people have IFSR from the third stage on, and the generator keeps the target's colour and light. In the
+last two stages eyes and mouth weigh more; in the fifth, dark faces are shown more often, and same-person pairs have a
+perceptual loss.
 
 Command:  simswap-jax train --config faces_112 --workdir runs/faces_112 --config.init_from=runs/celeba_112_eighth \
               --config.data.root=PEOPLE --config.identity.weights=mobilefacenet_casia.ckpt \
               --config.identity.robust=runs/robust/model
           and the same with faces_112:second, --workdir runs/faces_112_second, --config.init_from=runs/faces_112; then
-          :third and :fourth. docs/experiments/celeba.md says how PEOPLE is made of CelebA's and LFW's crops.
-Hardware, time, score: two CPU cores, about 12 images a second, two hours; docs/experiments/celeba.md has the table.
+          to :fifth. examples/celeba_and_lfw.py makes PEOPLE of CelebA's and LFW's crops: with --often 0 for the first
+          four stages, --often 4 for the fifth.
+Hardware, time, score: two CPU cores, 10 to 12 images a second, two and a half hours; docs/experiments/celeba.md has
+the table.
 """
 
 import ml_collections
@@ -24,7 +27,8 @@ STAGES = {  # steps, weight of the identity loss, decay, warm-up, EMA
     "first": (1_064, 15.0, "constant", 500, 0.999),
     "second": (300, 15.0, "cosine", 30, 0.995),
     "third": (1_419, 20.0, "constant", 100, 0.998),
-    "fourth": (2_600, 25.0, "cosine", 50, 0.998),
+    "fourth": (427, 25.0, "constant", 50, 0.998),
+    "fifth": (2_600, 15.0, "cosine", 50, 0.998),
 }
 
 
@@ -38,17 +42,20 @@ def get_config(stage: str = "first") -> ml_collections.ConfigDict:
         raise UserError(f"there is no stage '{stage}'; the stages are {', '.join(STAGES)}.", "experiment-stage")
     config = celeba_112.get_config("eighth")
     config.method = split_batch.METHOD
-    config.losses.ifsr, config.losses.eyes_and_mouth = 0.0, 0.0
+    config.losses.ifsr = config.losses.perceptual = config.losses.eyes_and_mouth = 0.0
     use_augmentation(config, colour=0.4 if stage == "first" else 0.0, swap=0.7)
     config.steps, config.losses.identity, config.optimizer.decay, config.optimizer.warmup, config.ema = STAGES[stage]
     config.optimizer.learning_rate = 5e-4
-    if stage in ("third", "fourth"):
+    if stage in ("third", "fourth", "fifth"):
         config.generator.colour_cell, config.generator.light_cell = 4, 16
         config.losses.ifsr = 2.0
+    if stage in ("fourth", "fifth"):
+        config.losses.eyes_and_mouth, config.losses.feature_matching_first = 4.0, 1
+        config.optimizer.learning_rate = 6e-4
     if stage == "fourth":
-        config.losses.eyes_and_mouth = 4.0
-        config.losses.adversarial, config.losses.feature_matching_first = 1.0, 1
-        config.optimizer.learning_rate, config.optimizer.discriminator_learning_rate = 6e-4, 2e-3
+        config.losses.adversarial, config.optimizer.discriminator_learning_rate = 1.0, 2e-3
+    if stage == "fifth":
+        config.losses.perceptual = 3.0
     return config
 
 
