@@ -3,9 +3,9 @@
     python examples/celeba_and_lfw.py CELEBA_CROPS LFW_CROPS runs/people
 
 Both hold ``<person>/<picture>``, aligned to `simswap-frontal`. LFW's people come as ``lfw_<person>`` if they have two
-pictures or more. Of 1,833 people 3 % have dark skin, and swaps on dark skin were the worst; ``--often 4`` adds every
-person whose face is dark in the median picture, by its skin or by its light, four times more. Held-out identities are
-the same as without, and none of them is added again.
+pictures or more. Few of 1,833 people have dark skin, and swaps on dark skin were the worst; ``--often 4`` adds every
+person whose face is dark in the median picture, by its skin or by its light, four times more. Identities that
+faces_112 holds out are the same as without, and none of them is added again.
 """
 
 import argparse
@@ -16,9 +16,11 @@ import cv2
 import numpy as np
 
 from simswap_jax.data.dataset import held_out, list_people
+from simswap_jax.errors import UserError
+from simswap_jax.experiments import faces_112
 
 DARK = 3.0  # degrees of individual typology angle (Chardon et al. 1991); in good light skin is called brown below 10
-HELD_OUT = 0.12  # config.data.held_out of the experiment
+HELD_OUT = faces_112.get_config().data.held_out
 # Cheeks, bridge of the nose and forehead of a crop: top, bottom, left, right, in 112ths.
 SKIN = ((62, 78, 32, 46), (62, 78, 66, 80), (52, 66, 50, 62), (26, 38, 42, 70))
 
@@ -62,7 +64,12 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--often", type=int, default=4, help="times that dark faces are added again (default 4)")
     args = parser.parse_args()
-    people = gather(args.celeba, args.lfw)
+    if args.output.is_dir() and any(args.output.iterdir()):
+        raise SystemExit(f"{args.output} is not empty; name another folder.")
+    try:
+        people = gather(args.celeba, args.lfw)
+    except UserError as error:
+        raise SystemExit(str(error)) from error
     dark = [
         name
         for name, pictures in people.items()

@@ -9,8 +9,8 @@ Command:  simswap-jax train --config faces_112 --workdir runs/faces_112 --config
               --config.data.root=PEOPLE --config.identity.weights=mobilefacenet_casia.ckpt \
               --config.identity.robust=runs/robust/model
           and the same with faces_112:second, --workdir runs/faces_112_second, --config.init_from=runs/faces_112; then
-          to :fifth. examples/celeba_and_lfw.py makes PEOPLE of CelebA's and LFW's crops: with --often 0 for the first
-          four stages, --often 4 for the fifth.
+          to :fifth. examples/celeba_and_lfw.py makes PEOPLE of CelebA's and LFW's crops: one folder with --often 0 for
+          the first four stages, another with --often 4 for the fifth.
 Hardware, time, score: two CPU cores, 10 to 12 images a second, two and a half hours; docs/experiments/celeba.md has
 the table.
 """
@@ -42,7 +42,8 @@ def get_config(stage: str = "first") -> ml_collections.ConfigDict:
         raise UserError(f"there is no stage '{stage}'; the stages are {', '.join(STAGES)}.", "experiment-stage")
     config = celeba_112.get_config("eighth")
     config.method = split_batch.METHOD
-    config.losses.ifsr = config.losses.perceptual = config.losses.eyes_and_mouth = 0.0
+    for name in split_batch.OWN_LOSSES:
+        config.losses[name] = 0.0
     use_augmentation(config, colour=0.4 if stage == "first" else 0.0, swap=0.7)
     config.steps, config.losses.identity, config.optimizer.decay, config.optimizer.warmup, config.ema = STAGES[stage]
     config.optimizer.learning_rate = 5e-4

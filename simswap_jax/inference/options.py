@@ -104,8 +104,9 @@ class SwapOptions:
     source_faces: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "keep", tuple(self.keep))
-        object.__setattr__(self, "source_faces", tuple(self.source_faces))
+        keep, faces = self.keep, self.source_faces  # one alone may stand without its tuple
+        object.__setattr__(self, "keep", (keep,) if isinstance(keep, str) else tuple(keep))
+        object.__setattr__(self, "source_faces", (faces,) if isinstance(faces, int) else tuple(faces))
         object.__setattr__(self, "faces", FaceSelection.of(self.faces))
         check_strength(self.strength)
         check_batch_size(self.batch_size)

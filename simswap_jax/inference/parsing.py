@@ -24,7 +24,7 @@ LEAST = 0.08  # of the crop: less face than this, and the network has not unders
 
 
 class FaceParser:
-    """A `photos.Parse`: masks of faces by BiSeNet. What is no face (hair, hats, hands) never belongs to them."""
+    """A `photo.Parse`: masks of faces by BiSeNet. What is no face (hair, hats, hands) never belongs to them."""
 
     def __init__(self, path: str | Path) -> None:
         """Load the network.

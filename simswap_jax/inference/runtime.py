@@ -131,8 +131,9 @@ def on_onnxruntime(model: ModelFolder) -> Program:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     place = _place(model)
+    exported = _exported(model, place)
     try:
-        session = onnxruntime.InferenceSession(_exported(model, place), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own family of errors, without a common base
         if place is not None:
             place.unlink(missing_ok=True)  # it may be damaged; the next start exports anew

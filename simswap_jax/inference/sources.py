@@ -44,6 +44,8 @@ def rows_of(faces: Sequence[np.ndarray], model: ModelFolder, finds: "Landmarks")
     """
     for face in faces:
         check_face(face, "source")
+    if not faces:
+        return np.zeros((0, row_size(model.network, model.face_size)), np.float32)
     pictures = [resized(face, model.face_size) for face in faces]
     parts: list[np.ndarray] = [np.reshape(pictures, (len(faces), -1)).astype(np.float32) / np.float32(255)]
     if "source_points" in model.network.takes:
@@ -51,9 +53,14 @@ def rows_of(faces: Sequence[np.ndarray], model: ModelFolder, finds: "Landmarks")
     return np.concatenate([*parts, np.ones((len(faces), 1), np.float32)], axis=1)
 
 
+def unscaled(rows: np.ndarray) -> np.ndarray:
+    """Rows of any scale [N, D] → the pictures and landmarks that they stand for, [N, D − 1]."""
+    return (rows[:, :-1] / rows[:, -1:]).astype(np.float32)
+
+
 def with_target_points(rows: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Rows of any scale [N, D] and the targets' landmarks [N, P, 2] → what `given` reads."""
-    return np.concatenate([rows[:, :-1] / rows[:, -1:], points.reshape(len(rows), -1)], axis=1).astype(np.float32)
+    return np.concatenate([unscaled(rows), points.reshape(len(rows), -1)], axis=1).astype(np.float32)
 
 
 def given(network: SwapNetwork, rows: jax.Array, size: int) -> dict[str, jax.Array]:

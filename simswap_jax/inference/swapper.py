@@ -384,6 +384,8 @@ class FaceSwapper:
             if sources.TARGETS in self.model.network.takes:
                 points = self.landmarks(list(faces)) if target_points is None else np.asarray(target_points)[chunk]
                 rows = sources.with_target_points(rows, points)
+            elif sources.takes_pictures(self.model.network):
+                rows = sources.unscaled(rows)
             drawn = self._redraw(pad(faces, count), pad(rows, count), *more)
             results += [resized(face, targets[i].shape[0]) for i, face in zip(chunk, drawn)]
         return results

@@ -338,7 +338,7 @@ def differing(
     before, wanted = flat(json.loads(default.to_json())) | of_family | stored, flat(wanted)
     validated = before.get("validation.every") and wanted.get("validation.every")
     sections = {name.split(".")[0] for name in wanted}
-    for name in sorted(set(before) | set(wanted)):
+    for name in sorted({*stored, *of_family, *wanted}):
         gone = name not in wanted and (
             name in FORMER_SHARED
             or (name.split(".")[0] in FORMER_SECTIONS and name.split(".")[0] not in sections)

@@ -27,6 +27,7 @@ from simswap_jax.training.config import check_choice, common_config
 from simswap_jax.training.experiment import Experiment, resolve
 from simswap_jax.training.method import Batch, Metrics, WithoutIdentity, Work
 from simswap_jax.training.simswap import generator_config, multi_scale_discriminator
+from simswap_jax.training.simswap_checks import check_discriminator_sizes
 from simswap_jax.training.state import PyTree, TrainState, network_state
 from simswap_jax.training.update import Gradients, UpdateRule, per_sample_random
 from simswap_jax.weights import model_folder
@@ -78,6 +79,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     """
     check_choice(config, "stage", tuple(SAME_FRACTION))
     generator_config(config, 0)
+    check_discriminator_sizes(config)
     if config.stage == "blend" and not config.init_from:
         raise UserError(
             "config.stage is 'blend', which blends faces that the stages before draw; name their run in "

@@ -18,6 +18,7 @@ import optax
 
 from simswap_jax.data import loader
 from simswap_jax.data.dataset import People
+from simswap_jax.errors import UserError
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.training.config import check_whole_batch, common_config
 from simswap_jax.training.experiment import Experiment, resolve
@@ -252,12 +253,12 @@ def build(config: ml_collections.ConfigDict, people: People, axis_name: str | No
     """The method for one experiment and the people in it.
 
     Raises:
-      UserError: ``network.prototypes`` or ``network.perturbation`` cannot be imported, or the prototypes' function
-        refuses these people.
+      UserError: there is no such network, ``network.prototypes`` or ``network.perturbation`` cannot be imported, or the
+        prototypes' function refuses these people.
     """
     fields = config.network
-    network = IdentityNetwork(
-        IdentityConfig(
+    try:
+        described = IdentityConfig(
             family=fields.family,
             layers=tuple(fields.layers),
             widths=tuple(fields.widths),
@@ -266,9 +267,10 @@ def build(config: ml_collections.ConfigDict, people: People, axis_name: str | No
             resize="area",  # as the loader makes the pictures that it is trained on
             embedding=fields.embedding,
             values="symmetric",
-        ),
-        axis_name,
-    )
+        )
+    except ValueError as error:
+        raise UserError(str(error), "config-network") from error
+    network = IdentityNetwork(described, axis_name)
     prototypes = None
     if fields.prototypes:
         made = resolve(fields.prototypes, "network.prototypes")

@@ -27,7 +27,7 @@ from simswap_jax.training.config import check_choice, common_config
 from simswap_jax.training.experiment import Experiment, resolve
 from simswap_jax.training.extra_losses import ExtraLoss, extra_losses, try_extra_losses, with_extra_losses
 from simswap_jax.training.method import Batch, Metrics, Work
-from simswap_jax.training.simswap_checks import check_sizes, read_identity
+from simswap_jax.training.simswap_checks import check_discriminator_sizes, check_same_fraction, read_identity
 from simswap_jax.training.state import PyTree, TrainState, network_state
 from simswap_jax.training.step import Networks, generator_loss, train_step
 from simswap_jax.training.update import UpdateRule, per_sample_random
@@ -108,7 +108,8 @@ def check(config: ml_collections.ConfigDict) -> None:
             "config-identity-margin",
         )
     extra_losses(config)
-    check_sizes(config)
+    check_same_fraction(config)
+    check_discriminator_sizes(config)
 
 
 # ---- The method ----
@@ -387,14 +388,19 @@ def from_networks(
 
 
 def multi_scale_discriminator(config: ml_collections.ConfigDict, axis_name: str | None) -> MultiScaleDiscriminator:
-    """The discriminators that ``config.discriminator`` describes."""
+    """The discriminators that ``config.discriminator`` describes.
+
+    Raises:
+      UserError: there are none of such fields.
+    """
     fields = config.discriminator
-    return MultiScaleDiscriminator(
-        DiscriminatorConfig(
+    try:
+        made = DiscriminatorConfig(
             widths=tuple(fields.widths), tail=fields.tail, scales=fields.scales, norm=fields.norm, dtype=fields.dtype
-        ),
-        axis_name=axis_name,
-    )
+        )
+    except ValueError as error:
+        raise UserError(str(error), "config-discriminator") from error
+    return MultiScaleDiscriminator(made, axis_name=axis_name)
 
 
 def assembled(

@@ -12,8 +12,8 @@ from simswap_jax.weights import identity_folder, registry
 PURPOSE = "training against (config.identity.weights)"
 
 
-def check_sizes(config: ml_collections.ConfigDict) -> None:
-    """Refuse shares that are none, and pictures that are too small for the last of the discriminators.
+def check_same_fraction(config: ml_collections.ConfigDict) -> None:
+    """Refuse shares of same-person pairs that are none.
 
     Raises:
       UserError: with the field, its value and what goes.
@@ -23,6 +23,14 @@ def check_sizes(config: ml_collections.ConfigDict) -> None:
             f"config.data.same_fraction is {config.data.same_fraction}; it is a share of a batch, 0 to 1.",
             "config-same-fraction",
         )
+
+
+def check_discriminator_sizes(config: ml_collections.ConfigDict) -> None:
+    """Refuse pictures that are too small for the last of the discriminators.
+
+    Raises:
+      UserError: with the field, its value and what goes.
+    """
     fields = config.get("discriminator", ml_collections.ConfigDict())
     if "scales" not in fields:  # none, or one of another kind, whose method knows what it needs
         return
@@ -44,7 +52,8 @@ def check_pairs(config: ml_collections.ConfigDict) -> None:
     check_choice(config, "data.pairing", ("alternate", "mixed"))
     check_choice(config, "data.same_source", ("picture", "person"))
     check_choice(config, "identity.dtype", ("", "float32", "bfloat16"))
-    check_sizes(config)
+    check_same_fraction(config)
+    check_discriminator_sizes(config)
 
 
 def refuse_augmentation(config: ml_collections.ConfigDict) -> None:

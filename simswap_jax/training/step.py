@@ -129,14 +129,14 @@ def discriminator_loss(
     return hinge + weights.gradient_penalty * terms["gradient_penalty"], (collections, terms)
 
 
-def gradients(
+def gradients(  # eight parameters: all that they depend on
     networks: Networks, weights: LossWeights, state: TrainState, batch: Batch, frozen: PyTree,
-    alpha: jax.Array | None, loss: GeneratorLoss = generator_loss,
+    alpha: jax.Array | None, loss: GeneratorLoss = generator_loss, judged_from: int = 0,
 ) -> Gradients:  # fmt: skip
     """Gradients of both players at the same parameters and the same I_R; arguments as above.
 
     ``batch`` may hold ``source`` I_S, float [B, S, S, 3] in [0, 1], in place of ``identity``; another method's
-    generator may have another ``loss``.
+    generator may have another ``loss``. The discriminators see the pairs from ``judged_from`` on.
     """
     vectors = batch["identity"] if "identity" in batch else networks.identity.embed(frozen, batch["source"])
     batch = {**batch, "identity": jax.lax.stop_gradient(vectors)}
@@ -145,10 +145,12 @@ def gradients(
     (_, (result, generator_collections, generator_terms)), generator_gradients = generator_fn(
         state.networks["generator"].params, networks, weights, state, batch, frozen
     )
-    result = jax.lax.stop_gradient(result)
+    seen = batch["target"], jax.lax.stop_gradient(result)
+    if judged_from:
+        seen = seen[0][judged_from:], seen[1][judged_from:]
     discriminator_fn = jax.value_and_grad(discriminator_loss, has_aux=True)
     (_, (discriminator_collections, discriminator_terms)), discriminator_gradients = discriminator_fn(
-        state.networks["discriminator"].params, networks, weights, state, batch["target"], result, alpha
+        state.networks["discriminator"].params, networks, weights, state, *seen, alpha
     )
     return (
         {"generator": generator_gradients, "discriminator": discriminator_gradients},

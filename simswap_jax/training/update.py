@@ -138,7 +138,7 @@ def averaged_gradients(
     return gradients, collections, metrics
 
 
-def split_batch(batch: PyTree, count: int) -> PyTree:
+def micro_batches(batch: PyTree, count: int) -> PyTree:
     """[B, …] → [count, B/count, …]: sample i goes into micro-batch i mod count.
 
     Taken in turn and not in runs, so that devices that each hold a run of the batch need not exchange samples, and
@@ -163,7 +163,7 @@ def accumulated_gradients(
     Returns:
       mean gradients, the collections after the last micro-batch, mean metrics.
     """
-    parts = split_batch(dict(batch), count)
+    parts = micro_batches(dict(batch), count)
 
     def at(collections: dict[str, PyTree]) -> TrainState:
         networks = {name: replace(state.networks[name], collections=tree) for name, tree in collections.items()}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from simswap_jax.cli import train as command
-from simswap_jax.contrib.small_models import robust_identity
+from simswap_jax.contrib.small_models import robust_identity, split_batch
 from simswap_jax.errors import UserError
 from simswap_jax.models import DiscriminatorConfig, MultiScaleDiscriminator
 from simswap_jax.training import experiment, identity, workdir
@@ -135,6 +135,21 @@ def test_a_compact_generators_later_fields_count_with_what_was_done_before_them(
     config.generator.colour_cell = cell
     wanted = json.loads(config.to_json())
     assert [name for name, *_ in experiment.differing(stored, wanted, default_config())] == differs
+
+
+def test_an_identity_network_that_there_is_not_is_one_sentence():
+    config = identity.default_config()
+    config.network.family = "resnet"
+    with raises_user_error("config-network", "'resnet'"):
+        identity.build(config, None)
+
+
+def test_a_field_that_neither_experiment_has_makes_no_other_one_of_it():
+    """SimSwap's fields with `split_batch` as the method, whose defaults have more."""
+    config = default_config()
+    config.method, config.data.pairing = split_batch.METHOD, "mixed"
+    stored = experiment.flat(json.loads(config.to_json()))
+    assert list(experiment.differing(stored, json.loads(config.to_json()), split_batch.default_config())) == []
 
 
 def test_a_workdir_belongs_to_an_experiment_only_when_something_was_trained(tmp_path):

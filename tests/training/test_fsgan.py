@@ -43,6 +43,7 @@ def test_the_recipe_is_the_papers():
     ("field", "value", "code", "named"),
     [
         ("data.size", 200, "config-size-no-multiple", [200, 192]),
+        ("data.size", 32, "config-size-of-discriminators", [32, 47]),
         ("stage", "swap", "config-unknown-choice", ["reenact"]),
         ("stage", "blend", "fsgan-stage-needs-former", ["init_from"]),
         ("generator.preset", "huge", "config-generator", ["huge"]),

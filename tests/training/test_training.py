@@ -363,6 +363,7 @@ def test_records_alone_are_enough_to_train_on(root, tmp_path):
         ("identity.dtype", "float16", "config-unknown-choice"),
         ("generator.convention", "bgr", "config-generator"),
         ("generator.family", "nobody", "config-generator"),
+        ("discriminator.norm", "instance", "config-discriminator"),
         ("devices", 64, "devices-too-many"),
         ("parallel", "threads", "config-unknown-choice"),
         ("fsdp", 0, "config-too-small"),

@@ -28,7 +28,7 @@ def use_augmentation(config: ml_collections.ConfigDict, colour: float, swap: flo
     """Augment what an experiment's generator gets. Changes ``config`` and gives it back.
 
     Args:
-      config: of the method ``simswap``.
+      config: of the method ``simswap`` or ``split_batch``.
       colour: strength of the colour perturbation; 1 is strong.
       swap: share of same-person targets on which the generator first draws another's face.
     """

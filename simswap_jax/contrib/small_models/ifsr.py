@@ -2,7 +2,7 @@
 
 What an identity network sees of pose, expression and face parts lies in its middle maps. The result's may differ from
 the target's by a margin a map, and what is beyond costs. Margins are of one network: those below are 0.7 times what
-swaps differed from their targets in maps of MobileFaceNet's robust copy (docs/experiments/recipe_ablation.md, the start).
+swaps differed from their targets in maps of MobileFaceNet's robust copy (docs/experiments/recipe_ablation.md).
 """
 
 from collections.abc import Mapping, Sequence

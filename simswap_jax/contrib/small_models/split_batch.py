@@ -10,6 +10,7 @@ identity network's maps, and more weight for eyes and mouth in L_rec, which same
 ``config.method = "simswap_jax.contrib.small_models.split_batch:build"``, with ``config.data.pairing = "mixed"``.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,12 +32,13 @@ from simswap_jax.training.config import check_choice, check_whole_batch
 from simswap_jax.training.method import Batch, Metrics, Work
 from simswap_jax.training.simswap import SimSwap
 from simswap_jax.training.state import PyTree, TrainState
-from simswap_jax.training.step import LossWeights, Networks, discriminate, discriminator_loss
+from simswap_jax.training.step import LossWeights, Networks, discriminate, gradients
 from simswap_jax.training.update import Gradients
+from simswap_jax.weights import identity_folder
 
 NEEDS_PEOPLE = False
 METHOD = "simswap_jax.contrib.small_models.split_batch:build"
-OWN_LOSSES = ("ifsr", "perceptual", "eyes_and_mouth")  # in config.losses, in the order of `Halves`
+OWN_LOSSES = ("ifsr", "perceptual", "eyes_and_mouth")  # of config.losses and of `Halves`
 PART_RADIUS = 0.08  # of an eye, or half a mouth, in units of the crop's side: one standard deviation of its weight
 
 
@@ -76,7 +78,7 @@ class SplitBatchSimSwap(SimSwap):
     def halves(self) -> Halves:
         """The split and its own losses, from the experiment."""
         weights = self.config.losses
-        return Halves(self.same, *(float(weights.get(name, 0.0)) for name in OWN_LOSSES))
+        return Halves(self.same, **{name: float(weights[name]) for name in OWN_LOSSES})
 
     def augment(self, state: TrainState, batch: Batch, frozen: PyTree, key: jax.Array) -> Batch:
         """The batch with augmented inputs of same-person pairs; the generator draws for these only."""
@@ -94,7 +96,8 @@ class SplitBatchSimSwap(SimSwap):
 
         def of_part(at: TrainState, part: Mapping[str, Any]) -> Gradients:
             alpha = jax.random.uniform(key, (part["target"].shape[0] - self.same, 1, 1, 1))
-            return gradients(self.networks, weights, at, part, frozen, alpha, self.halves)
+            loss = functools.partial(generator_loss, halves=self.halves)
+            return gradients(self.networks, weights, at, part, frozen, alpha, loss, self.same)
 
         return self.update(of_part, state, floats)
 
@@ -110,12 +113,14 @@ class SplitBatchSimSwap(SimSwap):
         return (saved, *(replace(work, passes=self._passes(work)) for work in others))
 
     def _passes(self, work: Work) -> float:
-        """Of what is computed of a part only; maps of targets come with those of results."""
+        """Of what is computed of a part only; maps of targets are counted with those of results."""
+        if work.name == "identity, of a source":
+            return work.passes
         if work.name != "identity, of a result":
             return work.passes * self.share
-        maps = bool(self.halves.ifsr) * self.share + bool(self.halves.perceptual) * (1.0 - self.share)
-        of_results = self.share + bool(self.halves.perceptual) * (1.0 - self.share)
-        return work.passes * of_results + flops.FORWARD * maps
+        of_same = bool(self.halves.perceptual) * (1.0 - self.share)
+        maps = bool(self.halves.ifsr) * self.share + of_same
+        return work.passes * (self.share + of_same) + flops.FORWARD * maps
 
 
 def generator_loss(
@@ -181,16 +186,17 @@ def seen_by_identity(
       result, target: [B,H,W,3] in the generator's convention.
 
     Returns:
-      [B − same, D], and 1 − cosine of each map: [B, maps] with a perceptual loss, [B − same, maps] with IFSR alone,
-      nothing without either.
+      [B − same, D]; and 1 − cosine of each map, of same-person pairs with a perceptual loss, then of the others with
+      IFSR: [pairs, maps].
     """
     first = 0 if halves.perceptual else halves.same
     shown, original = (denormalize(each[first:], networks.generator.convention) for each in (result, target))
     if not (halves.ifsr or halves.perceptual):
         return networks.identity.embed(frozen, shown), jnp.zeros((0, 0))
     vectors, of_result = ifsr.vectors_and_maps(networks.identity, frozen, shown)
-    _, of_target = ifsr.vectors_and_maps(networks.identity, frozen, original)
-    return vectors[halves.same - first :], ifsr.distances(of_result, of_target)
+    compared = original.shape[0] if halves.ifsr else halves.same
+    _, of_target = ifsr.vectors_and_maps(networks.identity, frozen, original[:compared])
+    return vectors[halves.same - first :], ifsr.distances([each[:compared] for each in of_result], of_target)
 
 
 def part_weights(size: int, parts: float) -> Float[np.ndarray, "h w 1"]:
@@ -208,40 +214,14 @@ def part_weights(size: int, parts: float) -> Float[np.ndarray, "h w 1"]:
     return (1.0 + parts * near[:, :, None]).astype(np.float32)
 
 
-def gradients(
-    networks: Networks, weights: LossWeights, state: TrainState, batch: Batch, frozen: PyTree, alpha: jax.Array,
-    halves: Halves,
-) -> Gradients:  # fmt: skip
-    """Gradients of both players at the same parameters and the same I_R; arguments as above.
-
-    ``batch`` may hold ``source`` in place of ``identity``, as in `training.step.gradients`.
-    """
-    vectors = batch["identity"] if "identity" in batch else networks.identity.embed(frozen, batch["source"])
-    batch = {**batch, "identity": jax.lax.stop_gradient(vectors)}
-    generator, discriminator = state.networks["generator"], state.networks["discriminator"]
-    (_, (result, generator_collections, generator_terms)), generator_gradients = jax.value_and_grad(
-        generator_loss, has_aux=True
-    )(generator.params, networks, weights, state, batch, frozen, halves)
-    same = halves.same
-    seen = (batch["target"][same:], jax.lax.stop_gradient(result)[same:], alpha)
-    (_, (discriminator_collections, discriminator_terms)), discriminator_gradients = jax.value_and_grad(
-        discriminator_loss, has_aux=True
-    )(discriminator.params, networks, weights, state, *seen)
-    return (
-        {"generator": generator_gradients, "discriminator": discriminator_gradients},
-        {"generator": generator_collections, "discriminator": discriminator_collections},
-        {**generator_terms, **discriminator_terms},
-    )
-
-
 def default_config() -> ml_collections.ConfigDict:
     """SimSwap's, with both kinds of pairs in each batch and identity vectors computed once."""
     config = simswap.default_config()
     config.method = METHOD
     config.data.pairing, config.data.precompute_embeddings = "mixed", True
     config.discriminator.norm = "none"
-    config.losses.eyes_and_mouth = 0.0  # what they weigh in L_rec beyond other pixels' 1
-    config.losses.ifsr, config.losses.perceptual = 0.0, 0.0  # weights; they need a MobileFaceNet
+    for name in OWN_LOSSES:
+        config.losses[name] = 0.0
     return config
 
 
@@ -261,6 +241,12 @@ def check(config: ml_collections.ConfigDict) -> None:
             "extra losses; use method 'simswap'.",
             "split-batch-extra-losses",
         )
+    if config.losses.eyes_and_mouth and config.data.alignment != "simswap-frontal":
+        raise UserError(
+            f"config.losses.eyes_and_mouth is {config.losses.eyes_and_mouth}, but config.data.alignment is "
+            f"'{config.data.alignment}', where eyes lie elsewhere; set it to 0, or use 'simswap-frontal' crops.",
+            "split-batch-alignment",
+        )
     same = round(config.data.same_fraction * config.batch_size)
     if not 1 <= same <= config.batch_size - 2:
         raise UserError(
@@ -270,13 +256,37 @@ def check(config: ml_collections.ConfigDict) -> None:
         )
 
 
+def from_networks(
+    config: ml_collections.ConfigDict,
+    identity: identity_folder.Identity,
+    axis_name: str | None = None,
+    robust: PyTree = None,
+) -> SplitBatchSimSwap:
+    """The method for one experiment, against an identity network in memory.
+
+    Raises:
+      UserError: a loss on its maps is asked for, and it is no MobileFaceNet of as many blocks.
+    """
+    network, weights = identity.network.config, config.losses
+    has_maps = network.family == "mobilefacenet" and sum(network.layers) > max(ifsr.BLOCKS)
+    for name in ("ifsr", "perceptual"):
+        if weights[name] and not has_maps:
+            raise UserError(
+                f"config.losses.{name} is {weights[name]}, a loss on maps of a MobileFaceNet, but "
+                f"config.identity.weights is another network ({network.family}); set it to 0, or name a MobileFaceNet.",
+                "split-batch-maps",
+            )
+    return _assembled(config, identity, axis_name, robust)
+
+
 def build(config: ml_collections.ConfigDict, people: People | None, axis_name: str | None = None) -> SplitBatchSimSwap:
     """The method for one experiment; reads the identity network.
 
     Raises:
-      UserError: the identity network is missing, or the generator cannot be made.
+      UserError: the identity network is missing or has no such maps, or the generator cannot be made.
     """
-    made = simswap.build(config, people, axis_name)
-    return SplitBatchSimSwap(
-        made.config, made.generator, made.discriminator, made.identity, made.axis_name, made.robust
-    )
+    del people
+    return simswap.against_identity(from_networks, config, axis_name)
+
+
+_, _assembled = simswap.functions_of(SplitBatchSimSwap, simswap.multi_scale_discriminator)

@@ -103,6 +103,7 @@ def test_inputs_of_two_people_are_not_augmented():
         ({"parallel": "pmap"}, "config-unknown-choice"),
         ({"accumulate": 2}, "config-accumulate-unsupported"),
         ({"data.same_fraction": 1.0}, "split-batch-fraction"),
+        ({"losses.eyes_and_mouth": 1.0, "data.alignment": "arcface"}, "split-batch-alignment"),
     ],
 )
 def test_batches_that_cannot_be_split_are_refused(changes, code):
@@ -114,10 +115,15 @@ def test_batches_that_cannot_be_split_are_refused(changes, code):
 
 
 @pytest.mark.parametrize(
-    ("weights", "rows"),
-    [({}, 0), ({"ifsr": 1.0}, 16 - SAME), ({"perceptual": 1.0}, 16), ({"ifsr": 1.0, "perceptual": 1.0}, 16)],
+    ("weights", "pairs"),
+    [
+        ({}, []),
+        ({"ifsr": 1.0}, range(SAME, 16)),
+        ({"perceptual": 1.0}, range(SAME)),
+        ({"ifsr": 1.0, "perceptual": 1.0}, range(16)),
+    ],
 )
-def test_maps_are_compared_where_a_loss_wants_them_and_vectors_where_two_people_meet(weights, rows, monkeypatch):
+def test_maps_are_compared_where_a_loss_wants_them_and_vectors_where_two_people_meet(weights, pairs, monkeypatch):
     """A stand-in for the identity network, whose one map is the picture."""
 
     def vectors_and_maps(_network, _variables, pictures):
@@ -127,13 +133,14 @@ def test_maps_are_compared_where_a_loss_wants_them_and_vectors_where_two_people_
     method = split_method()
     halves = split_batch.Halves(SAME, **weights)
     result, target = np.random.default_rng(0).uniform(0.1, 1.0, (2, 16, 32, 32, 3)).astype(np.float32)
-    result[SAME + 1] = target[SAME + 1]
+    alike = [1, SAME + 2]
+    result[alike] = target[alike]
     vectors, distances = split_batch.seen_by_identity(method.networks, method.frozen, result, target, halves)
     assert len(vectors) == 16 - SAME
-    assert len(distances) == rows
-    if rows:
+    assert len(distances) == len(pairs)
+    if weights:
         np.testing.assert_allclose(vectors, result[SAME:].mean((1, 2)), rtol=1e-5)
-        assert [index for index, (each,) in enumerate(distances) if each < 1e-5] == [rows - 16 + SAME + 1]
+        assert [pair for pair, (each,) in zip(pairs, distances) if each < 1e-5] == [n for n in alike if n in pairs]
 
 
 def test_eyes_and_mouth_weigh_more_where_the_template_has_them():
@@ -145,3 +152,15 @@ def test_eyes_and_mouth_weigh_more_where_the_template_has_them():
     assert weight[20, 56] < 1.1  # the forehead
     np.testing.assert_allclose(weight, weight[:, ::-1], atol=1e-5)  # mirrored pictures are weighed alike
     assert np.all(split_batch.part_weights(48, 0.0) == 1.0)
+
+
+@pytest.mark.parametrize("name", ["ifsr", "perceptual"])
+def test_a_loss_on_maps_needs_a_mobilefacenet(name):
+    method = split_method()
+    config = method.config.copy_and_resolve_references().unlock()
+    for each in split_batch.OWN_LOSSES:
+        config.losses[each] = 0.0
+    assert split_batch.from_networks(config, method.identity).halves == split_batch.Halves(SAME)
+    config.losses[name] = 1.0
+    with raises_user_error("split-batch-maps", f"config.losses.{name}"):
+        split_batch.from_networks(config, method.identity)
