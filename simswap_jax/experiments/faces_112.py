@@ -28,7 +28,7 @@ STAGES = {  # steps, weight of the identity loss, decay, warm-up, EMA
     "second": (300, 15.0, "cosine", 30, 0.995),
     "third": (1_419, 20.0, "constant", 100, 0.998),
     "fourth": (427, 25.0, "constant", 50, 0.998),
-    "fifth": (2_600, 15.0, "cosine", 50, 0.998),
+    "fifth": (2_200, 15.0, "cosine", 50, 0.998),
 }
 
 

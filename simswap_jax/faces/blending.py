@@ -18,6 +18,8 @@ TONED = 2.4, 3.4  # levels that colours stray from a tone: up to the first it is
 # Logarithms of mean red over green and blue over green (each plus 8 levels) of faces, with room: docs/experiments.
 RED_TO_GREEN, BLUE_TO_GREEN = (-0.1, 0.85), (-1.0, 0.3)
 FADE = 0.2  # beyond that light counts as coloured in full
+DETAIL_CHANGE = 24.0  # levels by which a swap changes a place until the target's fine detail fades out there
+DETAIL_NEAR = 1.5  # pixels of the crop, standard deviation: how far around a change it does
 SHARPNESS = 3  # of the line between two faces that overlap
 
 
@@ -73,7 +75,11 @@ def resolve_overlaps(places: Sequence[Place]) -> list[Place]:
 
 
 def paste(
-    photo: UInt8[np.ndarray, "h w 3"], face: UInt8[np.ndarray, "s s 3"], alignment: Alignment, where: Place
+    photo: UInt8[np.ndarray, "h w 3"],
+    face: UInt8[np.ndarray, "s s 3"],
+    alignment: Alignment,
+    where: Place,
+    detail: Float[np.ndarray, "y x 3"] | None = None,
 ) -> None:
     """Blend a swapped crop into a photo, in place.
 
@@ -82,13 +88,43 @@ def paste(
       face: uint8 RGB [size, size, 3].
       alignment: of the crop.
       where: from `place`.
+      detail: what is added to the face, from `fine_detail`.
     """
     if not where.mask.size:
         return
-    colours = _onto(face, alignment, where, cv2.INTER_CUBIC, cv2.BORDER_REPLICATE)
+    colours = _onto(face, alignment, where, cv2.INTER_CUBIC, cv2.BORDER_REPLICATE).astype(np.float32)
+    if detail is not None:
+        colours += detail
     old: np.ndarray = photo[where.window].astype(np.float32)
-    blended = old + where.mask[:, :, None] * (colours.astype(np.float32) - old)
+    blended = old + where.mask[:, :, None] * (colours - old)
     photo[where.window] = np.round(np.clip(blended, 0.0, 255.0)).astype(np.uint8)
+
+
+def fine_detail(
+    photo: UInt8[np.ndarray, "h w 3"],
+    target: UInt8[np.ndarray, "s s 3"],
+    face: UInt8[np.ndarray, "s s 3"],
+    alignment: Alignment,
+    where: Place,
+) -> Float[np.ndarray, "y x 3"]:
+    """What a photo shows of a face and its crop is too small for (pores, hairs), where a swap left the face as it was.
+
+    Args:
+      photo: uint8 RGB [H, W, 3], as it was before any swap.
+      target, face: uint8 RGB [size, size, 3], its crop and what was drawn in its place.
+      alignment: of the crop.
+      where: from `place`.
+
+    Returns:
+      grey levels to add, float32 [y, x, 3] of ``where``: less, the more the swap changed within a few pixels.
+    """
+    old = photo[where.window].astype(np.float32)
+    if not old.size:
+        return old
+    seen = _onto(target, alignment, where, cv2.INTER_CUBIC, cv2.BORDER_REPLICATE).astype(np.float32)
+    change = cv2.GaussianBlur(np.abs(face.astype(np.float32) - target).max(axis=2), (0, 0), DETAIL_NEAR)
+    left = _onto(np.exp(-np.square(change / DETAIL_CHANGE)), alignment, where, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
+    return left[:, :, None] * (old - seen)
 
 
 def paste_gradients(
@@ -272,20 +308,21 @@ INNER, OUTER = 0.78, 1.12  # of the face's ellipse: where the mask begins to fal
 NARROWER = 0.4  # by how much a face turned to the side is narrower there
 
 
-def soft_mask(landmarks: Float[np.ndarray, "5 2"], size: int) -> Float[np.ndarray, "s s"]:
+def soft_mask(landmarks: Float[np.ndarray, "5 2"], size: int, reach: float = 1.0) -> Float[np.ndarray, "s s"]:
     """The default mask: an ellipse from the landmarks, faded out before the crop's border.
 
     Args:
       landmarks: float [5, 2] in the crop's pixels.
       size: side of the crop.
+      reach: of the ellipse; less than 1 leaves more of the cheeks and the forehead to the target.
 
     Returns:
       float32 [size, size], 0 to 1; exactly 0 in the outermost pixels.
     """
-    return face_ellipse(landmarks, size) * border_ramp(size)
+    return face_ellipse(landmarks, size, reach) * border_ramp(size)
 
 
-def face_ellipse(landmarks: Float[np.ndarray, "5 2"], size: int) -> Float[np.ndarray, "s s"]:
+def face_ellipse(landmarks: Float[np.ndarray, "5 2"], size: int, reach: float = 1.0) -> Float[np.ndarray, "s s"]:
     """From the brows to the chin and from cheek to cheek, float32 [size, size], 0 to 1.
 
     The lengths are fractions of the distance from eyes to mouth, and of that between the eyes; a face seen from the
@@ -307,7 +344,7 @@ def face_ellipse(landmarks: Float[np.ndarray, "5 2"], size: int) -> Float[np.nda
     across = y[:, None] * down[0] - x[None, :] * down[1]
     half_widths = half_width * np.where(across * turned > 0.0, 1.0 - NARROWER * abs(turned), 1.0)
     radius = np.hypot(along / half_height, across / half_widths)
-    return smooth((OUTER - radius) / (OUTER - INNER)).astype(np.float32)
+    return smooth((OUTER - radius / reach) / (OUTER - INNER)).astype(np.float32)
 
 
 def mouth_area(landmarks: Float[np.ndarray, "5 2"], size: int) -> Float[np.ndarray, "s s"]:

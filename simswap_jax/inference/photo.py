@@ -15,6 +15,7 @@ from simswap_jax.errors import UserError
 from simswap_jax.faces.alignment import TEMPLATES, Alignment, align, crop
 from simswap_jax.faces.blending import (
     below_brows,
+    fine_detail,
     match_colour,
     match_tone,
     mouth_area,
@@ -35,6 +36,7 @@ from simswap_jax.weights.model_folder import ModelFolder
 
 DETECTOR = "face_detection_yunet.onnx"  # of configs/weights.yaml
 SMALLEST = 12.0  # pixels, of the shorter side of a face's box
+REACH = 0.85  # of the mask's ellipse: at a face's edge generators draw outlines of the source's
 # Of landmarks from their template, in units of the crop's side; a profile on a frontal template has more.
 FARTHEST = 0.08
 
@@ -315,7 +317,7 @@ def face_mask(
     """
     landmarks, size = alignment.landmarks, alignment.size
     parsed = parse(photo, alignment, keep) if parse is not None else None
-    mask = soft_mask(landmarks, size) if parsed is None else parsed
+    mask = soft_mask(landmarks, size, REACH) if parsed is None else parsed
     if "mouth" in keep:
         mask = mask * (1.0 - mouth_area(landmarks, size))
     if "hair" in keep:
@@ -355,5 +357,9 @@ def put_back(
         target = found[i].crop(photo) if crops is None else crops[i]
         drawn = match_colour(result, target, masks[i]) if options.match_colour else result
         drawn = match_tone(drawn, target, masks[i])
-        (paste_gradients if options.blend == "poisson" else paste)(picture, drawn, found[i].alignment, places[i])
+        if options.blend == "poisson":
+            paste_gradients(picture, drawn, found[i].alignment, places[i])
+            continue
+        detail = fine_detail(photo, target, drawn, found[i].alignment, places[i])
+        paste(picture, drawn, found[i].alignment, places[i], detail)
     return picture

@@ -8,6 +8,7 @@ from simswap_jax.faces.alignment import TEMPLATES, align, crop, enlarged, invers
 from simswap_jax.faces.blending import (
     below_brows,
     border_ramp,
+    fine_detail,
     match_colour,
     match_tone,
     mouth_area,
@@ -119,6 +120,21 @@ def test_pasting_changes_only_what_the_mask_covers():
     changed = np.zeros((200, 240), bool)
     changed[where.window] = where.mask > 0
     assert (after[~changed] == photo[~changed]).all()
+
+
+@pytest.mark.parametrize("size", [32, 64, 400])
+def test_fine_detail_stays_where_a_swap_changes_nothing_and_goes_where_it_does(size):
+    photo = np.random.default_rng(0).integers(90, 160, (200, 240, 3)).astype(np.uint8)
+    fit = align(transform(turned(100.0, 0.3, (80, 40)), TEMPLATES["arcface"][0]), "arcface", size)
+    where, target = place(photo.shape, fit, soft_mask(fit.landmarks, size)), crop(photo, fit)
+    after = photo.copy()
+    paste(after, target, fit, where, fine_detail(photo, target, target, fit, where))
+    np.testing.assert_array_equal(after, photo)  # an unchanged crop leaves the photo as it was
+    face = np.full_like(target, 250)
+    with_detail, without = photo.copy(), photo.copy()
+    paste(with_detail, face, fit, where, fine_detail(photo, target, face, fit, where))
+    paste(without, face, fit, where)
+    np.testing.assert_array_equal(with_detail, without)
 
 
 def test_a_face_beyond_the_photos_edge_is_pasted_as_far_as_it_goes():
