@@ -15,7 +15,7 @@ from simswap_jax.weights import model_folder
 
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "real_faces.jpg"
 SIDE = 224
-ROWS = (((3, 9), (2, 7)), ((9, 3), (9, 8)))  # (source, target), numbers of the example people; two triples a row
+ROWS = (((7, 8), (3, 9)), ((2, 4), (9, 3)))  # (source, target), numbers of the example people; two triples a row
 FACE = (slice(40, 250), slice(55, 265))  # of their photos
 
 

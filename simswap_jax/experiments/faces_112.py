@@ -1,16 +1,16 @@
-"""The model that ships: after `celeba_112`, faces of CelebA and LFW at 112 pixels, in five stages.
+"""The model that ships: after `celeba_112`, faces of CelebA and LFW at 112 pixels, in six stages.
 
 Of same-person pairs most targets first get another's face (swap-back), so that the untouched photo is the answer;
-pairs of two people have IFSR from the third stage on, and the generator keeps the target's colour and light. In the
-last two stages eyes and mouth weigh more; in the fifth, dark faces are shown more often, and same-person pairs have a
+pairs of two people have IFSR from the third stage on, and the generator keeps the target's colour and light. From
+the fourth on eyes and mouth weigh more; from the fifth on dark faces are shown more often, and same-person pairs have a
 perceptual loss.
 
 Command:  simswap-jax train --config faces_112 --workdir runs/faces_112 --config.init_from=runs/celeba_112_eighth \
               --config.data.root=PEOPLE --config.identity.weights=mobilefacenet_casia.ckpt \
               --config.identity.robust=runs/robust/model
           and the same with faces_112:second, --workdir runs/faces_112_second, --config.init_from=runs/faces_112; then
-          to :fifth. examples/celeba_and_lfw.py makes PEOPLE of CelebA's and LFW's crops: one folder with --often 0 for
-          the first four stages, another with --often 4 for the fifth.
+          to :sixth. examples/celeba_and_lfw.py makes PEOPLE of CelebA's and LFW's crops: one folder with --often 0 for
+          the first four stages, another with --often 4 for the others.
 Hardware, time, score: two CPU cores, 10 to 12 images a second, two and a half hours; docs/experiments/celeba.md has
 the table.
 """
@@ -29,6 +29,7 @@ STAGES = {  # steps, weight of the identity loss, decay, warm-up, EMA
     "third": (1_419, 20.0, "constant", 100, 0.998),
     "fourth": (427, 25.0, "constant", 50, 0.998),
     "fifth": (2_200, 15.0, "cosine", 50, 0.998),
+    "sixth": (700, 24.0, "cosine", 20, 0.995),
 }
 
 
@@ -47,15 +48,15 @@ def get_config(stage: str = "first") -> ml_collections.ConfigDict:
     use_augmentation(config, colour=0.4 if stage == "first" else 0.0, swap=0.7)
     config.steps, config.losses.identity, config.optimizer.decay, config.optimizer.warmup, config.ema = STAGES[stage]
     config.optimizer.learning_rate = 5e-4
-    if stage in ("third", "fourth", "fifth"):
+    if stage not in ("first", "second"):
         config.generator.colour_cell, config.generator.light_cell = 4, 16
         config.losses.ifsr = 2.0
-    if stage in ("fourth", "fifth"):
+    if stage in ("fourth", "fifth", "sixth"):
         config.losses.eyes_and_mouth, config.losses.feature_matching_first = 4.0, 1
-        config.optimizer.learning_rate = 6e-4
+        config.optimizer.learning_rate = 5e-4 if stage == "sixth" else 6e-4
     if stage == "fourth":
         config.losses.adversarial, config.optimizer.discriminator_learning_rate = 1.0, 2e-3
-    if stage == "fifth":
+    if stage in ("fifth", "sixth"):
         config.losses.perceptual = 3.0
     return config
 
