@@ -78,7 +78,7 @@ class SplitBatchSimSwap(SimSwap):
     def halves(self) -> Halves:
         """The split and its own losses, from the experiment."""
         weights = self.config.losses
-        return Halves(self.same, **{name: float(weights[name]) for name in OWN_LOSSES})
+        return Halves(self.same, **{name: float(weights.get(name, 0.0)) for name in OWN_LOSSES})
 
     def augment(self, state: TrainState, batch: Batch, frozen: PyTree, key: jax.Array) -> Batch:
         """The batch with augmented inputs of same-person pairs; the generator draws for these only."""
@@ -241,7 +241,7 @@ def check(config: ml_collections.ConfigDict) -> None:
             "extra losses; use method 'simswap'.",
             "split-batch-extra-losses",
         )
-    if config.losses.eyes_and_mouth and config.data.alignment != "simswap-frontal":
+    if config.losses.get("eyes_and_mouth") and config.data.alignment != "simswap-frontal":
         raise UserError(
             f"config.losses.eyes_and_mouth is {config.losses.eyes_and_mouth}, but config.data.alignment is "
             f"'{config.data.alignment}', where eyes lie elsewhere; set it to 0, or use 'simswap-frontal' crops.",
@@ -270,7 +270,7 @@ def from_networks(
     network, weights = identity.network.config, config.losses
     has_maps = network.family == "mobilefacenet" and sum(network.layers) > max(ifsr.BLOCKS)
     for name in ("ifsr", "perceptual"):
-        if weights[name] and not has_maps:
+        if weights.get(name) and not has_maps:
             raise UserError(
                 f"config.losses.{name} is {weights[name]}, a loss on maps of a MobileFaceNet, but "
                 f"config.identity.weights is another network ({network.family}); set it to 0, or name a MobileFaceNet.",

@@ -14,7 +14,7 @@ from simswap_jax.contrib.small_models.augmentation import use_augmentation
 from simswap_jax.faces.alignment import TEMPLATES
 from simswap_jax.models import MultiScaleDiscriminator
 from simswap_jax.models.normalization import denormalize
-from simswap_jax.training import flops, step
+from simswap_jax.training import flops, simswap, step
 from simswap_jax.training.step import LossWeights, discriminate
 from tests.support.errors import raises_user_error
 from tests.support.small_method import small_batch, small_config, small_method
@@ -154,12 +154,17 @@ def test_eyes_and_mouth_weigh_more_where_the_template_has_them():
     assert np.all(split_batch.part_weights(48, 0.0) == 1.0)
 
 
+def test_an_experiment_of_simswaps_own_may_take_this_method():
+    config = simswap.default_config()
+    config.method, config.data.pairing, config.data.root = split_batch.METHOD, "mixed", "somewhere"
+    split_batch.check(config)
+
+
 @pytest.mark.parametrize("name", ["ifsr", "perceptual"])
 def test_a_loss_on_maps_needs_a_mobilefacenet(name):
     method = split_method()
     config = method.config.copy_and_resolve_references().unlock()
-    for each in split_batch.OWN_LOSSES:
-        config.losses[each] = 0.0
+    assert not set(split_batch.OWN_LOSSES) & set(config.losses)  # an experiment of SimSwap's own
     assert split_batch.from_networks(config, method.identity).halves == split_batch.Halves(SAME)
     config.losses[name] = 1.0
     with raises_user_error("split-batch-maps", f"config.losses.{name}"):
