@@ -18,9 +18,9 @@ from simswap_jax.training.update import (
     accumulated_gradients,
     exponential_moving_average,
     in_given_layout,
+    micro_batches,
     per_sample_random,
     skip_nonfinite_update,
-    split_batch,
 )
 from tests.support.small_method import small_batch, small_config, small_method
 
@@ -43,7 +43,7 @@ def take(state, batch):
 
 
 def test_samples_are_dealt_out_in_turn():
-    dealt = split_batch({"x": jnp.arange(6)}, 3)["x"]
+    dealt = micro_batches({"x": jnp.arange(6)}, 3)["x"]
     np.testing.assert_array_equal(dealt, [[0, 3], [1, 4], [2, 5]])
 
 
