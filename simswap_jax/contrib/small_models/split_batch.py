@@ -199,7 +199,7 @@ def seen_by_identity(
     return vectors[halves.same - first :], ifsr.distances([each[:compared] for each in of_result], of_target)
 
 
-def part_weights(size: int, parts: float) -> Float[np.ndarray, "h w 1"]:
+def part_weights(size: int, parts: float) -> Float[np.ndarray, "1 h w 1"]:
     """What each pixel of a `simswap-frontal` crop weighs: 1, and ``parts`` more at the eyes and the mouth's corners.
 
     Args:
@@ -211,7 +211,7 @@ def part_weights(size: int, parts: float) -> Float[np.ndarray, "h w 1"]:
     squares = (at[None, :, None] - points[None, None, :, 1]) ** 2, (at[None, :, None] - points[None, None, :, 0]) ** 2
     rows, columns = (np.exp(-each[0] / (2 * PART_RADIUS**2)) for each in squares)
     near = np.max(rows[:, None, :] * columns[None, :, :], axis=-1)
-    return (1.0 + parts * near[:, :, None]).astype(np.float32)
+    return (1.0 + parts * near[None, :, :, None]).astype(np.float32)
 
 
 def default_config() -> ml_collections.ConfigDict:

@@ -144,7 +144,7 @@ def test_maps_are_compared_where_a_loss_wants_them_and_vectors_where_two_people_
 
 
 def test_eyes_and_mouth_weigh_more_where_the_template_has_them():
-    weight = split_batch.part_weights(112, 4.0)[..., 0]
+    weight = split_batch.part_weights(112, 4.0)[0, ..., 0]
     points = np.round(TEMPLATES["simswap-frontal"][0] * 112 - 0.5).astype(int)
     eyes_and_mouth = weight[points[[0, 1, 3, 4], 1], points[[0, 1, 3, 4], 0]]
     np.testing.assert_allclose(eyes_and_mouth, 5.0, atol=0.02)
