@@ -335,6 +335,8 @@ def put_back(
 ) -> np.ndarray:
     """The photo with swapped crops pasted into it; where its own are toned or without colour, so are they.
 
+    Blended by colours, the photo's fine detail is added again where little was changed (`faces.blending.fine_detail`).
+
     Args:
       photo: uint8 RGB [H, W, 3]; not changed.
       found: all faces: also those that are not swapped keep what is theirs where faces overlap.

@@ -13,6 +13,7 @@ from simswap_jax import FaceSwapper
 from simswap_jax.cli import swap as verb
 from simswap_jax.errors import UserError
 from simswap_jax.faces.alignment import TEMPLATES, align
+from simswap_jax.faces.blending import soft_mask
 from simswap_jax.faces.detection import Face, FaceDetector
 from simswap_jax.inference import batch
 from simswap_jax.inference import photo as photos
@@ -446,9 +447,22 @@ def test_the_verb_refuses_with_one_sentence_and_leaves_nothing(run, tmp_path, mi
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
+def test_a_photo_keeps_its_detail_where_nothing_is_changed_and_its_face_beyond_the_mask():
+    """A face of 200 pixels in a crop of 64: an unchanged crop changes nothing; the mask is smaller than the face."""
+    photo = np.random.default_rng(0).integers(80, 170, (240, 240, 3)).astype(np.uint8)
+    fit = align(TEMPLATES[ALIGNMENT][0] * 200 + 20, ALIGNMENT, 64)
+    one = photos.FoundFace(Face((60, 60, 120, 120), fit.landmarks, 1.0), fit)
+    np.testing.assert_array_equal(photos.put_back(photo, [one], {0: one.crop(photo)}), photo)
+    mask, whole = photos.face_mask(photo, fit), soft_mask(fit.landmarks, 64)
+    assert (mask <= whole).all()
+    assert (mask > 0).sum() < 0.85 * (whole > 0).sum()
+    assert all(mask[round(y), round(x)] == 1.0 for x, y in fit.landmarks[:3])
+
+
 @pytest.mark.slow
-def test_an_identity_generator_leaves_every_photo_as_it_was(outside):
-    """Within 2 grey levels everywhere, so that faces go back to exactly their place."""
+def test_an_identity_generator_leaves_every_photo_as_it_was(outside, monkeypatch):
+    """Within 2 grey levels everywhere without the photo's detail, so that faces go back to exactly their place."""
+    monkeypatch.setattr(photos, "fine_detail", lambda *_: None)  # it would make up for any displacement
     detector = FaceDetector(outside("face_detection_yunet.onnx"))
     worst = {}
     for path in sorted(outside("photos").iterdir()):
