@@ -7,6 +7,7 @@ read.
 import json
 import logging
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,8 +211,9 @@ def require_disk_space(folder: Path, state: PyTree) -> None:
 
 
 def quiet_orbax() -> None:
-    """Keep Orbax from narrating every save; a setting of the whole process."""
+    """Keep Orbax from narrating every save, and what it left when a read failed; a setting of the whole process."""
     logging.getLogger("absl").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
 
 # ---- Manifests ----
