@@ -11,8 +11,7 @@ from simswap_jax.cli import command_parser
 from simswap_jax.errors import UserError, install_command
 from simswap_jax.io.atomic import explain_write_errors, is_file, say_replaced
 from simswap_jax.io.progress import Row, Steps, table
-
-LARGEST_DIFFERENCE = 1e-4  # of an ONNX file from Flax, over the output's range
+from simswap_jax.weights.onnx_precision import PRECISIONS
 
 EXAMPLES = """\
 to PyTorch:         simswap-jax export models/mine --output generator.pth         (or .safetensors)
@@ -38,6 +37,12 @@ def parser() -> argparse.ArgumentParser:
         default="plain",
         help="what an ONNX generator's user expects (default plain)",
     )
+    add(
+        "--precision",
+        choices=list(PRECISIONS),
+        default="float32",
+        help="of an ONNX generator: float16 throughout, or weights of 8 bits (default float32)",
+    )
     return parse
 
 
@@ -50,6 +55,10 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(
             f"{options.output.name} says no format; end it in .pth, .safetensors or .onnx.", "export-ending"
         )
+    if options.output.suffix != ".onnx" or options.part != "generator":
+        for name, ordinary in (("contract", "plain"), ("precision", "float32")):
+            if getattr(options, name) != ordinary:
+                raise UserError(f"--{name} is of generators in ONNX files only; leave it out.", "export-onnx-only")
     steps = Steps()
     steps.say(f"reading {options.model}")
     model = model_folder.read(options.model, with_identity=options.part == "identity")
@@ -105,8 +114,10 @@ def _onnx(options: argparse.Namespace, model: Any, path: Path, steps: Steps) -> 
             Row("written", f"{output}", f"input [N,3,{height},{width}], {network.config.values} values → embedding")
         ]
     facts = {"licence": str(model.card.get("licence", "unstated")), "identity network": model.identity_name}
-    onnx_export.export_generator(model.generator, model.variables, path, options.contract, facts)
-    rows = [Row("written", f"{output}", f"contract {options.contract}")]
+    precision = options.precision
+    onnx_export.export_generator(model.generator, model.variables, path, options.contract, facts, precision)
+    size = f"{path.stat().st_size / 2**20:.1f} MiB"
+    rows = [Row("written", f"{output}", f"contract {options.contract}, {precision}, {size}")]
     terms = onnx_export.CONTRACTS[options.contract]
     if terms.hashed:
         rows.append(Row("beside it", f"{output.with_suffix('.hash')}", "its CRC32; keep the two together"))
@@ -117,7 +128,7 @@ def _onnx(options: argparse.Namespace, model: Any, path: Path, steps: Steps) -> 
     steps.say("checking it in onnxruntime")
     side = terms.size or model.face_size
     difference = onnx_export.generator_difference(path, model.generator, model.variables, options.contract, side)
-    if not difference < LARGEST_DIFFERENCE:
+    if not difference < PRECISIONS[precision]:
         raise UserError(
             f"The network for {output} gives results {difference:.1g} of the range away from Flax's in onnxruntime; "
             "nothing was written. Report this with the model's config.json.",

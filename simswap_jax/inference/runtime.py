@@ -33,7 +33,7 @@ from simswap_jax.weights.model_folder import ModelFolder
 RUNTIMES = ("auto", "jax", "onnx")
 _log = logging.getLogger(__name__)
 
-EXPORT = 1  # of the files in the cache; another number exports anew
+EXPORT = 2  # of the files in the cache; another number exports anew
 
 # (targets uint8 [B, H, W, 3], identity vectors float32 [B, D], where it takes them the targets' own [B, D])
 # → (results uint8 [B, H, W, 3], whether all are finite)

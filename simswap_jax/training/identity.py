@@ -123,8 +123,8 @@ class IdentityTraining(ShuffledPictures):
         config = self.config
         optimizer = optax.adamw(
             learning_rate(config, config.optimizer.learning_rate),
-            b1=0.9,
-            b2=0.999,
+            b1=config.optimizer.b1,
+            b2=config.optimizer.b2,
             weight_decay=config.network.weight_decay,
         )
         optimizers = {"identity": optimizer, "head": optimizer}
@@ -215,7 +215,7 @@ def default_config() -> ml_collections.ConfigDict:
     config.batch_size = 128
     config.data.size = 32
     config.ema = 0.99
-    config.optimizer.learning_rate = 3e-3
+    config.optimizer.learning_rate, config.optimizer.b1 = 3e-3, 0.9
     config.optimizer.decay = "cosine"
     config.optimizer.warmup = 50
     config.network = Experiment(

@@ -11,7 +11,8 @@ contract            H = W       target's values                 beside it
 ``facefusion-512``  512         RGB in [0,1]                    ``NAME.hash``; `simswap_unofficial_512`
 ==================  ==========  ==============================  =========================================
 
-The generator's own input normalization is converted inside the file, so nobody who uses it has to know.
+The generator's own input normalization is converted inside the file, so nobody who uses it has to know. Its operators
+are those that onnxruntime hands to CoreML, too: no Pad with reflection, no Split, batch norms within the convolutions.
 """
 
 import zlib
@@ -32,6 +33,7 @@ from simswap_jax.models.identity.mobilefacenet import STRIDES
 from simswap_jax.models.normalization import IMAGENET_MEAN, IMAGENET_STD, denormalize, normalize
 from simswap_jax.weights import torch_weights
 from simswap_jax.weights.onnx_graph import Dimension, Graph
+from simswap_jax.weights.onnx_precision import converted
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ def export_generator(
     path: str | Path,
     contract: str = "plain",
     facts: Mapping[str, str] | None = None,
+    precision: str = "float32",
 ) -> Path:
     """Writes a generator as ONNX, with its ``.hash`` where the contract wants one.
 
@@ -65,10 +68,11 @@ def export_generator(
       path: ends in ``.onnx``.
       contract: one of `CONTRACTS`.
       facts: text to keep in the file (licence, where it comes from).
+      precision: one of `onnx_precision.PRECISIONS`.
 
     Raises:
-      UserError: an unknown contract, a generator that it cannot hold, a family that cannot be written as ONNX, or a
-        place that cannot be written.
+      UserError: an unknown contract or precision, a generator that it cannot hold, a family that cannot be written as
+        ONNX, or a place that cannot be written.
     """
     family = families.of_config(config)
     if family.onnx is None:
@@ -76,12 +80,17 @@ def export_generator(
             f"Generators of the family {family.name} cannot be written as ONNX; keep them as model folders.",
             "family-without-onnx",
         )
-    written: Path = families.resolve(family.onnx)(config, variables, Path(path), contract, facts or {})
+    written: Path = families.resolve(family.onnx)(config, variables, Path(path), contract, facts or {}, precision)
     return written
 
 
 def export_simswap(
-    config: GeneratorConfig, variables: Mapping[str, Any], path: Path, contract: str, facts: Mapping[str, str]
+    config: GeneratorConfig,
+    variables: Mapping[str, Any],
+    path: Path,
+    contract: str,
+    facts: Mapping[str, str],
+    precision: str,
 ) -> Path:
     """Writes the paper's generator or a compact one; arguments and errors as of `export_generator`."""
     terms = _terms(config, contract)
@@ -94,7 +103,7 @@ def export_simswap(
         (output, "output", ["batch", 3, *sides]),
         {"contract": contract, "preset": config.preset, "trained convention": config.convention, **facts},
     )
-    return _write(model, path, terms.hashed)
+    return _write(converted(model, precision), path, terms.hashed)
 
 
 def export_identity(network: IdentityNetwork, variables: Mapping[str, Any], path: str | Path) -> Path:
@@ -205,18 +214,15 @@ def _generator(graph: Graph, config: GeneratorConfig, values: str) -> str:
     target = x = _convert(graph, "target", values, config.convention)
     stem = as_compact(config)
     if stem.unshuffle > 1:
-        x = graph.add("SpaceToDepth", x, blocksize=stem.unshuffle)
-
-    def norm_relu(x: str, key: str) -> str:
-        return graph.add("Relu", graph.batch_norm(x, key))
-
-    x = norm_relu(graph.conv(graph.reflect(x, stem.stem_kernel // 2), "first_layer.1"), "first_layer.2")
+        x = graph.unshuffle(x, stem.unshuffle)
+    x = graph.conv_norm(graph.reflect(x, stem.stem_kernel // 2), "first_layer.1", "first_layer.2")
+    x = graph.add("Relu", x)
     for name in config.downs:
-        x = norm_relu(graph.conv(x, f"{name}.0", stride=2, padding=1), f"{name}.1")
+        x = graph.add("Relu", graph.conv_norm(x, f"{name}.0", f"{name}.1", stride=2, padding=1))
     for i in range(config.blocks):
         x = _id_block(graph, x, f"BottleNeck.{i}", config.widths[-1])
     for name in config.ups:
-        x = norm_relu(graph.conv(graph.double(x), f"{name}.1", padding=1), f"{name}.2")
+        x = graph.add("Relu", graph.conv_norm(graph.double(x), f"{name}.1", f"{name}.2", padding=1))
     for _ in range(stem.unshuffle.bit_length() - 1):
         x = graph.double(x)
     x = graph.conv(graph.reflect(x, stem.stem_kernel // 2), "last_layer.1")
@@ -235,9 +241,7 @@ def _generator(graph: Graph, config: GeneratorConfig, values: str) -> str:
 
 def _drawing_and_mask(graph: Graph, x: str, stride: int) -> tuple[str, str]:
     """The first three channels, and the fourth as a composition mask in (0,1)."""
-    sizes = graph.constant("drawing_and_mask", np.array([3, 1], np.int64))
-    parts = graph.add("Split", x, sizes, outputs=2, axis=1)
-    return f"{parts}_0", graph.add("Sigmoid", _smoothed(graph, f"{parts}_1", stride))
+    return graph.part(x, 1, 0, 3), graph.add("Sigmoid", _smoothed(graph, graph.part(x, 1, 3, 4), stride))
 
 
 def _smoothed(graph: Graph, x: str, stride: int) -> str:
@@ -283,12 +287,9 @@ def _adain(graph: Graph, x: str, key: str, width: int) -> str:
         graph.constant("zeros", np.zeros(width, np.float32)),
     )
     x = graph.add("InstanceNormalization", x, ones, zeros, epsilon=1e-8)
-    style = graph.linear("source", key)
-    style = graph.add("Unsqueeze", style, graph.constant("last_two", np.array([2, 3], np.int64)))
-    halves = graph.constant("halves", np.array([width, width], np.int64))
-    parts = graph.add("Split", style, halves, outputs=2, axis=1)
-    gain = graph.add("Add", f"{parts}_0", graph.number(1))
-    return graph.add("Add", graph.add("Mul", x, gain), f"{parts}_1")
+    last_two = graph.constant("last_two", np.array([2, 3], np.int64))
+    gamma, beta = (graph.add("Unsqueeze", half, last_two) for half in graph.linear_halves("source", key))
+    return graph.add("Add", graph.add("Mul", x, graph.add("Add", gamma, graph.number(1))), beta)
 
 
 # --- identity networks ----------------------------------------------------------------------------------------------

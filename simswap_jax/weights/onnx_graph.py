@@ -36,11 +36,10 @@ class Graph:
         self._nodes: list[Any] = []
         self._weights: dict[str, Any] = {}
 
-    def add(self, kind: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
-        """Adds a node; its output is named after its number and kind (several: ``name_0``, ``name_1``, …)."""
+    def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        """Adds a node; its output is named after its number and kind."""
         name = f"{len(self._nodes)}_{kind}"
-        names = [name] if outputs == 1 else [f"{name}_{i}" for i in range(outputs)]
-        self._nodes.append(self._onnx.helper.make_node(kind, list(inputs), names, name, **attributes))
+        self._nodes.append(self._onnx.helper.make_node(kind, list(inputs), [name], name, **attributes))
         return name
 
     def has(self, key: str) -> bool:
@@ -50,6 +49,9 @@ class Graph:
     def channels(self, key: str) -> int:
         """How many channels that weight gives."""
         return self._state_dict[key].shape[0]
+
+    def _array(self, key: str) -> np.ndarray:
+        return np.asarray(self._state_dict[key], np.float64)
 
     def weight(self, key: str, shape: Sequence[int] | None = None) -> str:
         """The weight of that name, reshaped if asked."""
@@ -84,14 +86,44 @@ class Graph:
         """PReLU of a map with one slope, or one a channel."""
         return self.add("PRelu", x, self.weight(f"{key}.weight", (-1, 1, 1)))
 
+    def conv_norm(self, x: str, conv: str, norm: str, stride: int = 1, padding: int = 0) -> str:
+        """A convolution and the batch norm after it as one convolution (running statistics, eps 1e-5)."""
+        gain = self._array(f"{norm}.weight") / np.sqrt(self._array(f"{norm}.running_var") + 1e-5)
+        bias = self._array(f"{conv}.bias") if self.has(f"{conv}.bias") else 0.0
+        bias = (bias - self._array(f"{norm}.running_mean")) * gain + self._array(f"{norm}.bias")
+        kernel = self._array(f"{conv}.weight") * gain[:, None, None, None]
+        weights = [self.constant(f"{conv}.{name}", np.float32(w)) for name, w in (("weight", kernel), ("bias", bias))]
+        return self.add("Conv", x, *weights, strides=[stride] * 2, pads=[padding] * 4)
+
     def linear(self, x: str, key: str) -> str:
         """A linear layer, [N,in] → [N,out]."""
         return self.add("Gemm", x, self.weight(f"{key}.weight"), self.weight(f"{key}.bias"), transB=1)
 
+    def linear_halves(self, x: str, key: str) -> list[str]:
+        """A linear layer as two, [N,in] → [N,out/2] each; no Split, which not every runtime takes."""
+        halves = [np.split(self._array(f"{key}.{name}"), 2) for name in ("weight", "bias")]
+        return [
+            self.add("Gemm", x, *(self.constant(f"{key}.{i}.{w.ndim}", np.float32(w)) for w in half), transB=1)
+            for i, half in enumerate(zip(*halves, strict=True))
+        ]
+
+    def part(self, x: str, axis: int, first: int, end: int) -> str:
+        """x[first:end] along an axis; negative numbers count from its end."""
+        ends = [self.constant(f"index_{n}", np.array([n], np.int64)) for n in (first, end, axis)]
+        return self.add("Slice", x, *ends)
+
     def reflect(self, x: str, by: int) -> str:
-        """Reflection of `by` pixels on every side."""
-        pads = self.constant(f"reflect_{by}", np.array([0, 0, by, by, 0, 0, by, by], np.int64))
-        return self.add("Pad", x, pads, mode="reflect")
+        """Reflection of `by` pixels on every side: lines side by side, as not every runtime has Pad's mode for it."""
+        for axis in (2, 3):
+            before = [self.part(x, axis, i, i + 1) for i in range(by, 0, -1)]
+            after = [self.part(x, axis, -i - 1, -i) for i in range(1, by + 1)]
+            x = self.add("Concat", *before, x, *after, axis=axis)
+        return x
+
+    def unshuffle(self, x: str, by: int) -> str:
+        """Three channels → 3·by², blocks of pixels as channels, as SpaceToDepth orders them: (row, column, channel)."""
+        kernel = np.eye(3 * by * by, dtype=np.float32).reshape(-1, by, by, 3).transpose(0, 3, 1, 2)
+        return self.add("Conv", x, self.constant(f"unshuffle_{by}", kernel), strides=[by] * 2)
 
     def double(self, x: str) -> str:
         """Bilinear ×2, half-pixel centres, edges clamped."""

@@ -325,6 +325,8 @@ def test_an_onnx_file_that_differs_leaves_what_was_there(place, capsys, monkeypa
         (["model", "--output", "x.h5"], "says no format"),
         (["nowhere", "--output", "x.pth"], "does not exist"),
         (["model", "--output", "x.onnx", "--contract", "facefusion-256"], "this generator takes 16"),
+        (["model", "--output", "x.pth", "--contract", "facefusion-256"], "--contract is of generators in ONNX"),
+        (["model", "--output", "x.onnx", "--part", "identity", "--precision", "int8"], "--precision is of generators"),
     ],
 )
 def test_what_cannot_be_exported_is_one_sentence(place, capsys, words, sentence):

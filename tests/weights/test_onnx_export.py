@@ -20,6 +20,7 @@ from simswap_jax.weights import torch_weights as tw
 from simswap_jax.weights.layouts import generator as generator_leaves
 from simswap_jax.weights.layouts import identity as identity_leaves
 from simswap_jax.weights.onnx_export import CONTRACTS, export_generator, export_identity, generator_difference
+from simswap_jax.weights.onnx_precision import PRECISIONS
 from tests.support.errors import raises_user_error
 from tests.support.golden_weights import state_dict
 from tests.support.small_model import lively
@@ -113,6 +114,50 @@ def test_every_shape_agrees_with_flax(tmp_path, shape):
     assert generator_difference(path, config, variables, "plain", 64, batch=3) < TOLERANCE
 
 
+# Of those that onnxruntime's documentation lists for CoreML (ML programs).
+COREML = {
+    "Add",
+    "AveragePool",
+    "Clip",
+    "Concat",
+    "Conv",
+    "Div",
+    "Gemm",
+    "InstanceNormalization",
+    "Mul",
+    "Relu",
+    "Resize",
+}
+COREML |= {"Sigmoid", "Slice", "Sub", "Tanh", "Unsqueeze"}
+
+
+def operators(path):
+    """The kinds of a file's nodes, without the last, which onnxruntime takes away."""
+    *nodes, last = onnx.load(path).graph.node
+    assert last.op_type == "Identity"
+    return {node.op_type for node in nodes}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_operator_is_one_that_coreml_takes(tmp_path, shape):
+    assert operators(export_generator(*small_generator(shape), tmp_path / "swap.onnx")) <= COREML
+
+
+@pytest.mark.parametrize(("precision", "least", "share"), [("float16", 1e-4, 0.55), ("int8", 1e-3, 0.35)])
+def test_fewer_bytes_stay_near_flax(tmp_path, precision, least, share):
+    """And move pixels, or the weights would not have been rounded."""
+    config, variables = small_generator("colours")
+    whole = export_generator(config, variables, tmp_path / "whole.onnx")
+    path = export_generator(config, variables, tmp_path / "swap.onnx", precision=precision)
+    difference = generator_difference(path, config, variables, "plain", 64)
+    assert least < difference < PRECISIONS[precision]
+    assert path.stat().st_size < share * whole.stat().st_size
+    kinds = {
+        value.type.tensor_type.elem_type for value in (*onnx.load(path).graph.input, *onnx.load(path).graph.output)
+    }
+    assert kinds == {onnx.TensorProto.FLOAT}
+
+
 @pytest.mark.parametrize(
     ("shape", "contract"),
     [
@@ -176,6 +221,8 @@ def test_what_a_contract_cannot_hold_is_one_sentence(tmp_path):
     config, variables = small_generator("224")
     with raises_user_error("onnx-contract", "facefusion-128"):
         export_generator(config, variables, tmp_path / "swap.onnx", "facefusion-128")
+    with raises_user_error("onnx-precision", "float8"):
+        export_generator(config, variables, tmp_path / "swap.onnx", precision="float8")
     with raises_user_error("onnx-ending", "swap.pb"):
         export_generator(config, variables, tmp_path / "swap.pb")
     with raises_user_error("onnx-identity-size", 128):
