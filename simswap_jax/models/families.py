@@ -98,7 +98,8 @@ class Family:
       warm_start: (former config, config) → how parameters of the former begin this one: (former's, fresh) → params;
         None where they do not fit.
       torch: its PyTorch layout, if it has one.
-      onnx: ``"module:function"`` of what writes it as ONNX, if anything does.
+      onnx: ``"module:function"`` of what writes it as ONNX, if anything does: (config, variables, path, contract=…,
+        facts=…, precision=…) → path, as of `onnx_export.export_generator`.
     """
 
     name: str

@@ -11,8 +11,9 @@ contract            H = W       target's values                 beside it
 ``facefusion-512``  512         RGB in [0,1]                    ``NAME.hash``; `simswap_unofficial_512`
 ==================  ==========  ==============================  =========================================
 
-The generator's own input normalization is converted inside the file, so nobody who uses it has to know. Its operators
-are those that onnxruntime hands to CoreML, too: no Pad with reflection, no Split, batch norms within the convolutions.
+The generator's own input normalization is converted inside the file, so nobody who uses it has to know. In float32 and
+float16 all operators of a generator are among those that onnxruntime's documentation lists for CoreML: there is no Pad
+with reflection, no Split, no batch norm.
 """
 
 import zlib
@@ -80,7 +81,8 @@ def export_generator(
             f"Generators of the family {family.name} cannot be written as ONNX; keep them as model folders.",
             "family-without-onnx",
         )
-    written: Path = families.resolve(family.onnx)(config, variables, Path(path), contract, facts or {}, precision)
+    write = families.resolve(family.onnx)
+    written: Path = write(config, variables, Path(path), contract=contract, facts=facts or {}, precision=precision)
     return written
 
 
@@ -101,7 +103,13 @@ def export_simswap(
     model = graph.model(
         {"source": ["batch", length], "target": ["batch", 3, *sides]},
         (output, "output", ["batch", 3, *sides]),
-        {"contract": contract, "preset": config.preset, "trained convention": config.convention, **facts},
+        {
+            "contract": contract,
+            "precision": precision,
+            "preset": config.preset,
+            "trained convention": config.convention,
+            **facts,
+        },
     )
     return _write(converted(model, precision), path, terms.hashed)
 
@@ -288,7 +296,7 @@ def _adain(graph: Graph, x: str, key: str, width: int) -> str:
     )
     x = graph.add("InstanceNormalization", x, ones, zeros, epsilon=1e-8)
     last_two = graph.constant("last_two", np.array([2, 3], np.int64))
-    gamma, beta = (graph.add("Unsqueeze", half, last_two) for half in graph.linear_halves("source", key))
+    gamma, beta = (graph.add("Unsqueeze", half, last_two) for half in graph.gain_and_shift("source", key))
     return graph.add("Add", graph.add("Mul", x, graph.add("Add", gamma, graph.number(1))), beta)
 
 

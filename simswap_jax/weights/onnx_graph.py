@@ -1,4 +1,4 @@
-"""An ONNX graph under construction: nodes in order, weights under PyTorch's names, NCHW."""
+"""An ONNX graph under construction: nodes in order, weights named after PyTorch's, NCHW."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -92,19 +92,27 @@ class Graph:
         bias = self._array(f"{conv}.bias") if self.has(f"{conv}.bias") else 0.0
         bias = (bias - self._array(f"{norm}.running_mean")) * gain + self._array(f"{norm}.bias")
         kernel = self._array(f"{conv}.weight") * gain[:, None, None, None]
-        weights = [self.constant(f"{conv}.{name}", np.float32(w)) for name, w in (("weight", kernel), ("bias", bias))]
-        return self.add("Conv", x, *weights, strides=[stride] * 2, pads=[padding] * 4)
+        weights = {"weight": kernel, "bias": bias}
+        names = [self.constant(f"{conv}.with_norm.{name}", np.float32(array)) for name, array in weights.items()]
+        return self.add("Conv", x, *names, strides=[stride] * 2, pads=[padding] * 4)
 
     def linear(self, x: str, key: str) -> str:
         """A linear layer, [N,in] → [N,out]."""
         return self.add("Gemm", x, self.weight(f"{key}.weight"), self.weight(f"{key}.bias"), transB=1)
 
-    def linear_halves(self, x: str, key: str) -> list[str]:
-        """A linear layer as two, [N,in] → [N,out/2] each; no Split, which not every runtime takes."""
-        halves = [np.split(self._array(f"{key}.{name}"), 2) for name in ("weight", "bias")]
+    def gain_and_shift(self, x: str, key: str) -> list[str]:
+        """The halves of a linear layer as two layers, [N,in] → [N,out/2] each."""
+        weights, biases = (np.split(self._array(f"{key}.{name}"), 2) for name in ("weight", "bias"))
+        halves = zip(("gain", "shift"), weights, biases, strict=True)
         return [
-            self.add("Gemm", x, *(self.constant(f"{key}.{i}.{w.ndim}", np.float32(w)) for w in half), transB=1)
-            for i, half in enumerate(zip(*halves, strict=True))
+            self.add(
+                "Gemm",
+                x,
+                self.constant(f"{key}.{name}.weight", np.float32(weight)),
+                self.constant(f"{key}.{name}.bias", np.float32(bias)),
+                transB=1,
+            )
+            for name, weight, bias in halves
         ]
 
     def part(self, x: str, axis: int, first: int, end: int) -> str:

@@ -307,6 +307,28 @@ def test_export_to_onnx_is_checked(place, capsys):
     assert (place / "id.onnx").exists()
 
 
+def test_export_to_onnx_in_eight_bits(place, capsys):
+    import onnx
+
+    imported()
+    assert cli.main(["export", "model", "--output", "out.onnx", "--precision", "int8"]) == 0
+    assert "contract plain, int8" in capsys.readouterr().out
+    model = onnx.load("out.onnx")
+    assert "DequantizeLinear" in {node.op_type for node in model.graph.node}
+    assert {p.key: p.value for p in model.metadata_props}["precision"] == "int8"
+
+
+def test_rounding_that_costs_too_much_is_refused(place, capsys, monkeypatch):
+    """In the precision that was asked for, with what to do; float32's own limit is for the graph."""
+    imported()
+    lost = iter([1e-6, 0.05, 1e-6, 0.05])
+    monkeypatch.setattr("simswap_jax.weights.onnx_export.generator_difference", lambda *_: next(lost))
+    assert cli.main(["export", "model", "--output", "out.onnx", "--precision", "float16"]) == 2
+    assert "in float16; nothing was written. Choose another --precision." in capsys.readouterr().err
+    assert not (place / "out.onnx").exists()
+    assert cli.main(["export", "model", "--output", "out.onnx", "--precision", "int8"]) == 0
+
+
 def test_an_onnx_file_that_differs_leaves_what_was_there(place, capsys, monkeypatch):
     imported()
     (place / "out.onnx").write_text("an earlier one")
