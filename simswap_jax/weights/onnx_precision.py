@@ -12,7 +12,7 @@ from simswap_jax.weights.onnx_graph import onnx_package
 # How far a file may lie from Flax in float32: the largest difference of a pixel, over the output's range. That of
 # float32 finds what is wrong in a graph; the others say that rounding its weights cost too much.
 PRECISIONS = {"float32": 1e-4, "float16": 0.02, "int8": 0.1}
-LARGE = 256  # numbers of a weight that is held in 8 bits; what is smaller saves nothing
+LARGE = 256  # values of a weight that is held in 8 bits; what is smaller saves nothing
 
 
 def converted(model: Any, precision: str) -> Any:
