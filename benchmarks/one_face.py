@@ -40,8 +40,18 @@ def main() -> None:
     for runtime in ("onnx", "jax"):
         swapper = FaceSwapper(model, runtime=runtime)
         ways[f"FaceSwapper, {runtime}"] = lambda swapper=swapper: swapper.swap_faces([crop], vectors)
+    times = times_by_turns(ways, options.rounds)
+    own = float(np.median(times["onnxruntime itself"]))
+    print(f"{options.model}, {model.face_size} pixels, {jax.local_device_count()} device(s), {options.rounds} rounds")
+    for name, each in times.items():
+        middle = float(np.median(each))
+        print(f"{name:<20}{1e3 * middle:8.1f} ms (best {1e3 * min(each):.1f}), {middle / own:.2f} × onnxruntime's")
+
+
+def times_by_turns(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each call of each way, some in a row in every round."""
     times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(options.rounds):
+    for _ in range(rounds):
         for name, way in ways.items():
             time.sleep(0.1)  # onnxruntime's threads wait for more work by spinning, on the cores of whoever is next
             for number in range(CALLS + 2):
@@ -49,11 +59,7 @@ def main() -> None:
                 way()
                 if number >= 2:  # compiled, and memory is there
                     times[name].append(time.perf_counter() - began)
-    own = float(np.median(times["onnxruntime itself"]))
-    print(f"{options.model}, {model.face_size} pixels, {jax.local_device_count()} device(s), {options.rounds} rounds")
-    for name, each in times.items():
-        middle = float(np.median(each))
-        print(f"{name:<20}{1e3 * middle:8.1f} ms (best {1e3 * min(each):.1f}), {middle / own:.2f} × onnxruntime's")
+    return times
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ python benchmarks/onnx_precision.py --data PEOPLE --recognition mobileface_v2.on
 
 import argparse
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from one_face import times_by_turns
 
 from simswap_jax import FaceSwapper
 from simswap_jax.evaluation.evaluate import find_recogniser
@@ -18,8 +19,6 @@ from simswap_jax.inference.arrays import resized
 from simswap_jax.io.images import read_picture
 from simswap_jax.weights.onnx_export import export_generator
 from simswap_jax.weights.onnx_precision import PRECISIONS
-
-CALLS = 5  # in a row, of each round; the first two are not counted
 
 
 def main() -> None:
@@ -46,7 +45,8 @@ def main() -> None:
             export_generator(model.generator, model.variables, file, precision=precision)
             sizes[precision] = file.stat().st_size / 2**20
             sessions[precision] = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    times = time_by_turns(sessions, {"target": values[:1], "source": vectors[:1]}, options.rounds)
+    inputs = {"target": values[:1], "source": vectors[:1]}
+    times = times_by_turns({name: partial(one.run, None, inputs) for name, one in sessions.items()}, options.rounds)
     recogniser = open_recogniser(find_recogniser(options.recognition), model.alignment)
     known = recogniser.embed(sources)
     drawn = {}
@@ -60,20 +60,6 @@ def main() -> None:
             f"{precision:<8}{sizes[precision]:7.1f} MiB {1e3 * np.median(times[precision]):7.1f} ms, cosine to source "
             f"{to_source.mean():.4f}, grey levels off {off.mean():.2f} (99.9 %: {np.percentile(off, 99.9):.0f})"
         )
-
-
-def time_by_turns(sessions: dict, inputs: dict, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call."""
-    times: dict[str, list[float]] = {name: [] for name in sessions}
-    for _ in range(rounds):
-        for name, session in sessions.items():
-            time.sleep(0.1)  # the threads of the one before spin for a while
-            for number in range(CALLS):
-                began = time.perf_counter()
-                session.run(None, inputs)
-                if number >= 2:
-                    times[name].append(time.perf_counter() - began)
-    return times
 
 
 if __name__ == "__main__":

@@ -115,24 +115,20 @@ def _onnx(options: argparse.Namespace, model: Any, path: Path, steps: Steps) -> 
         ]
     facts = {"licence": str(model.card.get("licence", "unstated")), "identity network": model.identity_name}
     terms, precision = onnx_export.CONTRACTS[options.contract], options.precision
-    side = terms.size or model.face_size
-
-    def written(path: Path, precision: str) -> float | None:
-        """Writes it; how far onnxruntime's results lie from Flax's, where it is installed."""
-        onnx_export.export_generator(model.generator, model.variables, path, options.contract, facts, precision)
+    results, difference = None, None
+    for each in dict.fromkeys(("float32", precision)):  # float32 shows whether the graph is right; the last one stays
+        onnx_export.export_generator(model.generator, model.variables, path, options.contract, facts, each)
         if importlib.util.find_spec("onnxruntime") is None:
-            return None
-        steps.say(f"checking it in onnxruntime, {precision}")
-        return onnx_export.generator_difference(path, model.generator, model.variables, options.contract, side)
-
-    difference = None
-    for step in dict.fromkeys(("float32", precision)):  # the last one stays
-        difference = written(path, step)
-        if difference is not None and not difference < PRECISIONS[step]:
-            advice = "Report this with the model's config.json." if step == "float32" else "Choose another --precision."
+            continue
+        steps.say(f"checking it in onnxruntime, {each}")
+        side = terms.size or model.face_size
+        results = results or onnx_export.flax_results(model.generator, model.variables, options.contract, side)
+        difference = onnx_export.difference_from(results, path)
+        if not difference < PRECISIONS[each]:
+            advice = "Report this with the model's config.json." if each == "float32" else "Choose another --precision."
             raise UserError(
                 f"The network for {output} gives results {difference:.1g} of the range away from Flax's in "
-                f"onnxruntime, in {step}; nothing was written. {advice}",
+                f"onnxruntime, in {each}; nothing was written. {advice}",
                 "onnx-differs",
             )
     size = f"{path.stat().st_size / 2**20:.1f} MiB"

@@ -213,7 +213,7 @@ def require_disk_space(folder: Path, state: PyTree) -> None:
 def quiet_orbax() -> None:
     """Keep Orbax from narrating every save, and what it left when a read failed; a setting of the whole process."""
     logging.getLogger("absl").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    warnings.filterwarnings("ignore", r"coroutine '(Store\.|_read_array)", RuntimeWarning)
 
 
 # ---- Manifests ----

@@ -134,15 +134,25 @@ def export_identity(network: IdentityNetwork, variables: Mapping[str, Any], path
 def generator_difference(
     path: str | Path, config: FamilyConfig, variables: Mapping[str, Any], contract: str, side: int, batch: int = 1
 ) -> float:
-    """How far onnxruntime's results of a written file lie from Flax's: the largest |a − b| over the output's range.
+    """`difference_from` Flax's results of random pictures; arguments as of `flax_results`, and the written file."""
+    return difference_from(flax_results(config, variables, contract, side, batch), path)
+
+
+def flax_results(
+    config: FamilyConfig, variables: Mapping[str, Any], contract: str, side: int, batch: int = 1
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Random inputs in a contract's values, and what Flax draws of them in float32.
 
     Args:
-      path: what `export_generator` wrote for this generator and contract.
-      side: of the random test pictures, pixels.
+      config: the generator's shape and input normalization.
+      variables: its Flax variables.
+      contract: one of `CONTRACTS`.
+      side: of the pictures, pixels.
       batch: how many.
 
-    Raises:
-      UserError: onnxruntime is not installed.
+    Returns:
+      ``source`` float32 [batch, D] of length one and ``target`` float32 [batch, 3, side, side]; and the results,
+      float32 [batch, 3, side, side] in [0, 1].
     """
     import jax
     import jax.numpy as jnp
@@ -162,7 +172,21 @@ def generator_difference(
 
     wanted = np.asarray(flax(variables, pictures, vectors)).transpose(0, 3, 1, 2)
     targets = np.asarray(normalize(jnp.asarray(pictures), CONTRACTS[contract].values)).transpose(0, 3, 1, 2)
-    found = _run(Path(path), {"source": vectors, "target": np.ascontiguousarray(targets)})
+    return {"source": vectors, "target": np.ascontiguousarray(targets)}, wanted
+
+
+def difference_from(results: tuple[Mapping[str, np.ndarray], np.ndarray], path: str | Path) -> float:
+    """How far onnxruntime's results of a written file lie from Flax's: the largest |a − b| over the results' range.
+
+    Args:
+      results: of `flax_results`, for the generator and contract of the file.
+      path: the file.
+
+    Raises:
+      UserError: onnxruntime is not installed.
+    """
+    inputs, wanted = results
+    found = _run(Path(path), inputs)
     return float(np.max(np.abs(found - wanted)) / max(float(np.ptp(wanted)), 1e-6))
 
 

@@ -322,7 +322,7 @@ def test_rounding_that_costs_too_much_is_refused(place, capsys, monkeypatch):
     """In the precision that was asked for, with what to do; float32's own limit is for the graph."""
     imported()
     lost = iter([1e-6, 0.05, 1e-6, 0.05])
-    monkeypatch.setattr("simswap_jax.weights.onnx_export.generator_difference", lambda *_: next(lost))
+    monkeypatch.setattr("simswap_jax.weights.onnx_export.difference_from", lambda *_: next(lost))
     assert cli.main(["export", "model", "--output", "out.onnx", "--precision", "float16"]) == 2
     assert "in float16; nothing was written. Choose another --precision." in capsys.readouterr().err
     assert not (place / "out.onnx").exists()
@@ -332,7 +332,7 @@ def test_rounding_that_costs_too_much_is_refused(place, capsys, monkeypatch):
 def test_an_onnx_file_that_differs_leaves_what_was_there(place, capsys, monkeypatch):
     imported()
     (place / "out.onnx").write_text("an earlier one")
-    monkeypatch.setattr("simswap_jax.weights.onnx_export.generator_difference", lambda *_: 0.5)
+    monkeypatch.setattr("simswap_jax.weights.onnx_export.difference_from", lambda *_: 0.5)
     assert cli.main(["export", "model", "--output", "out.onnx"]) == 2
     said = capsys.readouterr()
     assert "nothing was written" in said.err
