@@ -119,7 +119,7 @@ class AttributeEncoder(nn.Module):
             x = normalised(x, f"up{i}_norm")
             x = jnp.concatenate([x, skips[i - 1]], -1)
             made.append(x)
-        return [*made, doubled(x)]
+        return [*made, doubled_align_corners(x)]
 
 
 def doubling(
@@ -128,10 +128,10 @@ def doubling(
     """A transposed convolution, or bilinear ×2 and one of 3×3, within a module: [B,H,W,I] → [B,2H,2W,features]."""
     if transposed:
         return transposed_conv(features, dtype, name)(x)
-    return Conv(features, 3, padding=1, use_bias=False, dtype=dtype, name=name)(doubled(x))
+    return Conv(features, 3, padding=1, use_bias=False, dtype=dtype, name=name)(doubled_align_corners(x))
 
 
-def doubled(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+def doubled_align_corners(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     """Bilinear ×2, the corner pixels staying corner pixels: [B,H,W,C] → [B,2H,2W,C]."""
     return resize_bilinear_corners(x, 2 * x.shape[1], 2 * x.shape[2])
 
@@ -224,7 +224,7 @@ class FaceShifter(nn.Module):
         attributes = self.attributes(target, train)
         h = self.start(identity.astype(jnp.dtype(self.config.dtype))[:, None, None, :])
         for level, (block, of_level) in enumerate(zip(self.blocks, attributes)):
-            h = block(doubled(h) if level else h, of_level, identity)
+            h = block(doubled_align_corners(h) if level else h, of_level, identity)
         drawn = h.astype(jnp.float32)
         return (jax.nn.sigmoid(drawn) if self.config.convention == "unit" else drawn), attributes
 

@@ -22,7 +22,7 @@ from simswap_jax.models.normalization import denormalize, normalize
 from simswap_jax.training import flops, schedules
 from simswap_jax.training.config import check_whole_batch, common_config
 from simswap_jax.training.experiment import Experiment
-from simswap_jax.training.method import Batch, Metrics, WithoutIdentity, Work
+from simswap_jax.training.method import Batch, GeneratorMethod, Metrics, Work
 from simswap_jax.training.simswap import generator_config
 from simswap_jax.training.simswap_checks import check_drawn_size
 from simswap_jax.training.state import PyTree, TrainState, network_state
@@ -63,7 +63,7 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 @dataclass(frozen=True)
-class DeepFakes(WithoutIdentity):
+class DeepFakes(GeneratorMethod):
     """Encoder, decoders and their optimiser.
 
     Attributes:
@@ -76,6 +76,7 @@ class DeepFakes(WithoutIdentity):
     chosen: tuple[int, ...]
     axis_name: str | None = None
     frozen: PyTree = ()
+    identity: None = None
 
     @functools.cached_property
     def update(self) -> UpdateRule:

@@ -25,7 +25,7 @@ from simswap_jax.models.ops.poisson import poisson_clone
 from simswap_jax.training import flops, schedules
 from simswap_jax.training.config import check_choice, common_config
 from simswap_jax.training.experiment import Experiment, resolve
-from simswap_jax.training.method import Batch, Metrics, WithoutIdentity, Work
+from simswap_jax.training.method import Batch, GeneratorMethod, Metrics, Work
 from simswap_jax.training.simswap import generator_config, multi_scale_discriminator
 from simswap_jax.training.simswap_checks import check_discriminator_sizes
 from simswap_jax.training.state import PyTree, TrainState, network_state
@@ -145,7 +145,7 @@ def cross_entropy(logits: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 @dataclass(frozen=True)
-class FSGAN(WithoutIdentity):
+class FSGAN(GeneratorMethod):
     """The chain of three networks, discriminators of faces, and their optimisers.
 
     Attributes:
@@ -157,6 +157,7 @@ class FSGAN(WithoutIdentity):
     discriminator: MultiScaleDiscriminator
     axis_name: str | None = None
     frozen: PyTree = ()
+    identity: None = None
 
     @property
     def stages(self) -> tuple[str, ...]:

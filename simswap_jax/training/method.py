@@ -21,6 +21,7 @@ from simswap_jax.training.experiment import resolve
 from simswap_jax.training.state import PyTree, TrainState
 from simswap_jax.training.warm_start import held_out_shares
 from simswap_jax.weights import model_folder
+from simswap_jax.weights.identity_folder import Identity
 
 Batch = Mapping[str, Any]
 Metrics = dict[str, jax.Array]
@@ -85,27 +86,33 @@ def build(config: ml_collections.ConfigDict, people: People | None, axis_name: s
     return method
 
 
-class WithoutIdentity:
-    """What methods share that train a generator which takes no identity vector: what is shown of it and exported."""
+class GeneratorMethod:
+    """What methods share that train a swapping generator: what is shown of it and exported.
+
+    Attributes:
+      identity: the network whose vectors the generator takes; None where it takes none.
+    """
 
     config: ml_collections.ConfigDict
     generator: SwapNetwork
+    identity: Identity | None
 
     def averaged_variables(self, state: TrainState) -> PyTree:
         """The generator that is shown and exported: the average if there is one."""
         return state.ema if self.config.ema else state.networks["generator"].variables
 
     def model(self, state: TrainState) -> model_folder.ModelFolder:
-        """What swapping loads, in memory: there is no identity network."""
+        """What swapping loads, in memory."""
+        known = self.identity
         return model_folder.ModelFolder(
             generator=self.generator.config,
             variables=jax.device_get(self.averaged_variables(state)),
             face_size=self.config.data.size,
             alignment=self.config.data.alignment,
-            identity=None,
-            identity_variables=None,
-            identity_sha256="",
-            identity_name="",
+            identity=known.network.config if known else None,
+            identity_variables=jax.device_get(known.variables) if known else None,
+            identity_sha256=known.sha256 if known else "",
+            identity_name=known.name if known else "",
             card={
                 "step": int(state.step),
                 "licence": "research only: the terms of the training pictures apply",
@@ -114,5 +121,6 @@ class WithoutIdentity:
         )
 
     def export(self, state: TrainState, folder: Path) -> None:
-        """Write the model folder."""
-        model_folder.write(folder, self.model(state), include_identity=False)
+        """Write the model folder; the identity network goes in only if it is this project's own."""
+        ours = self.identity is not None and self.identity.ours
+        model_folder.write(folder, self.model(state), include_identity=ours)

@@ -26,13 +26,12 @@ from simswap_jax.training import flops, schedules
 from simswap_jax.training.config import check_choice, common_config
 from simswap_jax.training.experiment import Experiment, resolve
 from simswap_jax.training.extra_losses import ExtraLoss, extra_losses, try_extra_losses, with_extra_losses
-from simswap_jax.training.method import Batch, Metrics, Work
+from simswap_jax.training.method import Batch, GeneratorMethod, Metrics, Work
 from simswap_jax.training.simswap_checks import check_discriminator_sizes, check_same_fraction, read_identity
 from simswap_jax.training.state import PyTree, TrainState, network_state
 from simswap_jax.training.step import Networks, generator_loss, train_step
 from simswap_jax.training.update import UpdateRule, per_sample_random
-from simswap_jax.training.warm_start import held_out_shares
-from simswap_jax.weights import identity_folder, model_folder
+from simswap_jax.weights import identity_folder
 
 NEEDS_PEOPLE = False  # it is built, and refuses what it refuses, before any picture is read
 
@@ -116,7 +115,7 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 @dataclass(frozen=True)
-class SimSwap:
+class SimSwap(GeneratorMethod):
     """The networks and the optimisers of one experiment.
 
     Attributes:
@@ -300,32 +299,6 @@ class SimSwap:
             "target": np.asarray(batch["target"]),
             "result": np.asarray(jnp.round(results * 255.0)).astype(np.uint8),
         }
-
-    def averaged_variables(self, state: TrainState) -> PyTree:
-        """The generator that is shown and exported: the average if there is one."""
-        return state.ema if self.config.ema else state.networks["generator"].variables
-
-    def model(self, state: TrainState) -> model_folder.ModelFolder:
-        """What swapping loads, in memory."""
-        return model_folder.ModelFolder(
-            generator=self.generator.config,
-            variables=jax.device_get(self.averaged_variables(state)),
-            face_size=self.config.data.size,
-            alignment=self.config.data.alignment,
-            identity=self.identity.network.config,
-            identity_variables=jax.device_get(self.identity.variables),
-            identity_sha256=self.identity.sha256,
-            identity_name=self.identity.name,
-            card={
-                "step": int(state.step),
-                "licence": "research only: the terms of the training pictures apply",
-                **held_out_shares(self.config),
-            },
-        )
-
-    def export(self, state: TrainState, folder: Path) -> None:
-        """Write the model folder; the identity network goes in only if it is this project's own."""
-        model_folder.write(folder, self.model(state), include_identity=self.identity.ours)
 
 
 # ---- From an experiment to the method ----
