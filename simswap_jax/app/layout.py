@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from simswap_jax.app.studio import FORMATS, picture_suffixes, video_suffixes
+from simswap_jax.inference.options import STRONGEST
 from simswap_jax.provenance import c2pa
 from simswap_jax.provenance.certificates import EXTRA
 
@@ -158,7 +159,9 @@ def lay_out_options(parts: SimpleNamespace, photos: bool) -> None:
             visible=photos,
             elem_id="source-face",
         )
-        parts.strength = gr.Slider(0, 1, 1, step=0.05, label="Strength (0: own identity, 1: the source's)")
+        parts.strength = gr.Slider(
+            0, STRONGEST, 1, step=0.05, label="Strength (0: own identity, 1: the source's, more: away from their own)"
+        )
         parts.match_colour = gr.Checkbox(label="Give the new face the colours of the one it replaces", visible=photos)
         parts.kept = gr.CheckboxGroup(list(KEEPS.values()), label="Keep of the target", visible=photos, elem_id="kept")
         parts.blending = gr.Radio(

@@ -71,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     add("--held-out-seed", type=int, default=0, help="of that choice; trainings choose with 0 (default 0)")
     add("--pairs", type=int, default=500, help="how many swaps (default 500)")
     add("--seed", type=int, default=0, help="of drawing the pairs (default 0)")
+    add("--strength", type=float, default=1.0, help="of the identity in models' swaps, as in swap (default 1)")
     add("--alignment", choices=model_folder.ALIGNMENTS, help="template of the crops; other models are refused")
     add("--size", type=int, metavar="PIXELS", help="side of the crops; a model trained on another size is refused")
     add("--far", type=float, default=1e-3, help="false-accept rate at which true accepts are counted (default 0.001)")
@@ -100,6 +101,7 @@ def request_of(options: argparse.Namespace) -> EvaluationRequest:
         landmarks=options.landmarks,
         features=options.features,
         feature_range=options.features_values,
+        strength=options.strength,
         alignment=options.alignment,
         size=options.size,
         people=options.people,

@@ -165,7 +165,7 @@ def add_model_arguments(parse: argparse.ArgumentParser) -> None:
         help="template that the crops were aligned to; a model made for another is refused",
     )
     add("--size", type=int, metavar="PIXELS", help="side of the crops; a model trained on another size is refused")
-    add("--strength", type=float, default=1.0, help="from 0, the target's own identity, to 1, the source's (default 1)")
+    add("--strength", type=float, default=1.0, help="0: the target's identity, 1: the source's (default), to 2: beyond")
     add("--batch-size", type=int, default=BATCH_SIZE, help=f"faces at once (default {BATCH_SIZE})")
     add("--runtime", choices=RUNTIMES, default="auto", help="what runs the generator (auto: onnx on a CPU with it)")
 

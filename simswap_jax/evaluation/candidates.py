@@ -88,15 +88,18 @@ class ChoosesSource(Protocol):
 
 
 class ModelCandidate:
-    """A model folder. One that knows people, and no identity vectors, draws the sources' people by name."""
+    """A model folder. One that knows people, and no identity vectors, draws the sources' people by name.
+
+    ``strength``: how far identities move from the target's own to the source's (1), and beyond.
+    """
 
     kind = MODEL
     shows_source = True
 
-    def __init__(self, key: str, swapper: FaceSwapper) -> None:
+    def __init__(self, key: str, swapper: FaceSwapper, strength: float = 1.0) -> None:
         lacks = swapper.model.card.get("lacks")  # of a method that is not whole here
         self.key, self.title = key, f"{key}, {lacks[:200]}" if isinstance(lacks, str) else key
-        self.swapper = swapper
+        self.swapper, self.strength = swapper, strength
         self.sha256 = weights_sha256(swapper.model.variables)
 
     def results(self, batch: PairBatch) -> list[np.ndarray]:
@@ -126,7 +129,8 @@ class ModelCandidate:
             return swapper.swap_faces(batch.targets, np.stack([swapper.person(name) for name in names]))
         if points is not None and points.shape[1] != getattr(swapper.model.generator, "points", 0):
             points = None
-        return swapper.swap_faces(batch.targets, swapper.source_vectors(shown), target_points=points)
+        vectors = swapper.source_vectors(shown)
+        return swapper.swap_faces(batch.targets, vectors, strength=self.strength, target_points=points)
 
 
 def weights_sha256(variables: Any) -> str:

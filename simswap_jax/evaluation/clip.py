@@ -14,6 +14,7 @@ from simswap_jax.evaluation.judges.evaluators import Evaluators
 from simswap_jax.evaluation.metrics import regions
 from simswap_jax.evaluation.metrics.identity import cosine
 from simswap_jax.evaluation.metrics.intervals import Estimate, estimate
+from simswap_jax.inference.arrays import mixed
 from simswap_jax.inference.swapper import FaceSwapper, resized
 from simswap_jax.io.html_report import Table
 from simswap_jax.io.images import read_picture
@@ -87,6 +88,8 @@ def measure_clip(
       UserError: too few frames, or no face.
     """
     targets, vector = clip_inputs(list(islice(frames_of(path), MOST)), read_picture(source), model.swapper, path, size)
+    if model.strength != 1.0:  # as videos do it: one own identity for the whole track
+        vector = mixed(model.swapper.identity_vectors(targets).mean(axis=0), vector, model.strength)
     results = model.swapper.swap_faces(targets, np.broadcast_to(vector, (len(targets), len(vector))))
     masks = regions.face_masks(evaluators.five_points(targets), len(targets), size)
     values = {

@@ -172,6 +172,7 @@ def open_models(request: EvaluationRequest) -> list[ModelCandidate]:
         ModelCandidate(
             name,
             FaceSwapper.from_pretrained(folder, face_size=request.size, alignment=request.alignment, runtime="jax"),
+            request.strength,
         )
         for name, folder in folders.items()
     ]

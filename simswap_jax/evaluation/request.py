@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from simswap_jax.errors import UserError
+from simswap_jax.inference.options import check_strength
 
 HELD_OUT, UNSEEN, ANY = PEOPLE = ("held-out", "unseen", "any")
 
@@ -26,6 +27,7 @@ class EvaluationRequest:
       recogniser: path of the recogniser that identity is measured with; None: the protocol's own, else the public one.
       pose, landmarks, features: paths of further metric networks; without one its metrics are left out.
       feature_range: RGB values that an ONNX feature network takes, a name of ``judges.networks.INPUT_RANGES``.
+      strength: how far models move the identity from the target's own to the source's, and beyond (`SwapOptions`).
       alignment, size: template and side in pixels of the crops; models trained on others are refused.
       people: a name of `PEOPLE`: whom the models' trainings held out, people whom no training saw, or anybody.
       held_out_fraction: part of the people to evaluate; None: what the models' trainings held out, or everybody where
@@ -53,6 +55,7 @@ class EvaluationRequest:
     landmarks: Path | None = None
     features: Path | None = None
     feature_range: str = "255"
+    strength: float = 1.0
     alignment: str | None = None
     size: int | None = None
     people: str = HELD_OUT
@@ -78,6 +81,7 @@ def check(request: EvaluationRequest) -> None:
         raise UserError(f"{request.output} is a file; name a folder for the results.", "output-is-file")
     if request.pairs < 1:
         raise UserError(f"--pairs is {request.pairs}; evaluate at least one.", "no-pairs")
+    check_strength(request.strength)
     if not 0 < request.false_accept_rate < 1:
         raise UserError(f"--far is {request.false_accept_rate}; it lies between 0 and 1.", "rate-out-of-range")
     if request.people not in PEOPLE:

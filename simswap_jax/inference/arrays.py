@@ -63,6 +63,15 @@ def normalised(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.maximum(length, 1e-12)).astype(np.float32)
 
 
+def mixed(own: np.ndarray, wanted: np.ndarray, strength: float) -> np.ndarray:
+    """Identity vectors [..., D] on the line from one's own (strength 0) to those wanted (1) and beyond, of length one.
+
+    Beyond 1 the target's own identity is subtracted: results are less like the target, and pose and expression follow
+    it a little less.
+    """
+    return normalised((1.0 - strength) * normalised(own) + strength * normalised(wanted))
+
+
 def resized(picture: np.ndarray, size: int) -> np.ndarray:
     """A square uint8 picture at another side length: area-averaged going down, bicubic going up, itself if equal."""
     side = picture.shape[0]

@@ -17,6 +17,7 @@ BLENDS = ("feather", "poisson")
 THRESHOLD = 0.3  # cosine: with MobileFaceNet one person has 0.59 ± 0.14, two people 0.03 ± 0.11
 BATCH_SIZE = 16
 CRF = 18
+STRONGEST = 2.0  # strength: beyond it faces fall apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,7 @@ class SwapOptions:
     Attributes:
       faces: which of a photo or video.
       threshold: the least cosine by which a face is a named person.
-      strength: from 0, the target's own identity, to 1, the source's.
+      strength: 0 is the target's own identity, 1 the source's; above 1, to `STRONGEST`, further from the target's.
       match_colour: give the results the mean and spread of the colours that they replace.
       keep: what stays of the target: ``"mouth"``, ``"hair"`` (the forehead's hairline), ``"front"`` (glasses; needs
         the weights of face parsing, with which hair and hands in front of a face stay anyway).
@@ -178,10 +179,12 @@ def face_numbers(numbers: int | Sequence[int], photos: int) -> list[int]:
 
 
 def check_strength(strength: float) -> None:
-    """A UserError unless it is from 0 to 1."""
-    if not 0.0 <= strength <= 1.0:
+    """A UserError unless it is from 0 to `STRONGEST`."""
+    if not 0.0 <= strength <= STRONGEST:
         raise UserError(
-            f"strength is {strength}; it goes from 0 (the target's own identity) to 1 (the source's).", "strength-range"
+            f"strength is {strength}; it goes from 0 (the target's own identity) over 1 (the source's) to "
+            f"{STRONGEST:g} (as far from the target's again).",
+            "strength-range",
         )
 
 

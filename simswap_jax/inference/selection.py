@@ -42,7 +42,7 @@ class PhotoCandidate:
 
 def needs_vectors(options: SwapOptions, video: bool = False) -> bool:
     """Whether a choice looks at identity vectors; in a video also to know who is one person."""
-    return options.faces.which == "named" or (video and (options.faces.which != "all" or options.strength < 1.0))
+    return options.faces.which == "named" or (video and (options.faces.which != "all" or options.strength != 1.0))
 
 
 def select_faces(

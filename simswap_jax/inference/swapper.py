@@ -17,7 +17,7 @@ import numpy as np
 from simswap_jax.data.embeddings import cosine_to_others
 from simswap_jax.errors import UserError, printable
 from simswap_jax.inference import sources
-from simswap_jax.inference.arrays import batches, check_face, check_vectors, normalised, pad, resized
+from simswap_jax.inference.arrays import batches, check_face, check_vectors, mixed, normalised, pad, resized
 from simswap_jax.inference.options import (
     BATCH_SIZE,
     DEFAULT_SWAP,
@@ -340,8 +340,8 @@ class FaceSwapper:
           targets: uint8 RGB [B, H, W, 3] or one [H, W, 3], H = W of any size.
           vectors: identity vectors [B, D], or one [D] for all.
           batch_size: the most that go through the generator at once; compiled once per power of two up to it.
-          strength: how far the identity moves from the target's own (0) to the source's (1); both are L2-normalised
-            vectors and so is the mixture.
+          strength: how far the identity moves from the target's own (0) to the source's (1), or beyond it (up to 2);
+            both are L2-normalised vectors and so is the mixture.
 
         Returns:
           uint8, the shape of ``targets``.
@@ -372,9 +372,9 @@ class FaceSwapper:
         check_strength(strength)
         wanted = check_vectors(vectors, len(targets), self.identity_size)
         takes_own = "target_vector" in self.model.network.takes
-        own = self.identity_vectors(targets, batch_size) if targets and (strength < 1.0 or takes_own) else None
-        if strength < 1.0 and own is not None:
-            wanted = normalised((1.0 - strength) * own + strength * wanted)
+        own = self.identity_vectors(targets, batch_size) if targets and (strength != 1.0 or takes_own) else None
+        if strength != 1.0 and own is not None:
+            wanted = mixed(own, wanted, strength)
         results: list[np.ndarray] = []
         for chunk, count in batches(len(targets), batch_size):
             count = count if self.runtime == "jax" else len(chunk)  # onnxruntime compiles nothing: no padding

@@ -9,7 +9,7 @@ from simswap_jax.errors import UserError
 from simswap_jax.faces.alignment import fits
 from simswap_jax.faces.face import Face, size_of
 from simswap_jax.faces.tracking import majority, steadied
-from simswap_jax.inference.arrays import normalised
+from simswap_jax.inference.arrays import mixed
 from simswap_jax.inference.options import SwapOptions
 from simswap_jax.inference.photo import FoundFace, unusable
 from simswap_jax.inference.selection import select_faces
@@ -41,7 +41,7 @@ def assign_identities(
     chosen = select_faces(tracks, source, options, swapper.identity_size, "video")
     plan = FramePlan(swapper.model.alignment, swapper.face_size)
     for index, track in enumerate(tracks):
-        plan.add(track, np.array(detections.times), mixed(track, chosen.get(index), options.strength))
+        plan.add(track, np.array(detections.times), vector_of(track, chosen.get(index), options.strength))
     if not plan.faces:
         raise UserError(
             "every face of this video is too small or turned too far away; give one that shows it better.",
@@ -56,14 +56,14 @@ def drop_flickers(detections: Detections) -> list[Track]:
     return [track for track in detections.tracks.values() if len(track.frames) >= fewest]
 
 
-def mixed(track: Track, source: np.ndarray | None, strength: float) -> np.ndarray | None:
-    """The identity that a track gets: the source's, mixed with the track's own where the strength is under 1.
+def vector_of(track: Track, source: np.ndarray | None, strength: float) -> np.ndarray | None:
+    """The identity that a track gets: the source's, mixed with the track's own where the strength is not 1.
 
     One own identity for the whole track: a new one in every frame would make the result tremble.
     """
     if source is None or strength == 1.0 or track.vector is None:
         return source
-    return normalised((1.0 - strength) * track.vector + strength * normalised(source))
+    return mixed(track.vector, source, strength)
 
 
 class FramePlan:

@@ -213,7 +213,7 @@ MISTAKES = {
     "no names": (["--source", "other", "--target", "targets", "--output", "out"], "no-equal-names"),
     "all broken": (["--source", "sources/0.png", "--target", "broken", "--output", "out"], "nothing-swapped"),
     "strength": (
-        ["--source", "sources/0.png", "--target", "targets/0.png", "--output", "x.png", "--strength", "2"],
+        ["--source", "sources/0.png", "--target", "targets/0.png", "--output", "x.png", "--strength", "3"],
         "strength-range",
     ),
     "batch": (

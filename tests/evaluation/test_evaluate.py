@@ -24,7 +24,7 @@ from simswap_jax.evaluation.metrics.summary import identity_metrics, index_pairs
 from simswap_jax.evaluation.protocols import pairs
 from simswap_jax.evaluation.protocols.pairs import draw_pairs
 from simswap_jax.evaluation.protocols.protocol import EvaluationProtocol, GroundTruth, Pair, PairList, save_pairs
-from simswap_jax.evaluation.request import EvaluationRequest, fingerprint
+from simswap_jax.evaluation.request import EvaluationRequest, check, fingerprint
 from simswap_jax.io.images import read_picture
 from simswap_jax.provenance.label_xmp import SOURCE_TYPE, read_provenance
 from simswap_jax.weights import registry
@@ -238,11 +238,27 @@ def test_a_clip_is_measured_beside_itself(model, people, tmp_path):
     words = ["--model", model, "--data", people, "--judge", onnx_recogniser(tmp_path / "judge.onnx")]
     words += ["--held-out-fraction", 1, "--pairs", 6, "--far", 0.05, "--clip", clip, "--clip-source", source]
     assert evaluate(*words, "--output", tmp_path / "out") == 0
+    assert evaluate(*words, "--strength", 0, "--output", tmp_path / "own") == 0
     metrics = metrics_in(tmp_path / "out")["clip"]
+    assert metrics_in(tmp_path / "own")["clip"]["flicker"]["result"] != metrics["flicker"]["result"]
     assert metrics["frames"] == 6
     assert 0 < metrics["flicker"]["target"]["mean"] < metrics["flicker"]["result"]["mean"]  # random weights
     assert set(metrics) == {"frames", "flicker", "identity_jitter"}
     assert "Temporal stability over 6 frames" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_strength_goes_into_the_swaps_that_are_measured(model, people, tmp_path):
+    swapper, evaluators = FaceSwapper.from_pretrained(model), Evaluators(open_recogniser(model))
+    gallery, _ = embed_gallery(evaluators, gallery_pictures(people))
+    batch = runner.EvalInputs(draw_pairs(gallery.files, gallery.names, 2), people, 32).batch(evaluators, [0, 1])
+    beyond = ModelCandidate("ours", swapper, strength=1.5)
+    expected = swapper.swap_faces(batch.targets, swapper.source_vectors(batch.sources), strength=1.5)
+    np.testing.assert_array_equal(beyond.results(batch), expected)
+    assert not np.array_equal(beyond.results(batch), ModelCandidate("ours", swapper).results(batch))
+    own = ModelCandidate("ours", swapper).self_swaps(batch)
+    np.testing.assert_allclose(np.array(beyond.self_swaps(batch), int), np.array(own, int), atol=1)
+    with raises_user_error("strength-range", "2.5"):
+        check(EvaluationRequest(people, tmp_path, strength=2.5))
 
 
 def gallery_pictures(people):

@@ -135,6 +135,10 @@ def test_strength_goes_from_the_targets_own_identity_to_the_sources(swapper):
     assert gap > 1
     assert np.abs(half.astype(int) - own).mean() < gap
     assert np.abs(half.astype(int) - full).mean() < gap
+    beyond = swapper.swap_aligned(target, vector, strength=1.5)
+    assert np.abs(beyond.astype(int) - own).mean() > gap
+    extrapolated = unit(1.5 * vector - 0.5 * swapper.identity(target, aligned=True))
+    np.testing.assert_array_equal(beyond, swapper.swap_aligned(target, extrapolated))
 
 
 def test_weights_are_arguments_of_the_program(folder):
@@ -179,7 +183,7 @@ MISTAKES = {
     "integer vector": (faces(1), np.ones(16, int), {}, "vector-type"),
     "zero vector": (faces(1), np.zeros(16, np.float32), {}, "vector-not-finite"),
     "nan vector": (faces(1), GOOD * np.nan, {}, "vector-not-finite"),
-    "strength": (faces(1), GOOD, {"strength": 1.5}, "strength-range"),
+    "strength": (faces(1), GOOD, {"strength": 2.5}, "strength-range"),
     "batch": (faces(1), GOOD, {"batch_size": 0}, "batch-size-range"),
 }
 

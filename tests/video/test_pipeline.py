@@ -369,7 +369,7 @@ REFUSED = {
     "aligned": (["--aligned"], "video-arguments", "--aligned"),
     "grid": (["--grid"], "video-arguments", "--grid"),
     "crf": (["--crf", "60"], "crf-range", 60),
-    "strength": (["--strength", "2"], "strength-range", "2.0"),
+    "strength": (["--strength", "3"], "strength-range", "3.0"),
     "crf of a photo": (["--target", "red.png", "--output", "x.png", "--crf", "20"], "crf-without-video"),
     "somebody else": (["--person", "blue.png", "--threshold", "0.9"], "person-not-found"),
     "a missing video": (["--target", "none.mp4"], "path-missing", "none.mp4"),
