@@ -1,5 +1,6 @@
 """The examples run as they are: scripts in a process each, notebooks in a kernel, in small."""
 
+import functools
 import json
 import os
 import re
@@ -11,12 +12,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import cv2
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from simswap_jax.data.dataset import held_out
 from simswap_jax.training.extra_losses import LossInputs
+from simswap_jax.weights import model_folder
+from tests.support.small_model import write_small_model
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -167,6 +171,31 @@ def test_dark_faces_are_taken_more_often_and_held_out_ones_are_not(tmp_path):
     assert held_out(sorted(found - people), 0.12) == []
 
 
+def test_an_average_lies_between_its_models(tmp_path):
+    first, second, made = (tmp_path / name for name in ("first", "second", "average"))
+    one = model_folder.read(write_small_model(first))
+    moved = jax.tree.map(lambda leaf: np.asarray(leaf) * np.float32(1.5), one.variables)
+    model_folder.write(second, replace(one, variables=moved), include_identity=True)
+    words = [sys.executable, str(EXAMPLES / "average_models.py"), str(first), str(second), "--output", str(made)]
+    run = functools.partial(subprocess.run, env=here(), capture_output=True, text=True, check=False)
+    done = run([*words, "--shares", "3", "1"])
+    assert done.returncode == 0, done.stderr[-3000:]
+    mean = model_folder.read(made, with_identity=False)
+    for average, leaf in zip(jax.tree.leaves(mean.variables), jax.tree.leaves(one.variables), strict=True):
+        np.testing.assert_allclose(average, 1.125 * np.asarray(leaf), rtol=1e-5)
+    assert (mean.generator, mean.identity_sha256) == (one.generator, one.identity_sha256)
+    assert mean.card["shares"] == [3.0, 1.0]
+    assert run([*words[:-1], str(tmp_path / "half"), "--dtype", "bfloat16"]).returncode == 0
+    sizes = [(folder / model_folder.GENERATOR).stat().st_size for folder in (tmp_path / "half", made)]
+    assert sizes[0] < 0.6 * sizes[1]
+    assert "each above 0" in run([*words, "--shares", "1", "-1"]).stderr
+    assert "2 models need 2 shares" in run([*words, "--shares", "1"]).stderr
+    other = write_small_model(tmp_path / "other", convention="imagenet")
+    done = run([*words[:2], str(first), str(other), *words[4:]])
+    assert "architecture" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_a_notebook_is_kept_without_results(name):
     book = json.loads((EXAMPLES / f"{name}.ipynb").read_text(encoding="utf-8"))
@@ -178,6 +207,6 @@ def test_a_notebook_is_kept_without_results(name):
 
 def test_every_example_is_tested():
     tested = {"custom_loss.py", "custom_generator.py", "minimal_train_step.py", "small_experiment.py"}
-    tested |= {"celeba_and_lfw.py", "london_set.py"}
+    tested |= {"average_models.py", "celeba_and_lfw.py", "london_set.py"}
     books = {f"{name}.ipynb" for name in SMALL}
     assert {path.name for path in EXAMPLES.iterdir() if path.is_file()} == tested | books
