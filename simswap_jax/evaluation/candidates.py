@@ -99,6 +99,7 @@ class ModelCandidate:
     def __init__(self, key: str, swapper: FaceSwapper, strength: float = 1.0) -> None:
         lacks = swapper.model.card.get("lacks")  # of a method that is not whole here
         self.key, self.title = key, f"{key}, {lacks[:200]}" if isinstance(lacks, str) else key
+        self.title += f", strength {strength:g}" if strength != 1.0 else ""
         self.swapper, self.strength = swapper, strength
         self.sha256 = weights_sha256(swapper.model.variables)
 
@@ -126,7 +127,8 @@ class ModelCandidate:
     def _swapped(self, batch: PairBatch, shown: list[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
         swapper, points = self.swapper, batch.target_landmarks
         if swapper.people:
-            return swapper.swap_faces(batch.targets, np.stack([swapper.person(name) for name in names]))
+            vectors = np.stack([swapper.person(name) for name in names])
+            return swapper.swap_faces(batch.targets, vectors, strength=self.strength)
         if points is not None and points.shape[1] != getattr(swapper.model.generator, "points", 0):
             points = None
         vectors = swapper.source_vectors(shown)

@@ -17,7 +17,7 @@ BLENDS = ("feather", "poisson")
 THRESHOLD = 0.3  # cosine: with MobileFaceNet one person has 0.59 ± 0.14, two people 0.03 ± 0.11
 BATCH_SIZE = 16
 CRF = 18
-STRONGEST = 2.0  # strength: beyond it faces fall apart
+STRONGEST = 2.0  # strength: no more was measured (docs/experiments/celeba.md)
 
 
 @dataclass(frozen=True, eq=False)

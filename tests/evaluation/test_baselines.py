@@ -66,6 +66,7 @@ def test_a_model_gets_the_landmarks_that_the_protocol_knows_and_says_what_it_lac
     small, other = Swapper(39, lacks="without its eyes"), Swapper(98)
     assert candidates.ModelCandidate("ours", small).title == "ours, without its eyes"
     assert candidates.ModelCandidate("ours", other).title == "ours"
+    assert candidates.ModelCandidate("ours", other, 1.25).title == "ours, strength 1.25"
     for swapper in (small, other):
         candidates.ModelCandidate("ours", swapper).results(batch)
         candidates.ModelCandidate("ours", swapper).self_swaps(batch)
