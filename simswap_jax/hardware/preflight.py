@@ -4,10 +4,11 @@ The real training step is lowered and compiled for TPUs or GPUs that are not her
 training there would use: libtpu and XLA's GPU compiler run on any CPU.
 """
 
+import contextlib
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -235,6 +236,22 @@ def per_device(batch: dict[str, Any], count: int) -> dict[str, Any]:
     }
 
 
+@contextlib.contextmanager
+def uncached() -> Iterator[None]:
+    """Compile within it what is not kept in JAX's compilation cache: without a device it could not be read again."""
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    wanted = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # JAX asks the setting once
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", wanted)
+        compilation_cache.reset_cache()
+
+
 def compiled(step: Any, arguments: tuple[Any, ...], request: PreflightRequest) -> Program:
     """Lower and compile a jitted step.
 
@@ -251,7 +268,8 @@ def compiled(step: Any, arguments: tuple[Any, ...], request: PreflightRequest) -
     lowering = time.monotonic() - began
     began = time.monotonic()
     try:
-        program = lowered.compile(compiler_options=options)
+        with uncached():
+            program = lowered.compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as error:
         if request.triton_products and "RESOURCE_EXHAUSTED" not in str(error):
             layer = re.search(r'op_name="([^"]*)"', str(error))

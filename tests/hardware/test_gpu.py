@@ -7,8 +7,10 @@ from jax.sharding import SingleDeviceSharding
 
 from simswap_jax.errors import install_command
 from simswap_jax.hardware import costs, gpu, program
+from simswap_jax.hardware.preflight import uncached
 from simswap_jax.models.ops.convolution import convolve
 from simswap_jax.models.ops.platform import traced_for
+from simswap_jax.models.ops.resize import resize_bicubic
 from simswap_jax.training import chips
 from tests.support.errors import raises_user_error
 
@@ -50,6 +52,24 @@ def test_a_strided_1x1_convolution_compiles_with_tritons_products():
         return jnp.sum(jnp.sin(convolve(x, kernel, 2)))
 
     lowered = jax.jit(traced_for("gpu", jax.grad(loss))).lower(x, kernel)
-    text = lowered.compile(compiler_options=gpu.options(triton_products=True)).as_text()
+    with uncached():
+        text = lowered.compile(compiler_options=gpu.options(triton_products=True)).as_text()
     kinds = {cost.kind for cost in costs.costs(program.read(text))}
     assert "__cudnn$convForward" in kinds
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not gpu.installed(), reason="the GPU compiler is not installed (extra `preflight-gpu`)")
+@pytest.mark.parametrize("size", [224, 512])
+@pytest.mark.parametrize("name", [chip.name for chip in GPUS])
+def test_resizing_for_the_identity_network_compiles_with_tritons_products(name, size):
+    """JAX's own products, of the map by a matrix, did not: no tiles for 224 × 112, nor for 512 × 112 on an A100."""
+    here = SingleDeviceSharding(gpu.devices(chips.read(f"{name}:1"))[0])
+    x = jax.ShapeDtypeStruct((8, size, size, 3), jnp.bfloat16, sharding=here)
+
+    def loss(x):
+        return jnp.sum(jnp.sin(resize_bicubic(x, 112, 112)))
+
+    lowered = jax.jit(traced_for("gpu", jax.grad(loss))).lower(x)
+    with uncached():
+        assert lowered.compile(compiler_options=gpu.options(triton_products=True)) is not None

@@ -1,5 +1,6 @@
 """Compiling the real step for hardware that is not here, and what is said of it."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -342,6 +343,36 @@ def test_triton_without_tiles_gets_a_sentence(report):
     request = PreflightRequest(small_experiment(), slice_of("h100:1", 2), triton_products=True)
     with raises_user_error("triton-products", "(jit(step)/F)"):
         preflight.compiled(Step(), (), request)
+
+
+def test_what_is_compiled_without_a_device_is_not_kept():
+    """JAX could write such a program into its cache, and failed to read it again."""
+    settings = jax.config
+    assert settings.jax_compilation_cache_dir
+    assert settings.jax_enable_compilation_cache
+    with counting_cached() as cached:
+        with preflight.uncached():
+            jax.jit(lambda x: jnp.cos(x) * 3.25).lower(jnp.ones(7)).compile()
+        assert not cached
+        jax.jit(lambda x: jnp.cos(x) * 3.25).lower(jnp.ones(7)).compile()
+        assert cached  # as before
+    assert settings.jax_enable_compilation_cache
+
+
+@contextlib.contextmanager
+def counting_cached():
+    """Requests that JAX makes of its compilation cache."""
+    seen = []
+
+    def listen(event, **_):
+        if event == "/jax/compilation_cache/compile_requests_use_cache":
+            seen.append(event)
+
+    jax.monitoring.register_event_listener(listen)
+    try:
+        yield seen
+    finally:
+        jax.monitoring.unregister_event_listener(listen)
 
 
 @pytest.mark.slow

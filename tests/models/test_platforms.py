@@ -23,7 +23,13 @@ def both(platform, function, *arguments):
 
 @pytest.mark.parametrize("platform", ["gpu", "tpu"])
 @pytest.mark.parametrize(
-    "layer", [resize.bilinear_double, lambda x: resize.reflect_pad(x, 3), lambda x: resize.resize_bicubic(x, 3, 4)]
+    "layer",
+    [
+        resize.bilinear_double,
+        lambda x: resize.reflect_pad(x, 3),
+        lambda x: resize.resize_bicubic(x, 3, 4),
+        lambda x: resize.resize_bicubic(x, 5, 3),
+    ],
 )
 @pytest.mark.parametrize(("dtype", "away"), [("float32", 1e-6), ("bfloat16", 1e-2)])
 def test_a_layer_gives_the_same_numbers(layer, dtype, away, platform):

@@ -17,7 +17,7 @@ from simswap_jax.models.ops.platform import by_platform
 def along_axes(x: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
     """A matrix along the rows and one along the columns of every map. [B,H,W,C], [H',H], [W',W] → [B,H',W',C].
 
-    The matrices hold 0, 1 and multiples of 1/4: exact in bfloat16.
+    Those of doubling and mirroring hold 0, 1 and multiples of 1/4: exact in bfloat16.
     """
     # By itself a TPU would round float32 operands to bfloat16.
     precision = lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
@@ -169,10 +169,20 @@ def resize_bicubic(x: Float[Array, "b h w c"], height: int, width: int) -> Float
     def products(x: Array) -> Array:
         return jax.image.resize(x, (x.shape[0], height, width, x.shape[3]), "cubic-pytorch", antialias=False)
 
+    def matrices(x: Array) -> Array:
+        return along_axes(x, _bicubic(x.shape[1], height), _bicubic(x.shape[2], width))
+
+    # Triton finds no tiles for JAX's own products, of the map by a matrix: not of 224 × 112, and not of 512 × 112 for
+    # an A100. It finds them where the matrix comes first.
     if x.shape[1:3] != (2 * height, 2 * width):
-        return products(x)
-    # Triton finds no tiles for the product with a matrix of 224 × 112.
+        return by_platform(x, default=products, gpu=matrices)
     return by_platform(x, default=lambda x: _halve(_halve(x, 1), 2), tpu=products)
+
+
+def _bicubic(length: int, out: int) -> np.ndarray:
+    """Bicubic resizing as a matrix [out, length]."""
+    with jax.ensure_compile_time_eval():
+        return np.asarray(jax.image.resize(jnp.eye(length), (out, length), "cubic-pytorch", antialias=False))
 
 
 def _halve(x: Array, axis: int) -> Array:
