@@ -8,14 +8,16 @@
 #   delete   take the job away
 #   --dry-run  print the manifests and the commands, and run none
 #
-# Environment: NAME, IMAGE (of launch/Containerfile, with EXTRA=tpu), CLAIM (a ReadWriteMany volume claim with the pictures and
-# the workdir, mounted at /shared), ACCELERATOR (tpu-v5-lite-podslice, tpu-v4-podslice, tpu-v5p-slice, tpu-v6e-slice),
-# TOPOLOGY (16x16), HOSTS (64), CHIPS (of a host: 4). Optional: NAMESPACE (default), RESTARTS (1000).
+# Environment: NAME, IMAGE (of launch/Containerfile, with EXTRA=tpu), CLAIM (a ReadWriteMany volume claim with the pictures,
+# the identity network and the workdir, mounted at /shared), ACCELERATOR (tpu-v5-lite-podslice, tpu-v4-podslice,
+# tpu-v5p-slice, tpu-v6e-slice), TOPOLOGY (16x16), HOSTS (64), CHIPS (of a host: 4).
+# Optional: NAMESPACE (default), RESTARTS (1000).
 # The cluster needs the JobSet controller (https://jobset.sigs.k8s.io).
 #
 #   NAME=swap IMAGE=REGISTRY/simswap-jax CLAIM=faces ACCELERATOR=tpu-v5-lite-podslice TOPOLOGY=16x16 HOSTS=64 CHIPS=4 \
 #     launch/gke.sh apply --config simswap_224 --workdir /shared/run \
-#       --config.data.root=/shared/faces --config.batch_size=4096
+#       --config.data.root=/shared/faces --config.identity.weights=/shared/weights/arcface_checkpoint.tar \
+#       --config.batch_size=4096
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=preamble.bash
 source "$(dirname "$0")/preamble.bash"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Train on a Cloud TPU pod: make it, copy this checkout to every worker, train until done, delete it.
+# Train on a Cloud TPU pod: make it, copy the last commit of this checkout to every worker, train until done, delete it.
 #
 #   usage: launch/tpu_vm.sh [--dry-run] create | sync | run COMMAND… | train ARGUMENTS… | smoke [ARGUMENTS…] | delete
 #
 #   create   ask for the pod
-#   sync     copy this checkout to every worker and install it there, then run SETUP there
+#   sync     copy the last commit of this checkout (commit changes first) to every worker, install it there, run SETUP there
 #   run      one command on every worker, in the copied checkout
 #   train    `simswap-jax train ARGUMENTS…` on every worker; a pod that was preempted is made again and training goes on
 #            where it stopped, until it says that it is done; a mistake in ARGUMENTS ends it
@@ -14,17 +14,30 @@
 #   --dry-run  print the commands and run none
 #
 # Environment: TPU (a name of your choice), ZONE, PROJECT, ACCELERATOR (v5litepod-256, v4-32, v5p-128, v6e-16, …).
-# Optional: SOFTWARE (image of the TPU VM), SPOT=1, SETUP (a command that mounts the folder with the pictures and the
-# workdir, which all workers must see), REST (seconds before going on after a stop), TRIES, MINUTES (of smoke; 10).
+# Optional: SPOT=1, SETUP (a command that mounts the folder with the pictures, the identity network and the workdir, which
+# all workers must see), REST (seconds before going on after a stop), TRIES, MINUTES (of smoke; 10), SOFTWARE (image of the
+# TPU VM; without it ACCELERATOR's generation chooses: v5litepod-* v2-alpha-tpuv5-lite, v5p-* v2-alpha-tpuv5,
+# v6e-* v2-alpha-tpuv6e, v4 and older tpu-ubuntu2204-base).
 #
 #   TPU=swap ZONE=us-west4-a PROJECT=mine ACCELERATOR=v5litepod-256 SPOT=1 launch/tpu_vm.sh create
 #   … launch/tpu_vm.sh sync
 #   … launch/tpu_vm.sh train --config simswap_224 --workdir /shared/run \
-#         --config.data.root=/shared/faces --config.batch_size=4096
+#         --config.data.root=/shared/faces --config.identity.weights=/shared/weights/arcface_checkpoint.tar \
+#         --config.batch_size=4096
 #   … launch/tpu_vm.sh delete
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=preamble.bash
 source "$(dirname "$0")/preamble.bash"
+
+# The image of the TPU VM for an accelerator's generation (https://cloud.google.com/tpu/docs/runtimes).
+image_of() {
+  case "$1" in
+    v5litepod-*) echo v2-alpha-tpuv5-lite ;;
+    v5p-*) echo v2-alpha-tpuv5 ;;
+    v6e-*) echo v2-alpha-tpuv6e ;;
+    *) echo tpu-ubuntu2204-base ;;
+  esac
+}
 
 verb="${1:-}"
 if [[ -z "$verb" ]]; then
@@ -33,7 +46,7 @@ if [[ -z "$verb" ]]; then
 fi
 shift
 need_set TPU ZONE PROJECT ACCELERATOR
-SOFTWARE="${SOFTWARE:-tpu-ubuntu2204-base}"
+SOFTWARE="${SOFTWARE:-$(image_of "$ACCELERATOR")}"
 REST="${REST:-60}"
 TRIES="${TRIES:-1000}"
 checkout="$(cd "$(dirname "$0")/.." && pwd)"
@@ -58,7 +71,7 @@ sync() {
   do_it rm -rf "$(dirname "$archive")"
   on_all 'rm -rf simswap_jax && mkdir simswap_jax && tar -xzf simswap_jax.tar.gz -C simswap_jax && cd simswap_jax &&
     { command -v python3.11 || sudo apt-get install --yes python3.11 python3.11-venv; } &&
-    python3.11 -m venv .venv && .venv/bin/pip install --quiet --editable ".[tpu]"'
+    python3.11 -m venv .venv && .venv/bin/pip install --quiet --editable ".[tpu,onnx]"'
   if [[ -n "${SETUP:-}" ]]; then
     on_all "$SETUP"
   fi

@@ -115,10 +115,28 @@ def test_a_pod_is_made_filled_and_deleted():
     _, copy, _, install, setup = commands(dry("tpu_vm.sh", "sync", **TPU, SETUP="mount it"))
     assert "scp" in copy
     assert "--worker=all" in copy
-    assert ".[tpu]" in install[-1]
+    assert ".[tpu,onnx]" in install[-1]  # onnx: validation by an ONNX network
     assert setup[-1] == "--command=mount it"
     (delete,) = commands(dry("tpu_vm.sh", "delete", **TPU))
     assert "delete" in delete
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "image"),
+    [
+        ("v5litepod-16", "v2-alpha-tpuv5-lite"),
+        ("v5p-128", "v2-alpha-tpuv5"),
+        ("v6e-16", "v2-alpha-tpuv6e"),
+        ("v4-32", "tpu-ubuntu2204-base"),
+        ("v3-8", "tpu-ubuntu2204-base"),
+    ],
+)
+def test_a_tpu_vm_gets_the_image_of_its_generation_unless_told_another(accelerator, image):
+    pod = TPU | {"ACCELERATOR": accelerator}
+    (create,) = commands(dry("tpu_vm.sh", "create", **pod))
+    assert f"--version={image}" in create
+    (create,) = commands(dry("tpu_vm.sh", "create", **pod, SOFTWARE="another"))
+    assert "--version=another" in create
 
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
