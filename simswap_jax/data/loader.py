@@ -276,7 +276,7 @@ class Prefetch(Iterator[Any]):
         self._start()
 
     def close(self) -> None:
-        """Stop the thread; needed only before the end of the process."""
+        """Stop the thread and drop what was made ahead."""
         thread, self._thread = self._thread, None
         if thread is None:
             return

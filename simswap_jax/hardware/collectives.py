@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simswap_jax.hardware.program import array_bytes, awaited
+from simswap_jax.hardware.program import Operation, ProgramText, array_bytes, awaited
 from simswap_jax.training.chips import Slice
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
 
-_COLLECTIVE = re.compile(rf"= (\(.*?\)|\S+) ({'|'.join(KINDS)})(-start)?\(")
 _LISTED = re.compile(r"replica_groups=\{\{([\d,]+)\}")
 _COUNTED = re.compile(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
 _MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\] *\{([^}]*)\}")
@@ -61,25 +60,25 @@ class Collective:
         return max(links / among.chip.link, between) + among.hops * among.chip.hop
 
 
-def collectives(program: str, in_a_loop: int = 1) -> list[Collective]:
-    """The collectives of a compiled program.
+def collectives(program: ProgramText, loops: int = 1) -> list[Collective]:
+    """The collectives that a compiled program runs, those inside a fusion included.
 
     Args:
-      program: ``compiled.as_text()``.
-      in_a_loop: how often what stands outside the entry computation runs: the micro-batches of a step.
+      loops: iterations of a loop for which the compiler states none: the micro-batches of a step.
     """
     found = []
-    entered = False
-    for line in program.splitlines():
-        if line[:1] not in (" ", "}", ""):
-            entered = line.startswith("ENTRY")
-        if match := _COLLECTIVE.search(line):
-            arrays, kind, start = match.groups()
-            size = array_bytes(awaited(arrays) if start and kind != "all-reduce" else arrays)
-            name = re.search(r'op_name="([^"]*)"', line)
-            one = Collective(kind, size, name[1] if name else "", group_of(line))
-            found += [one] * (1 if entered else in_a_loop)
+    for _, operation, times in program.run(loops):
+        for each in (operation, *(inner for _, inner in program.inside(operation))):
+            if each.kind.removesuffix("-start") in KINDS:
+                found += [_collective(each)] * times
     return found
+
+
+def _collective(operation: Operation) -> Collective:
+    kind = operation.kind.removesuffix("-start")
+    waits = kind != operation.kind and kind != "all-reduce"  # its result names the operand again
+    size = array_bytes(awaited(operation.result) if waits else operation.result)
+    return Collective(kind, size, operation.asked_by, group_of(operation.rest))
 
 
 def group_of(line: str) -> tuple[int, ...]:

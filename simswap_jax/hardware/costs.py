@@ -51,7 +51,7 @@ def costs(program: ProgramText, loops: int = 1) -> list[Cost]:
     """Costs of all operations that a program runs.
 
     Args:
-      loops: how often a loop turns that the compiler does not say of: the micro-batches of a step.
+      loops: iterations of a loop for which the compiler states none: the micro-batches of a step.
     """
     return [
         Cost(
@@ -144,7 +144,10 @@ def _convolution(computation: Computation, operation: Operation) -> int:
     labels = re.search(r"dim_labels=\w+_(\w+)->", operation.rest)
     if not labels or len(labels[1]) != len(kernel):
         return 0
-    return math.prod(output) * math.prod(kernel) // max(1, kernel[labels[1].index("o")])
+    # A transposed convolution's input has zeros between its numbers, which are not multiplied.
+    dilation = re.search(r"lhs_dilate=([\dx]+)", operation.rest)
+    zeros = math.prod(map(int, dilation[1].split("x"))) if dilation else 1
+    return math.prod(output) * math.prod(kernel) // max(1, kernel[labels[1].index("o")] * zeros)
 
 
 def _product(computation: Computation, operation: Operation) -> int:

@@ -4,7 +4,7 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from simswap_jax.errors import UserError, missing_extra
+from simswap_jax.errors import UserError, first_line, missing_extra
 from simswap_jax.training.chips import Chip, Slice
 
 PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
@@ -17,7 +17,7 @@ def installed() -> bool:
 
 
 def devices(where: Slice) -> Sequence[Any]:
-    """Devices to compile for. Only under ``JAX_PLATFORMS=cpu`` does the plug-in bear that there is no driver.
+    """Devices to compile for. Without a driver the plug-in works only under ``JAX_PLATFORMS=cpu``.
 
     Raises:
       UserError: the plug-in is missing, or refuses.
@@ -34,9 +34,9 @@ def devices(where: Slice) -> Sequence[Any]:
             where.chip.name, "cuda", target_config=description(where.chip), topology=shape
         ).devices
     except (jax.errors.JaxRuntimeError, ValueError, NotImplementedError) as error:
-        first = str(error).strip().splitlines()[:1] or [""]
         raise UserError(
-            f"the GPU compiler does not take {where.topology} ({first[0]}); set JAX_PLATFORMS=cpu.", "no-such-gpu"
+            f"the GPU compiler does not take {where.topology} ({first_line(error)}); set JAX_PLATFORMS=cpu.",
+            "no-such-gpu",
         ) from error
     return made
 

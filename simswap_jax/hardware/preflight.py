@@ -14,7 +14,7 @@ from typing import Any
 
 import ml_collections
 
-from simswap_jax.errors import UserError, missing_extra
+from simswap_jax.errors import UserError, first_line, missing_extra
 from simswap_jax.hardware import gpu
 from simswap_jax.hardware.collectives import collectives
 from simswap_jax.hardware.costs import costs, estimated_cycles
@@ -53,8 +53,8 @@ def tpu_devices(where: Slice) -> Sequence[Any]:
     try:
         devices: Sequence[Any] = topologies.get_topology_desc(where.topology, "tpu", **where.chip.libtpu).devices
     except (jax.errors.JaxRuntimeError, ValueError, NotImplementedError) as error:
-        first = str(error).strip().splitlines()[:1] or [""]
-        raise UserError(f"libtpu does not know the slice {where.topology} ({first[0]}).", "no-such-slice") from error
+        sentence = f"libtpu does not know the slice {where.topology} ({first_line(error)})."
+        raise UserError(sentence, "no-such-slice") from error
     if len(devices) != where.chips:
         sentence = f"the slice {where.topology} has {len(devices)} devices on {where.chips} chips."
         raise UserError(sentence, "slice-of-other-devices")
@@ -95,9 +95,14 @@ def preflight(request: PreflightRequest) -> Report:
         return made
     batch, parts = request.where.batch_per_chip, request.config.accumulate
     half = max(1, batch // parts // 2) * parts
-    half = half if half < batch else 2 * batch
-    other = report_of(replace(request, where=replace(request.where, batch_per_chip=half)))
-    return replace(made, growth=(made.memory - other.memory) / (batch - half))
+    second = half if half < batch else 2 * batch
+    try:
+        other = report_of(replace(request, where=replace(request.where, batch_per_chip=second)))
+    except DoesNotFit:
+        if second < batch:
+            raise
+        return made  # what was asked for fits
+    return replace(made, growth=(made.memory - other.memory) / (batch - second))
 
 
 def report_of(request: PreflightRequest) -> Report:
@@ -242,7 +247,7 @@ def uncached() -> Iterator[None]:
     import jax
     from jax.experimental.compilation_cache import compilation_cache
 
-    wanted = jax.config.jax_enable_compilation_cache
+    wanted = jax.config.values["jax_enable_compilation_cache"]
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()  # JAX asks the setting once
     try:
@@ -273,7 +278,7 @@ def compiled(step: Any, arguments: tuple[Any, ...], request: PreflightRequest) -
     except jax.errors.JaxRuntimeError as error:
         if request.triton_products and "RESOURCE_EXHAUSTED" not in str(error):
             layer = re.search(r'op_name="([^"]*)"', str(error))
-            said = layer[1] if layer else str(error).strip().splitlines()[0][:200]
+            said = layer[1] if layer else first_line(error)
             raise UserError(
                 f"the step does not compile for {where.topology} with Triton's products ({said}); "
                 "leave out --triton-products.",
@@ -296,7 +301,8 @@ def program_of(program: Any, request: PreflightRequest, lowering: float, compili
     """What a compiled step says of itself; the GPU compiler counts neither FLOPs nor bytes, so its text is read."""
     where, loops = request.where, request.config.accumulate
     memory, text = program.memory_analysis(), program.as_text()
-    operations = tuple(costs(read(text), loops))
+    parsed = read(text)
+    operations = tuple(costs(parsed, loops))
     # XLA's own count takes a loop's body once, whatever number of micro-batches runs through it.
     counted = (program.cost_analysis() or {}) if loops == 1 else {}
     cycles = estimated_cycles(text)
@@ -311,7 +317,7 @@ def program_of(program: Any, request: PreflightRequest, lowering: float, compili
         collectives=tuple(
             # A group of all chips is also one of all on another number of chips.
             replace(one, group=()) if len(one.group) == where.chips else one
-            for one in collectives(text, loops)
+            for one in collectives(parsed, loops)
         ),
         lowering=lowering,
         compiling=compiling,

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-BITS = {"pred": 8, "bf16": 16, **{f"{kind}{bits}": bits for kind in "fsu" for bits in (4, 8, 16, 32, 64)}}
+BITS = {"pred": 8, "bf16": 16, "c64": 64, "c128": 128}
+BITS |= {f"{kind}{bits}": bits for kind in "fsu" for bits in (4, 8, 16, 32, 64)}
 PACKAGE = "simswap_jax/"
 # Every layer ends in these files; who called them says more.
 PRIMITIVES = (f"{PACKAGE}models/ops/", f"{PACKAGE}models/layers.py")
@@ -130,7 +131,7 @@ class ProgramText:
         What is inside a fusion is no operation of its own.
 
         Args:
-          loops: how often a loop turns that the compiler does not say of: the micro-batches of a step.
+          loops: iterations of a loop for which the compiler states none: the micro-batches of a step.
         """
         yield from self._run(self.entry, 1, loops)
 

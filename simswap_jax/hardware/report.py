@@ -1,6 +1,7 @@
 """What preflight found, as an object, as JSON and as a table."""
 
 import functools
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -165,20 +166,20 @@ class Report:
         return self.program.arguments + self.program.temporary + self.program.code
 
     @property
-    def room(self) -> float:
+    def available_memory(self) -> float:
         """What a chip can hold."""
         return self.where.chip.memory * (1.0 - LIBRARY)
 
     @property
     def fits(self) -> bool:
         """Whether the step runs on the slice."""
-        return self.memory <= self.room
+        return self.memory <= self.available_memory
 
     @property
     def largest_batch(self) -> int:
         """Images per chip. Without ``growth`` all temporary memory counts as growing: at least so many."""
         each = self.growth if self.growth > 0 else (self.program.temporary + self.batch) / self.where.batch_per_chip
-        return max(0, int((self.room - self.memory) / each) + self.where.batch_per_chip)
+        return max(0, math.floor((self.available_memory - self.memory) / each) + self.where.batch_per_chip)
 
     @property
     def images_per_second(self) -> float:
@@ -235,7 +236,7 @@ class Report:
             "temporary": self.program.temporary,
             "code": self.program.code,
             "total": self.memory,
-            "available": int(self.room),
+            "available": int(self.available_memory),
         }
 
     def _collectives(self) -> dict[str, dict[str, float]]:
@@ -313,10 +314,11 @@ def _work_rows(report: Report, said: dict[str, Any]) -> Rows:
 def _speed_rows(report: Report, said: dict[str, Any]) -> Rows:
     upper, by_compiler = said["upper_bound"], said["compiler_estimate"]
     whose = ", of the model's FLOPs" if report.flops > report.program.flops else ""
+    hidden = "the longest of the three" if upper["by"] == "interconnect" else "hidden behind the longest of the three"
     rows = [
         ("arithmetic at peak", f"{1e3 * upper['arithmetic']:.2f} ms{whose}"),
         ("memory at peak", f"{1e3 * upper['memory']:.2f} ms"),
-        ("large collectives", f"{1e3 * upper['large_collectives']:.2f} ms, hidden behind the arithmetic"),
+        ("large collectives", f"{1e3 * upper['large_collectives']:.2f} ms, {hidden}"),
         ("small collectives", f"{1e3 * upper['small_collectives']:.2f} ms, on top"),
         ("UPPER BOUND", f"{_speed(upper)}, bound by {upper['by']}"),
     ]

@@ -109,7 +109,7 @@ class PresetConfig(DictConfig):
 
 
 def refuse_other_shape(asked: DictConfig, made: DictConfig, plain: DictConfig, preset: str) -> None:
-    """A ValueError where a field asks for a shape that is neither the preset's nor what is so by itself."""
+    """A ValueError where a field asks for a shape that is neither the preset's nor the default."""
     shape, default = made.to_dict(), plain.to_dict()
     for name, value in asked.to_dict().items():
         if name not in NO_FIELDS and value not in (default[name], shape[name]):

@@ -24,7 +24,7 @@ class DiscriminatorConfig(DictConfig):
       widths: channels of ``down1`` and the further down-samplings.
       tail: channels of ``conv1``, the last map before the logits.
       scales: how many networks; each sees the picture at half the size of the one before.
-      norm: ``"batch"`` (the paper's) or ``"none"``.
+      norm: ``"batch"`` or ``"none"``; the paper does not state it.
       dtype: what layers compute in; parameters, statistics and norms are float32 always.
     """
 

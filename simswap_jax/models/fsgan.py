@@ -239,7 +239,7 @@ class FSGAN(nn.Module):
         first, second, third = ((x + 1.0) / 2.0 for x in shown)
         return first, second, third
 
-    def practice(
+    def training_outputs(
         self,
         target: Float[Array, "b h w 3"],
         picture: Float[Array, "b h w 3"],

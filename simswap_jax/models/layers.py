@@ -187,8 +187,8 @@ def instance_norm(
     shape = (x.shape[0], 1, 1, x.shape[3])
     scale = jnp.ones(shape) if scale is None else scale
     bias = jnp.zeros(shape) if bias is None else bias
-    near = x[:, :1, :1].astype(jnp.float32)
-    return normalised(x, scale, bias, near, Norm((1, 2), epsilon, slope, dtype))[0]
+    shift = x[:, :1, :1].astype(jnp.float32)
+    return normalised(x, scale, bias, shift, Norm((1, 2), epsilon, slope, dtype))[0]
 
 
 class PReLU(nn.Module):

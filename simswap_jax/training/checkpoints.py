@@ -17,7 +17,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from simswap_jax.errors import UserError
+from simswap_jax.errors import UserError, first_line
 from simswap_jax.io.atomic import file_sha256
 from simswap_jax.training import distributed
 from simswap_jax.training.state import PyTree, TrainState
@@ -113,8 +113,13 @@ class Checkpoints:
                 if is_usable(found["state"]):
                     return found["state"], found["position"]["loader"]
                 reason = "its networks are not finite"
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, ValueError, KeyError, TypeError) as error:
                 place = self.folder / str(step)
+                if isinstance(error, OSError) and has_manifest(place):
+                    raise UserError(
+                        f"checkpoint {place} cannot be read ({error.strerror or _said(error)}); look at the disk.",
+                        "checkpoint-cannot-be-read",
+                    ) from error
                 if has_manifest(place):
                     raise UserError(
                         f"checkpoint {place} is whole, but cannot be restored here ({type(error).__name__}); "
@@ -174,12 +179,15 @@ class Checkpoints:
         )
 
     def _refused(self, error: Exception) -> UserError:
-        first = str(error).strip().splitlines()[0][:200]
         return UserError(
-            f"the checkpoint could not be written to {self.folder} ({first}); make room, then start again: "
+            f"the checkpoint could not be written to {self.folder} ({_said(error)}); make room, then start again: "
             "nothing before it is lost.",
             "checkpoint-not-written",
         )
+
+
+def _said(error: Exception) -> str:
+    return first_line(error) or type(error).__name__
 
 
 @dataclass(frozen=True)

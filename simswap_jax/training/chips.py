@@ -71,7 +71,7 @@ class Slice:
 
     @property
     def hops(self) -> int:
-        """Chips that a number passes on its way to the farthest chip of the torus and back, as a sum over all needs."""
+        """Chips that a number passes on its way to the farthest chip of the torus and back, as a ring reduction."""
         if not self.chip.is_tpu:  # a switch joins them
             return 2 * len(self.torus) if self.chips > 1 else 0
         return sum(2 * (length // 2) for length in self.torus)

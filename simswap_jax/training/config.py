@@ -59,7 +59,7 @@ def common_config() -> ml_collections.ConfigDict:
     """What every method's experiment has. Lengths are in steps, sizes in pixels."""
     return Experiment(
         {
-            "method": "",  # a name of training.method.METHODS, or "package.module:build"
+            "method": "",  # a name of METHODS, or "package.module:build"
             "seed": 0,
             "init_from": "",  # workdir of another run, or a model folder, with whose networks this one starts
             "steps": 500_000,  # paper: more than 500 epochs of VGGFace2
@@ -292,7 +292,7 @@ def check_common(config: ml_collections.ConfigDict) -> None:
 
 
 def check_numbers(config: ml_collections.ConfigDict) -> None:
-    """Refuse numbers out of their range; fields that the method has not are not asked.
+    """Refuse numbers out of their range; fields that the method lacks are skipped.
 
     Raises:
       UserError: with the field, its value and the range.

@@ -132,7 +132,7 @@ class DeepFakes(GeneratorMethod):
 
     # ---- Around the step ----
 
-    def batches(self, people: People, cache: Path, start: loader.State | None = None) -> loader.Batches:
+    def batches(self, people: People, cache: Path) -> loader.Batches:
         """Warped pictures of the people who are drawn, in turn."""
         del cache
         config = self.config
@@ -140,8 +140,6 @@ class DeepFakes(GeneratorMethod):
             people, self.chosen, config.data.size, config.batch_size, config.seed, config.data.warp, config.data.flip,
             host_index=jax.process_index(), host_count=jax.process_count(), threads=config.data.threads,
         )  # fmt: skip
-        if start is not None:
-            iterator.set_state(start)
         return iterator
 
     @functools.cached_property

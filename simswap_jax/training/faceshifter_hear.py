@@ -39,7 +39,7 @@ from simswap_jax.weights.model_names import find_model
 
 logger = logging.getLogger(__name__)
 
-NEEDS_PEOPLE = False  # it is built, and refuses what it refuses, before any picture is read
+NEEDS_PEOPLE = False  # built and checked before any picture is read
 
 
 # ---- The recipe ----

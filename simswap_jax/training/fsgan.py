@@ -32,7 +32,7 @@ from simswap_jax.training.state import PyTree, TrainState, network_state
 from simswap_jax.training.update import Gradients, UpdateRule, per_sample_random
 from simswap_jax.weights import model_folder
 
-NEEDS_PEOPLE = False  # it is built, and refuses what it refuses, before any picture is read
+NEEDS_PEOPLE = False  # built and checked before any picture is read
 
 # Of each stage's pairs the share of same-person ones; the paper's, but of the joint stage, which is ours.
 SAME_FRACTION = {"reenact": 1.0, "inpaint": 1.0, "blend": 0.0, "joint": 0.5}
@@ -234,7 +234,7 @@ class FSGAN(GeneratorMethod):
         hole = holes(batch["target_points"], batch["numbers"], side, reach)
         made, collections = self.generator.module.apply(
             {"params": params, **network.collections}, batch["target"], batch["source"], batch["target_points"], hole,
-            self.stages, mutable=list(network.collections), method="practice",
+            self.stages, mutable=list(network.collections), method="training_outputs",
         )  # fmt: skip
         mask, judge = made["mask"], state.networks["discriminator"]
         shown = self.answered(made, batch["target"])
@@ -326,7 +326,7 @@ class FSGAN(GeneratorMethod):
             "target": picture, "same_person": same, "source": picture, "target_points": where, "source_points": where,
         }  # fmt: skip
 
-    def batches(self, people: People, cache: Path, start: loader.State | None = None) -> loader.Batches:
+    def batches(self, people: People, cache: Path) -> loader.Batches:
         """Pairs of the training people, as the stage wants them, and their landmarks."""
         config = self.config
         options = pairs.PairingOptions(
@@ -337,8 +337,6 @@ class FSGAN(GeneratorMethod):
             people, pairing, config.data.size, config.data.size, threads=config.data.threads,
             points=self.landmarks(people, cache),
         )  # fmt: skip
-        if start is not None:
-            iterator.set_state(start)
         return iterator
 
     def landmarks(self, people: People, cache: Path) -> np.ndarray:

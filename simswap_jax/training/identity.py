@@ -71,7 +71,7 @@ class ShuffledPictures:
 
     config: ml_collections.ConfigDict
 
-    def batches(self, people: People, cache: Path, start: loader.State | None = None) -> loader.Batches:
+    def batches(self, people: People, cache: Path) -> loader.Batches:
         """Endless batches: {"image": uint8 [B, H, W, 3], "person": int32 [B]}, shuffled, from a position."""
         del cache
         data = self.config.data
@@ -84,8 +84,6 @@ class ShuffledPictures:
             host_index=jax.process_index(),
             host_count=jax.process_count(),
         )
-        if start is not None:
-            iterator.set_state(start)
         return iterator
 
     def sample(self, state: TrainState, batch: Batch, frozen: PyTree) -> dict[str, np.ndarray]:

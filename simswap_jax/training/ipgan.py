@@ -26,7 +26,7 @@ from simswap_jax.training.state import PyTree, TrainState
 from simswap_jax.training.step import LossWeights, Networks, discriminate, gradients
 from simswap_jax.training.update import Gradients, per_sample_random
 
-NEEDS_PEOPLE = False  # it is built, and refuses what it refuses, before any picture is read
+NEEDS_PEOPLE = False  # built and checked before any picture is read
 
 
 # ---- The recipe ----

@@ -34,7 +34,7 @@ from simswap_jax.training.state import PyTree, TrainState, without_optimizers
 from simswap_jax.training.update import NonFiniteMonitor
 from simswap_jax.training.validation import Validation
 from simswap_jax.training.warm_start import init_from
-from simswap_jax.training.workdir import CONFIG, claim_workdir, connect_processes
+from simswap_jax.training.workdir import claim_workdir, connect_processes
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def train_in(config: ml_collections.ConfigDict, workdir: Path, asked: StopReques
     """
     # ---- Set-up ----
     build = functools.partial(methods.build, config, axis_name=runner.axis_name(config))
-    method = None if fields.needs_people(config.method) else build(None)  # what it refuses, it refuses before all else
+    method = None if fields.needs_people(config.method) else build(None)  # checked before anything is written
     claim_workdir(config, workdir)
     root, cache = folders(config, workdir)
     everybody = distributed.primary_first(
@@ -112,11 +112,12 @@ def train_in(config: ml_collections.ConfigDict, workdir: Path, asked: StopReques
     report = Report(workdir, config) if distributed.is_primary() else None
     monitor = NonFiniteMonitor(config.nonfinite_limit)
     method = with_targets(method, run, state, people, (root, cache))
-    iterator = distributed.primary_first(lambda: method.batches(people, cache, position))
+    iterator = distributed.primary_first(lambda: method.batches(people, cache))
     with picture_errors(root, cache):
-        unseen = unseen_sources(iterator) if config.sample_every and distributed.is_primary() else {}
+        samples = first_samples(iterator) if config.sample_every and distributed.is_primary() else {}
+    if position is not None:
+        iterator.set_state(position)
     batches = loader.prefetch(iterator, run.shard_batch)
-    samples: dict[str, Any] | None = None
     compiled, finished = 0, True
 
     # ---- Loop: nothing goes between host and device unasked, for that would stop the device on every step ----
@@ -125,13 +126,12 @@ def train_in(config: ml_collections.ConfigDict, workdir: Path, asked: StopReques
         disk_errors(workdir),
         closing(writers),
         closing(checkpoints),
+        closing(batches),
         jax.transfer_guard("disallow"),
     ):
         for step in range(start + 1, config.steps + 1):
             with picture_errors(root, cache):
                 batch = next(batches)
-            if samples is None:  # one fixed batch for every sheet, so that sheets can be compared
-                samples = {name: array[:SHOWN] for name, array in run.local_batch(batch).items()} | unseen
             if step == start + 1:
                 state, metrics = first_step(run, state, batch)
                 asked.preparing = False
@@ -248,7 +248,7 @@ def initial_state(
     if config.init_from:
         like_config = functools.partial(shapes, people=people, key=key)
         identity_sha256 = getattr(getattr(method, "identity", None), "sha256", None)
-        state = init_from(state, config, like_config, CONFIG, identity_sha256)
+        state = init_from(state, config, like_config, identity_sha256)
         logger.info("initialized from the networks of %s", config.init_from)
     return state, None
 
@@ -283,10 +283,15 @@ def with_targets(
     return chosen
 
 
-def unseen_sources(batches: Any) -> dict[str, np.ndarray]:
-    """For sample sheets, the source pictures of the next batch where it holds identity vectors in their place."""
-    pictures = batches.sources(SHOWN) if isinstance(batches, loader.Batches) else None
-    return {} if pictures is None else {"source": pictures}
+def first_samples(batches: loader.Batches) -> dict[str, np.ndarray]:
+    """The first samples of a training, which every sheet shows, also after a resume; the iterator is as it was.
+
+    Where batches hold identity vectors in place of the sources, their pictures are added.
+    """
+    beginning, pictures = batches.get_state(), batches.sources(SHOWN)
+    samples = {name: np.asarray(array[:SHOWN]) for name, array in next(batches).items()}
+    batches.set_state(beginning)
+    return samples if pictures is None else samples | {"source": pictures}
 
 
 # ---- In the loop ----

@@ -1,4 +1,4 @@
-"""What the loop, the runners and the checkpoints know of a training method. They never know SimSwap.
+"""What the loop, the runners and the checkpoints ask of a training method. They never ask for SimSwap.
 
 A second method is one module with ``default_config()``, ``check(config)`` and ``build(config, people, axis_name)``. It
 stands in ``config.METHODS``, or anywhere: ``config.method = "package.module:build"``.
@@ -44,7 +44,13 @@ class Work:
 
 
 class Method(Protocol):
-    """One way of training. ``step`` is pure and is compiled by the runner as one program."""
+    """One way of training. ``step`` is pure and is compiled by the runner as one program.
+
+    A method may have more, and is asked for it only where it has it: ``begin(state)``, once when a new run starts;
+    ``shares(metrics, step)``, the weighted losses for the log line; ``chooses_targets`` and ``with_targets(state,
+    people, cache)``; ``identity``, whose ``sha256`` a model folder must match; ``model(state)``, which validation swaps
+    with; ``batch_shapes()`` and, in its module, ``from_networks``, for preflight.
+    """
 
     frozen: PyTree
     """Arrays that the step reads and never changes (the identity network's); never donated, never in a checkpoint."""
@@ -55,8 +61,8 @@ class Method(Protocol):
     def step(self, state: TrainState, batch: Batch, frozen: PyTree) -> tuple[TrainState, Metrics]:
         """One update of everything that is trained, from a batch of uint8 pictures."""
 
-    def batches(self, people: People, cache: Path, start: loader.State | None = None) -> loader.Batches:
-        """An endless iterator of batches, from the position ``start`` if given.
+    def batches(self, people: People, cache: Path) -> loader.Batches:
+        """An endless iterator of batches, from the first one.
 
         ``cache`` is a folder for what can be computed once from ``people``.
         """

@@ -1,20 +1,32 @@
 """The public train script's recipe, ``release``: other weights of the losses, and a projected discriminator."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import ml_collections
 
 from simswap_jax.errors import UserError
-from simswap_jax.models.projected_discriminator import LEAST, MULTIPLE, ProjectedConfig, ProjectedDiscriminator
-from simswap_jax.training import simswap
+from simswap_jax.models.projected_discriminator import (
+    LEAST,
+    MULTIPLE,
+    ProjectedConfig,
+    ProjectedDiscriminator,
+    ProjectedFeatures,
+    ProjectedHead,
+)
+from simswap_jax.training import flops, simswap
 from simswap_jax.training.experiment import Experiment
+from simswap_jax.training.method import Work
 from simswap_jax.training.simswap import SimSwap
-from simswap_jax.training.state import TrainState, with_variables
+from simswap_jax.training.state import PyTree, TrainState, with_variables
 from simswap_jax.training.warm_start import RANDOM
 from simswap_jax.weights import registry
 from simswap_jax.weights.torch_weights import load_projected_discriminator
 
-NEEDS_PEOPLE = False  # it is built, and refuses what it refuses, before any picture is read
+NEEDS_PEOPLE = False  # built and checked before any picture is read
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -89,6 +101,31 @@ class Release(SimSwap):
             )
         networks = {**state.networks, "discriminator": with_variables(state.networks["discriminator"], found)}
         return replace(state, networks=networks)
+
+    def work(self) -> Sequence[Work]:
+        """As SimSwap's. Weights of the features have no gradients, and in the discriminators' update nothing before the
+        heads has: of their seven passes (`flops.DISCRIMINATOR`) three are the features'.
+        """
+        shape, rows = self.discriminator.config, {row.name: row for row in super().work()}
+        variables, picture = rows.pop("discriminator").arguments
+        features = ProjectedFeatures(shape, parent=None).apply
+        seen = (variables["frozen"]["features"], picture)
+
+        def heads(variables: PyTree, maps: Sequence[jax.Array]) -> list[Any]:
+            own = {name: tree for name, tree in variables.items() if name != "frozen"}
+            return [
+                ProjectedHead(shape.head_widths(level), None, jnp.dtype(shape.dtype)).apply(
+                    {name: tree[f"head{level}"] for name, tree in own.items()}, x, False
+                )
+                for level, x in enumerate(maps)
+            ]
+
+        _, maps = jax.eval_shape(features, *seen)
+        return (
+            *rows.values(),
+            Work("discriminator, features", features, seen, flops.FORWARD + flops.DIFFERENTIATED),
+            Work("discriminator, heads", heads, (variables, maps), flops.DISCRIMINATOR),
+        )
 
 
 def projected_discriminator(config: ml_collections.ConfigDict, axis_name: str | None) -> ProjectedDiscriminator:

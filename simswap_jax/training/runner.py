@@ -138,15 +138,6 @@ class Runner:
         """A host's part of the batch as part of the global one, on the devices."""
         return {name: jax.make_array_from_process_local_data(self.split, array) for name, array in batch.items()}
 
-    def local_batch(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """What ``shard_batch`` was given: this host's part, [B, …]."""
-
-        def part(array: jax.Array) -> np.ndarray:
-            pieces = sorted(array.addressable_shards, key=lambda piece: piece.index[0].start or 0)
-            return np.concatenate([np.asarray(piece.data) for piece in pieces])
-
-        return {name: part(array) for name, array in batch.items()}
-
     def step(self, state: TrainState, batch: Mapping[str, Any]) -> tuple[TrainState, Metrics]:
         """One update. ``state`` is donated: use the returned one."""
         before = compilations()
@@ -240,7 +231,3 @@ class PmapRunner(Runner):
         return super().shard_batch(
             {name: array.reshape(self._count, -1, *array.shape[1:]) for name, array in batch.items()}
         )
-
-    def local_batch(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """What ``shard_batch`` was given, [B, …]."""
-        return {name: array.reshape(-1, *array.shape[2:]) for name, array in super().local_batch(batch).items()}

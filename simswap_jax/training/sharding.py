@@ -24,9 +24,8 @@ LARGE = 4 * 2**20  # bytes; smaller arrays cost more to gather than they take up
 def use_cpu_cores(batch_size: int) -> None:
     """Let a CPU's cores share the batch as devices do; call it before JAX makes its first array.
 
-    XLA's CPU back end runs many small operations on one thread: two halves of the batch on two cores made the demo's
-    step a quarter faster. Does nothing where JAX has started, where ``JAX_NUM_CPU_DEVICES`` says how many, or where
-    the devices are not CPUs.
+    XLA's CPU back end runs many small operations on one thread. Does nothing where JAX has started, where
+    ``JAX_NUM_CPU_DEVICES`` says how many, or where the devices are not CPUs.
 
     Args:
       batch_size: is divided by the number of devices.

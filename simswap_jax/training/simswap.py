@@ -23,17 +23,17 @@ from simswap_jax.models.families import SwapNetwork
 from simswap_jax.models.normalization import denormalize, normalize
 from simswap_jax.models.projected_discriminator import ProjectedDiscriminator
 from simswap_jax.training import flops, schedules
-from simswap_jax.training.config import check_choice, common_config
+from simswap_jax.training.config import common_config
 from simswap_jax.training.experiment import Experiment, resolve
 from simswap_jax.training.extra_losses import ExtraLoss, extra_losses, try_extra_losses, with_extra_losses
 from simswap_jax.training.method import Batch, GeneratorMethod, Metrics, Work
-from simswap_jax.training.simswap_checks import check_discriminator_sizes, check_same_fraction, read_identity
+from simswap_jax.training.simswap_checks import check_pairs, read_identity
 from simswap_jax.training.state import PyTree, TrainState, network_state
 from simswap_jax.training.step import Networks, generator_loss, train_step
 from simswap_jax.training.update import UpdateRule, per_sample_random
 from simswap_jax.weights import identity_folder
 
-NEEDS_PEOPLE = False  # it is built, and refuses what it refuses, before any picture is read
+NEEDS_PEOPLE = False  # built and checked before any picture is read
 
 # (state, floats, frozen, key) → floats with another ``generator_input``
 Augmentation = Callable[[TrainState, Batch, PyTree, jax.Array], Batch]
@@ -99,16 +99,13 @@ def check(config: ml_collections.ConfigDict) -> None:
     Raises:
       UserError: with the field, its value and the remedy.
     """
-    check_choice(config, "data.pairing", ("alternate", "mixed"))
-    check_choice(config, "identity.dtype", ("", "float32", "bfloat16"))
     if not 0.0 <= config.losses.identity_margin < 2.0:
         raise UserError(
             f"config.losses.identity_margin is {config.losses.identity_margin}; it is a 1 − cosine, 0 to below 2.",
             "config-identity-margin",
         )
     extra_losses(config)
-    check_same_fraction(config)
-    check_discriminator_sizes(config)
+    check_pairs(config)
 
 
 # ---- The method ----
@@ -251,7 +248,7 @@ class SimSwap(GeneratorMethod):
 
     # ---- Around the step ----
 
-    def batches(self, people: People, cache: Path, start: loader.State | None = None) -> loader.Batches:
+    def batches(self, people: People, cache: Path) -> loader.Batches:
         """Pairs of the training people, as the experiment pairs them."""
         data = self.config.data
         options = pairs.PairingOptions(
@@ -271,8 +268,6 @@ class SimSwap(GeneratorMethod):
         iterator = loader.pair_batches(
             people, pairing, data.size, data.source_size, vectors=known, threads=data.threads
         )
-        if start is not None:
-            iterator.set_state(start)
         return iterator
 
     def given(self, floats: Batch, frozen: PyTree) -> dict[str, jax.Array]:
@@ -291,8 +286,16 @@ class SimSwap(GeneratorMethod):
         return jax.jit(self.swap)
 
     def sample(self, state: TrainState, batch: Batch, frozen: PyTree) -> dict[str, np.ndarray]:
-        """Source (where its picture is known), target and result of one batch."""
-        results = self._jitted_swap(self.averaged_variables(state), dict(batch), frozen)
+        """Source (where its picture is known), target and result of one batch.
+
+        A row whose source is the target's own person gets the source of the row before: sheets show swaps.
+        """
+        own = np.asarray(batch["same_person"], bool)
+        others = {name: np.asarray(batch[name]) for name in ("source", "identity") if name in batch}
+        for name, array in others.items():
+            others[name] = np.where(own.reshape(-1, *[1] * (array.ndim - 1)), np.roll(array, 1, axis=0), array)
+        batch = {**batch, **others}
+        results = self._jitted_swap(self.averaged_variables(state), batch, frozen)
         columns = {"source": np.asarray(batch["source"])} if "source" in batch else {}
         return {
             **columns,

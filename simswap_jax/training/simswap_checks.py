@@ -44,13 +44,14 @@ def check_discriminator_sizes(config: ml_collections.ConfigDict) -> None:
 
 
 def check_pairs(config: ml_collections.ConfigDict) -> None:
-    """What a method refuses that draws pairs as SimSwap does and may take the target itself as its source.
+    """What a method refuses that draws pairs as SimSwap does.
 
     Raises:
       UserError: with the field, its value and what goes.
     """
     check_choice(config, "data.pairing", ("alternate", "mixed"))
-    check_choice(config, "data.same_source", ("picture", "person"))
+    if "same_source" in config.data:
+        check_choice(config, "data.same_source", ("picture", "person"))
     check_choice(config, "identity.dtype", ("", "float32", "bfloat16"))
     check_same_fraction(config)
     check_discriminator_sizes(config)

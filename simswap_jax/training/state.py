@@ -70,14 +70,14 @@ def without_optimizers(state: TrainState) -> TrainState:
 def is_finite(state: TrainState) -> jax.Array:
     """Whether every number of the networks' variables and of the average is finite, a bool scalar. Pure; to be jitted.
 
-    Optimisers' states are not looked at: what they hold is theirs.
+    Optimiser states are not checked.
     """
     trees = ([network.variables for network in state.networks.values()], state.ema)
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(trees)]))
 
 
 def with_variables(network: NetworkState, found: PyTree) -> NetworkState:
-    """A fresh network with the variables that were found, each where the fresh one lies; what it has not is left out.
+    """A fresh network with the variables that were found, placed as the fresh ones are; others are ignored.
 
     Args:
       network: fresh.

@@ -7,7 +7,7 @@ identity vectors float [B, D] of length one.
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -122,10 +122,11 @@ def discriminator_loss(
         "real_logits": jnp.mean(jnp.stack([jnp.mean(x) for x in real_logits])),
         "fake_logits": jnp.mean(jnp.stack([jnp.mean(x) for x in fake_logits])),
     }
-    if not weights.gradient_penalty or alpha is None or isinstance(networks.discriminator, ProjectedDiscriminator):
+    if not weights.gradient_penalty or alpha is None:
         return hinge, (collections, terms)
     variables = {"params": params, **state.networks["discriminator"].collections}
-    terms["gradient_penalty"] = gradient_penalty(networks.discriminator, variables, target, result, alpha)
+    penalised = cast(MultiScaleDiscriminator, networks.discriminator)  # the recipe with another one has no penalty
+    terms["gradient_penalty"] = gradient_penalty(penalised, variables, target, result, alpha)
     return hinge + weights.gradient_penalty * terms["gradient_penalty"], (collections, terms)
 
 

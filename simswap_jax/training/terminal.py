@@ -24,7 +24,12 @@ logger = logging.getLogger(__name__)
 EARLY = (1, 2, 5, 10, 20, 50, 100)  # steps that are logged whatever log_every says
 NORM = "_gradient"  # ends the names of what only the file of metrics gets
 LARGE = 10_000_000  # parameters that are trained; on a CPU a step of such networks takes a minute or more
-GPUS = {"nvidia[0-9]*": "NVIDIA GPU", "kfd": "AMD GPU", "accel[0-9]*": "TPU"}  # by the name below /dev
+# By the name below /dev: what the machine has, and how JAX gets to use it.
+ACCELERATORS = {
+    "nvidia[0-9]*": ("an NVIDIA GPU", f"install JAX's plugin for it: {install_command('cuda')}"),
+    "kfd": ("an AMD GPU", "install JAX's ROCm plugin"),
+    "accel[0-9]*": ("a TPU", f"install JAX's plugin for it: {install_command('tpu')}"),
+}
 
 
 # ---- Before the first step ----
@@ -156,13 +161,9 @@ def warnings_of(
     if devices.platform != "cpu":
         return
     if not environment.get("JAX_PLATFORMS"):
-        for pattern, what in GPUS.items():
+        for pattern, (what, remedy) in ACCELERATORS.items():
             if any(system.glob(pattern)):
-                extra = "tpu" if what == "TPU" else "cuda"
-                yield (
-                    f"warning: JAX runs on the CPU, though this machine has an {what}; stop, and install JAX's plugin "
-                    f"for it: {install_command(extra)}."
-                ).replace("an TPU", "a TPU")
+                yield f"warning: JAX runs on the CPU, though this machine has {what}; stop, and {remedy}."
                 break
     if trained >= LARGE:
         yield (

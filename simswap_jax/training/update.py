@@ -80,10 +80,10 @@ class UpdateRule:
 
 
 def in_given_layout(gradient: jax.Array) -> jax.Array:
-    """The same; on a GPU written as our kernels lie in memory before anything else is done with it.
+    """The gradient unchanged; on a GPU pinned to the memory layout of the parameters.
 
-    cuDNN gives gradients of kernels in another order. Turned within the update they keep it from being in place, and
-    XLA copies the parameters, both moments and the average.
+    cuDNN gives gradients of kernels in another layout. A transposition within the update keeps it from being in place,
+    and XLA copies the parameters, both moments and the average.
     """
 
     def written(gradient: jax.Array) -> jax.Array:

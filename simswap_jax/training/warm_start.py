@@ -17,8 +17,9 @@ from simswap_jax.errors import UserError
 from simswap_jax.models import families
 from simswap_jax.models.families import WarmStart
 from simswap_jax.training import experiment
-from simswap_jax.training.checkpoints import verify_manifest
+from simswap_jax.training.checkpoints import FOLDER, verify_manifest
 from simswap_jax.training.state import PyTree, TrainState, is_finite, without_optimizers
+from simswap_jax.training.workdir import CONFIG
 from simswap_jax.weights import model_folder
 from simswap_jax.weights.layouts import COUNTS
 from simswap_jax.weights.model_names import find_model
@@ -31,7 +32,6 @@ def init_from(
     state: TrainState,
     config: ml_collections.ConfigDict,
     shapes: Shapes,
-    config_name: str,
     identity_sha256: str | None = None,
 ) -> TrainState:
     """A fresh state with the networks of ``config.init_from``: a workdir's newest whole checkpoint, or a model folder.
@@ -46,7 +46,6 @@ def init_from(
       state: fresh.
       config: the experiment that starts.
       shapes: an experiment's state as shapes, types and shardings.
-      config_name: name of the file in a workdir that holds its experiment.
       identity_sha256: of the identity network; a model folder that was made for another one is refused.
 
     Raises:
@@ -56,7 +55,7 @@ def init_from(
     if (workdir / model_folder.GENERATOR).is_file():
         return _with_generator(state, config, workdir, identity_sha256)
     step = newest_whole(workdir)
-    former = former_experiment(config, workdir / config_name)
+    former = former_experiment(config, workdir / CONFIG)
     start_from = generator_start(former, config)
     found = _restore(workdir, step, shapes(former))
     fresh = ({name: network.params for name, network in state.networks.items()}, state.ema)
@@ -124,7 +123,7 @@ def held_out_shares(config: ml_collections.ConfigDict) -> dict[str, float]:
 def _share_of(name: str, what: str) -> float | None:
     """What a model folder's card says, or a workdir's experiment and those before it; named as in ``init_from``."""
     try:
-        stored = json.loads((find_model(name) / "config.json").read_text(encoding="utf-8"))
+        stored = json.loads((find_model(name) / CONFIG).read_text(encoding="utf-8"))
         if "card" in stored:
             share = stored["card"].get(what)
             return None if share is None else float(share)
@@ -142,7 +141,7 @@ def newest_whole(workdir: Path) -> int:
     Raises:
       UserError: there is none.
     """
-    folder = workdir / "checkpoints"
+    folder = workdir / FOLDER
     steps = sorted((int(place.name) for place in folder.glob("*") if place.name.isdigit()), reverse=True)
     for step in steps:
         if not verify_manifest(folder / str(step)):
@@ -226,7 +225,7 @@ def _started(start_from: WarmStart | None, there: PyTree, fresh: PyTree) -> PyTr
 
 
 def _restore(workdir: Path, step: int, like: PyTree) -> TrainState:
-    folder = (workdir / "checkpoints").absolute()
+    folder = (workdir / FOLDER).absolute()
     options = ocp.CheckpointManagerOptions(read_only=True)
     with ocp.CheckpointManager(folder, options=options, item_names=("state", "position")) as manager:
         wanted = ocp.args.Composite(state=ocp.args.StandardRestore(like))

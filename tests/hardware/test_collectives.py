@@ -3,6 +3,7 @@
 import pytest
 
 from simswap_jax.hardware.collectives import Collective, collectives, group_of
+from simswap_jax.hardware.program import read
 from simswap_jax.training import chips as hardware
 
 PROGRAM = """HloModule jit_step, is_scheduled=true
@@ -11,29 +12,42 @@ PROGRAM = """HloModule jit_step, is_scheduled=true
   %all-reduce.9 = f32[4]{0} all-reduce(%x), channel_id=9, to_apply=%add, metadata={op_name="jit(step)/while/body"}
 }
 
+%called (x: f32[6]) -> f32[6] {
+  %all-reduce.8 = f32[6]{0} all-reduce(%x), channel_id=8, to_apply=%add
+}
+
+%wrapped (x: f32[64]) -> f32[8] {
+  ROOT %reduce-scatter.1 = f32[8]{0} reduce-scatter(%x), channel_id=7, to_apply=%add
+}
+
 ENTRY %main (a: f32[512]) -> f32[512] {
+  %w = (f32[4]{0}) while(%t), condition=%condition, body=%body
+  %k = f32[6]{0} call(%x), to_apply=%called
   %all-reduce = f32[512]{0:T(512)S(1)} all-reduce(%a), metadata={op_name="jit(step)/norm/reduce_sum"}
   %all-reduce.1 = (f32[4,2]{1,0:T(8,128)}, /*index=1*/bf16[8]{0:T(256)(128)(2,1)S(1)}) all-reduce(%a, %b), channel_id=2
   %ag = (f32[64]{0}, f32[256]{0}) all-gather-start(%c), dimensions={0}
   %agd = f32[256]{0} all-gather-done(%ag), metadata={op_name="no all-reduce( here"}
+  %started = ((f32[64]{0}), f32[8]{0}, u32[]) async-start(%a), calls=%wrapped
   ROOT %f = f32[4]{0} fusion(%agd), kind=kLoop
 }
 """
 
 
 def test_collectives_are_found_with_their_bytes():
-    found = collectives(PROGRAM)
+    found = collectives(read(PROGRAM))
     assert [(one.kind, one.bytes) for one in found] == [
         ("all-reduce", 16),
+        ("all-reduce", 24),
         ("all-reduce", 2048),
         ("all-reduce", 48),
         ("all-gather", 1024),
+        ("reduce-scatter", 32),
     ]
-    assert found[1].where == "jit(step)/norm/reduce_sum"
+    assert found[2].where == "jit(step)/norm/reduce_sum"
 
 
 def test_what_stands_in_a_loop_counts_as_often_as_it_runs():
-    assert [one.bytes for one in collectives(PROGRAM, in_a_loop=3)] == [16] * 3 + [2048, 48, 1024]
+    assert [one.bytes for one in collectives(read(PROGRAM), loops=3)] == [16] * 3 + [24, 2048, 48, 1024, 32]
 
 
 def test_an_all_reduce_moves_every_byte_twice():

@@ -19,6 +19,17 @@ def test_flops_of_a_convolution_are_those_of_its_gradients(found):
     assert {found[name].flops for name in ("conv", "dx", "dk")} == {2 * products}
 
 
+def test_zeros_between_the_inputs_of_a_transposed_convolution_are_not_counted():
+    text = """ENTRY %main (g: f32[2,4,4,5], k: f32[3,3,3,5]) -> f32[2,8,8,3] {
+  %g = f32[2,4,4,5]{3,2,1,0} parameter(0)
+  %k = f32[3,3,3,5]{3,2,1,0} parameter(1)
+  ROOT %dx = f32[2,8,8,3]{3,2,1,0} convolution(%g, %k), window={size=3x3 lhs_dilate=2x2}, dim_labels=b01f_01oi->b01f
+}
+"""
+    (cost,) = costs.costs(program.read(text))
+    assert cost.flops == 2 * (2 * 4 * 4 * 5) * (3 * 3 * 3)  # as of the convolution whose gradient it is
+
+
 def test_flops_of_a_product_whoever_computes_it(found):
     assert {found[name].flops for name in ("gemm", "triton")} == {2 * (4 * 2) * 8}
     assert found["cut"].flops == 0

@@ -103,7 +103,7 @@ def test_a_program_of_fewer_flops_than_the_model_promises_no_more_than_the_peak(
 def test_the_largest_batch_fills_the_memory(report):
     more = report.largest_batch
     each = (2**32 + 2**20) / 32
-    assert report.memory + (more - 32) * each <= report.room < report.memory + (more - 31) * each
+    assert report.memory + (more - 32) * each <= report.available_memory < report.memory + (more - 31) * each
 
 
 def test_two_batches_tell_what_an_image_takes(report, monkeypatch):
@@ -115,9 +115,35 @@ def test_two_batches_tell_what_an_image_takes(report, monkeypatch):
     monkeypatch.setattr(preflight, "report_of", compiled)
     made = preflight.preflight(PreflightRequest(small_experiment(), report.where, twice=True))
     assert made.growth == 2**26
-    assert made.memory + (made.largest_batch - 32) * 2**26 <= made.room
+    assert made.memory + (made.largest_batch - 32) * 2**26 <= made.available_memory
     assert made.largest_batch > report.largest_batch  # what does not grow counts no more
     assert "by compiling for two batches" in table(made)
+
+
+def test_a_step_that_fits_is_reported_where_twice_its_batch_does_not(report, monkeypatch):
+    def compiled(request):
+        if request.where.batch_per_chip > 1:
+            raise preflight.DoesNotFit("2 pictures a chip do not fit", "does-not-fit")
+        return replace(report, where=request.where)
+
+    monkeypatch.setattr(preflight, "report_of", compiled)
+    made = preflight.preflight(PreflightRequest(small_experiment(), slice_of("v5e:4x4", 1), twice=True))
+    assert (made.where.batch_per_chip, made.growth) == (1, 0.0)
+
+
+def test_a_step_that_does_not_fit_names_a_smaller_batch(report):
+    over = int(report.available_memory) + 2**20 - report.program.temporary  # by less than an image
+    made = replace(report, program=replace(report.program, arguments=over))
+    assert not made.fits
+    assert made.largest_batch == 31
+
+
+def test_the_table_says_when_collectives_bind(report):
+    assert "hidden behind the longest of the three" in table(report)
+    exchanged = (Collective("all-reduce", 2**36, "a"),)
+    made = replace(report, program=replace(report.program, collectives=exchanged))
+    assert made.bound.by == "interconnect"
+    assert "hidden" not in table(made)
 
 
 def test_the_table_calls_the_estimate_a_bound(report):

@@ -58,6 +58,7 @@ def test_bytes_of_types():
     assert program.array_bytes("(f32[4,2]{1,0}, bf16[8]{0}, pred[3], s32[], u8[5])") == 32 + 16 + 3 + 4 + 5
     assert program.array_bytes("(f8e4m3fn[16]{0}, s4[8]{0})") == 16 + 4
     assert program.array_bytes("f32[64]{0:T(512)S(1)}") == 256
+    assert program.array_bytes("(c64[10]{0}, c128[2]{0})") == 80 + 32
 
 
 def test_what_a_started_operation_will_have_made():

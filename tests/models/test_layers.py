@@ -173,7 +173,7 @@ def test_a_norms_own_gradients_are_those_jax_derives_twice_over(axes, slope, pla
     """Of map, scale and bias; and theirs, which the gradient penalty takes."""
     kept = [1 if axis in axes else size for axis, size in enumerate((3, 4, 4, 5))]
     x, scale, bias = 7 + 2 * random(3, 4, 4, 5), random(*kept, seed=1), random(*kept, seed=2)
-    weight, near, norm = random(3, 4, 4, 5, seed=3), 7 + random(*kept, seed=4), Norm(axes, 1e-5, slope, jnp.float32)
+    weight, shift, norm = random(3, 4, 4, 5, seed=3), 7 + random(*kept, seed=4), Norm(axes, 1e-5, slope, jnp.float32)
 
     def plain(x, scale, bias):
         centred = x - jnp.mean(x, axes, keepdims=True)
@@ -181,7 +181,7 @@ def test_a_norms_own_gradients_are_those_jax_derives_twice_over(axes, slope, pla
         return jnp.where(z > 0, z, slope * z)
 
     def ours(*arguments):
-        return normalised(*arguments, near, norm)[0]
+        return normalised(*arguments, shift, norm)[0]
 
     def penalty(form, *arguments):
         slopes = jax.grad(lambda *given: jnp.sum(form(*given) * weight), (0, 1, 2))(*arguments)

@@ -148,6 +148,27 @@ def test_a_whole_checkpoint_of_other_shapes_is_not_called_damaged(tmp_path):
     assert steps_of(folder) == [1]
 
 
+@pytest.mark.parametrize("said", ["Input/output error", ""])
+def test_a_disk_that_fails_is_not_called_a_checkpoint_of_other_versions(tmp_path, said, monkeypatch):
+    folder = saved(tmp_path, 1)
+    checkpoints = Checkpoints(tmp_path, 3)
+
+    def fail(*_, **__):
+        raise OSError(5, said) if said else TimeoutError
+
+    monkeypatch.setattr(checkpoints._manager, "restore", fail)
+    with raises_user_error("checkpoint-cannot-be-read", said or "TimeoutError"):
+        checkpoints.restore(like())
+    checkpoints.close()
+    assert steps_of(folder) == [1]
+
+
+def test_an_error_without_words_has_a_sentence(tmp_path):
+    checkpoints = Checkpoints(tmp_path, 3)
+    assert "(TimeoutError)" in str(checkpoints._refused(TimeoutError()))
+    checkpoints.close()
+
+
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "checkpoints").write_text("a file, not a folder")
     with raises_user_error("checkpoints-cannot-be-written", tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from simswap_jax.models import GeneratorConfig, families
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.models.projected_discriminator import ProjectedConfig, ProjectedDiscriminator
-from simswap_jax.training import release, runner
+from simswap_jax.training import flops, release, runner
 from simswap_jax.training.config import check, default_config
 from simswap_jax.training.loop import train
 from simswap_jax.weights import files, identity_folder, model_folder
@@ -64,6 +64,20 @@ def test_what_cannot_be_trained_is_one_sentence(config, field, value, code, name
     config.update_from_flattened_dict({field: value})
     with raises_user_error(code, *named):
         check(config)
+
+
+def test_frozen_features_cost_three_passes_and_heads_seven(config):
+    rows = {row.name: row for row in release.build(config, None).work()}
+    features, heads = rows["discriminator, features"], rows["discriminator, heads"]
+    assert (features.passes, heads.passes) == (3, 7)
+    network = ProjectedDiscriminator(ProjectedConfig.from_dict(SHAPE))
+    picture = jnp.zeros((1, SIZE, SIZE, 3))
+    variables = jax.eval_shape(network.init, jax.random.key(0), picture)
+    whole = flops.forward(network.apply, variables, picture)
+    assert (
+        flops.forward(features.function, *features.arguments) + flops.forward(heads.function, *heads.arguments) == whole
+    )
+    assert "discriminator" not in rows
 
 
 def a_discriminator(config, seed):

@@ -54,6 +54,12 @@ def test_a_cpu_beside_a_gpu_and_a_large_recipe_are_warned_of(tmp_path):
     (said,) = warnings_of(CPU, 1000, {}, tmp_path)
     assert install_command("cuda") in said
     assert list(warnings_of(CPU, 1000, {"JAX_PLATFORMS": "cpu"}, tmp_path)) == []
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "kfd").touch()
+    (said,) = warnings_of(CPU, 1000, {}, tmp_path / "other")
+    assert "an AMD GPU" in said
+    assert "ROCm" in said
+    assert install_command("cuda") not in said
     (said,) = warnings_of(CPU, 66_000_000, {"JAX_PLATFORMS": "cpu"}, tmp_path)
     assert "66 M parameters" in said
     assert list(warnings_of(Devices("NVIDIA H100", "gpu", 8), 66_000_000, {}, tmp_path)) == []

@@ -170,7 +170,7 @@ def test_training_leaves_a_model_folder_that_swaps(finished):
 class OnVectors(diverging_method.Diverging):
     """Three numbers, trained on pairs whose batches hold vectors in place of the sources."""
 
-    def batches(self, people, cache, start=None):
+    def batches(self, people, cache):
         pairing = Pairing(people.person, PairingOptions(0, 4))
         return pair_batches(people, pairing, 16, 16, np.zeros((len(people), 2, 8), np.float32))
 
@@ -182,6 +182,30 @@ class OnVectors(diverging_method.Diverging):
         anyone = SimpleNamespace(generator=SimpleNamespace(convention="unit"))
         assert "source" not in simswap.SimSwap.decode(anyone, batch)  # results are the vectors', as in the step
         return {name: np.asarray(batch[name]) for name in ("source", "target")}
+
+
+def test_a_sheet_shows_swaps_where_the_source_is_the_targets_own_person(finished, root):
+    method = finished.done.method
+    batch = dict(next(method.batches(records.build(root, finished.workdir.parent / "records"), finished.workdir)))
+    others, own = {**batch, "same_person": np.zeros(4, bool)}, {**batch, "same_person": np.array([1, 1, 0, 1], bool)}
+    rolled = {**others, "source": np.asarray(batch["source"])[[3, 0, 2, 2]]}
+    as_they_are, expected, found = (
+        method.sample(finished.done.state, each, method.frozen) for each in (others, rolled, own)
+    )
+    np.testing.assert_array_equal(as_they_are["source"], batch["source"])
+    for name, pictures in expected.items():
+        np.testing.assert_array_equal(found[name], pictures)
+    assert (found["source"] != batch["source"]).any((1, 2, 3)).tolist() == [True, True, False, True]
+
+
+def test_every_sheet_shows_the_first_samples_whatever_position_is_resumed(root, tmp_path):
+    people = records.build(root, tmp_path)
+    vectors = np.zeros((len(people), 2, 8), np.float32)
+    iterator = pair_batches(people, Pairing(people.person, PairingOptions(0, 4)), 16, 16, vectors)
+    first, expected = loop.first_samples(iterator), next(iterator)  # the iterator stands where it stood
+    for name, array in expected.items():
+        np.testing.assert_array_equal(first[name], array)
+    assert first["source"].shape == (4, 16, 16, 3)
 
 
 def test_sheets_show_the_sources_of_a_training_on_vectors(root, tmp_path, monkeypatch):

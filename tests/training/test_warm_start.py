@@ -69,7 +69,7 @@ def test_networks_that_are_not_finite_are_refused(config, first, tmp_path):
     checkpoints.wait()
     checkpoints.close()
     with raises_user_error("init-from-not-finite", "step 1"):
-        init_from(fresh(config, 1), config, SHAPES, CONFIG)
+        init_from(fresh(config, 1), config, SHAPES)
 
 
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
@@ -77,7 +77,7 @@ def test_networks_come_over_and_the_rest_is_fresh(config, first, tmp_path, paral
     config.parallel = parallel
     files = sorted(path for path in (tmp_path / "first").rglob("*") if path.is_file())
     state = fresh(config, 1)
-    made = init_from(state, config, SHAPES, CONFIG)
+    made = init_from(state, config, SHAPES)
     for name, network in first.networks.items():
         equal(network.params, made.networks[name].params)
         equal(network.collections, made.networks[name].collections)
@@ -91,7 +91,7 @@ def test_networks_come_over_and_the_rest_is_fresh(config, first, tmp_path, paral
 @pytest.mark.slow
 def test_a_generator_gets_its_mask_nearly_closed(config, first):
     config.generator.composition_mask = True
-    made = init_from(fresh(config, 1), config, SHAPES, CONFIG)
+    made = init_from(fresh(config, 1), config, SHAPES)
     target = jax.random.uniform(jax.random.PRNGKey(0), (2, 32, 32, 3))
     vector = jnp.eye(2, 8)
     masked = jax.jit(simswap.build(config, None).generator.apply)
@@ -106,18 +106,18 @@ def test_a_generator_gets_its_mask_nearly_closed(config, first):
 def test_networks_that_do_not_fit_are_refused(config, first, tmp_path):
     config.generator.blocks = 2
     with raises_user_error("init-from-other-generator", tmp_path / "first"):
-        init_from(first, config, SHAPES, CONFIG)
+        init_from(first, config, SHAPES)
     config.generator.blocks, config.ema = 1, 0.0
     with raises_user_error("init-from-other-shapes", tmp_path / "first"):
-        init_from(first, config, SHAPES, CONFIG)
+        init_from(first, config, SHAPES)
     config.ema = 0.9
     described = tmp_path / "first" / CONFIG
     described.write_text(described.read_text().replace('"composition_mask": false', '"composition_mask": true'))
     with raises_user_error("init-from-other-generator", tmp_path / "first"):
-        init_from(first, config, SHAPES, CONFIG)
+        init_from(first, config, SHAPES)
     described.write_text("{}")
     with raises_user_error("init-from-damaged", "config.json"):
-        init_from(first, config, SHAPES, CONFIG)
+        init_from(first, config, SHAPES)
 
 
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
@@ -126,15 +126,15 @@ def test_a_model_folder_gives_its_generator(config, first, tmp_path, parallel):
     method.export(first, tmp_path / "model")
     config.parallel, config.init_from = parallel, str(tmp_path / "model")
     state = fresh(config, 1)
-    made = init_from(state, config, SHAPES, CONFIG, method.identity.sha256)
+    made = init_from(state, config, SHAPES, method.identity.sha256)
     equal(made.networks["generator"].variables, first.ema)
     equal(made.ema, first.ema)
     equal(made.networks["discriminator"].variables, state.networks["discriminator"].variables)
     with raises_user_error("model-identity"):
-        init_from(state, config, SHAPES, CONFIG, "00" * 32)
+        init_from(state, config, SHAPES, "00" * 32)
     config.generator.blocks = 2
     with raises_user_error("init-from-other-generator", tmp_path / "model"):
-        init_from(state, config, SHAPES, CONFIG)
+        init_from(state, config, SHAPES)
 
 
 def test_a_folder_imported_from_pytorch_gives_its_generator(config, first, tmp_path):
@@ -146,7 +146,7 @@ def test_a_folder_imported_from_pytorch_gives_its_generator(config, first, tmp_p
     model_folder.write(tmp_path / "model", with_counts, include_identity=True)
     assert "num_batches_tracked" in model_folder.read(tmp_path / "model").variables
     config.init_from = str(tmp_path / "model")
-    made = init_from(fresh(config, 1), config, SHAPES, CONFIG, method.identity.sha256)
+    made = init_from(fresh(config, 1), config, SHAPES, method.identity.sha256)
     equal(made.networks["generator"].variables, first.ema)
 
 
@@ -154,7 +154,7 @@ def test_another_input_normalization_is_refused(config, first, tmp_path):
     simswap.build(config, None).export(first, tmp_path / "model")
     config.init_from, config.generator.convention = str(tmp_path / "model"), "imagenet"
     with raises_user_error("init-from-other-generator", tmp_path / "model"):
-        init_from(fresh(config, 1), config, SHAPES, CONFIG)
+        init_from(fresh(config, 1), config, SHAPES)
 
 
 def test_held_out_is_who_no_stage_has_seen(config, first, tmp_path):
@@ -192,7 +192,7 @@ def test_held_out_is_who_no_stage_has_seen(config, first, tmp_path):
     method.export(first, tmp_path / "pictures")
     config.init_from, config.data.held_out_pictures = str(tmp_path / "pictures"), 0.2
     assert held_out_share(config, "held_out_pictures") == 0.2
-    described = tmp_path / "first" / loop.CONFIG  # of a version without this field
+    described = tmp_path / "first" / CONFIG  # of a version without this field
     stored = json.loads(described.read_text())
     del stored["data"]["held_out_pictures"]
     described.write_text(json.dumps(stored))

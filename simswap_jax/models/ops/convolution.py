@@ -4,9 +4,8 @@ Under them lies a convolution F(x, kernel) and its two gradients, I to x and W t
 its gradients.
 
 <F(x, k), g> = <x, I(g, k)> = <k, W(x, g)>: however often it is differentiated, only these three are computed. By itself
-JAX turns results round (``rev``) where it differentiates I and W, as the gradient penalty does. XLA's CPU back end is
-slow at that (jax 0.10.2, two discriminators at 224, batch 2, two cores: 4.8 s in place of 0.33), and libtpu 0.0.42's
-compiler for v4 and v5p falls over it.
+JAX reverses results (``rev``) where it differentiates I and W, as the gradient penalty does. XLA's CPU back end is slow
+at that, and the compiler of libtpu 0.0.42 for v4 and v5p crashes on it.
 """
 
 from __future__ import annotations

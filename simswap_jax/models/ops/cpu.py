@@ -1,9 +1,7 @@
 """Convolutions rewritten for XLA's CPU back end, which is slow at some shapes: the same sums in another order.
 
-Measured with jax 0.10.2 (batch 16, 112×112, processor time forward and both gradients): the 7×7 of 32→3 channels took
-1,095 ms as a plain convolution, 320 as :func:`few_outputs`; the 7×7 of 3→32 took 540 zero-padded to four channels, 290
-as :func:`few_inputs`. A depthwise 3×3 through ``feature_group_count`` is 15 to 35 times slower than
-:func:`shifted_depthwise`. Other back ends do best with the plain convolution.
+These are large kernels with few input or output channels, and depthwise convolutions; ``docs/experiments/cpu.md`` has
+the times. Other back ends do best with the plain convolution.
 """
 
 from __future__ import annotations

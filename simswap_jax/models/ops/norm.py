@@ -41,12 +41,12 @@ class Statistics(NamedTuple):
     var: Array
 
 
-def statistics(x: Array, near: Array, norm: Norm) -> Statistics:
+def statistics(x: Array, shift: Array, norm: Norm) -> Statistics:
     """Of a map; on a GPU in one pass.
 
     Args:
       x: the map.
-      near: about the mean, so that one pass keeps its precision; any value gives the same numbers.
+      shift: near the mean (shifted-data variance), so that one pass keeps its precision; changes no number.
       norm: axes and ``axis_name``.
     """
     mean_of = functools.partial(jnp.mean, axis=norm.axes, keepdims=True)
@@ -59,33 +59,33 @@ def statistics(x: Array, near: Array, norm: Norm) -> Statistics:
         mean = everywhere(mean_of(x))
         return Statistics(mean, everywhere(mean_of(jnp.square(x - mean))))
 
-    def one_pass(x: Array, near: Array) -> Statistics:
-        moved = x.astype(jnp.float32) - near
+    def one_pass(x: Array, shift: Array) -> Statistics:
+        moved = x.astype(jnp.float32) - shift
         mean, square = everywhere(jnp.stack([mean_of(moved), mean_of(jnp.square(moved))]))
-        return Statistics(mean + near, jnp.maximum(square - jnp.square(mean), 0.0))
+        return Statistics(mean + shift, jnp.maximum(square - jnp.square(mean), 0.0))
 
-    found: Statistics = by_platform(x, lax.stop_gradient(near), default=two_passes, gpu=one_pass)
+    found: Statistics = by_platform(x, lax.stop_gradient(shift), default=two_passes, gpu=one_pass)
     return found
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def normalised(x: Array, scale: Array, bias: Array, near: Array, norm: Norm) -> tuple[Array, Statistics]:
+def normalised(x: Array, scale: Array, bias: Array, shift: Array, norm: Norm) -> tuple[Array, Statistics]:
     """act((x − mean)·scale/√(var + ε) + bias), and the statistics. Any number of reverse derivatives.
 
     Args:
       x: a map [B,…,C].
       scale, bias: float32, one for each of the statistics' values.
-      near: as in `statistics`; not differentiated.
+      shift: as in `statistics`; not differentiated.
       norm: which normalisation.
     """
-    return _forward(x, scale, bias, near, norm)[0]
+    return _forward(x, scale, bias, shift, norm)[0]
 
 
 Saved = tuple[Array, Array, Array, Statistics]
 
 
-def _forward(x: Array, scale: Array, bias: Array, near: Array, norm: Norm) -> tuple[tuple[Array, Statistics], Saved]:
-    found = statistics(x, near, norm)
+def _forward(x: Array, scale: Array, bias: Array, shift: Array, norm: Norm) -> tuple[tuple[Array, Statistics], Saved]:
+    found = statistics(x, shift, norm)
     result = activated(_standardised(x, found, norm) * scale + bias, norm.slope)
     return (result.astype(norm.dtype), found), (x, scale, bias, found)
 
@@ -125,9 +125,9 @@ def _backward(norm: Norm, saved: Saved, cotangents: tuple[Array, Statistics]) ->
         moved = jnp.where(centred * (inverse * scale) + bias <= 0, slope * g, g)
     sums = two_sums(summed, summed * standard, norm.axes)
     means = sums / (x.size // found.mean.size)
-    shift, along = means if norm.axis_name is None else lax.pmean(means, norm.axis_name)
+    mean_gradient, along = means if norm.axis_name is None else lax.pmean(means, norm.axis_name)
     factor = scale * inverse
-    of_x = moved * factor - centred * (along * factor * inverse) - shift * factor
+    of_x = moved * factor - centred * (along * factor * inverse) - mean_gradient * factor
     return of_x.astype(x.dtype), sums[1], sums[0], jnp.zeros_like(found.mean)
 
 

@@ -114,8 +114,8 @@ _mirrored.defvjp(lambda x, pad: (_mirrored(x, pad), None), _mirrored_backward)
 def bilinear_double(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
     """Bilinear ×2 with half-pixel centres and clamped edges (torch ``align_corners=False``). [B,H,W,C] → [B,2H,2W,C].
 
-    Written as shifted sums, as is its gradient: what XLA derives by itself costs half as much again on a CPU. On a TPU
-    both are matrix products.
+    Written as shifted sums, as is its gradient: what XLA derives by itself is slower on a CPU. On a TPU both are matrix
+    products.
     """
     return by_platform(x, default=_doubled, tpu=doubled)
 
