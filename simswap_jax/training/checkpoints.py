@@ -157,14 +157,7 @@ class Checkpoints:
 
     def _newest_whole(self) -> int | None:
         """The step to resume from; moves away what is damaged and newer."""
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            place = self.folder / str(step)
-            if not place.exists():
-                continue
-            if not (wrong := verify_manifest(place)):
-                return step
-            self._set_damaged_aside(step, wrong)
-        return None
+        return newest_whole(self.folder, self._set_damaged_aside)
 
     def _set_damaged_aside(self, step: int, reason: str) -> None:
         self._set_aside.mkdir(exist_ok=True)
@@ -235,6 +228,20 @@ def write_manifest(folder: Path) -> None:
         if path.is_file() and path.name not in (MANIFEST, TIMESTAMPS)
     }
     (folder / MANIFEST).write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+
+
+def newest_whole(folder: Path, damaged: Callable[[int, str], object] = lambda step, reason: None) -> int | None:
+    """The step of the newest checkpoint in ``folder`` that agrees with its manifest; None where there is none.
+
+    Args:
+      damaged: is told of those that are newer and do not, and why.
+    """
+    steps = sorted((int(place.name) for place in folder.glob("*") if place.name.isdigit()), reverse=True)
+    for step in steps:
+        if not (wrong := verify_manifest(folder / str(step))):
+            return step
+        damaged(step, wrong)
+    return None
 
 
 def has_manifest(folder: Path) -> bool:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import optax
 
 from simswap_jax.data import loader
 from simswap_jax.data.dataset import People
@@ -26,7 +27,7 @@ from simswap_jax.training.method import Batch, GeneratorMethod, Metrics, Work
 from simswap_jax.training.simswap import generator_config
 from simswap_jax.training.simswap_checks import check_drawn_size
 from simswap_jax.training.state import PyTree, TrainState, network_state
-from simswap_jax.training.update import Gradients, UpdateRule
+from simswap_jax.training.update import Gradients
 
 # ---- The recipe ----
 
@@ -78,18 +79,10 @@ class DeepFakes(GeneratorMethod):
     frozen: PyTree = ()
     identity: None = None
 
-    @functools.cached_property
-    def update(self) -> UpdateRule:
-        """Adam, the moving average and the guard."""
-        config = self.config
-        return UpdateRule(
-            optimizers={"generator": schedules.adam(config, config.optimizer.learning_rate)},
-            averaged="generator",
-            ema_decay=config.ema,
-            skip_nonfinite=bool(config.nonfinite_limit),
-            report_norms=True,
-            axis_name=self.axis_name,
-        )
+    @property
+    def optimizers(self) -> dict[str, optax.GradientTransformation]:
+        """Adam for encoder and decoders."""
+        return {"generator": schedules.adam(self.config, self.config.optimizer.learning_rate)}
 
     def init(self, key: jax.Array) -> TrainState:
         """Fresh networks, optimiser and average."""

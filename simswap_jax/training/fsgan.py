@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import optax
 
 from simswap_jax import losses
 from simswap_jax.data import landmarks, loader, pairs
@@ -29,7 +30,7 @@ from simswap_jax.training.method import Batch, GeneratorMethod, Metrics, Work
 from simswap_jax.training.simswap import generator_config, multi_scale_discriminator
 from simswap_jax.training.simswap_checks import check_discriminator_sizes
 from simswap_jax.training.state import PyTree, TrainState, network_state
-from simswap_jax.training.update import Gradients, UpdateRule, per_sample_random
+from simswap_jax.training.update import Gradients, per_sample_random
 from simswap_jax.weights import model_folder
 
 NEEDS_PEOPLE = False  # built and checked before any picture is read
@@ -164,22 +165,14 @@ class FSGAN(GeneratorMethod):
         """Which networks are trained."""
         return STAGES if self.config.stage == "joint" else (self.config.stage,)
 
-    @functools.cached_property
-    def update(self) -> UpdateRule:
-        """Adam for both players, the generator's moving average, micro-batches and the guard."""
-        config = self.config
-        return UpdateRule(
-            optimizers={
-                "generator": schedules.adam(config, config.optimizer.learning_rate),
-                "discriminator": schedules.adam(config, config.optimizer.discriminator_learning_rate),
-            },
-            averaged="generator",
-            ema_decay=config.ema,
-            micro_batches=config.accumulate,
-            skip_nonfinite=bool(config.nonfinite_limit),
-            report_norms=True,
-            axis_name=self.axis_name,
-        )
+    @property
+    def optimizers(self) -> dict[str, optax.GradientTransformation]:
+        """Adam for both players."""
+        rates = self.config.optimizer
+        return {
+            "generator": schedules.adam(self.config, rates.learning_rate),
+            "discriminator": schedules.adam(self.config, rates.discriminator_learning_rate),
+        }
 
     def init(self, key: jax.Array) -> TrainState:
         """Fresh networks, optimisers and average."""

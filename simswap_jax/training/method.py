@@ -4,6 +4,7 @@ A second method is one module with ``default_config()``, ``check(config)`` and `
 stands in ``config.METHODS``, or anywhere: ``config.method = "package.module:build"``.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 import jax
 import ml_collections
 import numpy as np
+import optax
 
 from simswap_jax.data import loader
 from simswap_jax.data.dataset import People
@@ -19,6 +21,7 @@ from simswap_jax.models.families import SwapNetwork
 from simswap_jax.training.config import reference_of
 from simswap_jax.training.experiment import resolve
 from simswap_jax.training.state import PyTree, TrainState
+from simswap_jax.training.update import UpdateRule
 from simswap_jax.training.warm_start import held_out_shares
 from simswap_jax.weights import model_folder
 from simswap_jax.weights.identity_folder import Identity
@@ -93,15 +96,36 @@ def build(config: ml_collections.ConfigDict, people: People | None, axis_name: s
 
 
 class GeneratorMethod:
-    """What methods share that train a swapping generator: what is shown of it and exported.
+    """What methods share that train a swapping generator: its update, what is shown of it and what is exported.
 
     Attributes:
       identity: the network whose vectors the generator takes; None where it takes none.
+      axis_name: the mapped axis under ``pmap``; None under ``jit``, where the batch is global by construction.
     """
 
     config: ml_collections.ConfigDict
     generator: SwapNetwork
     identity: Identity | None
+    axis_name: str | None
+
+    @property
+    def optimizers(self) -> dict[str, optax.GradientTransformation]:
+        """By name, of every network that is trained."""
+        raise NotImplementedError
+
+    @functools.cached_property
+    def update(self) -> UpdateRule:
+        """The optimisers, the generator's moving average, micro-batches and the guard."""
+        config = self.config
+        return UpdateRule(
+            optimizers=self.optimizers,
+            averaged="generator",
+            ema_decay=config.ema,
+            micro_batches=config.accumulate,
+            skip_nonfinite=bool(config.nonfinite_limit),
+            report_norms=True,
+            axis_name=self.axis_name,
+        )
 
     def averaged_variables(self, state: TrainState) -> PyTree:
         """The generator that is shown and exported: the average if there is one."""

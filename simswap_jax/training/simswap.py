@@ -30,7 +30,7 @@ from simswap_jax.training.method import Batch, GeneratorMethod, Metrics, Work
 from simswap_jax.training.simswap_checks import check_pairs, read_identity
 from simswap_jax.training.state import PyTree, TrainState, network_state
 from simswap_jax.training.step import Networks, generator_loss, train_step
-from simswap_jax.training.update import UpdateRule, per_sample_random
+from simswap_jax.training.update import per_sample_random
 from simswap_jax.weights import identity_folder
 
 NEEDS_PEOPLE = False  # built and checked before any picture is read
@@ -151,20 +151,6 @@ class SimSwap(GeneratorMethod):
             "generator": schedules.generator_optimizer(config),
             "discriminator": schedules.adam(config, config.optimizer.discriminator_learning_rate),
         }
-
-    @functools.cached_property
-    def update(self) -> UpdateRule:
-        """The optimisers, the generator's moving average, micro-batches and the guard."""
-        config = self.config
-        return UpdateRule(
-            optimizers=self.optimizers,
-            averaged="generator",
-            ema_decay=config.ema,
-            micro_batches=config.accumulate,
-            skip_nonfinite=bool(config.nonfinite_limit),
-            report_norms=True,
-            axis_name=self.axis_name,
-        )
 
     @functools.cached_property
     def augmentation(self) -> Augmentation | None:

@@ -17,7 +17,7 @@ from simswap_jax.errors import UserError
 from simswap_jax.models import families
 from simswap_jax.models.families import WarmStart
 from simswap_jax.training import experiment
-from simswap_jax.training.checkpoints import FOLDER, verify_manifest
+from simswap_jax.training.checkpoints import FOLDER, newest_whole
 from simswap_jax.training.state import PyTree, TrainState, is_finite, without_optimizers
 from simswap_jax.training.workdir import CONFIG
 from simswap_jax.weights import model_folder
@@ -54,7 +54,13 @@ def init_from(
     workdir = find_model(config.init_from)
     if (workdir / model_folder.GENERATOR).is_file():
         return _with_generator(state, config, workdir, identity_sha256)
-    step = newest_whole(workdir)
+    step = newest_whole(workdir / FOLDER)
+    if step is None:
+        raise UserError(
+            f"config.init_from is {workdir}, where there is no whole checkpoint; name the workdir of a run that was "
+            "saved.",
+            "init-from-no-checkpoint",
+        )
     former = former_experiment(config, workdir / CONFIG)
     start_from = generator_start(former, config)
     found = _restore(workdir, step, shapes(former))
@@ -133,23 +139,6 @@ def _share_of(name: str, what: str) -> float | None:
         return None
     former = _share_of(before, what) if before else own
     return None if former is None else min(own, former)
-
-
-def newest_whole(workdir: Path) -> int:
-    """The step of a workdir's newest whole checkpoint.
-
-    Raises:
-      UserError: there is none.
-    """
-    folder = workdir / FOLDER
-    steps = sorted((int(place.name) for place in folder.glob("*") if place.name.isdigit()), reverse=True)
-    for step in steps:
-        if not verify_manifest(folder / str(step)):
-            return step
-    raise UserError(
-        f"config.init_from is {workdir}, where there is no whole checkpoint; name the workdir of a run that was saved.",
-        "init-from-no-checkpoint",
-    )
 
 
 def former_experiment(config: ml_collections.ConfigDict, stored: Path) -> ml_collections.ConfigDict:
