@@ -155,14 +155,14 @@ def embed(network, pictures):
     return F.normalize(network((pictures - mean) / std))
 
 
-def halve(x):
+def average_pool(x):
     return F.avg_pool2d(x, 3, 2, 1, count_include_pad=False)
 
 
 def pyramid(x, scales):
     inputs = [x]
     for _ in range(scales - 1):
-        inputs.append(halve(inputs[-1]))
+        inputs.append(average_pool(inputs[-1]))
     return inputs
 
 

@@ -23,7 +23,7 @@ from jaxtyping import Float
 
 from simswap_jax.models.config import Ranges
 from simswap_jax.models.layers import Conv, Dtype, per_channel, torch_init
-from simswap_jax.models.ops.resize import bilinear_double, pixel_unshuffle
+from simswap_jax.models.ops.resize import pixel_unshuffle, upsample_bilinear
 from simswap_jax.models.simswap import ConvNormReLU, GeneratorConfig, IDBlock, check_inputs
 
 # What the fields were called in model folders of format 1.
@@ -145,9 +145,9 @@ class CompactGenerator(nn.Module):
             x = block(dtype, scaled(torch_init, config.adain_init_scale), name=f"bottleneck_{i}")(x, identity)
 
         for name, width in zip(config.ups, config.widths[-2::-1]):
-            x = ConvNormReLU(width, 3, padding=1, double=True, name=name, **common)(x, train)
+            x = ConvNormReLU(width, 3, padding=1, upsample=True, name=name, **common)(x, train)
         for _ in range(config.unshuffle.bit_length() - 1):
-            x = bilinear_double(x)
+            x = upsample_bilinear(x)
         channels = 4 if config.composition_mask else 3
         x = Conv(channels, kernel, padding=edge, reflect=True, dtype=dtype, name="last_layer")(x).astype(jnp.float32)
         x, mask = x[..., :3], nn.sigmoid(smoothed(x[..., 3:], config.mask_stride))
@@ -172,7 +172,7 @@ def smoothed(x: Float[Array, "b h w c"], stride: int) -> Float[Array, "b h w c"]
         return x
     x = nn.avg_pool(x, (stride, stride), (stride, stride))
     for _ in range(stride.bit_length() - 1):
-        x = bilinear_double(x)
+        x = upsample_bilinear(x)
     return x
 
 

@@ -100,7 +100,7 @@ class PatchDiscriminator(nn.Module):
         return DiscriminatorOutput(tuple(features), logits)
 
 
-def halve(images: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+def average_pool(images: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     """Average pooling 3×3, stride 2, padding 1 that is not counted. [B,H,W,C] → [B,⌈H/2⌉,⌈W/2⌉,C]."""
     window: dict[str, Any] = {
         "window_dimensions": (1, 3, 3, 1),
@@ -142,5 +142,5 @@ class MultiScaleDiscriminator(nn.Module):
         """Each scale's input: the picture, its half, …; needs no variables."""
         inputs = [images]
         for _ in range(self.config.scales - 1):
-            inputs.append(halve(inputs[-1]))
+            inputs.append(average_pool(inputs[-1]))
         return inputs

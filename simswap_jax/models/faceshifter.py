@@ -46,7 +46,7 @@ class FaceShifterConfig(PresetConfig):
       identity_size: dimensions of the identity vector.
       attribute_kernel: window of the convolutions that make γ_att and β_att of the attribute maps.
       mask_kernel, mask_per_channel: window of the one that makes the mask; whether every channel has a mask of its own.
-      transposed: the attributes' decoder doubles by transposed convolutions 4×4; else bilinearly, with 3×3 behind.
+      transposed: the attributes' decoder up-samples by transposed convolutions 4×4; else bilinearly, with 3×3 behind.
       convention: as `GeneratorConfig`'s; ``"unit"`` has a sigmoid head.
       dtype: what layers compute in; parameters, statistics and norms are float32 always.
     """
@@ -102,7 +102,7 @@ class AttributeEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, target: Float[Array, "b h w c"], train: bool) -> Attributes:
-        """[B,H,W,C] → the maps before the first doubling, after each with the encoder's beside, and twice as large."""
+        """[B,H,W,C] → the maps before up-sampling, after each step of it with the encoder's, and twice as large."""
         widths, dtype = self.config.encoder, jnp.dtype(self.config.dtype)
 
         def normalised(x: Array, name: str) -> Array:
@@ -115,23 +115,23 @@ class AttributeEncoder(nn.Module):
             skips.append(x)
         made = [x]
         for i in reversed(range(1, len(widths))):
-            x = doubling(x, widths[i - 1], self.config.transposed, dtype, f"up{i}")
+            x = upsampling(x, widths[i - 1], self.config.transposed, dtype, f"up{i}")
             x = normalised(x, f"up{i}_norm")
             x = jnp.concatenate([x, skips[i - 1]], -1)
             made.append(x)
-        return [*made, doubled_align_corners(x)]
+        return [*made, upsampled_align_corners(x)]
 
 
-def doubling(
+def upsampling(
     x: Float[Array, "b h w c"], features: int, transposed: bool, dtype: Dtype, name: str
 ) -> Float[Array, "b h2 w2 o"]:
     """A transposed convolution, or bilinear ×2 and one of 3×3, within a module: [B,H,W,I] → [B,2H,2W,features]."""
     if transposed:
         return transposed_conv(features, dtype, name)(x)
-    return Conv(features, 3, padding=1, use_bias=False, dtype=dtype, name=name)(doubled_align_corners(x))
+    return Conv(features, 3, padding=1, use_bias=False, dtype=dtype, name=name)(upsampled_align_corners(x))
 
 
-def doubled_align_corners(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+def upsampled_align_corners(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     """Bilinear ×2, the corner pixels staying corner pixels: [B,H,W,C] → [B,2H,2W,C]."""
     return resize_bilinear_corners(x, 2 * x.shape[1], 2 * x.shape[2])
 
@@ -224,7 +224,7 @@ class FaceShifter(nn.Module):
         attributes = self.attributes(target, train)
         h = self.start(identity.astype(jnp.dtype(self.config.dtype))[:, None, None, :])
         for level, (block, of_level) in enumerate(zip(self.blocks, attributes)):
-            h = block(doubled_align_corners(h) if level else h, of_level, identity)
+            h = block(upsampled_align_corners(h) if level else h, of_level, identity)
         drawn = h.astype(jnp.float32)
         return (jax.nn.sigmoid(drawn) if self.config.convention == "unit" else drawn), attributes
 

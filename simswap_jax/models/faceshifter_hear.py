@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from simswap_jax.models import faceshifter
 from simswap_jax.models.config import WIDTH, Ranges
-from simswap_jax.models.faceshifter import AttributeEncoder, FaceShifter, FaceShifterConfig, doubling
+from simswap_jax.models.faceshifter import AttributeEncoder, FaceShifter, FaceShifterConfig, upsampling
 from simswap_jax.models.families import Family
 
 SMALL: dict[str, Any] = {"hear": (16, 32, 64, 128)}
@@ -67,7 +67,7 @@ class HearNet(nn.Module):
         config, dtype = self.config, jnp.dtype(self.config.dtype)
         shape = dataclasses.replace(config.first_stage, encoder=config.hear, widths=config.hear)
         *_, finest, _ = AttributeEncoder(shape, self.axis_name, name="unet")(x, train)  # the same kind of U-net
-        drawn = doubling(finest, 3, config.transposed, dtype, "last").astype(jnp.float32)
+        drawn = upsampling(finest, 3, config.transposed, dtype, "last").astype(jnp.float32)
         return jax.nn.sigmoid(drawn) if config.convention == "unit" else drawn
 
 

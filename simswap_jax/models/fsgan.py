@@ -20,7 +20,7 @@ from jaxtyping import Float
 from simswap_jax.models.config import WIDTH, PresetConfig, Ranges, check_dtype
 from simswap_jax.models.families import Family
 from simswap_jax.models.layers import BatchNorm, Conv, Dtype
-from simswap_jax.models.ops.resize import bilinear_double
+from simswap_jax.models.ops.resize import upsample_bilinear
 
 CLASSES = 3  # of the segmentation: background, face, hair; hair is never labelled here
 FACE = 1
@@ -186,7 +186,7 @@ class ResUNet(nn.Module):
             maps.append(flat(y, config.flat[level], f"flat{level}"))
         y = maps.pop()
         for level in reversed(range(len(maps))):
-            y = layer(bilinear_double(y), config.widths[level], f"up{level}") + maps[level]
+            y = layer(upsample_bilinear(y), config.widths[level], f"up{level}") + maps[level]
             y = flat(y, config.flat_up[level], f"flat_up{level}")
         return Conv(self.channels, 7, 1, 3, True, False, dtype, name="last")(y).astype(jnp.float32)
 

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from simswap_jax.models.ops.convolution import convolve, depthwise
 from simswap_jax.models.ops.norm import Norm, activated, normalised
 from simswap_jax.models.ops.resize import reflect_pad
-from simswap_jax.models.ops.upsampling import double_convolve
+from simswap_jax.models.ops.upsampling import upsample_convolve
 
 Dtype = Any
 
@@ -37,7 +37,7 @@ class Conv(nn.Module):
       features: output channels.
       kernel: size of the square window.
       padding: rows and columns added on every side; mirrored if ``reflect``.
-      double: the map is doubled first, bilinearly; for a window of 3, stride 1 and zero padding of 1.
+      upsample: the map is doubled in size first, bilinearly; for a window of 3, stride 1 and zero padding of 1.
       centred: a norm follows that takes the map's own mean off again: the bias has no gradient, and what rounding would
         leave of it costs a pass over the map.
     """
@@ -49,7 +49,7 @@ class Conv(nn.Module):
     reflect: bool = False
     use_bias: bool = True
     dtype: Dtype = jnp.float32
-    double: bool = False
+    upsample: bool = False
     centred: bool = False
 
     @nn.compact
@@ -58,8 +58,8 @@ class Conv(nn.Module):
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", torch_init, shape, jnp.float32).astype(self.dtype)
         x = x.astype(self.dtype)
-        if self.double:
-            x = double_convolve(x, kernel)
+        if self.upsample:
+            x = upsample_convolve(x, kernel)
         elif self.reflect:
             x = convolve(reflect_pad(x, self.padding), kernel, self.stride)
         else:

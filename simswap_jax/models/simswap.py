@@ -49,14 +49,14 @@ class IDBlock(nn.Module):
 
 
 class ConvNormReLU(nn.Module):
-    """Convolution, batch norm, ReLU; with ``double``, after a bilinear ×2."""
+    """Convolution, batch norm, ReLU; with ``upsample``, after a bilinear ×2."""
 
     features: int
     kernel: int
     stride: int = 1
     padding: int = 0
     reflect: bool = False
-    double: bool = False
+    upsample: bool = False
     axis_name: str | None = None
     dtype: Dtype = jnp.float32
 
@@ -64,7 +64,7 @@ class ConvNormReLU(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 o"]:
         """[B,H,W,I] → [B,H',W',features]."""
         shape = (self.features, self.kernel, self.stride, self.padding, self.reflect)
-        x = Conv(*shape, dtype=self.dtype, double=self.double, centred=train, name="conv")(x)
+        x = Conv(*shape, dtype=self.dtype, upsample=self.upsample, centred=train, name="conv")(x)
         return BatchNorm(self.axis_name, dtype=self.dtype, slope=0.0, name="norm")(x, train)
 
 
@@ -180,7 +180,7 @@ class Generator(nn.Module):
             x = block(dtype, name=f"bottleneck_{i}")(x, identity)
 
         for name, width in zip(config.ups, config.widths[-2::-1]):
-            x = ConvNormReLU(width, 3, padding=1, double=True, name=name, **common)(x, train)
+            x = ConvNormReLU(width, 3, padding=1, upsample=True, name=name, **common)(x, train)
         x = Conv(3, 7, padding=3, reflect=True, dtype=dtype, name="last_layer")(x).astype(jnp.float32)
         return (jnp.tanh(x) + 1.0) / 2.0 if config.convention == "unit" else x
 

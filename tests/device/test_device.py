@@ -65,7 +65,7 @@ def of_this_platform_and_plain(function, x):
 @pytest.mark.parametrize(
     "function",
     [
-        resize.bilinear_double,
+        resize.upsample_bilinear,
         lambda x: resize.reflect_pad(x, 3),
         lambda x: convolution.convolve(x, jnp.cos(jnp.arange(7 * 7 * 8 * 3.0)).reshape(7, 7, 8, 3), padding=3),
         lambda x: convolution.convolve(x, jnp.cos(jnp.arange(8 * 16.0)).reshape(1, 1, 8, 16), stride=2),

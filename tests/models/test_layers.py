@@ -14,7 +14,7 @@ from simswap_jax import losses
 from simswap_jax.models import DiscriminatorConfig, Generator, GeneratorConfig, MultiScaleDiscriminator
 from simswap_jax.models import layers as L
 from simswap_jax.models.compact import CompactConfig, CompactGenerator, with_colours_of
-from simswap_jax.models.discriminator import halve
+from simswap_jax.models.discriminator import average_pool
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.models.ops.convolution import convolve
 from simswap_jax.models.ops.cpu import shifted_depthwise
@@ -316,7 +316,7 @@ def test_halving_does_not_count_the_padding():
     x = random(1, 5, 6, 2)
     padded = np.pad(np.asarray(x), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=np.nan)
     expected = [[np.nanmean(padded[0, i : i + 3, j : j + 3], (0, 1)) for j in (0, 2, 4)] for i in (0, 2, 4)]
-    same(halve(x)[0], np.array(expected))
+    same(average_pool(x)[0], np.array(expected))
 
 
 @pytest.mark.slow

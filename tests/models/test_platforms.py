@@ -25,7 +25,7 @@ def both(platform, function, *arguments):
 @pytest.mark.parametrize(
     "layer",
     [
-        resize.bilinear_double,
+        resize.upsample_bilinear,
         lambda x: resize.reflect_pad(x, 3),
         lambda x: resize.resize_bicubic(x, 3, 4),
         lambda x: resize.resize_bicubic(x, 5, 3),
@@ -50,7 +50,7 @@ def test_a_padded_map_is_the_same_to_the_bit(platform):
         np.testing.assert_array_equal(resize.reflect_pad(x, 2), np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), "reflect"))
 
 
-@pytest.mark.parametrize("layer", [resize.bilinear_double, lambda x: resize.reflect_pad(x, 3)])
+@pytest.mark.parametrize("layer", [resize.upsample_bilinear, lambda x: resize.reflect_pad(x, 3)])
 def test_a_program_lowered_for_a_tpu_holds_matrix_products(layer):
     with lowering_for(None):
         slope = jax.jit(jax.grad(lambda x: jnp.sum(layer(x) ** 2))).trace(jnp.ones((2, 5, 7, 3)))

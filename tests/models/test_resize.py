@@ -15,8 +15,8 @@ def test_doubling_is_half_pixel_bilinear_and_so_is_its_gradient():
     def reference(x):
         return jax.image.resize(x, (x.shape[0], 2 * x.shape[1], 2 * x.shape[2], x.shape[3]), "bilinear")
 
-    gradients_agree(resize.bilinear_double, reference, random(2, 5, 3, 4))
-    gradients_agree(resize.bilinear_double, reference, random(1, 1, 2, 1))
+    gradients_agree(resize.upsample_bilinear, reference, random(2, 5, 3, 4))
+    gradients_agree(resize.upsample_bilinear, reference, random(1, 1, 2, 1))
 
 
 @pytest.mark.parametrize("size", [5, 16, 23])
@@ -48,10 +48,10 @@ def test_bicubic_halving_is_bicubic_resizing():
 
 @pytest.mark.parametrize(("height", "width"), [(5, 4), (2, 2), (1, 3)])
 def test_a_convolution_by_phases_is_that_of_the_doubled_map(height, width):
-    def doubled_first(x, kernel):
-        return convolve(resize.bilinear_double(x), kernel, 1, 1)
+    def upsampled_first(x, kernel):
+        return convolve(resize.upsample_bilinear(x), kernel, 1, 1)
 
-    gradients_agree(in_phases, doubled_first, random(2, height, width, 3), random(3, 3, 3, 4, seed=1))
+    gradients_agree(in_phases, upsampled_first, random(2, height, width, 3), random(3, 3, 3, 4, seed=1))
 
 
 def test_nearest_takes_the_floor():

@@ -17,7 +17,7 @@ from simswap_jax.models.ops.platform import by_platform
 def along_axes(x: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
     """A matrix along the rows and one along the columns of every map. [B,H,W,C], [H',H], [W',W] → [B,H',W',C].
 
-    Those of doubling and mirroring hold 0, 1 and multiples of 1/4: exact in bfloat16.
+    Those of up-sampling and mirroring hold 0, 1 and multiples of 1/4: exact in bfloat16.
     """
     # By itself a TPU would round float32 operands to bfloat16.
     precision = lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
@@ -27,14 +27,14 @@ def along_axes(x: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
     return x
 
 
-def doubled(x: Array) -> Array:
+def upsampled(x: Array) -> Array:
     """Bilinear ×2, [B,H,W,C] → [B,2H,2W,C]."""
-    return along_axes(x, doubling(x.shape[1]), doubling(x.shape[2]))
+    return along_axes(x, upsampling_matrix(x.shape[1]), upsampling_matrix(x.shape[2]))
 
 
-def doubled_gradient(g: Array) -> Array:
-    """The transpose of :func:`doubled`, [B,2H,2W,C] → [B,H,W,C]."""
-    return along_axes(g, doubling(g.shape[1] // 2).T, doubling(g.shape[2] // 2).T)
+def upsampled_gradient(g: Array) -> Array:
+    """The transpose of :func:`upsampled`, [B,2H,2W,C] → [B,H,W,C]."""
+    return along_axes(g, upsampling_matrix(g.shape[1] // 2).T, upsampling_matrix(g.shape[2] // 2).T)
 
 
 def reflect_padded_gradient(g: Array, pad: int) -> Array:
@@ -42,7 +42,7 @@ def reflect_padded_gradient(g: Array, pad: int) -> Array:
     return along_axes(g, mirror(g.shape[1] - 2 * pad, pad).T, mirror(g.shape[2] - 2 * pad, pad).T)
 
 
-def doubling(length: int) -> np.ndarray:
+def upsampling_matrix(length: int) -> np.ndarray:
     """Bilinear ×2 as a matrix [2·length, length]: half-pixel centres, clamped edges."""
     matrix: np.ndarray = np.zeros((2 * length, length), np.float32)
     for i in range(length):
@@ -111,24 +111,24 @@ _mirrored.defvjp(lambda x, pad: (_mirrored(x, pad), None), _mirrored_backward)
 
 
 @jax.custom_vjp
-def bilinear_double(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
+def upsample_bilinear(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
     """Bilinear ×2 with half-pixel centres and clamped edges (torch ``align_corners=False``). [B,H,W,C] → [B,2H,2W,C].
 
     Written as shifted sums, as is its gradient: what XLA derives by itself is slower on a CPU. On a TPU both are matrix
     products.
     """
-    return by_platform(x, default=_doubled, tpu=doubled)
+    return by_platform(x, default=_upsampled, tpu=upsampled)
 
 
-def _doubled(x: Array) -> Array:
-    return doubled_along(doubled_along(x, 1), 2)
+def _upsampled(x: Array) -> Array:
+    return upsampled_along(upsampled_along(x, 1), 2)
 
 
-def doubled_along(x: Array, axis: int) -> Array:
+def upsampled_along(x: Array, axis: int) -> Array:
     """Bilinear ×2 along one axis: even outputs are ¼·before + ¾·here, odd ones ¾·here + ¼·after."""
     before, after = _neighbours(x, axis)
-    doubled = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis=axis + 1)
-    return doubled.reshape(*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
+    pairs = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis=axis + 1)
+    return pairs.reshape(*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
 
 
 def _neighbours(x: Array, axis: int) -> tuple[Array, Array]:
@@ -140,8 +140,8 @@ def _neighbours(x: Array, axis: int) -> tuple[Array, Array]:
     return before, after
 
 
-def _double_gradient(g: Array, axis: int) -> Array:
-    """The transpose of :func:`doubled_along`."""
+def _upsample_gradient(g: Array, axis: int) -> Array:
+    """The transpose of :func:`upsampled_along`."""
     length = g.shape[axis] // 2
     pairs = g.reshape(*g.shape[:axis], length, 2, *g.shape[axis + 1 :])
     even, odd = (lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in (0, 1))
@@ -152,15 +152,15 @@ def _double_gradient(g: Array, axis: int) -> Array:
     return 0.75 * (even + odd) + 0.25 * (later + earlier)
 
 
-def _doubled_gradient(g: Array) -> Array:
-    return _double_gradient(_double_gradient(g, 2), 1)
+def _upsampled_gradient(g: Array) -> Array:
+    return _upsample_gradient(_upsample_gradient(g, 2), 1)
 
 
-def _double_backward(_: None, g: Array) -> tuple[Array]:
-    return (by_platform(g, default=_doubled_gradient, tpu=doubled_gradient),)
+def _upsample_backward(_: None, g: Array) -> tuple[Array]:
+    return (by_platform(g, default=_upsampled_gradient, tpu=upsampled_gradient),)
 
 
-bilinear_double.defvjp(lambda x: (bilinear_double(x), None), _double_backward)
+upsample_bilinear.defvjp(lambda x: (upsample_bilinear(x), None), _upsample_backward)
 
 
 def resize_bicubic(x: Float[Array, "b h w c"], height: int, width: int) -> Float[Array, "b {height} {width} c"]:

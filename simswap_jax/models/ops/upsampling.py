@@ -1,8 +1,8 @@
 """Bilinear ×2 and the 3×3 convolution after it, as one convolution of the small map.
 
-Each pixel of a doubled map is a mean of pixels of the small one, so each of the four phases of the result (even and odd
-rows, even and odd columns) is a 3×3 convolution of the small map: as many FLOPs, and the doubled map, four times as
-large, is never written or read. On a GPU the layer and its gradient move a quarter fewer bytes.
+Each pixel of an up-sampled map is a mean of pixels of the small one, so each of the four phases of the result (even and
+odd rows, even and odd columns) is a 3×3 convolution of the small map: as many FLOPs, and the up-sampled map, four times
+as large, is never written or read. On a GPU the layer and its gradient move a quarter fewer bytes.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from jaxtyping import Float
 
 from simswap_jax.models.ops.convolution import convolution, convolve
 from simswap_jax.models.ops.platform import by_platform
-from simswap_jax.models.ops.resize import bilinear_double, doubled_along
+from simswap_jax.models.ops.resize import upsample_bilinear, upsampled_along
 
 # [phase, tap of the kernel, neighbour (before, itself, after)]: what a pixel of the small map gives a tap of a phase.
 PHASES = np.array([[[3, 1, 0], [1, 3, 0], [0, 3, 1]], [[1, 3, 0], [0, 3, 1], [0, 1, 3]]], np.float32) / 4
 # [first or last place and phase, tap, 0]: what the phases lack there. Doubling repeats the edge; the convolution sees
-# zeros outside of the doubled map.
+# zeros outside of the up-sampled map.
 EDGES = np.array([[-1, 1, 0], [1, 0, 0], [0, 0, 1], [0, 1, -1]], np.float32)[..., None] / 4
 TAPS = np.eye(3, dtype=np.float32)[None]
 
 
-def double_convolve(x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]) -> Float[Array, "b 2*h 2*w o"]:
-    """Bilinear ×2 (`bilinear_double`), then a 3×3 convolution padded by one zero. [B,H,W,I] → [B,2H,2W,O]."""
+def upsample_convolve(x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]) -> Float[Array, "b 2*h 2*w o"]:
+    """Bilinear ×2 (`upsample_bilinear`), then a 3×3 convolution padded by one zero. [B,H,W,I] → [B,2H,2W,O]."""
 
-    def doubled_first(x: Array, kernel: Array) -> Array:
-        return convolve(bilinear_double(x), kernel, 1, 1)
+    def upsampled_first(x: Array, kernel: Array) -> Array:
+        return convolve(upsample_bilinear(x), kernel, 1, 1)
 
-    return by_platform(x, kernel, default=doubled_first, gpu=in_phases)
+    return by_platform(x, kernel, default=upsampled_first, gpu=in_phases)
 
 
 def in_phases(x: Array, kernel: Array) -> Array:
@@ -40,7 +40,7 @@ def in_phases(x: Array, kernel: Array) -> Array:
     result = result.reshape(batch, height, width, 2, 2, outside)
 
     # The first and the last row, with the first and the last column in them: e, whose row; f, whose kernel.
-    rows = doubled_along(jnp.stack([x[:, 0], x[:, -1]], 1), 2)
+    rows = upsampled_along(jnp.stack([x[:, 0], x[:, -1]], 1), 2)
     of_rows = combined(kernel, EDGES, TAPS).astype(x.dtype)
     rows = convolution(jnp.pad(rows, ((0, 0), (0, 0), (1, 1), (0, 0))), of_rows, 1, 0)
     rows = jnp.einsum("bewpeao->ebwapo", rows.reshape(batch, 2, width, 2, 2, 2, outside))
