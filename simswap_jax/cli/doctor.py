@@ -170,7 +170,7 @@ def _doctor_lines(entry: Entry, state: str, path: Path | None) -> str:
         "wrong": f"NOT the known file (its SHA-256 differs), rename or replace it: {path}",
         "fetchable": f"not here; fetched when needed from {entry.origin}",
         "missing": f"missing; get it from {entry.origin}"
-        + (" (SIMSWAP_JAX_OFFLINE forbids to fetch it)" if entry.url else ""),
+        + (" (SIMSWAP_JAX_OFFLINE forbids fetching it)" if entry.url else ""),
     }
     lines = [entry.name, said[state], f"for {entry.purpose}; licence: {entry.licence}", entry.note]
     return "\n    ".join(line for line in lines if line)

@@ -79,7 +79,7 @@ def run_video(swapper: FaceSwapper, request: SwapRequest, encoding: EncodingOpti
         _log.warning("simswap-jax: stopped; no output was written, and the same command resumes.")
         raise
     outcome.carried.append(result.carried)
-    boxed = container_of(request.output) != "matroska"
+    boxed = container_of(request.output, target) != "matroska"
     signed = boxed or not request.marks.c2pa or not c2pa.available()
     return _sentence(result, request) + ("" if signed else " C2PA knows no Matroska files: there is no manifest in it.")
 

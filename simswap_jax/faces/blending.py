@@ -344,7 +344,7 @@ def face_ellipse(landmarks: Float[np.ndarray, "5 2"], size: int, reach: float = 
     across = y[:, None] * down[0] - x[None, :] * down[1]
     half_widths = half_width * np.where(across * turned > 0.0, 1.0 - NARROWER * abs(turned), 1.0)
     radius = np.hypot(along / half_height, across / half_widths)
-    return smooth((OUTER - radius / reach) / (OUTER - INNER)).astype(np.float32)
+    return smoothstep((OUTER - radius / reach) / (OUTER - INNER)).astype(np.float32)
 
 
 def mouth_area(landmarks: Float[np.ndarray, "5 2"], size: int) -> Float[np.ndarray, "s s"]:
@@ -358,7 +358,7 @@ def mouth_area(landmarks: Float[np.ndarray, "5 2"], size: int) -> Float[np.ndarr
     along = x[None, :] * down[0] + y[:, None] * down[1]
     across = y[:, None] * down[0] - x[None, :] * down[1]
     radius = np.hypot(along / (0.34 * length), across / half_width)
-    return smooth((1.25 - radius) / 0.5).astype(np.float32)
+    return smoothstep((1.25 - radius) / 0.5).astype(np.float32)
 
 
 def below_brows(landmarks: Float[np.ndarray, "5 2"], size: int) -> Float[np.ndarray, "s s"]:
@@ -368,17 +368,17 @@ def below_brows(landmarks: Float[np.ndarray, "5 2"], size: int) -> Float[np.ndar
     down = (mouth - eyes) / length
     x, y = (np.arange(size) - c for c in eyes)
     along = x[None, :] * down[0] + y[:, None] * down[1]
-    return smooth((along / length + 0.62) / 0.27).astype(np.float32)
+    return smoothstep((along / length + 0.62) / 0.27).astype(np.float32)
 
 
 def border_ramp(size: int) -> Float[np.ndarray, "s s"]:
     """0 in the outermost pixels, 1 from `BORDER` on: float32 [size, size]."""
     distance = np.minimum(np.arange(size), np.arange(size)[::-1])
-    ramp = smooth(distance / max(BORDER * size, 1.0))
+    ramp = smoothstep(distance / max(BORDER * size, 1.0))
     return np.minimum(ramp[:, None], ramp[None, :]).astype(np.float32)
 
 
-def smooth(values: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+def smoothstep(values: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """0 up to 0, 1 from 1 on, and between them 3t² − 2t³, which has no corner."""
     t = np.clip(values, 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)

@@ -13,7 +13,16 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from simswap_jax.faces.direction import directed
-from simswap_jax.faces.face import MOSTLY, OVERLAP, distinct, inside, overlap, shifted, size_of, without_ghosts
+from simswap_jax.faces.face import (
+    MOSTLY,
+    OVERLAP,
+    inside,
+    iou,
+    non_maximum_suppression,
+    shifted,
+    size_of,
+    without_ghosts,
+)
 from simswap_jax.faces.face import Face as Face  # its home for callers
 
 SIDES = (1280, 640, 320)  # the longer side of what YuNet sees; it splits faces over about 600 pixels into several boxes
@@ -49,13 +58,13 @@ def find_all(detector: Detector, photo: UInt8[np.ndarray, "h w 3"]) -> list[Face
     faces = [directed(detector.glance, photo, face) or face for face in detector.look(photo)]
     more = [(face, SEEN) for face in lying(detector, photo)] + [(face, 1) for face in small(detector, photo)]
     for face, least in more:
-        rivals = [other for other in faces if overlap(face, other) > OVERLAP or inside(face, other) > MOSTLY]
+        rivals = [other for other in faces if iou(face, other) > OVERLAP or inside(face, other) > MOSTLY]
         if any(other.direction_known for other in rivals):
             continue
         again = directed(detector.glance, photo, face, least)
         if again is not None and (again.direction_known or not rivals):  # a doubtful one gives way to a sure one
             faces = [other for other in faces if all(other is not rival for rival in rivals)] + [again]
-    return without_ghosts(distinct(faces))
+    return without_ghosts(non_maximum_suppression(faces))
 
 
 def lying(detector: Detector, photo: UInt8[np.ndarray, "h w 3"]) -> Iterator[Face]:
@@ -132,7 +141,8 @@ class FaceDetector:
         longest = max(photo.shape[:2])
         first, *later = sorted({min(1.0, side / longest) for side in self._sides}, reverse=True)
         again = (face for scale in later for face in self._look(photo, scale))
-        return distinct([*self._look(photo, first), *(face for face in again if face.box[2] * first >= LARGE)])
+        large = (face for face in again if face.box[2] * first >= LARGE)
+        return non_maximum_suppression([*self._look(photo, first), *large])
 
     def glance(self, picture: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
         """The upright faces of a picture, uint8 RGB [H, W, 3], looked at once, as it is."""
@@ -230,7 +240,7 @@ class ScrfdDetector:
         blob = ((square.astype(np.float32) - 127.5) / 128.0).transpose(2, 0, 1)[None]
         maps = [one.reshape(-1, one.shape[-1]) for one in self._run(np.ascontiguousarray(blob))]
         back = np.array([width / size[0], height / size[1]])
-        return distinct(decoded(maps, self._threshold, back))
+        return non_maximum_suppression(decoded(maps, self._threshold, back))
 
 
 def check_scrfd(shapes: Sequence[Sequence[int] | None]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from simswap_jax.faces.alignment import inverse, transform
-from simswap_jax.faces.face import Face, shifted, size_of, tilt_of
+from simswap_jax.faces.face import Face, roll_of, shifted, size_of
 
 DIRECTIONS = tuple(range(0, 360, 45))  # degrees
 TILE, CLOSE_TILE = 128, 192  # pixels of the square in which a face is seen in one of eight directions, and by itself
@@ -57,11 +57,11 @@ def directed(look: Look, photo: UInt8[np.ndarray, "h w 3"], face: Face, least: i
 def closer(look: Look, photo: UInt8[np.ndarray, "h w 3"], face: Face) -> Face | None:
     """A face seen once more by itself, turned upright by its own landmarks: uint8 RGB [H, W, 3]; None: it is not."""
     for _ in range(3):
-        tilt = tilt_of(face.landmarks)
+        tilt = roll_of(face.landmarks)
         (found,) = views(look, photo, [(face, tilt)], CLOSE_TILE)
         if found is None:
             return None
-        if abs((tilt_of(found.landmarks) - tilt + 180.0) % 360.0 - 180.0) < TWISTED:
+        if abs((roll_of(found.landmarks) - tilt + 180.0) % 360.0 - 180.0) < TWISTED:
             return found
         face = found
     return None

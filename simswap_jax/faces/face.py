@@ -55,7 +55,7 @@ def shifted(face: Face, x: float, y: float) -> Face:
     return replace(face, box=(left + x, top + y, width, height), landmarks=face.landmarks + np.array([x, y]))
 
 
-def tilt_of(landmarks: Float[np.ndarray, "5 2"]) -> float:
+def roll_of(landmarks: Float[np.ndarray, "5 2"]) -> float:
     """By how much a face is turned in the picture's plane: degrees, clockwise, over −180 to 180; 0: upright.
 
     Raises:
@@ -65,11 +65,11 @@ def tilt_of(landmarks: Float[np.ndarray, "5 2"]) -> float:
     return float(np.degrees(np.arctan2(-best.matrix[1, 0], best.matrix[0, 0])))
 
 
-def distinct(faces: Iterable[Face]) -> list[Face]:
+def non_maximum_suppression(faces: Iterable[Face]) -> list[Face]:
     """The faces by falling confidence, without those that a more confident one overlaps by more than `OVERLAP`."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda face: -face.score):
-        if all(overlap(face, other) <= OVERLAP for other in kept):
+        if all(iou(face, other) <= OVERLAP for other in kept):
             kept.append(face)
     return kept
 
@@ -77,7 +77,7 @@ def distinct(faces: Iterable[Face]) -> list[Face]:
 def without_ghosts(faces: Iterable[Face]) -> list[Face]:
     """The faces without those seen upright across a tilted one, of which the detector is surer in its own direction."""
     faces = list(faces)
-    tilted = [face for face in faces if abs(tilt_of(face.landmarks)) >= UPRIGHT]
+    tilted = [face for face in faces if abs(roll_of(face.landmarks)) >= UPRIGHT]
     return [
         face
         for face in faces
@@ -88,7 +88,7 @@ def without_ghosts(faces: Iterable[Face]) -> list[Face]:
     ]
 
 
-def overlap(one: Face, other: Face) -> float:
+def iou(one: Face, other: Face) -> float:
     """Intersection over union of two boxes, 0 to 1."""
     shared = _shared(one, other)
     return shared / max(one.area + other.area - shared, 1e-9)

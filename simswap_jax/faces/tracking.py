@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from simswap_jax.faces.detection import Detector
 from simswap_jax.faces.direction import closer, directed
-from simswap_jax.faces.face import OVERLAP, UPRIGHT, Face, overlap, size_of, tilt_of, without_ghosts
+from simswap_jax.faces.face import OVERLAP, UPRIGHT, Face, iou, roll_of, size_of, without_ghosts
 
 GAP = 8  # frames from one sighting of a face to the next, at most
 REACH = 0.4  # how far a face may lie from where it was expected, in units of its size
@@ -70,7 +70,7 @@ class Tracker:
             len(live), len(faces)
         )
         near = distances < REACH
-        matched = nearest_first(distances, REACH)
+        matched = greedy_matching(distances, REACH)
         numbers, following = [], []
         for j, face in enumerate(faces):
             i = matched.get(j)
@@ -126,15 +126,15 @@ class Directions:
         """
         right, followed = [], []
         for face in faces:
-            known = max(self._known, key=lambda one: overlap(one[1], face), default=None)
-            old = known[1] if known is not None and overlap(known[1], face) > OVERLAP else None
+            known = max(self._known, key=lambda one: iou(one[1], face), default=None)
+            old = known[1] if known is not None and iou(known[1], face) > OVERLAP else None
             followed.append(old)
             right.append(_put_right(detector, picture, face, old, check=index % CHECK_EVERY == 0))
         for _, old in self._known:
-            if abs(tilt_of(old.landmarks)) >= UPRIGHT and not any(old is one for one in followed):
+            if abs(roll_of(old.landmarks)) >= UPRIGHT and not any(old is one for one in followed):
                 _add(right, closer(detector.glance, picture, old))
         for face in lying:
-            if all(overlap(face, other) <= OVERLAP for other in right):
+            if all(iou(face, other) <= OVERLAP for other in right):
                 _add(right, directed(detector.glance, picture, face))
         return without_ghosts(right)
 
@@ -143,21 +143,21 @@ class Directions:
         old = [
             (when, face)
             for when, face in self._known
-            if not cut and index - when < GAP and all(overlap(face, other) <= OVERLAP for other in faces)
+            if not cut and index - when < GAP and all(iou(face, other) <= OVERLAP for other in faces)
         ]
         self._known = [*((index, face) for face in faces), *old]
 
 
 def _put_right(detector: Detector, picture: np.ndarray, face: Face, old: Face | None, check: bool) -> Face:
     """A face of a frame with the landmarks of its own direction; ``old``: the same face a frame ago."""
-    upright = abs(tilt_of(face.landmarks)) < UPRIGHT
+    upright = abs(roll_of(face.landmarks)) < UPRIGHT
     if old is None or check:
         found = directed(detector.glance, picture, face) or face
         # Looks differ by a little: an upright face keeps the one that all its frames have.
-        return face if upright and found.direction_known and abs(tilt_of(found.landmarks)) < UPRIGHT else found
+        return face if upright and found.direction_known and abs(roll_of(found.landmarks)) < UPRIGHT else found
     if not old.direction_known:
         return replace(face, direction_known=False)
-    if upright and abs(tilt_of(old.landmarks)) < UPRIGHT:
+    if upright and abs(roll_of(old.landmarks)) < UPRIGHT:
         return face
     found_here = closer(detector.glance, picture, replace(old, box=face.box))
     return found_here or directed(detector.glance, picture, face) or face
@@ -165,11 +165,11 @@ def _put_right(detector: Detector, picture: np.ndarray, face: Face, old: Face | 
 
 def _add(faces: list[Face], face: Face | None) -> None:
     """Add a face that is none of those that are there."""
-    if face is not None and all(overlap(face, other) <= OVERLAP for other in faces):
+    if face is not None and all(iou(face, other) <= OVERLAP for other in faces):
         faces.append(face)
 
 
-def nearest_first(distances: Float[np.ndarray, "n m"], limit: float) -> dict[int, int]:
+def greedy_matching(distances: Float[np.ndarray, "n m"], limit: float) -> dict[int, int]:
     """One-to-one pairs of rows and columns [N, M], the nearest first, all under ``limit``: column → row."""
     left: np.ndarray = np.array(distances, np.float64)
     pairs: dict[int, int] = {}
@@ -180,7 +180,7 @@ def nearest_first(distances: Float[np.ndarray, "n m"], limit: float) -> dict[int
     return pairs
 
 
-def steadied(
+def smooth_landmarks(
     frames: Int[np.ndarray, " f"],
     times: Float[np.ndarray, " f"],
     sighted: Bool[np.ndarray, " f"],

@@ -159,8 +159,18 @@ def resolve_source(
 
 
 def source_vector(swapper: FaceSwapper, files: Sequence[Path], faces: Sequence[np.ndarray]) -> np.ndarray:
-    """The identity of one person's source faces, averaged; those of somebody else are named and left out."""
+    """The identity of one person's source faces, averaged; those of somebody else are named and left out.
+
+    Where none is like the others, all are averaged, and the log says so.
+    """
     vector, cosines = swapper.one_identity(faces)
+    if len(cosines) and (cosines < LEAST_ALIKE).all():
+        _log.warning(
+            "simswap-jax: the source photos seem to show different people (cosines of at most %.2f); their average is "
+            "used. Give photos of one person.",
+            cosines.max(),
+        )
+        return vector
     for path, cosine in zip(files, cosines):
         if cosine < LEAST_ALIKE:
             _log.warning(

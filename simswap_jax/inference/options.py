@@ -38,7 +38,7 @@ class FaceSelection:
     def __post_init__(self) -> None:
         if self.which not in (*CHOICES, "named"):
             raise UserError(
-                f"'{self.which}' says not which faces to swap; choose {', '.join(CHOICES)}, or name a person.",
+                f"'{self.which}' does not say which faces to swap; choose {', '.join(CHOICES)}, or name a person.",
                 "selection-unknown",
             )
         if (self.which == "named") != bool(self.people):
@@ -182,8 +182,8 @@ def check_strength(strength: float) -> None:
     """A UserError unless it is from 0 to `STRONGEST`."""
     if not 0.0 <= strength <= STRONGEST:
         raise UserError(
-            f"strength is {strength}; it goes from 0 (the target's own identity) over 1 (the source's) to "
-            f"{STRONGEST:g} (as far from the target's again).",
+            f"strength is {strength}; it goes from 0 (the target's own identity) through 1 (the source's) to "
+            f"{STRONGEST:g} (as far again beyond the source's).",
             "strength-range",
         )
 

@@ -253,7 +253,7 @@ def find_faces(
       photo: uint8 RGB [H, W, 3].
       template: what crops are aligned to, a name of ``faces.alignment.TEMPLATES``.
       size: side of the crops.
-      role: what the photo is called in the log.
+      role: what the photo is called in the log and in errors.
 
     Raises:
       UserError: there is none; it says why those that were detected are left out.
@@ -261,17 +261,19 @@ def find_faces(
     found, left_out = detect_faces(detector, photo, template, size)
     if found:
         if left_out:
-            counted = "a face" if len(left_out) == 1 else f"{len(left_out)} faces, of which one"
-            _log.info("simswap-jax: left out of the %s photo: %s that %s.", role, counted, left_out[0][1])
+            counted = "a face that" if len(left_out) == 1 else f"{len(left_out)} faces; the most confident of them"
+            _log.info("simswap-jax: left out of the %s photo: %s %s.", role, counted, left_out[0][1])
         return found
     reasons = [reason for _, reason in left_out]
     height, width = photo.shape[:2]
     if not reasons:
         raise UserError(
-            f"no face was found in this photo of {width}×{height} pixels; give one that shows a face.", "no-face"
+            f"no face was found in this {role} photo of {width}×{height} pixels; give one that shows a face.", "no-face"
         )
     counted = "the only face" if len(reasons) == 1 else f"the best of {len(reasons)} faces"
-    raise UserError(f"{counted} in this photo {reasons[0]}; give a photo that shows one better.", "no-usable-face")
+    raise UserError(
+        f"{counted} in this {role} photo {reasons[0]}; give a photo that shows one better.", "no-usable-face"
+    )
 
 
 def detect_faces(
@@ -298,7 +300,7 @@ def unusable(face: Face, alignment: Alignment) -> str:
     if min(width, height) < SMALLEST:
         return f"is too small ({width:.0f}×{height:.0f} pixels, {SMALLEST:.0f} are the least)"
     if not face.direction_known:
-        return "lies so that it cannot be told which way up it is"
+        return "lies at an angle from which its direction cannot be determined"
     if alignment.residual > FARTHEST:
         return "is turned too far away for this model"
     return ""

@@ -1,7 +1,7 @@
 """What stands for a source where a generator takes its picture: the picture, and landmarks, as one row of numbers.
 
-Such rows go where identity vectors go. Their last number is 1 when they are made, and gives their scale back to rows
-that were made as long as one.
+Such rows go where identity vectors go. Their last number is 1 when they are made, so that a row that was L2-normalised
+can be scaled back.
 """
 
 import math

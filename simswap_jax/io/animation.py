@@ -38,9 +38,14 @@ def is_animation(path: str | Path) -> bool:
         return False
     try:
         with Image.open(path) as image:
-            return image.format in MIME and getattr(image, "n_frames", 1) > 1
+            return image.format in MIME and getattr(image, "n_frames", 1) - _has_default_image(image) > 1
     except Exception:  # Pillow's readers raise nearly anything on broken files; those are named where they are read
         return False
+
+
+def _has_default_image(image: Image.Image) -> bool:
+    """Whether the first picture of a PNG is for programs that know no animations, and no part of it."""
+    return bool(getattr(image, "default_image", False))
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -61,6 +66,7 @@ def repetitions(path: Path) -> int | None:
 def has_transparency(path: Path) -> bool:
     """Whether the first frame of an animation has transparent places."""
     with Image.open(path) as image:
+        image.seek(int(_has_default_image(image)))
         return int(np.asarray(image.convert("RGBA"))[..., 3].min()) < 255
 
 
@@ -72,7 +78,9 @@ def stills(path: Path) -> Iterator[Still]:
     """
     try:
         with Image.open(path) as image:
-            for frame in ImageSequence.Iterator(image):
+            for index, frame in enumerate(ImageSequence.Iterator(image)):
+                if index == 0 and _has_default_image(image):
+                    continue
                 frame.load()  # a WebP says only now how long it is shown
                 shown = int(frame.info.get("duration") or 0)
                 picture = Image.new("RGBA", frame.size, "white")

@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from typing import Any
 from simswap_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
+_reading_umask = threading.Lock()
 
+SHOWN = 40  # letters of a name that its temporary name begins with; a name may be as long as file systems allow
 NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}  # what file systems without fsync answer
 
 
@@ -25,13 +28,17 @@ class CannotWrite(UserError, OSError):
     """A place that cannot be written, as one sentence; it is an `OSError` too, for callers who know a better sentence.
 
     Attributes:
+      path: the place.
       errno, strerror: of the error behind it.
     """
 
     def __init__(self, path: str | os.PathLike, error: OSError) -> None:
         reason = error.strerror or str(error)
         super().__init__(f"{path} cannot be written ({reason}); choose another place or make room.", "cannot-write")
-        self.errno, self.strerror = error.errno, reason
+        self.path, self.errno, self.strerror = os.fspath(path), error.errno, reason
+
+    def __reduce__(self) -> tuple[Any, ...]:  # it crosses processes, and its sentence is not what it is made of
+        return CannotWrite, (self.path, OSError(self.errno, self.strerror))
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -81,7 +88,7 @@ def replacing_file(
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = temporary_folder or path.parent
         folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name[:SHOWN]}.", suffix=path.suffix)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -128,17 +135,23 @@ def write_json(path: str | os.PathLike, value: Any, **options: Any) -> None:
 
 @contextlib.contextmanager
 def replacing_folder(
-    folder: str | os.PathLike, marker: str = "", what: str = "model", *, sync: bool = True
+    folder: str | os.PathLike,
+    names: Sequence[str] = (),
+    what: str = "model",
+    *,
+    optional: Sequence[str] = (),
+    sync: bool = True,
 ) -> Iterator[Path]:
     """An empty folder beside ``folder``, put in its place when the block ends well and removed when it does not.
 
-    What stood there goes only when the new one stands.
+    What stood there goes only when the new one stands. Files that are none of ours are kept.
 
     Args:
       folder: its place.
-      marker: a file by which a folder that may be replaced is known; a folder that holds others stays. Empty: only an
-        empty folder is replaced.
+      names: files that a folder that may be replaced has, all of them; any other folder stays. None: only an empty
+        folder is replaced.
       what: what the folder holds, for the sentence.
+      optional: files of ours that it may have besides.
       sync: as in `replacing_file`.
 
     Raises:
@@ -146,20 +159,20 @@ def replacing_folder(
       CannotWrite: it cannot be written.
     """
     folder = Path(folder)
-    ours = bool(marker) and is_file(folder / marker)
+    ours = bool(names) and all(is_file(folder / name) for name in names)
     with explain_write_errors(folder):  # a name that cannot be one
         exists = folder.exists()
     if exists and not ours and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} holds something that is no {what}; choose another place.", "folder-in-use")
     with explain_write_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name[:SHOWN]}-", dir=folder.parent))
         try:
             yield fresh
             fresh.chmod(0o777 & ~_umask())
             if sync:
                 _sync_tree(fresh)
-            _put_in_place(fresh, folder)
+            _put_in_place(fresh, folder, (*names, *optional))
             if sync:
                 _sync_folder(folder.parent)
         finally:
@@ -185,21 +198,27 @@ def say_replaced(outputs: Sequence[str | os.PathLike], folder: str | os.PathLike
     _log.info("simswap-jax: %s %s there already%s.", named, verb, then)
 
 
-def _put_in_place(fresh: Path, folder: Path) -> None:
-    """Rename ``fresh`` to ``folder``; the old one goes only when the new one stands."""
+def _put_in_place(fresh: Path, folder: Path, ours: Sequence[str]) -> None:
+    """Rename ``fresh`` to ``folder``; the old one goes only when the new one stands, without what is none of ours."""
     if not folder.exists():
         fresh.rename(folder)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name[:SHOWN]}-old-", dir=folder.parent))
+    former = old / "former"
     try:
-        folder.rename(old / "former")
+        folder.rename(former)
         try:
             fresh.rename(folder)
         except OSError:
-            (old / "former").rename(folder)
+            former.rename(folder)
             raise
+        for kept in former.iterdir():
+            if kept.name not in ours and not (folder / kept.name).exists():
+                kept.rename(folder / kept.name)
+        shutil.rmtree(former, ignore_errors=True)
     finally:
-        shutil.rmtree(old, ignore_errors=True)
+        with contextlib.suppress(OSError):  # not empty where something could not be moved
+            old.rmdir()
 
 
 def _sync_tree(folder: Path) -> None:
@@ -228,8 +247,9 @@ def _sync(path: Path, flags: int = os.O_RDWR) -> None:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
+    with _reading_umask:  # it can be read only by setting it
+        mask = os.umask(0)
+        os.umask(mask)
     return mask
 
 

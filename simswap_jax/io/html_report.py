@@ -74,7 +74,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Curve:
-    """One plot: name → (x, y) arrays of equal length. Values that are not finite are gaps.
+    """One plot: name → (x, y) arrays of equal length. Values that are not finite are left out, and the line goes on.
 
     Attributes:
       title, x_label, y_label: what stands at the plot and its axes.

@@ -13,7 +13,7 @@ RESULT = 3  # bytes a pixel of the uint8 RGB that is made
 MOST_SCANS = 100  # of a JPEG; cameras and editors write 1 to about 20
 # Pillow warns from here on and raises from twice as many: the fewest bytes a pixel takes are these.
 MOST_PIXELS = MOST // (1 + RESULT)
-_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_CONTAINER = Path("/sys/fs/cgroup")
 # A marker inside a scan: 0xFF is followed by 0 where it is data, by D0 to D7 where a decoder may start anew.
 _AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _SCAN, _END, _ALONE = 0xDA, 0xD9, (0x01, *range(0xD0, 0xD9))
@@ -25,7 +25,12 @@ def free_memory() -> int:
 
     free: int = psutil.virtual_memory().available
     with contextlib.suppress(OSError, ValueError):  # no container, or "max"
-        free = min(free, int(_CONTAINER_LIMIT.read_text(encoding="ascii")))
+        said = {
+            name: (_CONTAINER / f"memory.{name}").read_text(encoding="ascii") for name in ("max", "current", "stat")
+        }
+        cached = re.search(r"^inactive_file (\d+)", said["stat"], re.MULTILINE)  # is given up when it is needed
+        used = int(said["current"]) - (int(cached[1]) if cached else 0)
+        free = max(0, min(free, int(said["max"]) - used))
     return free
 
 

@@ -92,6 +92,7 @@ def _profile(image: Image.Image) -> bytes:
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 _JPEG_XMP_LIMIT = 65_000  # one APP1 segment
+LONGEST_SIDE = {"WEBP": 16_383, "JPEG": 65_500}  # pixels; what their encoders take
 
 
 def write_picture(
@@ -125,6 +126,7 @@ def write_picture(
         raise UserError(
             f"{path} is made of too many inputs for a JPEG's metadata; name a .png instead.", "metadata-too-long"
         )
+    check_picture_size(path, *picture.shape[:2])
     with replacing_file(path) as temporary:
         if picture.dtype == np.uint16 and picture.ndim == 3:
             temporary.write_bytes(deep_png(picture, xmp, photo.exif, photo.profile))
@@ -133,6 +135,18 @@ def write_picture(
             Image.fromarray(np.ascontiguousarray(picture)).save(temporary, format=kind, **options)
         if finish is not None:
             finish(temporary)
+
+
+def check_picture_size(path: Path, height: int, width: int) -> None:
+    """A UserError where a picture has longer sides than its format can hold."""
+    kind = picture_format(path)
+    most = LONGEST_SIDE.get(kind)
+    if most and max(height, width) > most:
+        raise UserError(
+            f"{path} would have {width}×{height} pixels, and a {kind} holds at most {most:,} a side; name a .png "
+            "instead.",
+            "picture-too-large-for-format",
+        )
 
 
 def _save_options(kind: str, quality: int, xmp: bytes | None, photo: PhotoMetadata) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from simswap_jax.errors import UserError
 from simswap_jax.faces.alignment import fits
 from simswap_jax.faces.face import Face, size_of
-from simswap_jax.faces.tracking import majority, steadied
+from simswap_jax.faces.tracking import majority, smooth_landmarks
 from simswap_jax.inference.arrays import mixed
 from simswap_jax.inference.options import SwapOptions
 from simswap_jax.inference.photo import FoundFace, unusable
@@ -16,7 +16,7 @@ from simswap_jax.inference.selection import select_faces
 from simswap_jax.inference.swapper import FaceSwapper
 from simswap_jax.video.detect import Detections, Track
 
-FEWEST = 3  # detections of a track that counts, in videos of ten times as many frames
+FEWEST = 3  # detections of a track that counts; 2 in a video of fewer than 60 frames, 1 of fewer than 30
 KEEP_POSE = 0.8  # another pose of the template is taken where its residual is under this part of the present one's
 
 # A face to be put back in a frame: where it is, and the identity vector that it gets; None: it stays as it is.
@@ -128,7 +128,7 @@ def steady_faces(track: Track, frames: np.ndarray, times: np.ndarray) -> list[Fa
     raw = np.zeros((len(frames), 5, 2))
     raw[place] = [face.landmarks for face in track.faces]
     size = float(np.median([size_of(face) for face in track.faces]))
-    landmarks = steadied(frames, times, detected, raw, size)
+    landmarks = smooth_landmarks(frames, times, detected, raw, size)
     nearest = np.maximum.accumulate(np.where(detected, np.arange(len(frames)), 0))
     face_at = dict(zip(place.tolist(), track.faces))
     return [replace(face_at[int(i)], landmarks=points) for i, points in zip(nearest, landmarks)]

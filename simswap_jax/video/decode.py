@@ -451,7 +451,7 @@ def read_video_provenance(path: str | Path) -> Provenance | None:
         for box in boxes(path):
             file.seek(box.content)
             if box.kind == b"uuid" and file.read(16) == _XMP:
-                found = parse_packet(file.read(min(box.size, _MOST)))
+                found = parse_packet(file.read(min(box.start + box.size - file.tell(), _MOST)))
                 if found is not None:
                     return found
     with reading(path) as container:

@@ -14,8 +14,8 @@ from jaxtyping import UInt8
 
 from simswap_jax.faces.detection import Detector
 from simswap_jax.faces.direction import CLOSE_TILE, views
-from simswap_jax.faces.face import OVERLAP, Face, distinct, overlap, size_of
-from simswap_jax.faces.tracking import GROWTH, nearest_first
+from simswap_jax.faces.face import OVERLAP, Face, iou, non_maximum_suppression, size_of
+from simswap_jax.faces.tracking import GROWTH, greedy_matching
 from simswap_jax.video.decode import Frame
 
 KEY_EVERY = 8  # frames from one that is seen whole to the next; divides what a stopped pass keeps (`detect.CHUNK`)
@@ -83,7 +83,7 @@ def _filled(window: Sequence[SeenFrame], end: SeenFrame) -> Iterator[SeenFrame]:
 def _matched(before: Sequence[Face], after: Sequence[Face]) -> list[tuple[Face, Face]] | None:
     """Each face of a key frame with itself in the next; None where they do not show the same faces."""
     apart = np.array([[_distance(one, other) for other in after] for one in before]).reshape(len(before), len(after))
-    pairs = nearest_first(apart, MOVES)
+    pairs = greedy_matching(apart, MOVES)
     if not len(before) == len(after) == len(pairs):
         return None
     return [(before[row], after[column]) for column, row in sorted(pairs.items())]
@@ -119,13 +119,14 @@ def detect_faces(
     """
     if expected is not None and len(expected) <= MOST:
         there = [face for face in detect_in_crops(detector, picture, expected) if face is not None]
-        if len(distinct(there)) == len(expected):
+        if len(non_maximum_suppression(there)) == len(expected):
             return there
     faces = detector.look(picture)
     if len(faces) > MOST:
         return faces
     closer = detect_in_crops(detector, picture, faces)
-    return distinct(new if new is not None and overlap(new, old) > OVERLAP else old for new, old in zip(closer, faces))
+    refined = (new if new is not None and iou(new, old) > OVERLAP else old for new, old in zip(closer, faces))
+    return non_maximum_suppression(refined)
 
 
 def detect_in_crops(

@@ -137,7 +137,7 @@ class Sound:
 
 
 class Words:
-    """Subtitles of one way to write text as those of another; what they say stays, and when."""
+    """Text subtitles converted from one format to another; words and times stay."""
 
     def __init__(self, stream: Any, out: Any, target: str) -> None:
         self.stream = out.add_stream(target)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from simswap_jax.errors import UserError, first_line, missing_extra, printable
-from simswap_jax.io.atomic import file_sha256, is_file, is_folder, replacing_file
+from simswap_jax.io.atomic import CannotWrite, file_sha256, is_file, is_folder, replacing_file
 from simswap_jax.weights import torch_files
 from simswap_jax.weights.pickle_reader import Inert, PickleRefused, TensorRef
 
@@ -388,24 +388,23 @@ def save(state_dict: Mapping[str, np.ndarray], path: str | Path, metadata: Mappi
       UserError: another ending, PyTorch is missing, or the place cannot be written.
     """
     path = Path(path)
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.numpy import save_file
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.numpy import save_file
 
-            arrays = {name: np.ascontiguousarray(a).reshape(np.shape(a)) for name, a in state_dict.items()}
-            with replacing_file(path) as temporary:
+        arrays = {name: np.ascontiguousarray(a).reshape(np.shape(a)) for name, a in state_dict.items()}
+        with replacing_file(path) as temporary:
+            try:
                 save_file(arrays, str(temporary), {"format": "pt", **(metadata or {})})
-        elif path.suffix in (".pth", ".pt", ".tar", ".ckpt"):
-            _save_torch(state_dict, path)
-        else:
-            raise UserError(
-                f"{path.name}: weights are written as .pth or .safetensors; choose one of these endings.",
-                "weight-file-ending",
-            )
-    except OSError as error:
+            except SafetensorError as error:  # of a full disk, too, and no OSError
+                raise CannotWrite(path, OSError(first_line(error))) from error
+    elif path.suffix in (".pth", ".pt", ".tar", ".ckpt"):
+        _save_torch(state_dict, path)
+    else:
         raise UserError(
-            f"{path} cannot be written ({error.strerror or error}); choose another place.", "place-not-writable"
-        ) from error
+            f"{path.name}: weights are written as .pth or .safetensors; choose one of these endings.",
+            "weight-file-ending",
+        )
     return path
 
 

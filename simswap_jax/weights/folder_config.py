@@ -98,7 +98,7 @@ def _no_number(constant: str) -> NoReturn:
 
 
 def check(described: Mapping[str, Any], fields: Mapping[str, Field], of: str = "") -> None:
-    """A ValueError whose message is a clause, unless all fields are there and may be what they are.
+    """Raise a ValueError, whose message is a clause, if a field is missing or has a wrong value.
 
     Args:
       described: a JSON object.

@@ -60,7 +60,7 @@ def fetch(name: str, revision: str | None = None) -> Path:
             "hub-repository",
         ) from error
     except (hub.errors.LocalEntryNotFoundError, hub.errors.HfHubHTTPError, OSError, ValueError) as error:
-        why = "SIMSWAP_JAX_OFFLINE forbids to fetch it" if offline() else first_line(error)
+        why = "SIMSWAP_JAX_OFFLINE forbids fetching it" if offline() else first_line(error)
         raise UserError(
             f"{name} is no folder here, and could not be fetched from the Hub ({why}); name a model folder.",
             "hub-unreachable",

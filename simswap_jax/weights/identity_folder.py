@@ -48,7 +48,7 @@ def write(folder: Path, config: IdentityConfig, variables: Any, card: dict[str, 
     """
     flat = traverse_util.flatten_dict(jax.device_get(variables), sep="/")
     model_folder.check_finite(flat, f"the identity network for {folder}")
-    with replacing_folder(folder, CONFIG) as fresh:
+    with replacing_folder(folder, (CONFIG, WEIGHTS)) as fresh:
         files.save(flat, fresh / WEIGHTS)
         described = {"format": 1, "identity": config.to_dict(), "card": card}
         (fresh / CONFIG).write_bytes(folder_config.dump(described))

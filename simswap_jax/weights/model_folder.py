@@ -115,7 +115,7 @@ def write(folder: str | Path, model: ModelFolder, include_identity: bool, dtype:
             f"the identity network for {folder} is to be included but was not loaded; load it first.",
             "identity-not-loaded",
         )
-    with replacing_folder(folder, CONFIG) as fresh:
+    with replacing_folder(folder, (CONFIG, GENERATOR), optional=(IDENTITY, CARD)) as fresh:
         _fill(fresh, model, include_identity, dtype)
     return folder
 

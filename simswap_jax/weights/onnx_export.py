@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from simswap_jax.errors import UserError, missing_extra
-from simswap_jax.io.atomic import replacing_file
+from simswap_jax.io.atomic import write_bytes, write_text
 from simswap_jax.models import GeneratorConfig, families
 from simswap_jax.models.compact import LUMA, as_compact
 from simswap_jax.models.families import FamilyConfig
@@ -225,16 +225,9 @@ def _write(model: Any, path: Path, hashed: bool) -> Path:
     if path.suffix != ".onnx":
         raise UserError(f"{path.name} does not end in .onnx; give a name that does.", "onnx-ending")
     content = model.SerializeToString()
-    try:
-        with replacing_file(path) as temporary:
-            temporary.write_bytes(content)
-        if hashed:
-            with replacing_file(path.with_suffix(".hash")) as temporary:
-                temporary.write_text(f"{zlib.crc32(content):08x}", encoding="ascii")
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror or error}); choose another place.", "place-not-writable"
-        ) from error
+    write_bytes(path, content)
+    if hashed:
+        write_text(path.with_suffix(".hash"), f"{zlib.crc32(content):08x}")
     return path
 
 

@@ -130,7 +130,7 @@ def find(name_or_path: str | Path, purpose: str) -> Path:
         raise UserError(_missing(name, purpose, where), "public-weights-missing")
     if offline():
         raise UserError(
-            _missing(name, purpose, f"get it from {entry.origin} (SIMSWAP_JAX_OFFLINE forbids to fetch it)"),
+            _missing(name, purpose, f"get it from {entry.origin} (SIMSWAP_JAX_OFFLINE forbids fetching it)"),
             "public-weights-offline",
         )
     return _fetch(entry, purpose)

@@ -41,7 +41,7 @@ class TorchFile:
     """A PyTorch file's object tree and where its numbers lie.
 
     Attributes:
-      root: what the file holds, as `safe_pickle.load` gives it.
+      root: what the file holds, as `pickle_reader.load` gives it.
       format: ``"PyTorch zip"`` or ``"PyTorch legacy"``.
     """
 

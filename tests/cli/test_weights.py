@@ -418,7 +418,7 @@ def test_doctor_fetches_nothing_offline(place, capsys):
     assert cli.main(["doctor", "--all"]) == 0
     said = capsys.readouterr().out
     assert "fetched when needed" not in said
-    assert "(SIMSWAP_JAX_OFFLINE forbids to fetch it)" in said
+    assert "(SIMSWAP_JAX_OFFLINE forbids fetching it)" in said
     assert "mobilefacenet_casia.ckpt" in next(line for line in said.splitlines() if line.startswith("swap photos"))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from simswap_jax.faces.detection import FaceDetector, lying
 from simswap_jax.faces.direction import directed, views
-from simswap_jax.faces.face import Face, tilt_of, without_ghosts
+from simswap_jax.faces.face import Face, roll_of, without_ghosts
 from simswap_jax.faces.tracking import CHECK_EVERY, GAP, LYING_EVERY, Directions
 from simswap_jax.io.images import read_picture
 from tests.support.tilted import Upright, draw_face, landmarks_at, photo_of
@@ -20,7 +20,7 @@ def apart(one, other):
 
 @pytest.mark.parametrize("tilt", TILTS)
 def test_the_tilt_of_landmarks_is_told_clockwise(tilt):
-    told = tilt_of(landmarks_at(np.array([50.0, 40.0]), 30.0, tilt))
+    told = roll_of(landmarks_at(np.array([50.0, 40.0]), 30.0, tilt))
     assert abs((told - tilt + 180) % 360 - 180) < 1e-6
 
 

@@ -18,7 +18,7 @@ from simswap_jax.faces.blending import (
     resolve_overlaps,
     soft_mask,
 )
-from simswap_jax.faces.detection import Face, FaceDetector, distinct, overlap
+from simswap_jax.faces.detection import Face, FaceDetector, iou, non_maximum_suppression
 from simswap_jax.weights.model_folder import ALIGNMENTS
 
 
@@ -280,9 +280,9 @@ def face(left, top, side, score):
 
 def test_a_face_found_twice_is_kept_once():
     seen = [face(0, 0, 10, 0.7), face(1, 1, 10, 0.9), face(50, 0, 10, 0.8)]
-    assert [one.score for one in distinct(seen)] == [0.9, 0.8]
-    assert overlap(seen[0], seen[2]) == 0.0
-    assert overlap(seen[0], seen[0]) == 1.0
+    assert [one.score for one in non_maximum_suppression(seen)] == [0.9, 0.8]
+    assert iou(seen[0], seen[2]) == 0.0
+    assert iou(seen[0], seen[0]) == 1.0
 
 
 def test_a_detector_that_is_none_gets_a_sentence(tmp_path):

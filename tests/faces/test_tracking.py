@@ -5,7 +5,7 @@ import pytest
 
 from simswap_jax.faces.alignment import TEMPLATES
 from simswap_jax.faces.detection import Face
-from simswap_jax.faces.tracking import GAP, Tracker, majority, steadied
+from simswap_jax.faces.tracking import GAP, Tracker, majority, smooth_landmarks
 
 SHAPE = TEMPLATES["simswap-frontal"][0]
 
@@ -59,7 +59,7 @@ def test_another_face_size_in_the_same_place_is_another_track():
 def steady(landmarks, sighted=None, size=100.0):
     count = len(landmarks)
     seen = np.ones(count, bool) if sighted is None else sighted
-    return steadied(np.arange(count), np.arange(count) / 25, seen, landmarks, size)
+    return smooth_landmarks(np.arange(count), np.arange(count) / 25, seen, landmarks, size)
 
 
 def jitter(landmarks):

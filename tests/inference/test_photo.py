@@ -141,8 +141,10 @@ def match(cosines, threshold):
 
 def test_people_are_matched_one_to_one_the_most_alike_first():
     assert match([[0.9, 0.8], [0.95, 0.1]], 0.3) == [1, 0]
-    with raises_user_error("person-not-found", "person 2 of 2", "0.80"):
+    with raises_user_error("person-taken", "person 2"):
         match([[0.9], [0.8]], 0.3)
+    with raises_user_error("person-not-found", "person 2 of 2", "0.10"):
+        match([[0.9], [0.1]], 0.3)
     with raises_user_error("person-not-found", "0.20"):
         match([[0.2, 0.1]], 0.3)
     with raises_user_error("threshold-range", 3):
@@ -406,8 +408,8 @@ def test_a_face_whose_direction_cannot_be_told_is_left_out_and_said(swapper, cap
     caplog.set_level("INFO")
     swapper.photos.__dict__["_detector"] = Doubtful()
     assert changed(THREE, swapper.swap(THREE, RED, "all")) == [False, True, True]
-    assert "left out of the target photo: a face that lies so" in caplog.text
-    with raises_user_error("no-usable-face", "which way up"):
+    assert "left out of the target photo: a face that lies at an angle" in caplog.text
+    with raises_user_error("no-usable-face", "direction cannot be determined"):
         swapper.swap(group((200, 30, 30)), RED)
 
 

@@ -1,7 +1,10 @@
 import errno
 import json
 import os
+import pickle
 import stat
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -101,10 +104,10 @@ def test_the_temporary_file_may_lie_elsewhere(tmp_path):
 def test_a_folder_takes_its_place_whole(tmp_path):
     place = tmp_path / "model"
     for content in ("old", "new"):
-        with replacing_folder(place, "config.json") as fresh:
+        with replacing_folder(place, ["config.json"]) as fresh:
             (fresh / "config.json").write_text(content)
         assert (place / "config.json").read_text() == content
-    with pytest.raises(RuntimeError), replacing_folder(place, "config.json") as fresh:
+    with pytest.raises(RuntimeError), replacing_folder(place, ["config.json"]) as fresh:
         fail(fresh / "config.json", RuntimeError)
     assert (place / "config.json").read_text() == "new"
     assert list(tmp_path.iterdir()) == [place]
@@ -114,26 +117,67 @@ def test_a_folder_with_something_else_in_it_stays(tmp_path):
     place = tmp_path / "photos"
     place.mkdir()
     (place / "a.jpg").write_text("")
-    for marker in ("config.json", ""):
-        with raises_user_error("folder-in-use", place), replacing_folder(place, marker):
+    for names in (["config.json"], []):
+        with raises_user_error("folder-in-use", place), replacing_folder(place, names):
             pass
     assert [file.name for file in place.iterdir()] == ["a.jpg"]
+    (place / "config.json").write_text("of another program")
+    with raises_user_error("folder-in-use", place), replacing_folder(place, ["config.json", "weights"]):
+        pass
+    assert (place / "config.json").read_text() == "of another program"
     (tmp_path / "empty").mkdir()
     with replacing_folder(tmp_path / "empty") as fresh:
         (fresh / "b").write_text("")
     assert (tmp_path / "empty" / "b").is_file()
 
 
+def test_files_that_somebody_laid_into_our_folder_are_kept(tmp_path):
+    place = tmp_path / "model"
+    with replacing_folder(place, ["c"], optional=["d"]) as fresh:
+        (fresh / "c").write_text("old")
+        (fresh / "d").write_text("old")
+    (place / "thesis.txt").write_text("years of work")
+    with replacing_folder(place, ["c"], optional=["d"]) as fresh:
+        (fresh / "c").write_text("new")
+    assert {file.name: file.read_text() for file in place.iterdir()} == {"c": "new", "thesis.txt": "years of work"}
+    assert list(tmp_path.iterdir()) == [place]
+
+
+def test_an_error_of_writing_crosses_processes(tmp_path):
+    error = CannotWrite(tmp_path / "a", OSError(errno.ENOSPC, "No space left on device"))
+    again = pickle.loads(pickle.dumps(error))
+    assert isinstance(again, CannotWrite)
+    assert (str(again), again.code, again.errno) == (str(error), error.code, errno.ENOSPC)
+    assert again.strerror == "No space left on device"
+
+
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path):
+    write_bytes(tmp_path / ("a" * 251 + ".txt"), b"text")
+    assert [len(file.name) for file in tmp_path.iterdir()] == [255]
+
+
+def test_threads_read_the_umask_without_changing_it():
+    before, interval = atomic._umask(), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = set(pool.map(lambda _: atomic._umask(), range(20_000)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert found == {before}
+    assert atomic._umask() == before
+
+
 def test_a_folder_on_a_full_disk_leaves_the_old_one(tmp_path, monkeypatch):
     place = tmp_path / "model"
-    with replacing_folder(place, "c") as fresh:
+    with replacing_folder(place, ["c"]) as fresh:
         (fresh / "c").write_text("old")
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(atomic, "_put_in_place", full)
-    with pytest.raises(CannotWrite), replacing_folder(place, "c") as fresh:
+    with pytest.raises(CannotWrite), replacing_folder(place, ["c"]) as fresh:
         (fresh / "c").write_text("new")
     assert (place / "c").read_text() == "old"
     assert list(tmp_path.iterdir()) == [place]

@@ -97,12 +97,16 @@ def test_a_small_picture_asks_for_no_memory(monkeypatch):
 
 
 def test_free_memory_is_that_of_the_container(monkeypatch, tmp_path):
+    monkeypatch.setattr(image_limits, "_CONTAINER", tmp_path)
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr(image_limits, "_CONTAINER_LIMIT", limit)
     free = image_limits.free_memory()
     assert free > 2**20
+    (tmp_path / "memory.current").write_text("786432\n")
+    (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 262144\n")
     limit.write_text("1048576\n")
-    assert image_limits.free_memory() == 2**20
+    assert image_limits.free_memory() == 2**19  # of 1 MiB, ¾ are used, ¼ of it for files that can be read again
+    (tmp_path / "memory.current").write_text("9999999\n")
+    assert image_limits.free_memory() == 0
     limit.write_text("max\n")
     assert image_limits.free_memory() > 2**20
 

@@ -125,3 +125,11 @@ def test_a_sheet_carries_all_marks_that_can_be_made(tmp_path, monkeypatch):
     assert carried == (LABEL, METADATA, WATERMARK)
     assert read_provenance(tmp_path / "y.png") is not None
     assert detect(read_picture(tmp_path / "y.png")) > THRESHOLD
+
+
+@pytest.mark.parametrize(("ending", "most"), [("webp", 16_383), ("jpg", 65_500)])
+def test_a_picture_that_its_format_cannot_hold_is_one_sentence(tmp_path, ending, most):
+    with raises_user_error("picture-too-large-for-format", most + 1, ".png"):
+        writer.write_picture(tmp_path / f"x.{ending}", np.zeros((1, most + 1, 3), np.uint8))
+    assert not list(tmp_path.iterdir())
+    writer.write_picture(tmp_path / f"x.{ending}", np.zeros((1, most, 3), np.uint8))

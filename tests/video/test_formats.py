@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from simswap_jax.cli import swap as command
 from simswap_jax.inference.batch import Outcome, SwapRequest, swap_pictures
 from simswap_jax.inference.options import EncodingOptions
 from simswap_jax.io.animation import (
@@ -22,11 +23,13 @@ from simswap_jax.io.animation import (
     write_animation,
 )
 from simswap_jax.provenance import c2pa
+from simswap_jax.provenance.label_xmp import Provenance, xmp_packet
 from simswap_jax.provenance.options import ALL_MARKS, MANIFEST, NO_MARKS
 from simswap_jax.video import encode
 from simswap_jax.video.colour import BT2020, HLG, PQ, Colours, SdrView
 from simswap_jax.video.decode import (
     SUFFIXES,
+    append_xmp,
     has_manifest,
     is_video,
     mime_type,
@@ -416,6 +419,38 @@ def test_an_animation_becomes_an_animation(swapper, tmp_path, ending):
     kind = mime_type(tmp_path / f"b.{ending}")
     assert c2pa.read_video(tmp_path / f"b.{ending}", kind).state == "trusted"
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"a.{ending}", f"b.{ending}"]
+
+
+def test_the_command_says_what_it_did_to_an_animation(swapper, tmp_path):
+    source = write_still(tmp_path / "a.gif")
+    Image.fromarray(scene((RED, 40, 40))).save(tmp_path / "red.png")
+    request = SwapRequest((tmp_path / "red.png",), (source,), tmp_path / "b.gif")
+    said = command.run_video(swapper, request, EncodingOptions(), Outcome())
+    assert "6 frames into" in said
+    assert "Matroska" not in said
+    assert len(list(stills(tmp_path / "b.gif"))) == 6
+
+
+def test_a_picture_before_an_animation_is_no_part_of_it(tmp_path):
+    cover, *frames = (Image.fromarray(picture) for picture in two(4))
+    place = tmp_path / "a.png"
+    cover.save(place, save_all=True, default_image=True, append_images=frames, duration=50)
+    found = list(stills(place))
+    assert [still.milliseconds for still in found] == [50] * 3
+    np.testing.assert_array_equal(found[0].picture, np.asarray(frames[0]))
+    assert open_video(place).length == 3
+    cover.save(tmp_path / "b.png", save_all=True, default_image=True, append_images=frames[:1], duration=50)
+    assert not is_animation(tmp_path / "b.png")
+
+
+def test_metadata_is_found_wherever_its_box_lies(tmp_path):
+    clip = write_clip(tmp_path / "a.mp4", two(2))
+    append_xmp(clip, xmp_packet(Provenance(inputs=(("source", "ab" * 32),))))
+    expected = read_video_provenance(clip)
+    assert expected is not None
+    with clip.open("ab") as file:
+        file.write((32).to_bytes(4, "big") + b"free" + b"\0" * 24)
+    assert read_video_provenance(clip) == expected
 
 
 def test_an_animation_becomes_a_video_by_name(swapper, tmp_path):

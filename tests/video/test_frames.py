@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from simswap_jax.faces.detection import FaceDetector
-from simswap_jax.faces.tracking import Tracker, size_of, steadied
+from simswap_jax.faces.tracking import Tracker, size_of, smooth_landmarks
 from simswap_jax.io.images import read_picture
 from simswap_jax.video.decode import open_video
 from simswap_jax.weights import model_folder
@@ -150,5 +150,5 @@ def test_a_still_face_trembles_less_than_half_as_much(outside, tmp_path):
     for seen in tracks.values():
         frames, times = np.array([row[0] for row in seen]), np.array([row[1] for row in seen])
         raw = np.stack([row[2].landmarks for row in seen])
-        steady = steadied(frames, times, np.ones(len(seen), bool), raw, size_of(seen[0][2]))
+        steady = smooth_landmarks(frames, times, np.ones(len(seen), bool), raw, size_of(seen[0][2]))
         assert np.diff(steady, axis=0).std() < 0.5 * np.diff(raw, axis=0).std()

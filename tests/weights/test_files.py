@@ -10,6 +10,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from simswap_jax.weights import files
 from simswap_jax.weights.files import read, save
@@ -187,9 +188,13 @@ def test_writing_is_atomic(tmp_path, monkeypatch):
     def full_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("safetensors.numpy.save_file", full_disk)
-    with raises_user_error("place-not-writable"):
-        save({"other": np.zeros(3)}, path)
+    def fails(*_):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    for failing in (full_disk, fails):
+        monkeypatch.setattr("safetensors.numpy.save_file", failing)
+        with raises_user_error("cannot-write", path, "No space left on device"):
+            save({"other": np.zeros(3)}, path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["net.safetensors"]
 
