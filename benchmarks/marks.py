@@ -13,19 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
-import jax
-import jax.numpy as jnp
 import numpy as np
+from swap_batch import random_model
 
 from simswap_jax import FaceSwapper
 from simswap_jax.io.images import read_picture
-from simswap_jax.models import Generator, GeneratorConfig
-from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.provenance import c2pa, writer
 from simswap_jax.provenance.certificates import local_credentials
 from simswap_jax.provenance.label_xmp import Provenance, draw_label, xmp_packet
 from simswap_jax.provenance.watermark import detect, embed
-from simswap_jax.weights.model_folder import ModelFolder
 
 
 def main() -> None:
@@ -35,7 +31,7 @@ def main() -> None:
     parse.add_argument("--repeats", type=int, default=9)
     options = parse.parse_args()
     frame = cv2.resize(read_picture(options.photo), (1920, 1080), interpolation=cv2.INTER_AREA)
-    swapper = FaceSwapper.from_pretrained(options.model) if options.model else FaceSwapper(random_224())
+    swapper = FaceSwapper.from_pretrained(options.model) if options.model else FaceSwapper(random_model("224"))
     vector = np.ones(swapper.identity_size, np.float32)
 
     def swap() -> np.ndarray:
@@ -84,27 +80,6 @@ def milliseconds(action: Callable[[], object], repeats: int) -> np.ndarray:
         action()
         taken.append((time.perf_counter() - start[0], time.process_time() - start[1]))
     return 1000 * np.median(taken, axis=0)
-
-
-def random_224() -> ModelFolder:
-    """The paper's generator for 224 pixels, random, with a small identity network that is not asked here."""
-    generator = GeneratorConfig.from_preset("224")
-    identity = IdentityConfig(
-        family="iresnet", layers=(1, 1), widths=(8, 8), size=(16, 16), frame=(16, 16), embedding=512, values="symmetric"
-    )
-    key = jax.random.key(0)
-    variables = Generator(generator).init(key, jnp.zeros((1, 224, 224, 3)), jnp.zeros((1, 512)))
-    return ModelFolder(
-        generator=generator,
-        variables=variables,
-        face_size=224,
-        alignment="simswap",
-        identity=identity,
-        identity_variables=IdentityNetwork(identity).init(key),
-        identity_sha256="",
-        identity_name="random",
-        card={},
-    )
 
 
 if __name__ == "__main__":

@@ -46,6 +46,15 @@ def average(models: Sequence[ModelFolder], shares: Sequence[float]) -> ModelFold
     return replace(first, variables=jax.tree.map(mean, *(model.variables for model in models)))
 
 
+def held_out_by_all(models: Sequence[ModelFolder]) -> dict[str, float]:
+    """The shares of people and pictures that no training saw: the smallest; none where a card does not say.
+
+    They are held out by name, so that of several shares the smallest one's are among all the others'.
+    """
+    shares = {name: [model.card.get(name) for model in models] for name in ("held_out", "held_out_pictures")}
+    return {name: min(each) for name, each in shares.items() if None not in each}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read model folders, write their average."""
     parse = argparse.ArgumentParser(description="average the weights of generators")
@@ -56,7 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parse.parse_args(arguments)
     models = [model_folder.read(name, with_identity=False) for name in given.models]
     made = average(models, given.shares or [1.0] * len(models))
-    card = {**made.card, "average_of": [str(name) for name in given.models], "shares": given.shares or "equal"}
+    card = {name: value for name, value in made.card.items() if name not in ("held_out", "held_out_pictures")}
+    card |= held_out_by_all(models)
+    card |= {"average_of": [str(name) for name in given.models], "shares": given.shares or "equal"}
     print(model_folder.write(given.output, replace(made, card=card), include_identity=False, dtype=given.dtype))
 
 

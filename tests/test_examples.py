@@ -196,6 +196,26 @@ def test_an_average_lies_between_its_models(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("cards", "expected"),
+    [
+        (
+            [{"held_out": 0.12, "held_out_pictures": 0.2}, {"held_out": 0.05, "held_out_pictures": 0.3}],
+            {"held_out": 0.05, "held_out_pictures": 0.2},
+        ),
+        ([{"held_out": 0.12, "held_out_pictures": 0.2}, {}], {}),
+    ],
+)
+def test_an_average_holds_out_only_whom_all_its_models_did(tmp_path, monkeypatch, cards, expected):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import average_models
+
+    folders = [str(write_small_model(tmp_path / str(number), card=card)) for number, card in enumerate(cards)]
+    average_models.main([*folders, "--output", str(tmp_path / "average")])
+    card = model_folder.read(tmp_path / "average", with_identity=False).card
+    assert {name: value for name, value in card.items() if name.startswith("held_out")} == expected
+
+
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_a_notebook_is_kept_without_results(name):
     book = json.loads((EXAMPLES / f"{name}.ipynb").read_text(encoding="utf-8"))

@@ -151,23 +151,23 @@ class Gate:
 
     async def _post(self, session: Session, scope: Any, receive: Any, send: Any) -> None:
         """What a browser sends."""
-        match scope["path"].rstrip("/"):
-            case "/gradio_api/upload":
-                await answer(send, 200, await self._upload(session, scope, receive))
-            case "/gradio_api/queue/join":
-                event = await self._event(session, await read_json(receive, LARGEST_EVENT))
-                await self._inside(*as_if_sent(scope, receive, event), send)
-            case "/gradio_api/cancel":
-                asked = await read_json(receive, LARGEST_EVENT)
-                fine = is_index(asked.get("fn_index")) and isinstance(asked.get("event_id"), str)
-                if not fine or asked.get("session_hash") not in list(session.tabs):
-                    raise Refused(400, NO_EVENT)
-                kept = {name: asked[name] for name in ("session_hash", "fn_index", "event_id")}
-                await self._inside(*as_if_sent(scope, receive, kept), send)
-            case "/gradio_api/reset":  # gradio does nothing either
-                await answer(send, 200, {"success": True})
-            case _:
-                raise Refused(404, "There is nothing here.")
+        path = scope["path"].rstrip("/")
+        if path == UPLOAD:
+            await answer(send, 200, await self._upload(session, scope, receive))
+        elif path == JOIN:
+            event = await self._event(session, await read_json(receive, LARGEST_EVENT))
+            await self._inside(*as_if_sent(scope, receive, event), send)
+        elif path == CANCEL:
+            asked = await read_json(receive, LARGEST_EVENT)
+            fine = is_index(asked.get("fn_index")) and isinstance(asked.get("event_id"), str)
+            if not fine or asked.get("session_hash") not in list(session.tabs):
+                raise Refused(400, NO_EVENT)
+            kept = {name: asked[name] for name in ("session_hash", "fn_index", "event_id")}
+            await self._inside(*as_if_sent(scope, receive, kept), send)
+        elif path == RESET:  # gradio does nothing either
+            await answer(send, 200, {"success": True})
+        else:
+            raise Refused(404, "There is nothing here.")
 
     async def _claim(self, session: Session, tab: Any) -> None:
         """Note that a tab is a browser's own; what is kept for too many of its others goes.

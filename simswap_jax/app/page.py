@@ -281,7 +281,7 @@ def describe_faces(target: Target | None, studio: Studio) -> str:
     found = "1 face found" if count == 1 else f"{count} faces found"
     numbers = [str(i + 1) for i in sorted(target.chosen)]
     chosen = f"chosen: {', '.join(numbers)}" if numbers else "none chosen"
-    return f"{found}, {chosen}. Click on a face to choose it or not."
+    return f"{found}, {chosen}. Click a face to select or deselect it."
 
 
 def colours_of(photo: Path) -> PhotoMetadata:

@@ -27,7 +27,7 @@ class PairBatch:
     Attributes:
       indices: which pairs of the protocol, n of them.
       sources, targets: n uint8 RGB squares at the size that is evaluated.
-      source_points, target_points: float [n, 5, 2] in sides of the crop, NaN where unknown.
+      source_points, target_points: float [n, 5, 2] in sides of the crop, NaN where neither found nor the template's.
       ground_truth: n uint8 RGB squares, where the answers are known.
       target_landmarks: float [n, P, 2] in sides of the crop, where the protocol knows them.
       altered: attribute → the same with this one attribute as the source's picture has it, where they are known.
@@ -182,21 +182,22 @@ def files_by_pair(folder: Path, pairs: int) -> list[Path]:
         raise UserError(f"there is no folder of results {folder}; check the path.", "results-missing")
     visible = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
     found = {path.stem: path for path in visible if path.suffix.lower() in SUFFIXES}
-    missing = [index for index in range(pairs) if f"{index:05d}" not in found]
+    names = [f"{index:05d}" for index in range(pairs)]
+    missing = [name for name in names if name not in found]
     if missing:
         raise UserError(
-            f"{folder} has no picture for {len(missing)} of the {pairs} pairs (the first: {missing[0]:05d}.png); "
+            f"{folder} has no picture for {len(missing)} of the {pairs} pairs (the first: {missing[0]}.png); "
             "name each result by its pair's index in pairs.json, five digits, from 00000 on.",
             "results-incomplete",
         )
     if len(found) > pairs:
-        extra = next(stem for stem in found if not (stem.isdigit() and int(stem) < pairs))
+        extra = min(found.keys() - names)
         raise UserError(
             f"{folder} holds {found[extra].name}, which belongs to none of the {pairs} pairs; "
             "evaluate it with the pairs it was made from (--protocol pairs.json).",
             "results-of-other-pairs",
         )
-    files = [found[f"{index:05d}"] for index in range(pairs)]
+    files = [found[name] for name in names]
     taken = set(files)
     warn_of_rest(
         folder, [path for path in visible if path not in taken], "taken is one picture of each pair, right inside it"
@@ -252,7 +253,7 @@ def source_pasted(
     Args:
       source: uint8 RGB [H, H, 3].
       target: uint8 RGB [H, H, 3], whose surroundings stay.
-      source_points: float [5, 2] in units of the crop's side; NaN: the frontal template's.
+      source_points: float [5, 2] in units of the crop's side; NaN: those of the template `simswap-frontal`.
       target_points: of the target, likewise.
     """
     size = target.shape[0]
@@ -299,7 +300,7 @@ def _sources_pasted(batch: PairBatch) -> list[np.ndarray]:
     return [source_pasted(*pair) for pair in pairs]
 
 
-NOISE = "noise floor: what the metrics say of a change that is none"
+NOISE = "noise floor: what the metrics say of a change that should not matter"
 TARGET = _target_changed("target", "untouched target", "nothing of the source, and all of the target")
 SOURCE = Baseline("source", "source itself", lambda batch: list(batch.sources))
 PASTED = Baseline(

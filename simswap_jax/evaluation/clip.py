@@ -10,6 +10,7 @@ import numpy as np
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.candidates import ModelCandidate
 from simswap_jax.evaluation.frames import frames_of
+from simswap_jax.evaluation.geometry import crop_template
 from simswap_jax.evaluation.judges.evaluators import Evaluators
 from simswap_jax.evaluation.metrics import regions
 from simswap_jax.evaluation.metrics.identity import cosine
@@ -57,7 +58,7 @@ def blocks(count: int) -> np.ndarray:
     return np.arange(count) // BLOCK
 
 
-LEAST = 3  # frames
+LEAST = 2 * BLOCK + 2  # frames: second differences fill two blocks, and one alone has no interval
 MOST = 600
 METRICS = {
     "flicker": ("change beyond the target's own motion, L1 × 1000", 2),
@@ -91,7 +92,8 @@ def measure_clip(
     if model.strength != 1.0:  # as videos do it: one own identity for the whole track
         vector = mixed(model.swapper.identity_vectors(targets).mean(axis=0), vector, model.strength)
     results = model.swapper.swap_faces(targets, np.broadcast_to(vector, (len(targets), len(vector))))
-    masks = regions.face_masks(evaluators.five_points(targets), len(targets), size)
+    template = crop_template(model.swapper.model.alignment, size)
+    masks = regions.face_masks(evaluators.five_points(targets, template), len(targets), size)
     values = {
         "result": clip_metrics(np.stack(results), np.stack(targets), masks, evaluators),
         "target": clip_metrics(np.stack(targets), np.stack(targets), masks, evaluators),

@@ -44,7 +44,7 @@ class CompareRequest:
 
     Attributes:
       workdir: gets people and identity network where they are rendered, ``methods/NAME``, ``evaluation`` and the page.
-      experiments: method → its experiment; all on the data of one root, or all without: then people are rendered.
+      experiments: method → its experiment; those that name data name one root; where none does, people are rendered.
       baselines: rows without training, of `warp.NAMES`.
       minutes: for everything, about: trainings get equal seconds of what preparing and evaluating leave.
       steps: of each training, in place of minutes.
@@ -157,6 +157,13 @@ def check(request: CompareRequest) -> None:
         )
     if not request.experiments:
         raise UserError("no method to train is named; --methods names some.", "compare-nothing")
+    roots = roots_of(request)
+    if len(roots) > 1:
+        raise UserError(
+            f"the experiments name {len(roots)} folders of people ({', '.join(map(str, roots))}); name one by "
+            "--config.data.root.",
+            "compare-several-roots",
+        )
     check_evaluation(EvaluationRequest(Path(), request.workdir / "evaluation", pairs=request.pairs))
     recogniser = request.recogniser if brings_no_data(request) else find_recogniser(request.recogniser)
     need_networks(recogniser, request.pose, request.landmarks, request.warp_landmarks, request.features)
@@ -164,7 +171,12 @@ def check(request: CompareRequest) -> None:
 
 def brings_no_data(request: CompareRequest) -> bool:
     """Whether no data are named, so that people are rendered."""
-    return not any(config.data.root for config in request.experiments.values())
+    return not roots_of(request)
+
+
+def roots_of(request: CompareRequest) -> list[Path]:
+    """The folders of people that experiments name."""
+    return sorted({Path(config.data.root).expanduser() for config in request.experiments.values() if config.data.root})
 
 
 def fingerprint(request: CompareRequest) -> dict[str, Any]:
@@ -220,7 +232,7 @@ def folder_of_people(request: CompareRequest) -> Setting:
     """
     configs = list(request.experiments.values())
     use_cpu_cores(math.gcd(*(config.batch_size // max(1, config.accumulate) for config in configs)))
-    root = Path(configs[0].data.root).expanduser()
+    [root] = roots_of(request)
     fields: dict[str, Any] = {"data.root": str(root), "data.cache": str(request.workdir / "records")}
     for name, default in {"held_out": HELD_OUT, "held_out_pictures": HELD_OUT_PICTURES}.items():
         fields[f"data.{name}"] = max(config.data[name] for config in configs) or default

@@ -21,8 +21,8 @@ from simswap_jax.evaluation.candidates import (
 from simswap_jax.evaluation.clip import measure_clip
 from simswap_jax.evaluation.contracts import read_contract
 from simswap_jax.evaluation.external import ExternalNetwork, split_reference
-from simswap_jax.evaluation.gallery import embed_gallery, gallery_cache
-from simswap_jax.evaluation.geometry import FaceGeometry
+from simswap_jax.evaluation.gallery import embed_gallery, gallery_cache, size_and_time
+from simswap_jax.evaluation.geometry import FaceGeometry, crop_template
 from simswap_jax.evaluation.judges.evaluators import Evaluators
 from simswap_jax.evaluation.judges.networks import OnnxPose, open_features, open_recogniser
 from simswap_jax.evaluation.metrics.summary import Measured, Scores, index_pairs, summarise
@@ -48,7 +48,6 @@ from simswap_jax.evaluation.report.tables import (
 from simswap_jax.evaluation.request import EvaluationRequest, check, fingerprint
 from simswap_jax.evaluation.runner import EvalInputs, predict_real, predict_results
 from simswap_jax.evaluation.warp import FAMILY, NEAREST, warp_baselines
-from simswap_jax.faces.alignment import TEMPLATES
 from simswap_jax.inference.swapper import FaceSwapper
 from simswap_jax.io.html_report import Table
 from simswap_jax.io.job_cache import ChunkCache
@@ -127,12 +126,13 @@ def open_setup(request: EvaluationRequest) -> Setup:
     protocol = find_protocol(request.protocol)
     models = open_models(request)
     check_clip(request, models)
-    evaluators = open_evaluators(request, protocol, alignment_of(request, models))
+    alignment = alignment_of(request, models)
+    evaluators = open_evaluators(request, protocol, alignment)
     size = request.size or max((model.swapper.face_size for model in models), default=DEFAULT_SIZE)
     data = protocol.prepare(request, models, size)
     check_data(data, request.false_accept_rate)
     known = data.geometry.landmarks if data.geometry else None
-    inputs = EvalInputs(data.pairs, data.root, size, data.ground_truth, known)
+    inputs = EvalInputs(data.pairs, data.root, size, data.ground_truth, known, crop_template(alignment, size))
     left_out = reasons_against(request, models, data)
     models = [model for model in models if model.key not in left_out]
     check_clip(request, models)
@@ -277,7 +277,7 @@ def candidates_of(setup: Setup) -> list[Candidate]:
         key = candidate.key
         if key.casefold() in taken:  # many disks, which hold what is measured so far, know no capitals
             raise UserError(
-                f"there is already a row called '{key}'; call this one otherwise: NAME=FOLDER.", "row-name-taken"
+                f"there is already a row called '{key}'; choose another name: NAME=FOLDER.", "row-name-taken"
             )
         if not key.replace("_", "").replace("-", "").replace(".", "").isalnum():
             raise UserError(
@@ -298,10 +298,7 @@ def placed_candidates(setup: Setup) -> list[Candidate]:
         return []
     own = request.warp_landmarks
     landmarks = open_landmarks(network_file(own)) if own else setup.evaluators.landmarks
-    poses = TEMPLATES.get(alignment_of(request, setup.models))
-    # Templates count from the centre of the first pixel, geometry from the edge of the crop.
-    template = poses[0] + 0.5 / inputs.size if poses is not None and len(poses) == 1 else None
-    geometry = FaceGeometry(inputs.read, landmarks, setup.evaluators.pose, data.geometry, template)
+    geometry = FaceGeometry(inputs.read, landmarks, setup.evaluators.pose, data.geometry, inputs.template)
     networks = []
     for name, reference in request.external.items():
         path, contract = split_reference(reference)
@@ -319,8 +316,7 @@ def job_fingerprint(setup: Setup, candidates: Sequence[Candidate]) -> dict[str, 
         "pairs": [[pair.source, pair.target] for pair in setup.data.pairs.pairs],
         "people": sorted(setup.data.pairs.people),
         "pictures": {
-            name: [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-            for name, files in setup.data.people.items()
+            name: [[file.name, *size_and_time(file)] for file in files] for name, files in setup.data.people.items()
         },
         "size": setup.inputs.size,
         "evaluators": setup.evaluators.describe(),
@@ -383,7 +379,7 @@ def protocol_of(setup: Setup, measured: Measured) -> dict[str, Any]:
         "name": setup.protocol.name,
         "seed": pairs.seed,
         "pairs": len(pairs.pairs),
-        "people": len(pairs.people),
+        "people": len({name.rsplit("/", 1)[0] for pair in pairs.pairs for name in (pair.source, pair.target)}),
         "people_in_training": setup.data.training.value,
         "gallery_people": len(measured.gallery.names),
         "gallery_pictures": len(measured.gallery.vectors),

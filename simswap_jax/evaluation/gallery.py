@@ -70,11 +70,7 @@ def gallery_cache(evaluators: Evaluators, people: Mapping[str, Sequence[Path]], 
     folder = cache_folder()
     if folder is None:
         return None
-    listing = [
-        [name, str(file), file.stat().st_size, file.stat().st_mtime_ns]
-        for name, files in people.items()
-        for file in files
-    ]
+    listing = [[name, str(file), *size_and_time(file)] for name, files in people.items() for file in files]
     job = {"recogniser": evaluators.recogniser.sha256, "alignment": alignment, "pictures": json_fingerprint(listing)}
     place = folder / "galleries" / json_fingerprint(job)[:24]
     try:
@@ -86,6 +82,15 @@ def gallery_cache(evaluators: Evaluators, people: Mapping[str, Sequence[Path]], 
     for old in others[KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
     return cache
+
+
+def size_and_time(file: Path) -> tuple[int, int]:
+    """Bytes of a file and when it was changed, in nanoseconds; 0, 0 where it cannot be told: of a link to nothing."""
+    try:
+        status = file.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
 
 
 def embed_gallery(
@@ -110,7 +115,9 @@ def embed_gallery(
         broken += chunk["broken"].tolist()
         progress.add(len(files))
     width = max(chunk.shape[1] for chunk in chunks)
-    vectors = np.concatenate([v if v.shape[1] == width else np.full((len(v), width), np.nan) for v in chunks])
+    vectors = np.concatenate(
+        [v if v.shape[1] == width else np.full((len(v), width), np.nan, np.float32) for v in chunks]
+    )
     readable = np.flatnonzero(np.isfinite(vectors).all(axis=1))
     if not len(readable):
         raise no_readable_picture(broken)

@@ -22,6 +22,17 @@ CHUNK = 128  # pictures in memory at once
 logger = logging.getLogger(__name__)
 
 
+def crop_template(alignment: str, size: int) -> np.ndarray | None:
+    """Where aligned crops have the usual five: float [5, 2] in sides of the crop; None where that is not known.
+
+    Args:
+      alignment: name of the crops' template; known is one of a single pose.
+      size: side of the crops in pixels. Templates count from the centre of the first pixel, this from its edge.
+    """
+    poses = TEMPLATES.get(alignment)
+    return poses[0] + 0.5 / size if poses is not None and len(poses) == 1 else None
+
+
 @dataclass(frozen=True)
 class KnownGeometry:
     """What a protocol knows of its pictures, which are named ``person/picture``.

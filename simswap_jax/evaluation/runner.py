@@ -29,6 +29,7 @@ class EvalInputs:
       size: side in pixels at which everything is evaluated.
       ground_truth: where the answers are known.
       landmarks: of pictures by name, float [n, P, 2] in sides of the crop, where the protocol knows them.
+      template: float [5, 2], where the crops have the usual five, as of `crop_template`.
     """
 
     pairs: PairList
@@ -36,16 +37,17 @@ class EvalInputs:
     size: int
     ground_truth: GroundTruth | None = None
     landmarks: Callable[[Sequence[str]], np.ndarray] | None = None
+    template: np.ndarray | None = None
 
     def read(self, picture: str) -> np.ndarray:
         """A picture ``person/file``, uint8 RGB [size, size, 3]."""
         return resize_square(read_picture(self.root / picture), self.size)
 
     def batch(self, evaluators: Evaluators, indices: Sequence[int]) -> PairBatch:
-        """Read the pairs of these indices; landmarks only where the network finds the usual five."""
+        """Read the pairs of these indices, with the usual five landmarks: found by the network, else the template's."""
         pairs = [self.pairs.pairs[index] for index in indices]
         sources, targets = [self.read(pair.source) for pair in pairs], [self.read(pair.target) for pair in pairs]
-        points = evaluators.five_points(sources), evaluators.five_points(targets)
+        points = evaluators.five_points(sources, self.template), evaluators.five_points(targets, self.template)
         source_people, target_people = (
             [getattr(pair, side).rsplit("/", 1)[0] for pair in pairs] for side in ("source", "target")
         )

@@ -14,6 +14,7 @@ from simswap_jax.evaluation.evaluate import evaluate, find_recogniser, need_netw
 from simswap_jax.evaluation.request import EvaluationRequest
 from simswap_jax.training.loop import train
 from simswap_jax.training.sharding import use_cpu_cores
+from simswap_jax.training.workdir import CONFIG, refuse_another
 
 
 def names(maps: int) -> list[str]:
@@ -111,7 +112,7 @@ def sweep(request: SweepRequest) -> bool:
     if not train_each({folders[name]: ablated(config, name) for name in variants}):
         return False
     models = {name: folder / "model" for name, folder in folders.items()}
-    evaluate(evaluation_of(request, Path(config.data.root), protocol, models))
+    evaluate(evaluation_of(request, Path(config.data.root).expanduser(), protocol, models))
     return True
 
 
@@ -123,7 +124,7 @@ def train_each(experiments: Mapping[Path, ml_collections.ConfigDict]) -> bool:
     """
     for number, (folder, config) in enumerate(experiments.items(), 1):
         logger.info("%d/%d %s", number, len(experiments), folder.name)
-        if not is_trained(folder, config.steps) and not train(config, folder).finished:
+        if not is_trained(folder, config) and not train(config, folder).finished:
             return False
     return True
 
@@ -169,13 +170,27 @@ def chosen(wanted: Sequence[str] | None, known: Sequence[str]) -> list[str]:
     return [name for name in known if name in wanted]
 
 
-def is_trained(folder: Path, steps: int) -> bool:
-    """Has a variant made its steps? Told by its model's card."""
+def is_trained(folder: Path, config: ml_collections.ConfigDict) -> bool:
+    """Has a training made its steps? Told by its workdir's experiment and its model's card.
+
+    Raises:
+      UserError: the workdir holds another experiment, or made more steps.
+    """
     try:
         described = json.loads((folder / "model" / "config.json").read_text(encoding="utf-8"))
-        return int(described["card"]["step"]) >= steps
+        step = int(described["card"]["step"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
+    if not (folder / CONFIG).is_file():
+        return False
+    refuse_another(folder / CONFIG, json.loads(config.to_json()), config.method)
+    if step > config.steps:
+        raise UserError(
+            f"{folder} was trained for {step} steps, and {config.steps} are asked for; ask for as many, or use another "
+            "--workdir.",
+            "trained-for-more-steps",
+        )
+    return step == config.steps
 
 
 def evaluation_of(request: SweepRequest, data: Path, protocol: str, models: dict[str, Path]) -> EvaluationRequest:

@@ -16,6 +16,7 @@ from simswap_jax.data.dataset import People
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.candidates import MODEL, TARGET, PairBatch
 from simswap_jax.evaluation.gallery import Gallery, gallery_of
+from simswap_jax.evaluation.geometry import crop_template
 from simswap_jax.evaluation.judges.evaluators import Evaluators, Predictions
 from simswap_jax.evaluation.judges.networks import OnnxPose, open_recogniser
 from simswap_jax.evaluation.metrics.expression import FaceShapes
@@ -64,7 +65,8 @@ def build(config: ml_collections.ConfigDict, people: People, held_out: Sequence[
     names = sorted(held_out)[:PEOPLE]
     pictures = pictures_of(people)
     pairs = draw_pairs({name: list(pictures[name]) for name in names}, names, fields.pairs)
-    return HeldOutEvaluator(pairs, people, evaluators, config.data.size)
+    template = crop_template(config.data.alignment, config.data.size)
+    return HeldOutEvaluator(pairs, people, evaluators, config.data.size, template)
 
 
 def network_file(name: str, field: str) -> Path:
@@ -129,10 +131,14 @@ class HeldOutEvaluator:
       people: everybody.
       evaluators: the networks.
       size: side in pixels of the crops.
+      template: as of `crop_template`.
     """
 
-    def __init__(self, pairs: PairList, people: People, evaluators: Evaluators, size: int) -> None:
+    def __init__(
+        self, pairs: PairList, people: People, evaluators: Evaluators, size: int, template: np.ndarray | None = None
+    ) -> None:
         self._pairs, self._people, self._evaluators, self._size = pairs, people, evaluators, size
+        self._template = template
         self._pictures = pictures_of(people)
         self._swapper: FaceSwapper | None = None
         self._vectors: tuple[np.ndarray, np.ndarray] | None = None
@@ -175,8 +181,8 @@ class HeldOutEvaluator:
         pairs = [self._pairs.pairs[index] for index in indices]
         sources = [self._picture(pair.source, self._size) for pair in pairs]
         targets = [self._picture(pair.target, self._size) for pair in pairs]
-        five_points = self._evaluators.five_points
-        return PairBatch(indices, sources, targets, five_points(sources), five_points(targets))
+        five_points, template = self._evaluators.five_points, self._template
+        return PairBatch(indices, sources, targets, five_points(sources, template), five_points(targets, template))
 
     def _gallery(self) -> Gallery:
         """The pairs' pictures and the first of everybody, those held out first; as they lie on disk, like theirs."""

@@ -30,7 +30,7 @@ HASH_SIDE = 16  # a hash has its square of bits
 
 
 class Rejected(Exception):
-    """A photo without a face to keep: a reason of ``settings.REASONS`` and what was measured."""
+    """A photo without a face to keep: a reason of ``sources.REASONS`` and what was measured."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -141,7 +141,7 @@ def picture_hash(picture: np.ndarray) -> bytes:
     return np.packbits(waves > np.median(waves)).tobytes()
 
 
-NOT_READ_HERE = "not read here"  # of settings.REASONS: the one that another run may change
+NOT_READ_HERE = "not read here"  # of sources.REASONS: the one that another run may change
 FACES, LEFT_OUT, TEMPORARY = "faces", "left_out", "unfinished"  # folders of the output
 BLOCK = 1024  # photos that are handed to the processes at once
 CHUNK = 8  # photos that a process takes at once

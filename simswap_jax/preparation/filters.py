@@ -20,7 +20,7 @@ class Rejection:
     """Why a face does not stay.
 
     Attributes:
-      reason: of ``settings.REASONS``.
+      reason: of ``sources.REASONS``.
       detail: what was measured.
       like: the file of another face that shows it, if there is one.
     """

@@ -251,7 +251,7 @@ def _finish(request: PrepareRequest, job: Job, records: Sequence[PhotoRecord], i
     move_faces(output, {record.file: place_of(record.file, selection.reason(record)) for record in cut})
     write_text(output / LIST, left_out_csv(selection))
     if not selection.kept:
-        counted = ", ".join(sorted({record.reason for record in records}))
+        counted = ", ".join(sorted({selection.reason(record) for record in records}))
         sentence = f"none of the {len(records):,} photos has a face to keep ({counted}); see {output / LIST}."
         raise UserError(sentence, "no-face-kept")
     people = build(output / FACES, output / RECORDS, min_people=1)

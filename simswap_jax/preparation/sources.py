@@ -122,7 +122,8 @@ def list_photos(root: Path, names: Path | None = None) -> list[Photo]:
 
     Args:
       root: ``<root>/<person>/<picture>``; with ``names``, the folder that its paths start from.
-      names: a text file of lines ``file,person`` or ``file person``; a first line of headings is passed over.
+      names: a text file of lines ``file,person`` or, without spaces in either, ``file person``; a first line of
+        headings is passed over.
 
     Raises:
       UserError: the folder or list is missing or empty, or a line says no person.
@@ -148,13 +149,13 @@ def _read_names(path: Path) -> Iterator[tuple[str, str]]:
         raise _bad_names(f"the list of names {path} cannot be read ({error.strerror}); check the path.") from None
     except UnicodeDecodeError:
         raise _bad_names(f"{path} is no text in UTF-8; give a list of lines file,person.") from None
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     seen: set[str] = set()
-    for number, line in enumerate(lines, 1):
+    for number, line in lines:
         words = [word.strip() for word in (next(csv.reader([line])) if "," in line else line.split())]
-        if number == 1 and words and "." not in words[0]:
+        if number == lines[0][0] and words and "." not in words[0]:
             continue  # headings
-        if len(words) < 2 or not words[0] or not words[1]:
+        if len(words) < 2 or ("," not in line and len(words) > 2) or not words[0] or not words[1]:
             raise _bad_names(f"line {number} of {path} is '{line[:60]}'; each line should say file,person.")
         file, person = words[:2]
         if Path(file).is_absolute() or ".." in Path(file).parts:

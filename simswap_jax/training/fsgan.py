@@ -4,6 +4,7 @@
 """
 
 import functools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,7 +36,7 @@ from simswap_jax.weights import model_folder
 
 NEEDS_PEOPLE = False  # built and checked before any picture is read
 
-# Of each stage's pairs the share of same-person ones; the paper's, but of the joint stage, which is ours.
+# Of each stage's pairs the share of same-person ones; the paper's, except the joint stage's, which is ours.
 SAME_FRACTION = {"reenact": 1.0, "inpaint": 1.0, "blend": 0.0, "joint": 0.5}
 STAGES = ("reenact", "inpaint", "blend")
 LACKS = "without FSGAN's perceptual losses (VGG-19) and its segmentation network"
@@ -341,7 +342,8 @@ class FSGAN(GeneratorMethod):
         name, count = self.generator.config.landmarks, self.generator.config.points
         if ":" not in name:
             return landmarks.of_people(people, landmarks.network(name, count), cache, self.config.data.size)
-        known: np.ndarray = resolve(name, "generator.landmarks")(self.config.data.root, people.files)
+        root = os.path.expanduser(self.config.data.root)
+        known: np.ndarray = resolve(name, "generator.landmarks")(root, people.files)
         if known.shape != (len(people), 2, count, 2):
             raise UserError(
                 f"config.generator.landmarks knows landmarks {list(known.shape)}, and {[len(people), 2, count, 2]} are "

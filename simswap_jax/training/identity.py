@@ -177,7 +177,7 @@ class IdentityTraining(ShuffledPictures):
         collections: PyTree,
         margin: jax.Array,
     ) -> tuple[jax.Array, Any]:
-        """(L, (new batch statistics, share of the batch told apart rightly)).
+        """(L, (new batch statistics, share of the batch classified correctly, margin included)).
 
         Args:
           params: of network and table.
@@ -272,7 +272,7 @@ def build(config: ml_collections.ConfigDict, people: People, axis_name: str | No
     prototypes = None
     if fields.prototypes:
         made = resolve(fields.prototypes, "network.prototypes")
-        prototypes = made(Path(config.data.root), people.names, fields.embedding)
+        prototypes = made(Path(config.data.root).expanduser(), people.names, fields.embedding)
     return IdentityTraining(
         ml_collections.FrozenConfigDict(config),
         network,

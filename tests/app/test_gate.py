@@ -16,6 +16,7 @@ from simswap_jax.app.gate import (
     HEARTBEAT,
     JOIN,
     MOST_FILES,
+    RESET,
     STREAM,
     UPLOAD,
     Gate,
@@ -244,6 +245,9 @@ def test_of_an_event_only_what_the_page_sends_gets_through(gate):
     for wrong in ({}, {**asked, "session_hash": []}, {**asked, "session_hash": "other"}, {**asked, "event_id": 1}):
         assert ask(gate, "POST", CANCEL, token, json.dumps(wrong).encode())[0] == 400
     assert ask(gate, "POST", CANCEL, token, json.dumps(asked).encode())[0] == 200
+    asked_before = len(gate._inside.asked)
+    assert ask(gate, "POST", RESET, token, b"{}")[0] == 200
+    assert len(gate._inside.asked) == asked_before  # answered here
 
 
 def test_nothing_that_waits_for_a_tab_grows_without_bound(gate, sessions, monkeypatch):

@@ -7,6 +7,7 @@ import numpy as np
 
 from simswap_jax.evaluation import candidates
 from simswap_jax.faces.alignment import TEMPLATES
+from tests.support.errors import raises_user_error
 from tests.support.small_model import faces
 
 FRONTAL = TEMPLATES["simswap-frontal"][0]
@@ -31,6 +32,13 @@ def test_what_lies_among_results_and_belongs_to_no_pair_is_named(tmp_path, caplo
         (tmp_path / name).touch()
     assert [path.name for path in candidates.files_by_pair(tmp_path, 2)] == ["00000.png", "00001.png"]
     assert "1 .jpg (00000.jpg), 1 .mp4 (clip.mp4), 1 .png (old/00000.png), 1 .txt (log.txt)" in caplog.text
+
+
+def test_a_result_with_fewer_digits_belongs_to_no_pair(tmp_path):
+    for name in ("00000.png", "00001.png", "1.png"):
+        (tmp_path / name).touch()
+    with raises_user_error("results-of-other-pairs", tmp_path, "1.png", 2):
+        candidates.files_by_pair(tmp_path, 2)
 
 
 def test_the_mild_changes_are_mild_and_no_more_than_named():

@@ -104,6 +104,10 @@ def test_mistakes_of_the_command_line_get_one_sentence(tmp_path, words, code, na
         ({"known_people": 1}, "compare-known-people"),
         ({"experiments": {}}, "compare-nothing"),
         ({"pairs": 0}, "no-pairs"),
+        (
+            {"experiments": {root: with_fields(default_config(), {"data.root": root}) for root in "ab"}},
+            "compare-several-roots",
+        ),
         ({"pose": Path("not there.onnx")}, "public-weights-missing"),
         ({"experiments": {"a": with_fields(default_config(), {"data.root": "faces"})}}, "public-weights-offline"),
     ],
@@ -146,6 +150,14 @@ def test_a_folder_is_held_out_alike_for_all_and_deepfakes_draws_who_has_most_pic
         check(config)
     with raises_user_error("compare-too-few-people", "--known-people is 9"):
         compare.folder_of_people(replace(request, known_people=9))
+
+
+def test_one_root_is_everybodys(faces, tmp_path):
+    request = request_of(tmp_path, f"--config.data.root={faces}", "--judge", "judge.onnx")
+    names = list(request.experiments)
+    without = with_fields(request.experiments[names[0]], {"data.root": ""})
+    setting = compare.folder_of_people(replace(request, experiments={**request.experiments, names[0]: without}))
+    assert setting.data == faces
 
 
 def test_rendered_people_get_the_demos_simswap_in_two_stages_and_fewer_where_there_are_few_minutes(tmp_path):

@@ -16,8 +16,9 @@ from simswap_jax.cli import evaluate as command
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation import gallery, runner
 from simswap_jax.evaluation.candidates import GROUND_TRUTH, ModelCandidate
-from simswap_jax.evaluation.evaluate import RECOGNISER, UNFINISHED, open_evaluators
+from simswap_jax.evaluation.evaluate import RECOGNISER, UNFINISHED, open_evaluators, open_setup
 from simswap_jax.evaluation.gallery import embed_gallery
+from simswap_jax.evaluation.geometry import crop_template
 from simswap_jax.evaluation.judges.evaluators import Evaluators
 from simswap_jax.evaluation.judges.networks import open_recogniser
 from simswap_jax.evaluation.metrics.summary import identity_metrics, index_pairs
@@ -232,8 +233,8 @@ def test_a_clip_is_measured_beside_itself(model, people, tmp_path):
     clip = tmp_path / "clip"
     clip.mkdir()
     wide = faces(1, 96, seed=4)[0]
-    for number in range(6):
-        Image.fromarray(wide[20:84, 2 * number : 2 * number + 64]).save(clip / f"{number}.png")
+    for number in range(18):
+        Image.fromarray(wide[20:84, number : number + 64]).save(clip / f"{number:02d}.png")
     source = next((people / "person1").iterdir())
     words = ["--model", model, "--data", people, "--judge", onnx_recogniser(tmp_path / "judge.onnx")]
     words += ["--held-out-fraction", 1, "--pairs", 6, "--far", 0.05, "--clip", clip, "--clip-source", source]
@@ -241,10 +242,10 @@ def test_a_clip_is_measured_beside_itself(model, people, tmp_path):
     assert evaluate(*words, "--strength", 0, "--output", tmp_path / "own") == 0
     metrics = metrics_in(tmp_path / "out")["clip"]
     assert metrics_in(tmp_path / "own")["clip"]["flicker"]["result"] != metrics["flicker"]["result"]
-    assert metrics["frames"] == 6
+    assert metrics["frames"] == 18
     assert 0 < metrics["flicker"]["target"]["mean"] < metrics["flicker"]["result"]["mean"]  # random weights
     assert set(metrics) == {"frames", "flicker", "identity_jitter"}
-    assert "Temporal stability over 6 frames" in (tmp_path / "out" / "table.md").read_text()
+    assert "Temporal stability over 18 frames" in (tmp_path / "out" / "table.md").read_text()
 
 
 def test_strength_goes_into_the_swaps_that_are_measured(model, people, tmp_path):
@@ -299,14 +300,48 @@ def test_broken_pictures_are_left_out_and_named(model, people, tmp_path, caplog)
     (root / "person0/0.png").write_text("no picture")
     for picture in (root / "person1").iterdir():
         picture.write_text("no picture")
+    (root / "person2/9.png").symlink_to(tmp_path / "nothing.png")
     (root / "nobody").mkdir()
     words = ["--model", model, "--data", root, "--judge", model, "--held-out-fraction", 1, "--pairs", 5]
     assert evaluate(*words, "--far", 0.05, "--output", tmp_path / "out") == 0
     metrics = metrics_in(tmp_path / "out")
     assert (metrics["protocol"]["gallery_people"], metrics["protocol"]["gallery_pictures"]) == (5, 14)
     assert len(metrics["judge_is_training_network"]) == 1
-    assert caplog.text.count("left out") == 4
+    assert caplog.text.count("left out") == 5
     assert "it flatters the identity metrics" in caplog.text
+
+
+def test_a_chunk_of_broken_pictures_only_is_left_out(people, tmp_path, monkeypatch):
+    evaluators = Evaluators(open_recogniser(onnx_recogniser(tmp_path / "judge.onnx")))
+    (tmp_path / "broken.png").write_text("no picture")
+    pictures = {**gallery_pictures(people), "nobody": [tmp_path / "broken.png"]}
+    monkeypatch.setattr(gallery, "PICTURES_A_CHUNK", 6)
+    embedded, broken = embed_gallery(evaluators, pictures)
+    assert (embedded.vectors.shape[0], embedded.vectors.dtype) == (18, np.float32)
+    assert len(broken) == 1
+    with raises_user_error("no-readable-picture", "broken.png"):
+        embed_gallery(evaluators, {"nobody": pictures["nobody"] * 7})
+
+
+@pytest.mark.parametrize(("alignment", "known"), [("ffhq", True), ("simswap", False)])
+def test_without_landmarks_faces_lie_where_the_template_of_the_crops_has_them(people, tmp_path, alignment, known):
+    judge = onnx_recogniser(tmp_path / "judge.onnx")
+    given = {"results": {"theirs": tmp_path}, "recogniser": judge, "alignment": alignment, "size": 32}
+    more = {"held_out_fraction": 1.0, "pairs": 6, "false_accept_rate": 0.05}
+    setup = open_setup(EvaluationRequest(people, tmp_path / "out", **given, **more))
+    batch = setup.inputs.batch(setup.evaluators, [0, 1])
+    wanted = np.stack([crop_template("ffhq", 32) if known else np.full((5, 2), np.nan)] * 2)
+    np.testing.assert_array_equal(batch.source_points, wanted)
+    np.testing.assert_array_equal(batch.target_points, wanted)
+
+
+def test_counted_are_the_people_who_are_swapped(people, tmp_path):
+    words = ["--data", people, "--judge", onnx_recogniser(tmp_path / "judge.onnx"), "--held-out-fraction", 1]
+    words += ["--pairs", 2, "--size", 32, "--far", 0.05, "--results", f"theirs={tmp_path / 'pairs' / 'targets'}"]
+    assert evaluate(*words, "--export-pairs", tmp_path / "pairs", "--output", tmp_path / "out") == 0
+    assert evaluate(*words, "--output", tmp_path / "out") == 0
+    protocol = metrics_in(tmp_path / "out")["protocol"]
+    assert (protocol["pairs"], protocol["people"], protocol["gallery_people"]) == (2, 3, 6)  # a chain
 
 
 def test_a_protocol_from_outside_the_package_is_found_by_name(people, tmp_path, monkeypatch):

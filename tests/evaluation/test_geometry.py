@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from simswap_jax.evaluation.geometry import FaceGeometry
+from simswap_jax.evaluation.geometry import FaceGeometry, crop_template
 from simswap_jax.faces.alignment import TEMPLATES
 from tests.support.errors import raises_user_error
 
@@ -21,6 +21,12 @@ class Finder:
     def find(self, pictures):
         self.looked += pictures
         return self.found[pictures].copy()
+
+
+def test_templates_of_one_pose_are_counted_from_the_edge_of_the_crop():
+    np.testing.assert_allclose(crop_template("simswap-frontal", 64) * 64 - 0.5, FRONTAL * 64)
+    assert crop_template("simswap", 64) is None  # five poses
+    assert crop_template("rendered", 64) is None
 
 
 def test_every_picture_is_looked_at_once():

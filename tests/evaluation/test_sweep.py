@@ -91,6 +91,7 @@ def trainings(monkeypatch):
     def stand_in(config, workdir):
         made.append((workdir.name, config.losses.to_dict(), config.steps))
         write_small_model(workdir / "model", card={"step": config.steps, "held_out": config.data.held_out})
+        (workdir / "config.json").write_text(config.to_json())
         return SimpleNamespace(finished="nFM" not in workdir.name or len(made) > 2, model=workdir / "model")
 
     monkeypatch.setattr(sweep, "train", stand_in)
@@ -109,6 +110,36 @@ def experiment(workdir, people_count, identity_steps, steps):
     config = demo.simswap_config(people, workdir, workdir)
     config.steps = 9
     return config, "synthetic"
+
+
+def test_a_training_counts_as_made_only_if_it_is_this_experiments(trainings, tmp_path):
+    config = sweep.ablated(default_config(), "oFM")
+    config.steps = 9
+    folder = tmp_path / "oFM"
+    assert sweep.train_each({folder: config})
+    assert sweep.train_each({folder: config})
+    assert len(trainings) == 1
+    with raises_user_error("workdir-of-another-experiment", "losses.feature_matching"):
+        sweep.train_each({folder: sweep.ablated(config, "nFM")})
+    config.steps = 8
+    with raises_user_error("trained-for-more-steps", folder, "9 steps", 8):
+        sweep.train_each({folder: config})
+    config.steps = 10
+    assert sweep.train_each({folder: config})
+    (folder / "config.json").unlink()  # nobody knows whose model that is
+    assert sweep.train_each({folder: config})
+    assert [steps for _, _, steps in trainings] == [9, 10, 10]
+
+
+def test_the_data_of_a_sweep_may_lie_in_the_home(trainings, tmp_path, monkeypatch):
+    config = default_config()
+    config.data.root = "~/faces"
+    asked = []
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(sweep, "experiment", lambda request: (config, "pairs"))
+    monkeypatch.setattr(sweep, "evaluate", asked.append)
+    assert sweep.sweep(SweepRequest(tmp_path / "w", variants=("oFM",)))
+    assert asked[0].data == tmp_path / "faces"
 
 
 @pytest.mark.slow

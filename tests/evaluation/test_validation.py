@@ -10,6 +10,7 @@ from PIL import Image
 from simswap_jax.cli import evaluate as command
 from simswap_jax.data import records
 from simswap_jax.evaluation import validation
+from simswap_jax.evaluation.geometry import crop_template
 from simswap_jax.training.identity import IdentityTraining
 from tests.support.errors import raises_user_error
 from tests.support.onnx_networks import flat_landmarks, onnx_network, onnx_recogniser
@@ -111,6 +112,12 @@ def test_only_the_held_out_are_swapped_and_others_are_searched_among(people, con
     assert {reference.gallery.names[number] for number in reference.index.person} == set(names)
     assert {len(reference.gallery.files[name]) for name in ("person0", "person1")} == {1}
     assert [len(batch.targets) for batch in reference.batches] == [PAIRS]
+
+
+def test_masks_are_those_of_the_crops_template(people, config):
+    config.validation.landmarks, config.data.alignment = "", "ffhq"
+    [batch] = validation.build(config, people, people.names).reference.batches
+    np.testing.assert_array_equal(batch.target_points, np.stack([crop_template("ffhq", SIZE)] * PAIRS))
 
 
 def test_a_network_is_found_by_its_name(folder, config, people, monkeypatch):

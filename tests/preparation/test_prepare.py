@@ -413,6 +413,32 @@ def test_a_list_of_names_leaves_the_others_named(tmp_path, caplog):
     assert "2 .jpg (2.jpg, deep/3.jpg), 1 .mp4 (clip.mp4); taken are those that" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("1.jpg ana\n2.jpg Ana Bell\n", "line 2 of"),
+        ("\nfile,person\n\n1.jpg,ana\n2.jpg\n", "line 5 of"),
+    ],
+)
+def test_a_line_of_names_without_a_comma_has_two_words(tmp_path, text, named):
+    (tmp_path / "names.txt").write_text(text)
+    with raises_user_error("bad-list-of-names", named):
+        list_photos(tmp_path, tmp_path / "names.txt")
+    (tmp_path / "names.txt").write_text("\nfile person\n1.jpg ana\n\n2.jpg,Ana Bell\n")
+    photos = list_photos(tmp_path, tmp_path / "names.txt")
+    assert [photo.person for photo in photos] == ["Ana Bell", "ana"]
+
+
+def test_faces_that_are_left_out_after_they_were_cut_are_named_with_their_reason(raw, tmp_path, detector):
+    """The same shot under two names, and nothing else."""
+    for person in ("ana", "bob"):
+        (tmp_path / "photos" / person).mkdir(parents=True)
+        shutil.copy(raw[0] / "gus" / "alone.png", tmp_path / "photos" / person)
+    request = PrepareRequest(tmp_path / "photos", tmp_path / "out", settings=ODD, detector=detector)
+    with raises_user_error("no-face-kept", "(two people)"):
+        prepare(request)
+
+
 def test_a_photo_whose_package_is_missing_is_tried_again(raw, small_identity, tmp_path, monkeypatch, caplog):
     """Not once and for all: whoever installs the extra and runs the same command gets it."""
     pillow_heif = pytest.importorskip("pillow_heif")

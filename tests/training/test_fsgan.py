@@ -12,6 +12,7 @@ import pytest
 from simswap_jax import FaceSwapper
 from simswap_jax.cli import main as cli
 from simswap_jax.data import landmarks
+from simswap_jax.data.dataset import People
 from simswap_jax.faces.alignment import TEMPLATES
 from simswap_jax.inference import sources
 from simswap_jax.models.fsgan import face_mask
@@ -157,6 +158,21 @@ class FaceInTheMiddle:
 def known(root, files):
     """What `config.generator.landmarks` may name: the landmarks of a data set's pictures and of their mirrors."""
     return landmarks.with_mirrors(np.repeat(FACE[None], len(files), 0), landmarks.MIRRORED[5])
+
+
+def test_known_landmarks_get_the_folder_of_a_home(tmp_path, monkeypatch):
+    roots = []
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(
+        fsgan, "resolve", lambda name, field: lambda root, files: roots.append(root) or known(root, files)
+    )
+    told = SimpleNamespace(landmarks="a.b:c", points=5)
+    method = SimpleNamespace(
+        generator=SimpleNamespace(config=told), config=SimpleNamespace(data=SimpleNamespace(root="~/faces"))
+    )
+    people = People([], ["a"], np.zeros(1), ["a/1.png"], np.zeros(1, np.int64), "")
+    fsgan.FSGAN.landmarks(method, people, tmp_path)
+    assert roots == [str(tmp_path / "faces")]
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Training an identity network: its optimizer is the experiment's."""
 
+from types import SimpleNamespace
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -18,3 +20,16 @@ def test_its_adam_has_the_experiments_betas():
     _, state = optimizer.update(gradient, optimizer.init(params), params)
     np.testing.assert_allclose(optax.tree.get(state, "mu")["kernel"], [0.5, 1.0, 1.5])
     np.testing.assert_allclose(optax.tree.get(state, "nu")["kernel"], [0.25, 1.0, 2.25])
+
+
+def prototypes(root, names, width):
+    """What `config.network.prototypes` may name: the folder's name, to see which came."""
+    return np.full((len(names), width), len(str(root)), np.float32)
+
+
+def test_the_prototypes_get_the_folder_of_a_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = identity.default_config()
+    config.data.root, config.network.prototypes = "~/faces", "tests.training.test_identity:prototypes"
+    method = identity.build(config, SimpleNamespace(names=["ana", "bob"]))
+    assert (method.prototypes == len(str(tmp_path / "faces"))).all()

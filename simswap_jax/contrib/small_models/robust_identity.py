@@ -2,8 +2,8 @@
 see of a face, and hardly to texture and slow colour that they do not, so that a generator has to draw the face.
 
 The copy h starts as the network f and learns L = 1 − cos(h(x'), f(x)) on pictures x that are moved to x' where L is
-larger (`adversarial.py`). No labels are needed, and the two networks' vectors can be compared: SimSwap takes the
-source's vector from f and judges the result by h (``config.identity.robust``).
+larger (`colour_perturbed_pictures`). No labels are needed, and the two networks' vectors can be compared: SimSwap
+takes the source's vector from f and judges the result by h (``config.identity.robust``).
 """
 
 import functools

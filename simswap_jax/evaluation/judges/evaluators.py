@@ -36,11 +36,19 @@ class Evaluators:
             predictions["features"] = self.features.features(pictures)
         return predictions
 
-    def five_points(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        """The usual five landmarks of N pictures, float64 [N, 5, 2] in sides of the crop; NaN where unknown."""
+    def five_points(self, pictures: Sequence[np.ndarray], template: np.ndarray | None = None) -> np.ndarray:
+        """The usual five landmarks of N pictures, float64 [N, 5, 2] in sides of the crop.
+
+        Args:
+          pictures: uint8 RGB squares.
+          template: float [5, 2], taken where no network finds the five; None: they are NaN there.
+        """
+        points = np.full((len(pictures), 5, 2), np.nan)
         if self.landmarks is not None and self.landmarks.points == 5:
-            return self.landmarks.find(pictures)
-        return np.full((len(pictures), 5, 2), np.nan)
+            points = self.landmarks.find(pictures)
+        if template is None:
+            return points
+        return np.where(np.isfinite(points).all(axis=(1, 2), keepdims=True), points, template)
 
     def describe(self) -> dict[str, dict[str, str] | None]:
         """Names and SHA-256, for the JSON and the fingerprint of a job."""

@@ -245,10 +245,7 @@ def embed_files(recogniser: Recogniser, files: Iterable[Path]) -> tuple[np.ndarr
       files: N picture files.
 
     Returns:
-      float32 [N, D], the rows of unreadable files NaN; and a sentence for each of those.
-
-    Raises:
-      UserError: none of them can be read.
+      float32 [N, D], the rows of unreadable files NaN; and a sentence for each of those. D is 1 where none can be read.
     """
     files = list(files)
     sentences: list[str] = []
@@ -268,9 +265,7 @@ def embed_files(recogniser: Recogniser, files: Iterable[Path]) -> tuple[np.ndarr
             if readable:
                 vectors = recogniser.embed([picture for picture in chunk if picture is not None])
                 rows.update({start + i: vector for i, vector in zip(readable, vectors)})
-    if not rows:
-        raise no_readable_picture(sentences)
-    unread = np.full_like(next(iter(rows.values())), np.nan)
+    unread = np.full_like(next(iter(rows.values()), np.empty(1, np.float32)), np.nan)
     return np.stack([rows.get(index, unread) for index in range(len(files))]), sentences
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 ROUNDS = 2000  # resamplings of a bootstrap
+ROUNDING = 1e-12  # values that spread by less, of their scale, are constant
 
 
 @dataclass(frozen=True)
@@ -44,17 +45,35 @@ def ratio(
     above: np.ndarray, below: np.ndarray, groups: np.ndarray | None = None, seed: int = 0, rounds: int = ROUNDS
 ) -> Estimate:
     """Σ above / Σ below over K values each, with a 95 % percentile bootstrap interval; arguments as of `estimate`."""
-    above, below = np.asarray(above, np.float64), np.asarray(below, np.float64)
-    kept = np.isfinite(above) & np.isfinite(below)
+    values = np.stack([np.asarray(above, np.float64), np.asarray(below, np.float64)])
+    return of_sums(values, lambda sums: sums[0] / sums[1], groups, seed, rounds)
+
+
+def of_sums(
+    values: np.ndarray,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    groups: np.ndarray | None = None,
+    seed: int = 0,
+    rounds: int = ROUNDS,
+) -> Estimate:
+    """A statistic of sums over K results, with a 95 % percentile bootstrap interval; other arguments as of `estimate`.
+
+    Args:
+      values: float [P, K], what is summed; a result with a NaN among them was not measured.
+      statistic: sums [P, …] → […]; a draw for which it is NaN does not count.
+
+    Raises:
+      ValueError: there are no values.
+    """
+    kept = np.isfinite(values).all(axis=0)
     if not kept.any():
         raise ValueError("there is nothing to take the mean of.")
-    labels = np.arange(len(above)) if groups is None else np.asarray(groups)
+    labels = np.arange(values.shape[1]) if groups is None else np.asarray(groups)
     labels = np.unique(labels[kept], return_inverse=True)[1]
-    above, below = above[kept], below[kept]
-    tops, bottoms = np.bincount(labels, above), np.bincount(labels, below)
-    drawn = np.random.default_rng(seed).integers(0, len(tops), (rounds, len(tops)))
-    low, high = np.percentile(tops[drawn].sum(axis=1) / bottoms[drawn].sum(axis=1), [2.5, 97.5])
-    return Estimate(float(above.sum() / below.sum()), float(low), float(high))
+    parts = np.stack([np.bincount(labels, one) for one in values[:, kept]])
+    drawn = np.random.default_rng(seed).integers(0, parts.shape[1], (rounds, parts.shape[1]))
+    low, high = np.nanpercentile(statistic(parts[:, drawn].sum(axis=2)), [2.5, 97.5])
+    return Estimate(float(statistic(values[:, kept].sum(axis=1))), float(low), float(high))
 
 
 def correlation(
@@ -67,20 +86,19 @@ def correlation(
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     kept = np.isfinite(x) & np.isfinite(y)
-    if kept.sum() < 3 or not x[kept].std() or not y[kept].std():
+    x, y = x[kept], y[kept]
+    if len(x) < 3 or any(values.std() <= ROUNDING * np.abs(values).max() for values in (x, y)):
         return None
-    x, y, labels = x[kept] - x[kept].mean(), y[kept] - y[kept].mean(), np.unique(groups[kept], return_inverse=True)[1]
-    # The sums that it is made of, group by group.
-    parts = np.stack([np.bincount(labels, values) for values in (np.ones(len(x)), x, y, x * x, y * y, x * y)])
+    x, y = x - x.mean(), y - y.mean()
 
     def of(sums: np.ndarray) -> np.ndarray:
         count, a, b, aa, bb, ab = sums
-        spread = (aa - a * a / count) * (bb - b * b / count)
-        return (ab - a * b / count) / np.sqrt(np.maximum(spread, 1e-300))
+        across, up = aa - a * a / count, bb - b * b / count
+        constant = (across <= ROUNDING * aa) | (up <= ROUNDING * bb)  # one pair drawn again and again
+        spread = np.where(constant, np.nan, across * up)
+        return np.clip((ab - a * b / count) / np.sqrt(spread), -1.0, 1.0)
 
-    drawn = np.random.default_rng(seed).integers(0, parts.shape[1], (rounds, parts.shape[1]))
-    low, high = np.percentile(of(parts[:, drawn].sum(axis=2)), [2.5, 97.5])
-    return Estimate(float(of(parts.sum(axis=1))), float(low), float(high))
+    return of_sums(np.stack([np.ones(len(x)), x, y, x * x, y * y, x * y]), of, groups[kept], seed, rounds)
 
 
 def jackknife(statistic: Callable[[np.ndarray], float], groups: np.ndarray) -> Estimate:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
-from simswap_jax.evaluation.metrics.intervals import Estimate, estimate
+from simswap_jax.evaluation.metrics.intervals import Estimate, of_sums
 from simswap_jax.faces.alignment import TEMPLATES
 from simswap_jax.faces.blending import face_ellipse
 
@@ -23,8 +23,8 @@ def face_masks(landmarks: np.ndarray | None, count: int, size: int) -> np.ndarra
     """The face's ellipse in each crop: float32 [count, size, size].
 
     Args:
-      landmarks: float [count, 5, 2] in units of the crop's side; NaN, or None altogether, where they are not known:
-        there the frontal template's are taken, to which crops are aligned.
+      landmarks: float [count, 5, 2] in units of the crop's side; where they are NaN, or None altogether, those of the
+        template `simswap-frontal` are taken.
       count: how many.
       size: side in pixels.
     """
@@ -126,12 +126,18 @@ def leakage(
         own, way = projection_ratio(r, t, s)
         other, away = projection_ratio(r, t, d)
         whole, _ = projection_ratio(s, t, d)
-        if way.sum() == 0 or away.sum() == 0:
-            continue
-        scale = 1.0 - whole.sum() / away.sum()
-        if scale > 1e-6:
-            found[name] = estimate((own / way.mean() - other / away.mean()) / scale, groups[kept])
+        sums = np.stack([own, way, other, away, whole])
+        if np.isfinite(_leak(sums.sum(axis=1))):
+            found[name] = of_sums(sums, _leak, groups[kept])
     return found
+
+
+def _leak(sums: np.ndarray) -> np.ndarray:
+    """`leakage` of the sums of the numerators and denominators [5, …]; NaN where the pictures do not differ."""
+    own, way, other, away, whole = sums
+    apart = (way > 0) & (away - whole > 1e-6 * away)
+    way, away = np.where(apart, way, np.nan), np.where(apart, away, np.nan)
+    return (own / way - other / away) / (1.0 - whole / away)
 
 
 def projection_ratio(results: np.ndarray, targets: np.ndarray, sources: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ class ByYaw:
     Attributes:
       pairs: how many pairs each bin holds.
       degrees: the mean difference in each; NaN where it is empty.
-      values: candidate → metric → an estimate for each bin, None where it is empty.
+      values: candidate → metric → an estimate for each bin, None where it has fewer than two source people.
     """
 
     pairs: Sequence[int]
@@ -60,4 +60,5 @@ def by_yaw(
 
 def _mean(values: np.ndarray, kept: np.ndarray, groups: np.ndarray) -> Estimate | None:
     some = values[kept]
-    return estimate(some, groups[kept]) if np.isfinite(some).any() else None
+    people = np.unique(groups[kept][np.isfinite(some)])
+    return estimate(some, groups[kept]) if len(people) > 1 else None

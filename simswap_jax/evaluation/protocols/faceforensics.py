@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from simswap_jax.data.dataset import list_people
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.candidates import EXTERNAL, ModelCandidate, PairBatch, files_sha256
 from simswap_jax.evaluation.frames import VIDEOS, frame_count, some_frames
@@ -28,7 +27,7 @@ from simswap_jax.faces.alignment import TEMPLATES, Alignment, crop
 from simswap_jax.faces.detection import FaceDetector
 from simswap_jax.inference.photo import find_faces
 from simswap_jax.inference.swapper import DETECTOR
-from simswap_jax.io.atomic import replacing_file, write_text
+from simswap_jax.io.atomic import file_sha256, json_fingerprint, replacing_file, write_text
 from simswap_jax.io.images import encode_png
 from simswap_jax.io.progress import Progress, to_terminal
 from simswap_jax.provenance.writer import list_pictures
@@ -47,19 +46,24 @@ class Cutter:
 
     Attributes:
       detector: finds the face.
+      detector_sha256: of its file.
       template: that crops are aligned to, a name of ``faces.alignment.TEMPLATES``.
       size: side in pixels.
       frames: how many of a video.
     """
 
     detector: FaceDetector
+    detector_sha256: str
     template: str
     size: int
     frames: int
 
-    def describe(self) -> str:
-        """What its crops depend on."""
-        return f"{self.template} {self.size} {self.frames}"
+    def describe(self, video: Path) -> str:
+        """A hash of what the crops of a video depend on."""
+        files = list_pictures(video) if video.is_dir() else [video]
+        states = [(str(file.resolve()), file.stat()) for file in files if file.exists()]
+        stamps = [[name, state.st_size, state.st_mtime_ns] for name, state in states]
+        return json_fingerprint([self.detector_sha256, self.template, self.size, self.frames, stamps])
 
 
 class ExternalVideos:
@@ -139,15 +143,15 @@ def prepare(request: EvaluationRequest, models: Sequence[ModelCandidate], size: 
             "videos-incomplete",
         )
     crops = request.output / "crops"
-    detector = onnx_session.yunet(registry.find(DETECTOR, "finding faces in frames"))
-    cutter = Cutter(detector, template, size, request.frames)
+    detector = registry.find(DETECTOR, "finding faces in frames")
+    cutter = Cutter(onnx_session.yunet(detector), file_sha256(detector), template, size, request.frames)
     progress = Progress(len(names), "videos cut", to_terminal)
     places: dict[str, list[float]] = {}
     for name in names:
         places |= cut_video(originals[name], crops / name, cutter)
         progress.add()
     pairs = frame_pairs(names_of_pairs, places)
-    people = {name: files for name, files in list_people(crops).items() if files}
+    people = {name: [crops / picture for picture in theirs] for name, theirs in by_video(places).items()}
     read_external = partial(ExternalVideos, pairs=pairs, places=places, size=size)
     return ProtocolData(crops, people, pairs, read_external, exclude_source=False, training=as_stated(request.people))
 
@@ -219,11 +223,12 @@ def cut_video(video: Path, folder: Path, cutter: Cutter) -> dict[str, list[float
     Raises:
       UserError: there is no face in any frame.
     """
-    kept = folder / PLACES
+    kept, about = folder / PLACES, cutter.describe(video)
     if kept.is_file():
         stored = json.loads(kept.read_text(encoding="utf-8"))
-        if stored["about"] == cutter.describe():
+        if stored["about"] == about:
             return dict(stored["places"])
+        kept.unlink()  # from here on its crops are replaced
     total = frame_count(video)
     indices = sorted({round(i) for i in np.linspace(0, total - 1, min(cutter.frames, total)).tolist()})
     places: dict[str, list[float]] = {}
@@ -242,15 +247,21 @@ def cut_video(video: Path, folder: Path, cutter: Cutter) -> dict[str, list[float
         raise UserError(
             f"no face can be used in any frame of {video}; leave this video out of the pairs.", "no-face-in-video"
         )
-    write_text(kept, json.dumps({"about": cutter.describe(), "places": places}) + "\n")
+    write_text(kept, json.dumps({"about": about, "places": places}) + "\n")
     return places
+
+
+def by_video(places: Places) -> dict[str, list[str]]:
+    """Video → its crops, ``video/frame.png``, in order."""
+    of_video: dict[str, list[str]] = {}
+    for picture in sorted(places):
+        of_video.setdefault(picture.split("/")[0], []).append(picture)
+    return of_video
 
 
 def frame_pairs(pairs: Sequence[tuple[str, str]], places: Places) -> PairList:
     """Every crop of a target video with a crop of its source's: the first with the first, and round again."""
-    of_video: dict[str, list[str]] = {}
-    for picture in sorted(places):
-        of_video.setdefault(picture.split("/")[0], []).append(picture)
+    of_video = by_video(places)
     swaps = []
     for target, source in pairs:
         theirs = of_video[source]

@@ -100,7 +100,7 @@ def held_out_shares(models: Sequence[ModelCandidate]) -> dict[str, float]:
         if not share:
             raise UserError(
                 f"the training of '{key}' held nobody out, so it may have seen these people; say --people unseen where "
-                "none of them took part in it, or --people any to measure what it learned by heart.",
+                "none of them took part in it, or --people any to measure it on people it may have been trained on.",
                 "nobody-held-out",
             )
     return shares

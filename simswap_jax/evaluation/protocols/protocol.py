@@ -50,7 +50,7 @@ class PairList:
 
     Attributes:
       seed: they were drawn with.
-      people: names of the held-out identities.
+      people: names of the people whom they were drawn among; where pairs are few, some are in none.
       pairs: what is swapped.
     """
 

@@ -140,9 +140,9 @@ def opening(
     protocol = metrics["protocol"]
     said = (
         f"{len(comparison.methods)} methods on {people}: {protocol['pairs']} swaps of {protocol['people']} people whom "
-        f"no method saw, and as many of people whom all were trained on. Of {len(found)} sentences that the papers "
-        f"lead one to expect {counts[SHOWN]} shown here, {counts[NOT_SHOWN]} not shown, {counts[NOT_ASKED]} that "
-        "could not be asked. All rows got the same crops and the same judges; networks and trainings are small."
+        f"no method saw, and as many of people whom all were trained on. Of {len(found)} things that the "
+        f"papers claim {counts[SHOWN]} shown here, {counts[NOT_SHOWN]} not shown, {counts[NOT_ASKED]} that could not "
+        "be asked. All rows got the same crops and the same evaluators; networks and trainings are small."
     )
     if copied:
         said += f" Above another real picture of the source, and so copied from what is measured: {', '.join(copied)}."
@@ -152,9 +152,9 @@ def opening(
 def expectation_table(found: Sequence[Expectation]) -> Table:
     """A row a sentence."""
     caption = (
-        "What the papers lead one to expect, and whether this run shows it: shown is what holds with the 95 % "
-        "intervals apart; at or above is what is not below the other's interval. Where it is not shown, the run was "
-        "too small, or it is not so."
+        "What the papers claim, and whether this run shows it: shown is what holds with the 95 % intervals apart; at "
+        "or above is what is not below the other's interval. Where it is not shown, the run was too small, or it is "
+        "not so."
     )
     rows = [[one.claim, one.outcome, one.first, one.second] for one in found]
     return Table(caption, ["", "here", "", ""], rows, text=(1, 2, 3))
@@ -178,7 +178,7 @@ def budget_table(methods: Mapping[str, Method]) -> Table:
     header = ["", "takes", "parameters, M", "GFLOP a swap", "steps", "batch", "seconds", "what it lacks"]
     caption = (
         "Sizes and budgets. Parameters and GFLOP are the generator's, the identity network's not among them; seconds "
-        "are those of the training steps. Losses and their weights are each paper's, untuned, but where the last "
+        "are those of the training steps. Losses and their weights are each paper's, untuned, except where the last "
         "column says otherwise."
     )
     return Table(caption, header, rows, text=(1, len(header) - 1))

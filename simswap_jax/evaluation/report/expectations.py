@@ -1,4 +1,4 @@
-"""What the papers lead one to expect of each method, as sentences that a comparison's numbers show or do not show.
+"""What the papers claim of each method, as sentences that a comparison's numbers show or do not show.
 
 Shown is what holds with both 95 % intervals apart, or, of "at or above", what is not below the other's interval;
 everything else is not shown here, with the two numbers, or cannot be asked of these rows.

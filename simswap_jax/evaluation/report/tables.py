@@ -81,13 +81,13 @@ ATTRIBUTES = {
 }
 FACE_PARTS = {
     "mouth_opening": ("opening of the mouth", 1.0, 3),
-    "mouth_width": ("its width", 1.0, 3),
+    "mouth_width": ("width of the mouth", 1.0, 3),
     "eye_opening": ("opening of the eyes", 1.0, 3),
     "brow_height": ("height of the brows", 1.0, 3),
 }
 LEAKAGE = {
     "leak_hair": ("above the face (hair)", 1.0, 3),
-    "leak_background": ("below and beside it", 1.0, 3),
+    "leak_background": ("below and beside the face", 1.0, 3),
     "leak_light": ("direction of light", 1.0, 3),
 }
 SELF = {

@@ -41,6 +41,16 @@ def test_a_ratio_is_of_sums_and_nan_is_left_out():
     assert intervals.estimate(np.array([np.nan, 2.0])).mean == 2.0
 
 
+def test_a_correlation_stays_within_its_bounds_and_leaves_out_draws_of_one_pair():
+    x = np.array([0.1, 0.2, 0.7])
+    got = intervals.correlation(x, np.array([0.3, 0.1, 0.5]), np.arange(3))
+    assert -1.0 <= got.low <= got.mean <= got.high <= 1.0
+    straight = intervals.correlation(x, 2 * x, np.arange(3))
+    assert (straight.low, straight.mean, straight.high) == pytest.approx((1.0, 1.0, 1.0))
+    almost = np.array([0.1, 0.1, np.nextafter(0.1, 1.0)])  # by rounding alone
+    assert intervals.correlation(almost, x, np.arange(3)) is None
+
+
 def test_a_jackknife_of_a_mean_is_its_standard_error():
     values = np.random.default_rng(0).normal(size=50)
     got = intervals.jackknife(lambda kept: float(values[kept].mean()), np.arange(50))

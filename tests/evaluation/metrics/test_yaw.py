@@ -18,12 +18,21 @@ ROWS = {
 
 
 def test_pairs_are_binned_by_how_far_their_yaws_are_apart():
-    binned = by_yaw(ROWS, SOURCE, TARGET, np.arange(6))
-    assert list(binned.pairs) == [3, 1, 1]
+    twice = {key: {name: np.tile(values, 2) for name, values in row.items()} for key, row in ROWS.items()}
+    binned = by_yaw(twice, np.tile(SOURCE, 2), np.tile(TARGET, 2), np.arange(12))
+    assert list(binned.pairs) == [6, 2, 2]
     assert binned.degrees == pytest.approx([14 / 3, 15, 60])
     assert [one.mean for one in binned.values["ours"]["cosine_source"]] == pytest.approx([0.2, 0.5, 0.7])
     assert [one.mean for one in binned.values["ours"]["pose_error"]] == pytest.approx([2.0, 2.0, 3.0])
     assert "pose_error" not in binned.values["pasted"]
+
+
+def test_one_source_person_alone_has_no_interval():
+    people = np.array([0, 0, 1, 1, 1, 0])
+    bins = by_yaw(ROWS, SOURCE, TARGET, people).values["ours"]["cosine_source"]
+    assert bins == [None, None, None]
+    people[5] = 1
+    assert by_yaw(ROWS, SOURCE, TARGET, people).values["ours"]["cosine_source"][0].mean == pytest.approx(0.2)
 
 
 def test_an_empty_bin_stays_empty_in_table_json_and_plot():

@@ -1,6 +1,7 @@
 """The paper's protocol on a small copy of FaceForensics++'s layout."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -79,6 +80,36 @@ def test_the_data_sets_own_methods_are_rows(tmp_path):
         np.testing.assert_array_equal(row.results(batch)[0], np.full((8, 8, 3), 102 + 10 * number))
 
 
+def test_crops_are_cut_anew_from_another_file_and_with_another_detector(tmp_path, monkeypatch):
+    def found(detector, frame, template, size):
+        matrix = np.array([[1.0, 0, 0], [0, 1, 0]])
+        made = SimpleNamespace(matrix=matrix)
+        return [SimpleNamespace(face=SimpleNamespace(area=1.0), crop=lambda frame: frame, alignment=made)]
+
+    monkeypatch.setattr(faceforensics, "find_faces", found)
+    cutter = faceforensics.Cutter(None, "one", "simswap", 8, 1)
+
+    def grey(cutter, quality):
+        faceforensics.cut_video(tmp_path / quality / "000", tmp_path / "crops/000", cutter)
+        return int(read_picture(tmp_path / "crops/000/0000.png")[0, 0, 0])
+
+    def write(quality, value):
+        (tmp_path / quality / "000").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(tmp_path / quality / "000/0000.png")
+
+    write("c40", 40)
+    write("c23", 23)
+    assert [grey(cutter, quality) for quality in ("c40", "c23", "c40")] == [40, 23, 40]
+    write("c40", 41)
+    assert grey(cutter, "c40") == 41
+    places = tmp_path / "crops/000" / faceforensics.PLACES
+    before = places.read_bytes()
+    assert grey(cutter, "c40") == 41
+    assert places.read_bytes() == before
+    grey(replace(cutter, detector_sha256="two"), "c40")
+    assert places.read_bytes() != before
+
+
 @pytest.fixture
 def root(outside, tmp_path, monkeypatch):
     """Three people as three videos of five frames, and a method that gives the targets back."""
@@ -127,6 +158,15 @@ def test_the_papers_protocol(root, tmp_path):
     assert evaluate(*words) == 0
     assert (tmp_path / "out/metrics.json").read_bytes() == before
     assert {path: path.stat().st_mtime_ns for path in crops} == crops  # cut once
+
+    # Crops of other frames lie there then, and are none of this evaluation's.
+    assert evaluate(*words, "--frames", 2, "--far", 0.2) == 0
+    assert metrics_in(tmp_path / "out")["protocol"]["gallery_pictures"] == 6
+    splits = (root / "splits/test.json").read_text()
+    (root / "splits/test.json").write_text('[["000", "001"]]')
+    assert evaluate(*words, "--far", 0.2) == 0
+    assert metrics_in(tmp_path / "out")["protocol"]["gallery_people"] == 2
+    (root / "splits/test.json").write_text(splits)
 
     next((method / "c23/images/000_001").iterdir()).parent.rename(method / "c23/images/elsewhere")
     with raises_user_error("videos-incomplete", method, "1 of the 4", "000_001"):

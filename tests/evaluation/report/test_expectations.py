@@ -21,7 +21,7 @@ def about(mean, wide=0.01):
 
 
 def as_published():
-    """Numbers as the papers lead one to expect."""
+    """Numbers as the papers claim."""
     rows = {
         "simswap": {"cosine_source": about(0.5), "pose_error": about(1.0), "leak_light": about(0.05)},
         "faceshifter": {"cosine_source": about(0.6), "pose_error": about(2.0), "leak_light": about(0.1)},
