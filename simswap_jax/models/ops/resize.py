@@ -169,17 +169,31 @@ def resize_bicubic(x: Float[Array, "b h w c"], height: int, width: int) -> Float
     def products(x: Array) -> Array:
         return jax.image.resize(x, (x.shape[0], height, width, x.shape[3]), "cubic-pytorch", antialias=False)
 
-    def matrices(x: Array) -> Array:
-        return along_axes(x, _bicubic(x.shape[1], height), _bicubic(x.shape[2], width))
-
     # Triton finds no tiles for JAX's own products, of the map by a matrix: not of 224 × 112, and not of 512 × 112 for
     # an A100. It finds them where the matrix comes first.
     if x.shape[1:3] != (2 * height, 2 * width):
-        return by_platform(x, default=products, gpu=matrices)
+        return by_platform(x, default=products, gpu=lambda x: _bicubic(x, height, width))
     return by_platform(x, default=lambda x: _halve(_halve(x, 1), 2), tpu=products)
 
 
-def _bicubic(length: int, out: int) -> np.ndarray:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _bicubic(x: Array, height: int, width: int) -> Array:
+    """By matrices that come first, in the gradient, too."""
+    return along_axes(x, _bicubic_matrix(x.shape[1], height), _bicubic_matrix(x.shape[2], width))
+
+
+def _bicubic_forward(x: Array, height: int, width: int) -> tuple[Array, tuple[int, int]]:
+    return _bicubic(x, height, width), x.shape[1:3]
+
+
+def _bicubic_backward(height: int, width: int, shape: tuple[int, int], g: Array) -> tuple[Array]:
+    return (along_axes(g, _bicubic_matrix(shape[0], height).T, _bicubic_matrix(shape[1], width).T),)
+
+
+_bicubic.defvjp(_bicubic_forward, _bicubic_backward)
+
+
+def _bicubic_matrix(length: int, out: int) -> np.ndarray:
     """Bicubic resizing as a matrix [out, length]."""
     with jax.ensure_compile_time_eval():
         return np.asarray(jax.image.resize(jnp.eye(length), (out, length), "cubic-pytorch", antialias=False))
