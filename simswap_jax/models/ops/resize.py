@@ -182,11 +182,11 @@ def _bicubic(x: Array, height: int, width: int) -> Array:
     return along_axes(x, _bicubic_matrix(x.shape[1], height), _bicubic_matrix(x.shape[2], width))
 
 
-def _bicubic_forward(x: Array, height: int, width: int) -> tuple[Array, tuple[int, int]]:
+def _bicubic_forward(x: Array, height: int, width: int) -> tuple[Array, tuple[int, ...]]:
     return _bicubic(x, height, width), x.shape[1:3]
 
 
-def _bicubic_backward(height: int, width: int, shape: tuple[int, int], g: Array) -> tuple[Array]:
+def _bicubic_backward(height: int, width: int, shape: tuple[int, ...], g: Array) -> tuple[Array]:
     return (along_axes(g, _bicubic_matrix(shape[0], height).T, _bicubic_matrix(shape[1], width).T),)
 
 
