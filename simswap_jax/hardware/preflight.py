@@ -53,8 +53,9 @@ def tpu_devices(where: Slice) -> Sequence[Any]:
     try:
         devices: Sequence[Any] = topologies.get_topology_desc(where.topology, "tpu", **where.chip.libtpu).devices
     except (jax.errors.JaxRuntimeError, ValueError, NotImplementedError) as error:
-        sentence = f"libtpu does not know the slice {where.topology} ({first_line(error)})."
-        raise UserError(sentence, "no-such-slice") from error
+        raise UserError(
+            f"libtpu does not know the slice {where.topology} ({first_line(error)}).", "no-such-slice"
+        ) from error
     if len(devices) != where.chips:
         sentence = f"the slice {where.topology} has {len(devices)} devices on {where.chips} chips."
         raise UserError(sentence, "slice-of-other-devices")

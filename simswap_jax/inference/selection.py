@@ -153,8 +153,8 @@ def match_people(
         nearest = max((cosine for cosine, who, _ in cosines if who == person), default=-1.0)
         if nearest >= threshold:
             raise UserError(
-                f"the face of person {person + 1} in this {where} is more like another of the {len(people)} people and "
-                "is taken for theirs; name each person once, with clear pictures.",
+                f"the face of person {person + 1} in this {where} is taken for another of the {len(people)} people, "
+                "who is at least as similar; name each person once, with clear pictures.",
                 "person-taken",
             )
         raise _not_there(person, len(people), nearest, threshold, where)

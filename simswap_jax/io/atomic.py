@@ -212,10 +212,14 @@ def _put_in_place(fresh: Path, folder: Path, ours: Sequence[str]) -> None:
         except OSError:
             former.rename(folder)
             raise
-        for kept in former.iterdir():
-            if kept.name not in ours and not (folder / kept.name).exists():
-                kept.rename(folder / kept.name)
-        shutil.rmtree(former, ignore_errors=True)
+        try:
+            for kept in former.iterdir():
+                if kept.name not in ours and not (folder / kept.name).exists():
+                    kept.rename(folder / kept.name)
+        except OSError as error:  # the new one stands
+            _log.warning("simswap-jax: other files of %s are in %s now (%s).", folder, former, error.strerror)
+        else:
+            shutil.rmtree(former, ignore_errors=True)
     finally:
         with contextlib.suppress(OSError):  # not empty where something could not be moved
             old.rmdir()

@@ -285,7 +285,8 @@ class FaceShifterHear(SimSwap):
 
     def sample(self, state: TrainState, batch: Batch, frozen: PyTree) -> dict[str, np.ndarray]:
         """Source (where its picture is known), target with an occluder, and what either stage makes of it."""
-        made = self._jitted_stages(self.averaged_variables(state), dict(batch), frozen)
+        batch = simswap.of_two_people(batch)
+        made = self._jitted_stages(self.averaged_variables(state), batch, frozen)
         columns = {"source": np.asarray(batch["source"])} if "source" in batch else {}
         return {**columns, **dict(zip(("target", "first stage", "result"), map(np.asarray, made), strict=True))}
 

@@ -288,7 +288,8 @@ def first_samples(batches: loader.Batches) -> dict[str, np.ndarray]:
 
     Where batches hold identity vectors in place of the sources, their pictures are added.
     """
-    beginning, pictures = batches.get_state(), batches.sources(SHOWN)
+    beginning, sources = batches.get_state(), getattr(batches, "sources", None)  # of another loader's there are none
+    pictures = sources(SHOWN) if sources else None
     samples = {name: np.asarray(array[:SHOWN]) for name, array in next(batches).items()}
     batches.set_state(beginning)
     return samples if pictures is None else samples | {"source": pictures}

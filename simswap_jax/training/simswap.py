@@ -276,11 +276,7 @@ class SimSwap(GeneratorMethod):
 
         A row whose source is the target's own person gets the source of the row before: sheets show swaps.
         """
-        own = np.asarray(batch["same_person"], bool)
-        others = {name: np.asarray(batch[name]) for name in ("source", "identity") if name in batch}
-        for name, array in others.items():
-            others[name] = np.where(own.reshape(-1, *[1] * (array.ndim - 1)), np.roll(array, 1, axis=0), array)
-        batch = {**batch, **others}
+        batch = of_two_people(batch)
         results = self._jitted_swap(self.averaged_variables(state), batch, frozen)
         columns = {"source": np.asarray(batch["source"])} if "source" in batch else {}
         return {
@@ -288,6 +284,15 @@ class SimSwap(GeneratorMethod):
             "target": np.asarray(batch["target"]),
             "result": np.asarray(jnp.round(results * 255.0)).astype(np.uint8),
         }
+
+
+def of_two_people(batch: Batch) -> dict[str, Any]:
+    """The batch with the source of the row before where a source is the target's own person."""
+    own = np.asarray(batch["same_person"], bool)
+    others = {name: np.asarray(batch[name]) for name in ("source", "identity") if name in batch}
+    for name, array in others.items():
+        others[name] = np.where(own.reshape(-1, *[1] * (array.ndim - 1)), np.roll(array, 1, axis=0), array)
+    return {**batch, **others}
 
 
 # ---- From an experiment to the method ----

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from simswap_jax.models.ops import resize
-from simswap_jax.models.ops.platform import lowering_for
+from simswap_jax.models.ops.platform import lowering_for, traced_for
 
 
 def both(platform, function, *arguments):
@@ -41,6 +41,16 @@ def test_a_layer_gives_the_same_numbers(layer, dtype, away, platform):
     (a, (da,)), (b, (db,)) = both(platform, lambda x: jnp.sum(layer(x) * weights), x)
     assert abs(a - b) <= 100 * away
     np.testing.assert_allclose(jnp.float32(da), jnp.float32(db), atol=8 * away)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
+@pytest.mark.parametrize("size", [3, 5, 8])
+def test_a_step_may_be_traced_while_nothing_may_be_sent_to_a_device(size, platform):
+    """As the first step of a training is."""
+    x = jnp.ones((1, 6, 6, 3))
+    slope = jax.jit(traced_for(platform, jax.grad(lambda x: jnp.sum(resize.resize_bicubic(x, size, size) ** 2))))
+    with jax.transfer_guard("disallow"):
+        slope(x).block_until_ready()
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])

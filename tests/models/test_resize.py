@@ -37,6 +37,7 @@ def test_bicubic_is_torchs(size):
             weights[i, np.clip(tap, 0, 10)] += cubic(centre - tap)
     with jax.default_matmul_precision("highest"):
         same(resize.resize_bicubic(x, size, size)[0, :, :, 0], weights @ np.asarray(x)[0, :, :, 0] @ weights.T)
+    same(resize._bicubic_matrix(11, size), weights)
 
 
 def test_bicubic_halving_is_bicubic_resizing():

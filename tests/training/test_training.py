@@ -146,6 +146,9 @@ def test_stopped_and_resumed_equals_uninterrupted_to_the_bit(config, finished, r
     losses = [[(row["step"], row["identity"], row["reconstruction"]) for row in of_run] for of_run in rows]
     assert losses[0] == losses[1]
     assert [step for step, *_ in losses[0]] == [1, 2, 3, 4]
+    # The sheet shows the first samples, wherever the training was resumed.
+    sheets = [(folder / "samples" / "0000004.png").read_bytes() for folder in (workdir, tmp_path / "halves")]
+    assert sheets[0] == sheets[1]
 
 
 def test_training_leaves_a_model_folder_that_swaps(finished):
@@ -198,7 +201,7 @@ def test_a_sheet_shows_swaps_where_the_source_is_the_targets_own_person(finished
     assert (found["source"] != batch["source"]).any((1, 2, 3)).tolist() == [True, True, False, True]
 
 
-def test_every_sheet_shows_the_first_samples_whatever_position_is_resumed(root, tmp_path):
+def test_the_first_samples_leave_the_batches_where_they_were(root, tmp_path):
     people = records.build(root, tmp_path)
     vectors = np.zeros((len(people), 2, 8), np.float32)
     iterator = pair_batches(people, Pairing(people.person, PairingOptions(0, 4)), 16, 16, vectors)

@@ -194,9 +194,17 @@ _bicubic.defvjp(_bicubic_forward, _bicubic_backward)
 
 
 def _bicubic_matrix(length: int, out: int) -> np.ndarray:
-    """Bicubic resizing as a matrix [out, length]."""
-    with jax.ensure_compile_time_eval():
-        return np.asarray(jax.image.resize(jnp.eye(length), (out, length), "cubic-pytorch", antialias=False))
+    """Bicubic resizing (a = −0.75) as a matrix [out, length]; made without a device, for a step is traced while nothing
+    may go there.
+    """
+    matrix: np.ndarray = np.zeros((out, length), np.float32)
+    centre = (np.arange(out) + 0.5) * length / out - 0.5
+    first = np.floor(centre).astype(int) - 1
+    for tap in range(4):
+        t = np.abs(centre - (first + tap))
+        near, far = 1.25 * t**3 - 2.25 * t**2 + 1.0, -0.75 * t**3 + 3.75 * t**2 - 6.0 * t + 3.0
+        np.add.at(matrix, (np.arange(out), np.clip(first + tap, 0, length - 1)), np.where(t <= 1.0, near, far))
+    return matrix
 
 
 def _halve(x: Array, axis: int) -> Array:
