@@ -20,6 +20,7 @@ import numpy as np
 from simswap_jax.errors import UserError
 from simswap_jax.evaluation.candidates import EXTERNAL, ModelCandidate, PairBatch, files_sha256
 from simswap_jax.evaluation.frames import VIDEOS, frame_count, some_frames
+from simswap_jax.evaluation.gallery import size_and_time
 from simswap_jax.evaluation.protocols.pairs import as_stated
 from simswap_jax.evaluation.protocols.protocol import EvaluationProtocol, Pair, PairList, ProtocolData
 from simswap_jax.evaluation.request import EvaluationRequest
@@ -61,8 +62,7 @@ class Cutter:
     def describe(self, video: Path) -> str:
         """A hash of what the crops of a video depend on."""
         files = list_pictures(video) if video.is_dir() else [video]
-        states = [(str(file.resolve()), file.stat()) for file in files if file.exists()]
-        stamps = [[name, state.st_size, state.st_mtime_ns] for name, state in states]
+        stamps = [[str(file.resolve()), *size_and_time(file)] for file in files]
         return json_fingerprint([self.detector_sha256, self.template, self.size, self.frames, stamps])
 
 

@@ -178,7 +178,7 @@ def resize_bicubic(x: Float[Array, "b h w c"], height: int, width: int) -> Float
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _bicubic(x: Array, height: int, width: int) -> Array:
-    """By matrices that come first, in the gradient, too."""
+    """Bicubic, as products whose matrices come first, in the gradient, too. [B,H,W,C] → [B,height,width,C]."""
     return along_axes(x, _bicubic_matrix(x.shape[1], height), _bicubic_matrix(x.shape[2], width))
 
 

@@ -2,7 +2,7 @@
 
 Each pixel of an up-sampled map is a mean of pixels of the small one, so each of the four phases of the result (even and
 odd rows, even and odd columns) is a 3×3 convolution of the small map: as many FLOPs, and the up-sampled map, four times
-as large, is never written or read. On a GPU the layer and its gradient move a quarter fewer bytes.
+as large, is never written or read. On a GPU the layer and its gradient move fewer bytes.
 """
 
 from __future__ import annotations
