@@ -6,9 +6,9 @@ Run it when the shipped model changes, and look at what comes out.
 from pathlib import Path
 
 from simswap_jax.inference import example_people
-from simswap_jax.inference.arrays import resized
 from simswap_jax.inference.swapper import DEFAULT_MODEL, PRETRAINED, FaceSwapper
 from simswap_jax.io.contact_sheet import contact_sheet
+from simswap_jax.io.images import resized
 from simswap_jax.provenance.label_xmp import draw_label
 from simswap_jax.provenance.writer import write_sheet
 from simswap_jax.weights import model_folder

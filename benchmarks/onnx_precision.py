@@ -15,8 +15,7 @@ from one_face import times_by_turns
 from simswap_jax import FaceSwapper
 from simswap_jax.evaluation.evaluate import find_recogniser
 from simswap_jax.evaluation.judges.networks import open_recogniser
-from simswap_jax.inference.arrays import resized
-from simswap_jax.io.images import read_picture
+from simswap_jax.io.images import read_picture, resized
 from simswap_jax.weights.onnx_export import export_generator
 from simswap_jax.weights.onnx_precision import PRECISIONS
 

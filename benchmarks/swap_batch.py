@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simswap_jax import FaceSwapper
-from simswap_jax.inference.runtime import redraw
+from simswap_jax.inference.runtime import generate
 from simswap_jax.models import Generator, GeneratorConfig
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.weights import model_folder
@@ -70,7 +70,7 @@ def main() -> None:
     size = swapper.face_size
     faces = random.integers(0, 256, (options.count, size, size, 3), np.uint8)
     vector = random.standard_normal(swapper.identity_size).astype(np.float32)
-    lowered = jax.jit(partial(redraw, model.network)).lower(model.variables, faces[:1], vector[None])
+    lowered = jax.jit(partial(generate, model.network)).lower(model.variables, faces[:1], vector[None])
     flops = lowered.compile().cost_analysis()["flops"] * 1e-9
     peak = matrix_rate()
     print(

@@ -219,18 +219,18 @@ class Studio:
         photo = read(target.path)
         say(0.3, "Drawing (the first time takes longer)")
         with self._turn:
-            result = self._redraw(photo, given, target, swap)
+            result = self._swap_chosen(photo, given, target, swap)
         say(0.85, "Marking and writing")
         made_of = provenance_of(files, [target.path])
         return writer.write_result(output, result, made_of, marks, parent=target.path)
 
-    def _redraw(
+    def _swap_chosen(
         self, photo: np.ndarray, given: Mapping[int | None, np.ndarray], target: Target, swap: SwapOptions
     ) -> np.ndarray:
         if not self.whole_photos:
             return self._swapper.swap_aligned(photo, given[None], strength=swap.strength)
         chosen = {i: vector for i, vector in given.items() if i is not None}
-        return self._swapper.photos.redraw(photo, target.faces, chosen, swap)
+        return self._swapper.photos.swap_chosen(photo, target.faces, chosen, swap)
 
     def _swap_video(
         self,

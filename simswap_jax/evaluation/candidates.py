@@ -13,9 +13,9 @@ import numpy as np
 from simswap_jax.errors import UserError
 from simswap_jax.faces.alignment import TEMPLATES, similarity
 from simswap_jax.faces.blending import soft_mask
-from simswap_jax.inference.swapper import FaceSwapper, check_face, resized
+from simswap_jax.inference.swapper import FaceSwapper, check_face
 from simswap_jax.io.folders import warn_of_rest
-from simswap_jax.io.images import SUFFIXES, read_picture
+from simswap_jax.io.images import SUFFIXES, read_picture, resized
 
 MODEL, EXTERNAL, WARPED, BASELINE = "model", "results", "warp", "baseline"
 

@@ -16,9 +16,9 @@ from simswap_jax.evaluation.metrics import regions
 from simswap_jax.evaluation.metrics.identity import cosine
 from simswap_jax.evaluation.metrics.intervals import Estimate, estimate
 from simswap_jax.inference.arrays import mixed
-from simswap_jax.inference.swapper import FaceSwapper, resized
+from simswap_jax.inference.swapper import FaceSwapper
 from simswap_jax.io.html_report import Table
-from simswap_jax.io.images import read_picture
+from simswap_jax.io.images import read_picture, resized
 
 BLOCK = 8  # pairs of frames resampled together by the bootstrap: neighbours flicker together
 

@@ -1,6 +1,5 @@
 """The arrays that a swapper takes: photos, face crops and identity vectors, checked, resized and in batches."""
 
-import cv2
 import numpy as np
 
 from simswap_jax.errors import UserError
@@ -70,14 +69,6 @@ def mixed(own: np.ndarray, wanted: np.ndarray, strength: float) -> np.ndarray:
     it a little less.
     """
     return normalised((1.0 - strength) * normalised(own) + strength * normalised(wanted))
-
-
-def resized(picture: np.ndarray, size: int) -> np.ndarray:
-    """A square uint8 picture at another side length: area-averaged going down, bicubic going up, itself if equal."""
-    side = picture.shape[0]
-    if side == size:
-        return picture
-    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if size < side else cv2.INTER_CUBIC)
 
 
 def batches(count: int, batch_size: int) -> list[tuple[list[int], int]]:

@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from simswap_jax.errors import UserError
-from simswap_jax.inference.arrays import check_face, resized
+from simswap_jax.inference.arrays import check_face
 from simswap_jax.inference.options import FaceSelection, MarkOptions, Source, SwapOptions, face_numbers
 from simswap_jax.inference.swapper import LEAST_ALIKE, FaceSwapper
 from simswap_jax.io.animation import refuse_animation
 from simswap_jax.io.atomic import say_replaced
 from simswap_jax.io.contact_sheet import grid_sheet
 from simswap_jax.io.folders import warn_of_rest
-from simswap_jax.io.images import read_picture
+from simswap_jax.io.images import read_picture, resized
 from simswap_jax.io.progress import Progress
 from simswap_jax.provenance import writer
 from simswap_jax.provenance.label_xmp import draw_label, provenance_of

@@ -83,7 +83,7 @@ def swap(swapper: FaceSwapper, source: ExamplePerson, target: ExamplePicture) ->
     """A target's photo with the source's identity, uint8 RGB [320, 320, 3]; it carries no mark."""
     photo = target.read()
     alignment = align(target.face.landmarks, swapper.model.alignment, swapper.face_size)
-    return swapper.photos.redraw(photo, [FoundFace(target.face, alignment)], {0: source.vector})
+    return swapper.photos.swap_chosen(photo, [FoundFace(target.face, alignment)], {0: source.vector})
 
 
 def swap_sheet(swapper: FaceSwapper, sources: Sequence[ExamplePerson], targets: Sequence[ExamplePerson]) -> np.ndarray:

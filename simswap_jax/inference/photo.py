@@ -136,13 +136,13 @@ class PhotoSwapper:
         path = registry.find(self.detector_file, "finding faces in photos")
         try:
             onnx_session.check_yunet(path)
-            return onnx_session.telling(FaceDetector(path))
+            return onnx_session.with_user_errors(FaceDetector(path))
         except ValueError as error:
             try:
                 return onnx_session.scrfd(path)
             except UserError as other:
-                telling = error if other.code in ("onnx-unreadable", "extra-missing") else other
-                raise UserError(str(telling), "detector-unusable") from error
+                sentence = error if other.code in ("onnx-unreadable", "extra-missing") else other
+                raise UserError(str(sentence), "detector-unusable") from error
 
     def parser(self, required: bool = False) -> FaceParser | None:
         """Face parsing where its weights are here.
@@ -216,9 +216,11 @@ class PhotoSwapper:
         if needs_vectors(options):
             vectors = list(self.swapper.identity_vectors([one.crop(photo) for one in found], options.batch_size))
         candidates = [PhotoCandidate((one.face,), vector) for one, vector in zip(found, vectors)]
-        return self.redraw(photo, found, select_faces(candidates, source, options, self.swapper.identity_size), options)
+        return self.swap_chosen(
+            photo, found, select_faces(candidates, source, options, self.swapper.identity_size), options
+        )
 
-    def redraw(
+    def swap_chosen(
         self,
         photo: np.ndarray,
         found: Sequence[FoundFace],

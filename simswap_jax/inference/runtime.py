@@ -75,7 +75,7 @@ def has_extra() -> bool:
 def on_jax(model: ModelFolder) -> Program:
     """The generator compiled by XLA for the default device."""
     # The variables are arguments, never closed over: they would be baked into every program.
-    return partial(jax.jit(partial(redraw, model.network)), jax.device_put(model.variables))
+    return partial(jax.jit(partial(generate, model.network)), jax.device_put(model.variables))
 
 
 def finite_results(program: Program, targets: np.ndarray, vectors: np.ndarray, *own: np.ndarray) -> np.ndarray:
@@ -94,7 +94,7 @@ def finite_results(program: Program, targets: np.ndarray, vectors: np.ndarray, *
     return np.asarray(results)
 
 
-def redraw(
+def generate(
     network: SwapNetwork, variables: Any, targets: jax.Array, vectors: jax.Array, own: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """I_R = G(I_T, v_S) on 8-bit pictures. Pure; to be jitted.

@@ -14,7 +14,8 @@ import numpy as np
 from simswap_jax.data import landmarks
 from simswap_jax.errors import UserError
 from simswap_jax.faces.alignment import TEMPLATES
-from simswap_jax.inference.arrays import check_face, resized
+from simswap_jax.inference.arrays import check_face
+from simswap_jax.io.images import resized
 from simswap_jax.models.families import SwapNetwork
 from simswap_jax.models.normalization import normalize
 from simswap_jax.weights.model_folder import ModelFolder

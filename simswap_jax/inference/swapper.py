@@ -17,7 +17,7 @@ import numpy as np
 from simswap_jax.data.embeddings import cosine_to_others
 from simswap_jax.errors import UserError, printable
 from simswap_jax.inference import sources
-from simswap_jax.inference.arrays import batches, check_face, check_vectors, mixed, normalised, pad, resized
+from simswap_jax.inference.arrays import batches, check_face, check_vectors, mixed, normalised, pad
 from simswap_jax.inference.options import (
     BATCH_SIZE,
     DEFAULT_SWAP,
@@ -30,7 +30,7 @@ from simswap_jax.inference.options import (
 from simswap_jax.inference.photo import DETECTOR, PhotoSwapper
 from simswap_jax.inference.runtime import choose, finite_results
 from simswap_jax.io.animation import refuse_animation
-from simswap_jax.io.images import read_picture
+from simswap_jax.io.images import read_picture, resized
 from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.provenance import writer
 from simswap_jax.provenance.label_xmp import provenance_of
@@ -80,7 +80,7 @@ class FaceSwapper:
         if sources.takes_pictures(model.network):
             self.identity_size = sources.row_size(model.network, model.face_size)
         self.runtime, self._program = choose(runtime, model)
-        self._redraw = partial(finite_results, self._program)
+        self._generate = partial(finite_results, self._program)
         # The variables are arguments, never closed over: they would be baked into every program.
         self._identity_variables = jax.device_put(model.identity_variables)
         if model.identity is not None:
@@ -146,7 +146,7 @@ class FaceSwapper:
         other.model = replace(self.model, variables=variables)
         other.photos = PhotoSwapper(other, self.photos.detector_file)
         other._program = partial(self._program.func, jax.device_put(variables))
-        other._redraw = partial(finite_results, other._program)
+        other._generate = partial(finite_results, other._program)
         return other
 
     def identity(
@@ -386,7 +386,7 @@ class FaceSwapper:
                 rows = sources.with_target_points(rows, points)
             elif sources.takes_pictures(self.model.network):
                 rows = sources.unscaled(rows)
-            drawn = self._redraw(pad(faces, count), pad(rows, count), *more)
+            drawn = self._generate(pad(faces, count), pad(rows, count), *more)
             results += [resized(face, targets[i].shape[0]) for i, face in zip(chunk, drawn)]
         return results
 

@@ -181,9 +181,25 @@ def resize_square(picture: np.ndarray, size: int) -> np.ndarray:
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     square = picture[top : top + side, left : left + side]
-    if side == size:
-        return np.ascontiguousarray(square)
-    return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_CUBIC)
+    return np.ascontiguousarray(resized(square, size))
+
+
+def resized(picture: np.ndarray, height: int, width: int | None = None) -> np.ndarray:
+    """A picture of any shape at another size, which may distort it; itself if it has that size.
+
+    Args:
+      picture: uint8 [H,W,3].
+      height: in pixels; of a square also its width.
+      width: in pixels.
+
+    Returns:
+      uint8 [height,width,3]: area-averaged where its height shrinks, bicubic where it grows.
+    """
+    width = width or height
+    if picture.shape[:2] == (height, width):
+        return picture
+    smaller = height <= picture.shape[0]
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
 
 
 def is_picture(path: Path) -> bool:

@@ -208,8 +208,8 @@ def _work(photo: Photo) -> PhotoRecord:
 def worker(job: Job) -> Callable[[Photo], PhotoRecord]:
     """The function that does one photo, with its detectors."""
     try:
-        first = onnx_session.telling(FaceDetector(job.detector, sides=FIRST_SIDES))
-        closer = onnx_session.telling(FaceDetector(job.detector))
+        first = onnx_session.with_user_errors(FaceDetector(job.detector, sides=FIRST_SIDES))
+        closer = onnx_session.with_user_errors(FaceDetector(job.detector))
     except ValueError as error:
         raise UserError(str(error), "not-a-detector") from None
     return partial(_process, job, first, closer)

@@ -72,9 +72,9 @@ class Colours:
         return replace(self, matrix=matrix, range=1) if self.matrix == _RGB else self
 
     @cached_property
-    def view(self) -> "SdrView":
+    def sdr(self) -> "SdrMapping":
         """What makes SDR pictures of them."""
-        return SdrView(self.primaries if self.primaries in _WIDE else BT2020, self.transfer)
+        return SdrMapping(self.primaries if self.primaries in _WIDE else BT2020, self.transfer)
 
     def check(self, path: Any, dolby_vision: bool) -> None:
         """A UserError where no picture can be made of them."""
@@ -89,7 +89,7 @@ class Colours:
 
 
 @dataclass(frozen=True)
-class SdrView:
+class SdrMapping:
     """Pictures of BT.709 out of other colours, for displays and networks, and their changes carried back.
 
     SDR's white is 203 cd/m²; brighter values are cut off in the picture, but stay where little is changed.
@@ -102,7 +102,7 @@ class SdrView:
     primaries: int
     transfer: int
 
-    def seen(self, values: np.ndarray) -> np.ndarray:
+    def to_sdr(self, values: np.ndarray) -> np.ndarray:
         """The picture, uint8 RGB [H, W, 3], of the video's own values, uint16 RGB [H, W, 3], full scale 65535."""
         picture = np.empty(values.shape, np.uint8)
         to_narrow = _between(self.primaries, narrow=True)
@@ -113,12 +113,12 @@ class SdrView:
             picture[rows] = np.take(_sdr_codes(), _root(cv2.transform(light, to_narrow)))
         return picture
 
-    def changed(self, values: np.ndarray, seen: np.ndarray, picture: np.ndarray) -> np.ndarray:
-        """The video's own values once ``seen`` became ``picture``.
+    def with_changes(self, values: np.ndarray, sdr: np.ndarray, picture: np.ndarray) -> np.ndarray:
+        """The video's own values once ``sdr`` became ``picture``.
 
         Args:
           values: uint16 RGB [H, W, 3].
-          seen: what `seen` makes of them.
+          sdr: what `to_sdr` makes of them.
           picture: uint8 RGB [H, W, 3].
 
         Returns:
@@ -126,11 +126,11 @@ class SdrView:
         """
         result = values.copy()
         for rows in _blocks(values):
-            difference = cv2.absdiff(picture[rows], seen[rows]).max(axis=2, keepdims=True)
+            difference = cv2.absdiff(picture[rows], sdr[rows]).max(axis=2, keepdims=True)
             if not difference.any():
                 continue
             share = np.clip((_REPLACED - difference.astype(np.float32)) / (_REPLACED - _KEPT), 0, 1)
-            excess = values[rows] - self._codes(seen[rows])
+            excess = values[rows] - self._codes(sdr[rows])
             drawn = np.clip(self._codes(picture[rows]) + share * excess, 0, 65535)
             result[rows] = np.where(difference > 0, (drawn + 0.5).astype(np.uint16), values[rows])
         return result

@@ -114,7 +114,7 @@ class Video:
         """A decoded frame as people see it: uint8 RGB [H, W, 3]; HDR and wide gamuts as SDR."""
         rgb = self._rgb(frame, "rgb24" if self.colours.is_plain else "rgb48le")
         picture = rgb.to_ndarray()
-        picture = picture if self.colours.is_plain else self.colours.view.seen(picture)
+        picture = picture if self.colours.is_plain else self.colours.sdr.to_sdr(picture)
         return np.ascontiguousarray(np.rot90(picture, self.rotation))
 
     def stored(self, picture: np.ndarray, like: Any, pixels: str) -> Any:
@@ -132,7 +132,7 @@ class Video:
             return av.VideoFrame.from_ndarray(turned, format=pixels)
         if not self.colours.is_plain:
             values = self._rgb(like, "rgb48le").to_ndarray()
-            turned = self.colours.view.changed(values, self.colours.view.seen(values), turned)
+            turned = self.colours.sdr.with_changes(values, self.colours.sdr.to_sdr(values), turned)
         if self.width % 2 or self.height % 2:
             turned = cv2.copyMakeBorder(turned, 0, self.height % 2, 0, self.width % 2, cv2.BORDER_REPLICATE)
         frame = av.VideoFrame.from_ndarray(turned, format="rgb24" if turned.dtype == np.uint8 else "rgb48le")

@@ -93,8 +93,8 @@ class FrameSwapper:
         """Frames with what is to be encoded of them; decoding and the network each have a thread of their own."""
         ahead = 2 * self.workers
         cut_out = ordered(self._cut_out, threaded(frames, 2), pool, ahead)
-        redrawn = threaded(self._redrawn(cut_out), 4)
-        return ordered(self._finish, redrawn, pool, ahead)
+        generated = threaded(self._generated(cut_out), 4)
+        return ordered(self._finish, generated, pool, ahead)
 
     def _cut_out(self, frame: Frame) -> _FrameJob:
         with self.stages.clock("cut out"):
@@ -102,7 +102,7 @@ class FrameSwapper:
             one.crops.extend(found.crop(one.picture) for found, vector in one.placed if vector is not None)
             return one
 
-    def _redrawn(self, frames: Generator[_FrameJob, None, None]) -> Generator[_FrameJob, None, None]:
+    def _generated(self, frames: Generator[_FrameJob, None, None]) -> Generator[_FrameJob, None, None]:
         """Faces of several frames go through the network together, but never those of two segments.
 
         So a video that is resumed has the same batches as one that was never stopped.

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 
 from simswap_jax.errors import UserError, first_line
+from simswap_jax.io.images import resized
 from simswap_jax.weights import onnx_session, registry
 from simswap_jax.weights.onnx_session import BATCH_SIZE, OnnxSession
 
@@ -91,20 +91,11 @@ class OnnxNetwork:
           UserError: as of `OnnxSession.answer`.
         """
         for start in range(0, len(pictures), self._batch):
-            batch = np.stack([resized(picture, self.size) for picture in pictures[start : start + self._batch]])
+            batch = np.stack([resized(picture, *self.size) for picture in pictures[start : start + self._batch]])
             missing = self._batch - len(batch) if self._session.count else 0
             full = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
             planes = np.ascontiguousarray(normalise(full).transpose(0, 3, 1, 2), dtype=np.float32)
             yield self._session.answer(planes, [self._output])[0][: len(batch)]
-
-
-def resized(picture: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """A uint8 picture at (height, width): area-averaged going down, bicubic going up."""
-    height, width = size
-    if picture.shape[:2] == (height, width):
-        return picture
-    smaller = height <= picture.shape[0]
-    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
 
 
 class LandmarkNetwork(Protocol):
@@ -140,9 +131,7 @@ class YuNetLandmarks:
         """N uint8 RGB squares → float64 [N, 5, 2]; of several faces the largest."""
         found = np.full((len(pictures), 5, 2), np.nan)
         for row, picture in enumerate(pictures):
-            small = picture.shape[0] < YUNET_SIDE
-            interpolation = cv2.INTER_CUBIC if small else cv2.INTER_AREA
-            faces = self._detector.look(cv2.resize(picture, (YUNET_SIDE, YUNET_SIDE), interpolation=interpolation))
+            faces = self._detector.look(resized(picture, YUNET_SIDE))
             if faces:
                 found[row] = (max(faces, key=lambda face: face.area).landmarks + 0.5) / YUNET_SIDE
         return found

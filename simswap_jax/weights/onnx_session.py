@@ -232,12 +232,12 @@ def yunet(path: Path, **options: Any) -> FaceDetector:
     """
     check_yunet(path)
     try:
-        return telling(FaceDetector(path, **options))
+        return with_user_errors(FaceDetector(path, **options))
     except ValueError as error:
         raise UserError(str(error), "not-yunet") from error
 
 
-def telling(detector: FaceDetector) -> FaceDetector:
+def with_user_errors(detector: FaceDetector) -> FaceDetector:
     """The detector, made to raise a UserError where its network fails on a picture."""
     detector.failed = lambda sentence: UserError(sentence, "detector-fails")
     return detector

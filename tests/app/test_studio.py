@@ -106,7 +106,7 @@ def studio(model, monkeypatch):
     monkeypatch.setattr(photos, "FaceDetector", Squares)
     monkeypatch.setattr(photos.registry, "find", lambda name, purpose: name)
     swapper = FaceSwapper(model)
-    swapper._redraw = lambda targets, vectors: (
+    swapper._generate = lambda targets, vectors: (
         0 * targets + np.uint8(255) * np.round(vectors[:, None, None, :3]).astype(np.uint8)
     )
     swapper._embed = lambda variables, pictures: np.pad(np.float32(pictures.mean(axis=(1, 2))) - 60, [(0, 0), (0, 13)])

@@ -58,7 +58,7 @@ def swapper(folder, monkeypatch):
     monkeypatch.setattr(photos, "FaceDetector", Detector)
     monkeypatch.setattr(photos.registry, "find", lambda name, purpose: name)
     made = FaceSwapper.from_pretrained(folder)
-    made._redraw = lambda targets, vectors: 255 - targets
+    made._generate = lambda targets, vectors: 255 - targets
     made._embed = lambda variables, pictures: colour(pictures.mean(axis=(1, 2)))
     return made
 
@@ -105,7 +105,7 @@ def test_the_faces_that_are_meant_are_swapped(swapper, who, wanted):
 
 def test_a_map_gives_everybody_their_own_source(swapper):
     given = []
-    swapper._redraw = lambda targets, vectors: given.extend(zip(targets, vectors)) or targets
+    swapper._generate = lambda targets, vectors: given.extend(zip(targets, vectors)) or targets
     swapper.swap(THREE, None, [(BLUE, RED), (RED, GREEN)])
     seen = {int(face.mean(axis=(0, 1)).argmax()): int(vector.argmax()) for face, vector in given}
     assert seen == {2: 0, 0: 1}
@@ -113,7 +113,7 @@ def test_a_map_gives_everybody_their_own_source(swapper):
 
 def test_a_mapping_selects_like_pairs_do(swapper):
     given = []
-    swapper._redraw = lambda targets, vectors: given.extend(vectors) or targets
+    swapper._generate = lambda targets, vectors: given.extend(vectors) or targets
     swapper.swap(THREE, None, {tuple(BLUE.tolist()): RED})
     assert [int(vector.argmax()) for vector in given] == [0]
     selection = FaceSelection.of([(BLUE, RED)])
@@ -414,7 +414,7 @@ def test_a_face_whose_direction_cannot_be_told_is_left_out_and_said(swapper, cap
 
 
 def test_results_have_no_colour_where_the_photo_has_none(swapper):
-    swapper._redraw = lambda targets, vectors: np.clip(targets * (0.9, 0.6, 0.4) + 20, 0, 255).astype("uint8")
+    swapper._generate = lambda targets, vectors: np.clip(targets * (0.9, 0.6, 0.4) + 20, 0, 255).astype("uint8")
     photo = np.repeat(np.random.default_rng(0).integers(90, 220, (64, 64, 1), np.uint8), 3, axis=2)
     for options in (SwapOptions(), SwapOptions(match_colour=True), SwapOptions(blend="poisson")):
         result = swapper.swap(photo, RED, options=options)

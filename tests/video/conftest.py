@@ -30,7 +30,7 @@ def swapper(folder, monkeypatch):
     monkeypatch.setattr(detect, "CHUNK", 8)
     monkeypatch.setattr(pipeline, "WORKERS", 2)
     made = FaceSwapper.from_pretrained(folder)
-    made._redraw = lambda targets, vectors: (
+    made._generate = lambda targets, vectors: (
         0 * targets + np.uint8(255) * (np.round(vectors[:, None, None, :3]).astype(np.uint8))
     )
     made._embed = lambda variables, pictures: np.pad(np.float32(pictures.mean(axis=(1, 2))) - 60, [(0, 0), (0, 13)])
@@ -40,5 +40,5 @@ def swapper(folder, monkeypatch):
 @pytest.fixture
 def unchanged(swapper):
     """A generator that returns its input."""
-    swapper._redraw = lambda targets, vectors: targets
+    swapper._generate = lambda targets, vectors: targets
     return swapper

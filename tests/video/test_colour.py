@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from simswap_jax.video.colour import BT2020, HLG, PQ, Colours, SdrView
+from simswap_jax.video.colour import BT2020, HLG, PQ, Colours, SdrMapping
 
-VIEWS = [SdrView(BT2020, PQ), SdrView(BT2020, HLG), SdrView(BT2020, 14), SdrView(12, 1)]
+VIEWS = [SdrMapping(BT2020, PQ), SdrMapping(BT2020, HLG), SdrMapping(BT2020, 14), SdrMapping(12, 1)]
 
 
 def drawn(seed=0, shape=(80, 30, 3)):
@@ -15,20 +15,20 @@ def drawn(seed=0, shape=(80, 30, 3)):
 def values_of(view, picture):
     """The video's values of an SDR picture."""
     black = np.zeros_like(picture)
-    return view.changed(np.zeros(picture.shape, np.uint16), black, picture)
+    return view.with_changes(np.zeros(picture.shape, np.uint16), black, picture)
 
 
 @pytest.mark.parametrize(("transfer", "code"), [(PQ, 0.5806), (HLG, 0.75)])
 def test_white_is_at_203_candela(transfer, code):
     """ITU-R BT.2408, table 1: diffuse white is 58 % of PQ and 75 % of HLG."""
     white = np.full((1, 1, 3), 255, np.uint8)
-    np.testing.assert_allclose(values_of(SdrView(BT2020, transfer), white) / 65535, code, atol=0.001)
+    np.testing.assert_allclose(values_of(SdrMapping(BT2020, transfer), white) / 65535, code, atol=0.001)
 
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_an_sdr_picture_comes_back_as_it_was(view):
     picture = drawn()
-    off = np.abs(view.seen(values_of(view, picture)).astype(int) - picture)
+    off = np.abs(view.to_sdr(values_of(view, picture)).astype(int) - picture)
     assert off.max() <= 4  # beside bright colours the darkest levels lie nearer than 16 bits tell apart
     assert off.mean() < 0.01
 
@@ -37,31 +37,31 @@ def test_the_gamut_is_bt2020s():
     """ITU-R BT.2087: BT.709's red is (0.6274, 0.0691, 0.0164) of BT.2020's light."""
     red = np.zeros((1, 1, 3), np.uint8)
     red[..., 0] = 255
-    light = (values_of(SdrView(BT2020, 14), red) / 65535) ** 2.4
+    light = (values_of(SdrMapping(BT2020, 14), red) / 65535) ** 2.4
     np.testing.assert_allclose(light[0, 0], (0.6274, 0.0691, 0.0164), atol=0.001)
 
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_what_is_not_changed_keeps_its_values(view):
     values = np.random.default_rng(1).integers(0, 65536, (70, 40, 3)).astype(np.uint16)
-    seen = view.seen(values)
+    seen = view.to_sdr(values)
     picture = seen.copy()
     picture[20:40, 10:20] = 128
-    result = view.changed(values, seen, picture)
+    result = view.with_changes(values, seen, picture)
     same = (picture == seen).all(axis=2)
     np.testing.assert_array_equal(result[same], values[same])
-    assert np.abs(view.seen(result).astype(int) - picture).max() <= 2
-    np.testing.assert_array_equal(view.changed(values, seen, seen), values)
+    assert np.abs(view.to_sdr(result).astype(int) - picture).max() <= 2
+    np.testing.assert_array_equal(view.with_changes(values, seen, seen), values)
 
 
 def test_highlights_stay_brighter_than_white_under_a_watermark_and_go_under_a_face():
-    view = SdrView(BT2020, PQ)
+    view = SdrMapping(BT2020, PQ)
     values = np.full((4, 4, 3), 50_000, np.uint16)  # 1,150 cd/m²
-    seen = view.seen(values)
+    seen = view.to_sdr(values)
     assert seen.min() == 255
-    np.testing.assert_allclose(view.changed(values, seen, seen - 3), values, rtol=0.02)
-    face = view.changed(values, seen, np.full_like(seen, 200))
-    np.testing.assert_array_equal(view.seen(face), 200)
+    np.testing.assert_allclose(view.with_changes(values, seen, seen - 3), values, rtol=0.02)
+    face = view.with_changes(values, seen, np.full_like(seen, 200))
+    np.testing.assert_array_equal(view.to_sdr(face), 200)
 
 
 def test_what_is_plain_is_left_alone():

@@ -26,7 +26,7 @@ from simswap_jax.provenance import c2pa
 from simswap_jax.provenance.label_xmp import Provenance, xmp_packet
 from simswap_jax.provenance.options import ALL_MARKS, MANIFEST, NO_MARKS
 from simswap_jax.video import encode
-from simswap_jax.video.colour import BT2020, HLG, PQ, Colours, SdrView
+from simswap_jax.video.colour import BT2020, HLG, PQ, Colours, SdrMapping
 from simswap_jax.video.decode import (
     SUFFIXES,
     append_xmp,
@@ -88,7 +88,7 @@ def write_deep(path, pictures, colours, pixels="yuv420p10le", codec="libx265", e
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             else:
                 black = np.zeros_like(picture)
-                values = colours.view.changed(np.zeros(picture.shape, np.uint16), black, picture)
+                values = colours.sdr.with_changes(np.zeros(picture.shape, np.uint16), black, picture)
                 frame = av.VideoFrame.from_ndarray(values, format="rgb48le")
             matrix = {9: 9, 6: 5}.get(colours.matrix, 1)
             frame = frame.reformat(
@@ -122,7 +122,7 @@ def seen(path):
     ids=["HLG", "HDR10", "PQ, 12 bits", "BT.2020 without HDR"],
 )
 def test_hdr_is_swapped_in_its_colours_and_stays_hdr(swapper, tmp_path, colours, pixels, extra):
-    swapper._redraw = lambda targets, vectors: np.full_like(targets, SKIN)
+    swapper._generate = lambda targets, vectors: np.full_like(targets, SKIN)
     source = write_deep(tmp_path / "a.mp4", two(6), colours, pixels, extra=extra)
     result = swap(swapper, source, tmp_path / "b.mp4", crf=8)
     pictures, frame = seen(tmp_path / "b.mp4")
@@ -523,8 +523,8 @@ def test_the_table_of_formats_names_what_is_read_and_written():
     assert set(re.findall(r"`(\.[a-z0-9]+)`", animations)) == set(FORMATS) | set(encode.FORMATS)
 
 
-def test_sdr_view_is_only_made_of_wide_primaries():
-    assert Colours(primaries=1, transfer=PQ).view == SdrView(BT2020, PQ)
+def test_sdr_is_only_made_of_wide_primaries():
+    assert Colours(primaries=1, transfer=PQ).sdr == SdrMapping(BT2020, PQ)
 
 
 def test_a_gif_holds_times_in_tens_that_add_up():

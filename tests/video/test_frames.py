@@ -33,7 +33,7 @@ from simswap_jax.video import pipeline, swap
 folder, source, output = sys.argv[1:4]
 swap.SEGMENT, pipeline.WORKERS = 20, 2
 swapper = FaceSwapper.from_pretrained(folder)
-swapper._redraw = lambda targets, vectors: targets
+swapper._generate = lambda targets, vectors: targets
 vector = swapper.identity_vectors([__import__("numpy").zeros((32, 32, 3), "uint8") + 99])[0]
 marks = MarkOptions(label=False, c2pa=False, watermark=False)
 everybody = SwapOptions(faces=FaceSelection("all"))

@@ -45,12 +45,12 @@ AS_IT_WAS, SWAPPED = [2, 0], [0, 2]  # the main colours there: the brow is blue,
 def marked(swapper, monkeypatch):
     """A swapper whose results show which half of a crop is the upper one; the detector is to be set."""
 
-    def redraw(targets, _vectors):
+    def generate(targets, _vectors):
         drawn = np.full_like(targets, BROW)
         drawn[:, : targets.shape[1] // 2] = SKIN
         return drawn
 
-    swapper._redraw = redraw
+    swapper._generate = generate
 
     def found_by(detector, **options):
         monkeypatch.setattr(photos, "FaceDetector", lambda _path: detector(**options))

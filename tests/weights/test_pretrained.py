@@ -8,8 +8,8 @@ import numpy as np
 from simswap_jax.contrib.rendered import dataset, identity_judge
 from simswap_jax.data.dataset import held_out
 from simswap_jax.evaluation.metrics import identity as measures
-from simswap_jax.inference.swapper import PRETRAINED, FaceSwapper, resized
-from simswap_jax.io.images import read_picture
+from simswap_jax.inference.swapper import PRETRAINED, FaceSwapper
+from simswap_jax.io.images import read_picture, resized
 from simswap_jax.weights import model_folder
 
 FACES = PRETRAINED / "faces"

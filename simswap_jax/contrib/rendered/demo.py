@@ -22,10 +22,9 @@ from simswap_jax.errors import UserError
 from simswap_jax.evaluation.judges.networks import Recogniser
 from simswap_jax.evaluation.metrics import identity as identity_metrics
 from simswap_jax.inference import example_people
-from simswap_jax.inference.arrays import resized
 from simswap_jax.inference.swapper import DEFAULT_MODEL, PRETRAINED, FaceSwapper
 from simswap_jax.io.contact_sheet import contact_sheet
-from simswap_jax.io.images import read_picture
+from simswap_jax.io.images import read_picture, resized
 from simswap_jax.io.progress import StageTimer
 from simswap_jax.provenance.label_xmp import draw_label
 from simswap_jax.provenance.writer import write_sheet

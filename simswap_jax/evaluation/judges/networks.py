@@ -16,10 +16,10 @@ import numpy as np
 from simswap_jax.errors import UserError
 from simswap_jax.faces.alignment import TEMPLATES, similarity
 from simswap_jax.inference.swapper import batches, embed, normalised, pad
-from simswap_jax.io.images import read_picture
+from simswap_jax.io.images import read_picture, resized
 from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.weights import identity_folder, model_folder, registry
-from simswap_jax.weights.onnx_network import OnnxNetwork, Wanted, resized
+from simswap_jax.weights.onnx_network import OnnxNetwork, Wanted
 from simswap_jax.weights.onnx_session import BATCH_SIZE
 
 MOST_FEATURES = 1 << 22  # values a picture
@@ -195,7 +195,7 @@ def cut_anew(picture: np.ndarray, given: str, wanted: str, side: int) -> np.ndar
     zoom = float(np.hypot(*similarity(here, there)[:, 0]))
     before = min(picture.shape[0], max(1, round(side * zoom)))  # from which the cut neither shrinks nor skips pixels
     matrix = similarity(here * before, there * side)
-    small = resized(picture, (before, before))
+    small = resized(picture, before)
     return cv2.warpAffine(small, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
@@ -211,7 +211,7 @@ class FlaxRecogniser:
         """N uint8 RGB squares → float32 [N, D], L2-normalised."""
         vectors = []
         for chunk, count in batches(len(pictures), BATCH_SIZE):
-            faces = np.stack([resized(pictures[i], self._frame) for i in chunk])
+            faces = np.stack([resized(pictures[i], *self._frame) for i in chunk])
             vectors.append(np.asarray(self._embed(self._variables, pad(faces, count)))[: len(chunk)])
         return normalised(np.concatenate(vectors))
 

@@ -24,10 +24,10 @@ from simswap_jax.evaluation.metrics.yaw import ByYaw
 from simswap_jax.evaluation.protocols.protocol import PairList, save_pairs
 from simswap_jax.evaluation.report.tables import BY_YAW, markdown_page
 from simswap_jax.evaluation.runner import EvalInputs, example_rows
-from simswap_jax.inference.swapper import resized
 from simswap_jax.io.atomic import write_text
 from simswap_jax.io.contact_sheet import contact_sheet
 from simswap_jax.io.html_report import COLOURS, GREYS, Curve, Figure, Scatter, Table, Tile, html_report, text_table
+from simswap_jax.io.images import resized
 from simswap_jax.provenance.label_xmp import draw_label
 from simswap_jax.provenance.watermark import embed
 from simswap_jax.provenance.writer import write_sheet

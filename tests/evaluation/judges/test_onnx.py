@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from simswap_jax.evaluation.judges.networks import open_recogniser
-from simswap_jax.weights.onnx_network import OnnxNetwork, Wanted, resized
+from simswap_jax.io.images import resized
+from simswap_jax.weights.onnx_network import OnnxNetwork, Wanted
 from tests.support.errors import raises_user_error
 from tests.support.onnx_networks import onnx_network
 from tests.support.small_model import faces
@@ -36,5 +37,5 @@ def test_a_network_of_other_inputs_is_refused(tmp_path):
 
 def test_a_picture_of_the_right_size_is_left_alone():
     picture = faces(1, 8)[0]
-    assert resized(picture, (8, 8)) is picture
-    assert resized(picture, (4, 16)).shape == (4, 16, 3)
+    assert resized(picture, 8, 8) is picture
+    assert resized(picture, 4, 16).shape == (4, 16, 3)
