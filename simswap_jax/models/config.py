@@ -108,6 +108,28 @@ class PresetConfig(DictConfig):
         return (lambda there, fresh: there) if same else None
 
 
+class OneSizeConfig(PresetConfig):
+    """A configuration of a generator for faces of one size: dense layers, or the identity, make its smallest map.
+
+    Attributes:
+      encoder: channels after each halving of the target.
+      bottom: side of the smallest map.
+    """
+
+    encoder: tuple[int, ...]
+    bottom: int
+
+    @property
+    def side(self) -> int:
+        """Height and width of its faces."""
+        return self.bottom * 2 ** len(self.encoder)
+
+    @property
+    def multiple(self) -> int:
+        """What height and width must be a multiple of."""
+        return self.side
+
+
 def refuse_other_shape(asked: DictConfig, made: DictConfig, plain: DictConfig, preset: str) -> None:
     """A ValueError where a field asks for a shape that is neither the preset's nor the default."""
     shape, default = made.to_dict(), plain.to_dict()

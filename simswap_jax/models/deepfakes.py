@@ -15,7 +15,7 @@ from flax import linen as nn
 from jax import Array
 from jaxtyping import Float, Int
 
-from simswap_jax.models.config import WIDTH, PresetConfig, Ranges, check_dtype
+from simswap_jax.models.config import WIDTH, OneSizeConfig, Ranges, check_dtype
 from simswap_jax.models.families import Family
 from simswap_jax.models.layers import Conv, Dtype, Linear
 from simswap_jax.models.normalization import check_convention
@@ -30,7 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # the size in circulation, at 64 pixels,
 
 
 @dataclasses.dataclass(frozen=True)
-class DeepFakesConfig(PresetConfig):
+class DeepFakesConfig(OneSizeConfig):
     """The shape of encoder and decoders, and whose decoders they are.
 
     Attributes:
@@ -70,16 +70,6 @@ class DeepFakesConfig(PresetConfig):
             raise ValueError(f"{len(self.encoder)} halvings need one width fewer in decoder; give so many.")
         if len(set(self.people)) != len(self.people):
             raise ValueError("people names somebody twice; name everybody once.")
-
-    @property
-    def side(self) -> int:
-        """Height and width of its faces: the dense layers have one size."""
-        return self.bottom * 2 ** len(self.encoder)
-
-    @property
-    def multiple(self) -> int:
-        """What height and width must be a multiple of."""
-        return self.side
 
 
 class Upscale(nn.Module):

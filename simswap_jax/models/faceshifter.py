@@ -16,7 +16,7 @@ from flax import linen as nn
 from jax import Array
 from jaxtyping import Float
 
-from simswap_jax.models.config import WIDTH, PresetConfig, Ranges, check_dtype
+from simswap_jax.models.config import WIDTH, OneSizeConfig, Ranges, check_dtype
 from simswap_jax.models.families import Family
 from simswap_jax.models.layers import BatchNorm, Conv, Dtype, Linear, instance_norm, torch_init, transposed_conv
 from simswap_jax.models.normalization import check_convention
@@ -35,7 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class FaceShifterConfig(PresetConfig):
+class FaceShifterConfig(OneSizeConfig):
     """AEI-Net's shape; the defaults are the published size for faces of 256 pixels, 439 M parameters.
 
     Attributes:
@@ -79,16 +79,6 @@ class FaceShifterConfig(PresetConfig):
             raise ValueError(f"{len(self.encoder)} halvings need as many widths, not {len(self.widths)}; give so many.")
         if any(kernel % 2 == 0 for kernel in (self.attribute_kernel, self.mask_kernel)):
             raise ValueError("attribute_kernel and mask_kernel are windows around a pixel; give odd numbers.")
-
-    @property
-    def side(self) -> int:
-        """Height and width of its faces: the identity alone makes its first map, so there is one size."""
-        return self.bottom * 2 ** len(self.encoder)
-
-    @property
-    def multiple(self) -> int:
-        """What height and width must be a multiple of."""
-        return self.side
 
 
 # ---- The attributes ----

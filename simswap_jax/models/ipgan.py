@@ -16,7 +16,7 @@ from flax import linen as nn
 from jax import Array
 from jaxtyping import Float
 
-from simswap_jax.models.config import WIDTH, PresetConfig, Ranges, check_dtype
+from simswap_jax.models.config import WIDTH, OneSizeConfig, Ranges, check_dtype
 from simswap_jax.models.families import Family
 from simswap_jax.models.layers import BatchNorm, Conv, Linear, transposed_conv
 from simswap_jax.models.normalization import check_convention
@@ -32,7 +32,7 @@ PRESETS: dict[str, dict[str, Any]] = {"original": {}, "small-64": SMALL, "small-
 
 
 @dataclasses.dataclass(frozen=True)
-class IPGANConfig(PresetConfig):
+class IPGANConfig(OneSizeConfig):
     """IPGAN's shape. Widths and lengths are not published; the defaults were chosen here, for faces of 128 pixels.
 
     Attributes:
@@ -77,16 +77,6 @@ class IPGANConfig(PresetConfig):
             raise ValueError(
                 f"{len(self.encoder)} halvings need as many widths in decoder, not {len(self.decoder)}; give so many."
             )
-
-    @property
-    def side(self) -> int:
-        """Height and width of its faces: the dense layers have one size."""
-        return self.bottom * 2 ** len(self.encoder)
-
-    @property
-    def multiple(self) -> int:
-        """What height and width must be a multiple of."""
-        return self.side
 
 
 Distribution = tuple[Float[Array, "b z"], Float[Array, "b z"]]  # mean μ and log variance ε of the attribute vector
