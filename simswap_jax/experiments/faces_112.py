@@ -11,8 +11,8 @@ Command:  simswap-jax train --config faces_112 --workdir runs/faces_112 --config
           and the same with faces_112:second, --workdir runs/faces_112_second, --config.init_from=runs/faces_112; then
           to :sixth. examples/celeba_and_lfw.py makes PEOPLE of CelebA's and LFW's crops: one folder with --often 0 for
           the first four stages, another with --often 4 for the others.
-Hardware, time, score: two CPU cores, two and a half hours at 11 images a second, 7.6 hours as it was run beside other
-work; docs/experiments/celeba.md has the table.
+Hardware, time, score: two CPU cores, 7.6 hours as it was run beside other work, 2.9 when it was repeated;
+docs/experiments/celeba.md has the tables.
 """
 
 import ml_collections
