@@ -202,3 +202,11 @@ def test_resize_square_cuts_the_middle_and_averages():
     np.testing.assert_array_equal(images.resize_square(wide, 4), wide[:, 2:6])
     assert images.resize_square(wide, 9).shape == (9, 9, 3)
     assert images.resize_square(np.full((1, 1, 3), 7, np.uint8), 3).tolist() == np.full((3, 3, 3), 7).tolist()
+
+
+def test_a_picture_is_averaged_going_down_and_left_alone_at_its_size():
+    picture = scene(8, 4)
+    assert images.resized(picture, 8, 4) is picture
+    blocks = picture.reshape(2, 4, 1, 4, 3).mean((1, 3))
+    np.testing.assert_allclose(images.resized(picture, 2, 1), blocks, atol=0.5)
+    assert images.resized(picture, 16).shape == (16, 16, 3)

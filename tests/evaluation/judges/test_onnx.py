@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from simswap_jax.evaluation.judges.networks import open_recogniser
-from simswap_jax.io.images import resized
 from simswap_jax.weights.onnx_network import OnnxNetwork, Wanted
 from tests.support.errors import raises_user_error
 from tests.support.onnx_networks import onnx_network
@@ -33,9 +32,3 @@ def test_a_network_of_other_inputs_is_refused(tmp_path):
     save(model, tmp_path / "grey.onnx")
     with raises_user_error("onnx-input-unsupported", "grey.onnx", "a recogniser"):
         open_recogniser(tmp_path / "grey.onnx")
-
-
-def test_a_picture_of_the_right_size_is_left_alone():
-    picture = faces(1, 8)[0]
-    assert resized(picture, 8, 8) is picture
-    assert resized(picture, 4, 16).shape == (4, 16, 3)
