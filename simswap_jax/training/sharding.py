@@ -84,11 +84,14 @@ def make_mesh(batch_size: int, devices: int = 0, fsdp: int = 1, accumulate: int 
 
 
 def mesh_of(devices: Sequence[Any], fsdp: int) -> Mesh:
-    """The mesh of these devices, which need not be here: ``preflight`` compiles for a TPU slice on a CPU."""
-    # Auto axes: with the default, explicit ones, sharded convolution kernels are an error.
-    return jax.make_mesh(
-        (len(devices) // fsdp, fsdp), (DATA, FSDP), axis_types=(AxisType.Auto, AxisType.Auto), devices=devices
-    )
+    """The mesh of these devices, which need not be here: ``preflight`` compiles for a TPU slice on a CPU.
+
+    They stand in the order of their processes, so that the parts of a batch that the processes load, one after the
+    other, are the batch of a single process. ``jax.make_mesh`` would follow a TPU's torus instead.
+    """
+    in_order = np.asarray(sorted(devices, key=lambda device: (device.process_index, device.id)))
+    # Auto axes: with explicit ones sharded convolution kernels are an error.
+    return Mesh(in_order.reshape(-1, fsdp), (DATA, FSDP), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
 def split_axis(shape: tuple[int, ...], itemsize: int, parts: int, large: int = LARGE) -> PartitionSpec:

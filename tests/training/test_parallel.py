@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -148,6 +149,16 @@ def test_fsdp_splits_the_state(compared):
 )
 def test_the_largest_axis_of_a_large_array_is_split(shape, parts, expected):
     assert sharding.split_axis(shape, 4, parts) == expected
+
+
+def test_a_mesh_holds_the_devices_of_a_process_together_whatever_their_torus(monkeypatch):
+    """Four hosts of a TPU v4 2×2×4, whose devices come in another order than their processes'."""
+    devices = [SimpleNamespace(process_index=i % 4, id=i // 4 + 4 * (i % 4)) for i in range(16)]
+    monkeypatch.setattr(sharding, "Mesh", lambda array, names, axis_types: array)
+    whole = sharding.mesh_of(devices, fsdp=2)
+    assert whole.shape == (8, 2)
+    assert [device.id for device in whole.flat] == list(range(16))
+    assert [device.process_index for device in whole.flat] == sorted(4 * [0, 1, 2, 3])
 
 
 @pytest.mark.parametrize(
