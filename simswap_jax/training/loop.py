@@ -313,6 +313,8 @@ def picture_errors(root: Path, cache: Path) -> Iterator[None]:
     """Turn what a disk can do wrong while pictures are read into one sentence."""
     try:
         yield
+    except UserError:  # a `CannotWrite` is an OSError, too
+        raise
     except OSError as error:
         raise UserError(
             f"the training pictures cannot be read any more ({error.strerror or error}); look at {root} and {cache}, "
@@ -359,8 +361,9 @@ def require_finite(run: runner.Runner, state: TrainState, checkpoints: Checkpoin
         return
     kept = checkpoints.latest
     stays = f"the checkpoint of step {kept} stays" if kept else "there is no checkpoint yet"
+    step = int(jax.device_get(state.step))  # explicit, for the loop forbids all other transfers
     raise UserError(
-        f"at step {int(state.step)} the networks are not finite and were not saved; {stays}. Start again with "
+        f"at step {step} the networks are not finite and were not saved; {stays}. Start again with "
         "--config.nonfinite_limit=20, which leaves such updates out, and a lower config.optimizer.learning_rate.",
         "networks-not-finite",
     )

@@ -25,6 +25,7 @@ from simswap_jax.data.pairs import Pairing, PairingOptions
 from simswap_jax.errors import UserError
 from simswap_jax.inference.swapper import FaceSwapper
 from simswap_jax.io import contact_sheet
+from simswap_jax.io.atomic import CannotWrite
 from simswap_jax.io.images import decode_plain
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.training import checkpoints, identity, loop, metrics, simswap
@@ -482,6 +483,9 @@ def test_pictures_that_cannot_be_read_any_more_are_one_sentence(tmp_path):
     refusal = raises_user_error("pictures-cannot-be-read", "Input/output error", tmp_path / "faces")
     with refusal, loop.picture_errors(tmp_path / "faces", tmp_path):
         next(iterator)
+    full = CannotWrite(tmp_path / "part", OSError(errno.ENOSPC, "No space left on device"))
+    with raises_user_error("cannot-write", tmp_path / "part"), loop.picture_errors(tmp_path / "faces", tmp_path):
+        raise full
 
 
 @pytest.mark.slow
