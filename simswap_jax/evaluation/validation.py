@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, cast
 
 import ml_collections
 import numpy as np
@@ -143,6 +144,10 @@ class HeldOutEvaluator:
         self._swapper: FaceSwapper | None = None
         self._vectors: tuple[np.ndarray, np.ndarray] | None = None
 
+    def check(self, method: Method) -> None:
+        """A UserError for a method whose states cannot be measured."""
+        check_makes_swaps(method)
+
     def measure(self, method: Method, state: TrainState) -> Measured:
         """Measure a state of a method that makes model folders in memory (``method.model(state)``).
 
@@ -244,12 +249,16 @@ def model_of(method: Method, state: TrainState) -> ModelFolder:
     Raises:
       UserError: the method has no ``model``.
     """
-    make = getattr(method, "model", None)
-    if make is None:
+    check_makes_swaps(method)
+    model: ModelFolder = cast(Any, method).model(state)
+    return model
+
+
+def check_makes_swaps(method: Method) -> None:
+    """A UserError for a method that trains no generator."""
+    if not hasattr(method, "model"):
         raise UserError(
             f"config.validation.every asks for swaps, and {type(method).__name__} trains no generator; set it to 0, or "
             "name another config.validation.evaluator.",
             "validation-makes-no-swaps",
         )
-    model: ModelFolder = make(state)
-    return model

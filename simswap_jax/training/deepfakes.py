@@ -52,6 +52,12 @@ def check(config: ml_collections.ConfigDict) -> None:
     """
     check_whole_batch(config)
     check_drawn_size(config, generator_config(config, 0).multiple)
+    if config.init_from and not config.generator.people:
+        raise UserError(
+            "config.init_from brings a decoder a person, and config.generator.people names nobody; name the people in "
+            "the order of the run that it starts from.",
+            "deepfakes-warm-start-of-nobody",
+        )
     if config.validation.every:
         raise UserError(
             "config.validation swaps people who were held out, and DeepFakes can draw those it was trained on only; "

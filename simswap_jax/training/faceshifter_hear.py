@@ -76,6 +76,12 @@ def check(config: ml_collections.ConfigDict) -> None:
             f"config.data.top_errors is {config.data.top_errors}; it is a share of the pictures, above 0 to 1 (all).",
             "hear-top-errors",
         )
+    if config.identity.robust:
+        raise UserError(
+            f"config.identity.robust is {config.identity.robust}, but HEAR-Net takes the target's own vector, which is "
+            "the network's and not its copy's; leave it empty.",
+            "hear-robust-copy",
+        )
     if not config.first_stage and not config.init_from:
         raise UserError(
             "config.first_stage is empty; name the model folder of a trained AEI-Net (method 'faceshifter'), or say "

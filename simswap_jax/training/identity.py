@@ -24,6 +24,7 @@ from simswap_jax.training.config import check_whole_batch, common_config
 from simswap_jax.training.experiment import Experiment, resolve
 from simswap_jax.training.method import Batch, Metrics, Work
 from simswap_jax.training.schedules import learning_rate
+from simswap_jax.training.simswap_checks import check_sees
 from simswap_jax.training.state import PyTree, TrainState, network_state
 from simswap_jax.training.update import Gradients, UpdateRule, per_sample_random
 from simswap_jax.weights import identity_folder
@@ -83,6 +84,7 @@ class ShuffledPictures:
             data.flip,
             host_index=jax.process_index(),
             host_count=jax.process_count(),
+            threads=data.threads,
         )
         return iterator
 
@@ -251,8 +253,8 @@ def build(config: ml_collections.ConfigDict, people: People, axis_name: str | No
     """The method for one experiment and the people in it.
 
     Raises:
-      UserError: there is no such network, ``network.prototypes`` or ``network.perturbation`` cannot be imported, or the
-        prototypes' function refuses these people.
+      UserError: there is no such network, or it cannot take pictures of this size; ``network.prototypes`` or
+        ``network.perturbation`` cannot be imported, or the prototypes' function refuses these people.
     """
     fields = config.network
     try:
@@ -269,6 +271,7 @@ def build(config: ml_collections.ConfigDict, people: People, axis_name: str | No
     except ValueError as error:
         raise UserError(str(error), "config-network") from error
     network = IdentityNetwork(described, axis_name)
+    check_sees(network, "data.size", config.data.size)
     prototypes = None
     if fields.prototypes:
         made = resolve(fields.prototypes, "network.prototypes")

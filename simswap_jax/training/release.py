@@ -63,6 +63,12 @@ def check(config: ml_collections.ConfigDict) -> None:
             "set it to 0.",
             "release-gradient-penalty",
         )
+    if config.generator.convention != "imagenet":
+        raise UserError(
+            f"config.generator.convention is '{config.generator.convention}', but the features of a projected "
+            "discriminator know ImageNet-normalised pictures only; set it to 'imagenet'.",
+            "release-convention",
+        )
     size = config.data.size
     if size < LEAST or size % MULTIPLE:
         raise UserError(

@@ -18,6 +18,7 @@ from simswap_jax.io.progress import Row, table
 from simswap_jax.training.experiment import flat
 from simswap_jax.training.state import TrainState
 from simswap_jax.training.update import SKIPPED
+from simswap_jax.weights.identity_folder import Identity
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ def header(
     return [
         Row("devices", f"{where}; {sharing}"),
         Row("networks", ", ".join(networks(method, state))),
-        Row("precision", precision(config)),
+        Row("precision", precision(config, getattr(method, "identity", None))),
         Row("batch", f"{config.batch_size} images, {each} a device{parts}; {sizes}"),
         Row("schedule", schedule(config)),
         Row("workdir", str(workdir)),
@@ -124,10 +125,11 @@ def short_count(count: int) -> str:
     return str(count)
 
 
-def precision(config: ml_collections.ConfigDict) -> str:
-    """What the networks compute in: one type, or each network's own."""
+def precision(config: ml_collections.ConfigDict, identity: Identity | None = None) -> str:
+    """What the networks compute in: one type, or that of each. The frozen ``identity`` network may have its own."""
+    own = identity.network.config.dtype if identity else "float32"
     fields = flat(config.to_dict())
-    types = {name.removesuffix(".dtype"): value for name, value in fields.items() if name.endswith(".dtype") and value}
+    types = {name.removesuffix(".dtype"): value or own for name, value in fields.items() if name.endswith(".dtype")}
     if len(set(types.values())) <= 1:
         return str(next(iter(types.values()), "float32"))
     return ", ".join(f"{name} {value}" for name, value in types.items())

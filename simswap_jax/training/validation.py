@@ -52,7 +52,8 @@ class Measured:
 class Evaluator(Protocol):
     """What ``config.validation.evaluator`` builds from (config, people, names of those held out).
 
-    It must answer the same for the same state, or a resumed run gives other rows.
+    It must answer the same for the same state, or a resumed run gives other rows. One that cannot measure every method
+    may have ``check(method)``, which raises a `UserError`; it is called before the first step.
     """
 
     def measure(self, method: Method, state: TrainState) -> Measured:
@@ -95,6 +96,7 @@ class Validation:
             if self._fields.every:
                 build = resolve(self._fields.evaluator, "validation.evaluator")
                 self._evaluator = build(config, people, held_out)
+                getattr(self._evaluator, "check", lambda method: None)(method)
             return best_step([row for row in rows_of(workdir) if row["step"] <= start])
 
         self.best = distributed.broadcast_from_primary(prepare)  # a workdir that is validated no more keeps its best

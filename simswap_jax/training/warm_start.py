@@ -228,8 +228,9 @@ def _restore(workdir: Path, step: int, like: PyTree) -> TrainState:
             ) from error
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"the run in config.init_from ({workdir}) trained networks of other shapes, or kept an average where "
-                "this one keeps none; give this experiment the same generator, discriminator and ema.",
+                f"the run in config.init_from ({workdir}) trained networks of other shapes or with another optimiser, "
+                "or kept an average where this one keeps none; give this experiment the same generator, discriminator, "
+                "optimizer.generator and ema.",
                 "init-from-other-shapes",
             ) from error
     if not jax.device_get(jax.jit(is_finite)(without_optimizers(found))):

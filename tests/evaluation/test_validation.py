@@ -139,5 +139,8 @@ def test_what_cannot_be_validated_is_refused(config, people, tmp_path):
 
 
 def test_a_method_without_swaps_is_refused():
+    method = object.__new__(IdentityTraining)
     with raises_user_error("validation-makes-no-swaps", "IdentityTraining"):
-        validation.model_of(object.__new__(IdentityTraining), None)
+        validation.model_of(method, None)
+    with raises_user_error("validation-makes-no-swaps", "IdentityTraining"):
+        validation.HeldOutEvaluator.check(None, method)

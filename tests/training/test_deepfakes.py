@@ -24,6 +24,7 @@ from tests.support.small_model import faces, lively
         ("data.size", 128, "config-face-size", [128, "64 pixels"]),
         ("accumulate", 2, "config-accumulate-unsupported", ["deepfakes"]),
         ("validation.every", 5, "deepfakes-validation", []),
+        ("init_from", "runs/a", "deepfakes-warm-start-of-nobody", ["config.generator.people"]),
     ],
 )
 def test_what_cannot_be_trained_is_one_sentence(field, value, code, named):

@@ -60,6 +60,7 @@ def test_the_shares_of_a_step_are_its_total():
         ({"data.occluded": 1.5}, "hear-occluded", [1.5]),
         ({"data.top_errors": 0.0}, "hear-top-errors", [0.0]),
         ({"data.top_errors": 1.1}, "hear-top-errors", [1.1]),
+        ({"identity.robust": "copy", "data.precompute_embeddings": True}, "hear-robust-copy", ["copy"]),
         ({"data.size": 512}, "config-face-size", [512, "256 pixels"]),
         ({"generator.hear": (4,) * 9}, "config-generator", ["9 halvings"]),
         ({"augmentation": "a:b"}, "config-augmentation-unsupported", ["faceshifter_hear"]),

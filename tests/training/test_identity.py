@@ -8,6 +8,7 @@ import optax
 
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.training import identity
+from tests.support.errors import raises_user_error
 
 
 def test_its_adam_has_the_experiments_betas():
@@ -20,6 +21,22 @@ def test_its_adam_has_the_experiments_betas():
     _, state = optimizer.update(gradient, optimizer.init(params), params)
     np.testing.assert_allclose(optax.tree.get(state, "mu")["kernel"], [0.5, 1.0, 1.5])
     np.testing.assert_allclose(optax.tree.get(state, "nu")["kernel"], [0.25, 1.0, 2.25])
+
+
+def test_faces_that_its_network_cannot_take_are_refused():
+    config = identity.default_config()
+    config.data.size = 112
+    with raises_user_error("config-identity-size", "config.data.size", 112, 32):
+        identity.build(config, SimpleNamespace(names=["ana", "bob"]))
+
+
+def test_pictures_are_decoded_in_as_many_threads_as_the_experiment_says(monkeypatch):
+    config = identity.default_config()
+    config.data.threads = 7
+    asked = {}
+    monkeypatch.setattr(identity.loader, "picture_batches", lambda *given, **named: asked.update(named))
+    identity.build(config, SimpleNamespace(names=["ana", "bob"])).batches(None, None)
+    assert asked["threads"] == 7
 
 
 def prototypes(root, names, width):

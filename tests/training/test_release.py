@@ -56,6 +56,7 @@ def test_the_recipe_is_the_public_scripts():
     [
         ("discriminator.weights", "", "projected-discriminator-without-weights", []),
         ("losses.gradient_penalty", 1e-5, "release-gradient-penalty", [1e-5]),
+        ("generator.convention", "unit", "release-convention", ["'unit'"]),
         ("data.size", 112, "release-size", [112, "use 128"]),
         ("data.size", 250, "release-size", [250, "use 256"]),
     ],

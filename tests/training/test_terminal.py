@@ -6,11 +6,13 @@ import jax
 import pytest
 
 from simswap_jax.errors import install_command
+from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.training import schedules, terminal
 from simswap_jax.training.config import default_config
 from simswap_jax.training.terminal import Devices, header, is_logged, loss_line, short_count, warnings_of
 
 CPU = Devices("cpu", "cpu", 1)
+NETWORK = IdentityNetwork(IdentityConfig())
 METRICS = {
     "identity": 0.98,
     "reconstruction": 0.055,
@@ -27,7 +29,7 @@ def test_the_header_says_on_what_what_and_how_long(tmp_path):
     config.accumulate, config.steps = 2, 5000
     arrays = {"kernel": jax.ShapeDtypeStruct((3, 3, 100, 50), float)}
     networks = {"generator": SimpleNamespace(params=arrays), "discriminator": SimpleNamespace(params={})}
-    method = SimpleNamespace(frozen=arrays, identity=SimpleNamespace(name="arcface.tar"))
+    method = SimpleNamespace(frozen=arrays, identity=SimpleNamespace(name="arcface.tar", network=NETWORK))
     state = SimpleNamespace(networks=networks)
     rows = {row.what: row.value for row in header(config, method, state, Devices("H100", "gpu", 4), tmp_path)}
     assert rows["devices"] == "4 × H100; jit"
@@ -44,8 +46,10 @@ def test_counts_are_short():
 def test_precision_names_networks_only_where_they_differ():
     config = default_config()
     assert terminal.precision(config) == "float32"
-    config.generator.dtype = "bfloat16"
-    assert "generator bfloat16" in terminal.precision(config)
+    config.generator.dtype = config.discriminator.dtype = "bfloat16"
+    assert terminal.precision(config) == "discriminator bfloat16, generator bfloat16, identity float32"
+    own = SimpleNamespace(network=IdentityNetwork(IdentityConfig(dtype="bfloat16")))
+    assert terminal.precision(config, own) == "bfloat16"
 
 
 def test_a_cpu_beside_a_gpu_and_a_large_recipe_are_warned_of(tmp_path):

@@ -8,10 +8,12 @@ import pytest
 from PIL import Image
 
 from simswap_jax.contrib.rendered import dataset
+from simswap_jax.errors import UserError
 from simswap_jax.training import experiment, identity, loop, metrics, report, validation
 from simswap_jax.training.config import check, default_config
 from simswap_jax.training.experiment import flat
 from simswap_jax.weights import identity_folder
+from tests.support import scripted_evaluator
 from tests.support.errors import raises_user_error
 from tests.support.progress import log_lines
 
@@ -67,6 +69,16 @@ def finished(folder):
     config = config_of(folder)
     config.checkpoint_every = 100
     return loop.train(config, folder / "run")
+
+
+def test_an_evaluator_refuses_a_method_before_the_first_step(folder, tmp_path, monkeypatch):
+    def refuse(self, method):
+        raise UserError(f"{type(method).__name__} cannot be measured.", "scripted-refusal")
+
+    monkeypatch.setattr(scripted_evaluator.Scripted, "check", refuse, raising=False)
+    with raises_user_error("scripted-refusal", "IdentityTraining"):
+        loop.train(config_of(folder), tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 def config_of(folder):

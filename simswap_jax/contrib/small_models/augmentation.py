@@ -41,9 +41,15 @@ def build(method: SimSwap) -> "InputAugmentation | None":
     """The augmentation of an experiment, from ``config.augmentation_options``; None if it would change nothing.
 
     Raises:
-      UserError: an option is out of its range.
+      UserError: an option is missing or out of its range.
     """
     options = method.config.augmentation_options
+    if not {"colour", "swap"} <= set(options):
+        raise UserError(
+            "config.augmentation needs config.augmentation_options.colour and .swap, which this experiment does not "
+            "have; call use_augmentation in its file.",
+            "augmentation-without-options",
+        )
     if options.colour < 0.0 or not 0.0 <= options.swap <= 1.0:
         raise UserError(
             f"config.augmentation_options.colour is {options.colour} and config.augmentation_options.swap "

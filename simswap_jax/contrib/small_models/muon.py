@@ -1,4 +1,4 @@
-"""Muon for runs of few steps: ``config.optimizer.generator = "simswap_jax.contrib.small_models.muon:muon"``."""
+"""Muon for runs of few steps; `use_muon` turns it on in an experiment's file."""
 
 import jax
 import ml_collections
@@ -29,9 +29,15 @@ def muon(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
     mostly in the few that are large. Not in the paper, which trains for hundreds of thousands of steps.
 
     Raises:
-      UserError: the rate is below 0.
+      UserError: there is no such rate, or it is below 0.
     """
     rates = config.optimizer
+    if "muon_learning_rate" not in rates:
+        raise UserError(
+            "config.optimizer.generator is Muon, whose learning rate this experiment does not have; call use_muon in "
+            "its file.",
+            "muon-without-learning-rate",
+        )
     if rates.muon_learning_rate < 0.0:
         raise UserError(
             f"config.optimizer.muon_learning_rate is {rates.muon_learning_rate}; use 0 (Adam for all) or more.",

@@ -23,6 +23,7 @@ from simswap_jax.training.config import check_whole_batch, common_config
 from simswap_jax.training.experiment import Experiment
 from simswap_jax.training.identity import ShuffledPictures
 from simswap_jax.training.method import Batch, Metrics
+from simswap_jax.training.simswap_checks import check_sees
 from simswap_jax.training.state import PyTree, TrainState, network_state
 from simswap_jax.training.update import Gradients, UpdateRule, per_sample_random
 from simswap_jax.weights import identity_folder
@@ -182,8 +183,9 @@ def build(config: ml_collections.ConfigDict, people: People, axis_name: str | No
     """The method for one experiment.
 
     Raises:
-      UserError: the network is missing.
+      UserError: the network is missing, or cannot take pictures of this size.
     """
     del people
     teacher = identity_folder.read(config.identity.weights, "robust fine-tuning (config.identity.weights)")
+    check_sees(teacher.network, "data.size", config.data.size)
     return RobustIdentity(ml_collections.FrozenConfigDict(config), teacher, axis_name)

@@ -1,5 +1,7 @@
 """Input augmentation: what the generator gets in place of same-person targets, and that the rest does not notice."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,8 @@ import pytest
 from simswap_jax.contrib.small_models import augmentation
 from simswap_jax.contrib.small_models.augmentation import use_augmentation
 from simswap_jax.training import flops
+from simswap_jax.training.experiment import AUGMENTATION
+from tests.support.errors import raises_user_error
 from tests.support.small_method import small_batch, small_config, small_method
 
 RECOLOURED = jax.jit(augmentation.recoloured, static_argnums=(1, 3))
@@ -88,6 +92,12 @@ def test_a_step_that_augments_learns_something_else_and_costs_one_pass_more():
     plain, changed = after(), after(colour=1.0, swap=0.5)
     assert plain[0] != pytest.approx(changed[0], rel=1e-4)
     assert changed[1] > plain[1]
+
+
+def test_an_experiment_without_its_options_is_refused():
+    config = small_config(augmentation=AUGMENTATION)
+    with raises_user_error("augmentation-without-options", "use_augmentation"):
+        augmentation.build(SimpleNamespace(config=config))
 
 
 def test_options_of_nothing_augment_nothing():

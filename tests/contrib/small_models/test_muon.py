@@ -8,6 +8,7 @@ import pytest
 from simswap_jax.contrib.small_models import muon
 from simswap_jax.contrib.small_models.muon import use_muon
 from simswap_jax.training import schedules
+from simswap_jax.training.experiment import MUON
 from tests.support.errors import raises_user_error
 from tests.support.small_method import small_config, small_method
 
@@ -88,6 +89,13 @@ def test_none_is_adam(params):
 def test_a_rate_below_zero_is_refused():
     with raises_user_error("muon-learning-rate", -0.02):
         schedules.generator_optimizer(with_muon(-0.02))
+
+
+def test_an_experiment_without_its_rate_is_refused():
+    config = small_config()
+    config.optimizer.generator = MUON
+    with raises_user_error("muon-without-learning-rate", "use_muon"):
+        schedules.generator_optimizer(config)
 
 
 def test_an_optimizer_that_is_nowhere_is_refused():

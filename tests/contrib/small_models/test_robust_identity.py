@@ -135,6 +135,15 @@ def test_micro_batches_are_refused(config, tmp_path):
         train(config, tmp_path / "run")
 
 
+def test_faces_that_the_network_cannot_take_are_refused(config, tmp_path):
+    fields = IdentityConfig(**FIELDS, values="symmetric", resize="area")
+    variables = jax.jit(IdentityNetwork(fields).init)(jax.random.PRNGKey(0))
+    identity_folder.write(tmp_path / "own", fields, variables, {"licence": "ours"})
+    config.identity.weights, config.data.size = str(tmp_path / "own"), 40
+    with raises_user_error("config-identity-size", "config.data.size", 40):
+        robust_identity.build(config, None)
+
+
 def simswap_config_for(known, **changes):
     config = small_config(**{"generator.preset": "", "generator.widths": (4, 8), "generator.blocks": 1, **changes})
     config.identity.weights, config.data.precompute_embeddings = str(known), True
