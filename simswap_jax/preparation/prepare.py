@@ -20,6 +20,7 @@ from simswap_jax.io.job_cache import exclusive_lock
 from simswap_jax.io.progress import Progress, format_duration
 from simswap_jax.preparation.crops import (
     FACES,
+    LEFT_OUT,
     NOT_READ_HERE,
     TEMPORARY,
     Job,
@@ -109,7 +110,7 @@ def _key(faces: Sequence[PhotoRecord], sha256: str, size: int) -> str:
     """16 hex digits for everything that a block depends on."""
     digest = hashlib.sha256(f"{sha256} {size} {METHOD}\n".encode())
     for record in faces:
-        digest.update(f"{record.file} {record.stamp}\n".encode())
+        digest.update(f"{record.file} {record.stamp}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
 
 
@@ -137,7 +138,7 @@ class PrepareRequest:
 
     Attributes:
       photos, names: as in ``sources.list_photos``.
-      output: the folder that gets everything; none of the photos lies in it.
+      output: the folder that gets everything. It lies not among the photos, nor they where its faces go.
       settings: what is kept.
       detector: YuNet's file.
       identity: a network that checks names and makes vectors; empty: neither.
@@ -173,6 +174,7 @@ def prepare(request: PrepareRequest) -> bool:
     if output.resolve().is_relative_to(root.resolve()):
         sentence = f"{output} lies among the photos in {root}; choose an output folder elsewhere."
         raise UserError(sentence, "output-among-photos")
+    _refuse_photos_of_the_user(root, output)
     detector = registry.find(request.detector, "finding faces in photos")
     identity = read_identity(request.identity, "telling people apart") if request.identity else None
     head = {"version": VERSION, "detector": file_sha256(detector), **request.settings.to_dict()}
@@ -196,6 +198,24 @@ def prepare(request: PrepareRequest) -> bool:
         else:
             write_json(output / DONE, {"fingerprint": fingerprint, "photos": len(records)})
     return True
+
+
+def _refuse_photos_of_the_user(root: Path, output: Path) -> None:
+    """A UserError where the folders of faces and vectors hold the photos, or files that no run has put there.
+
+    Both would be replaced or removed: whatever lies there and is not in the manifest is taken for a leftover.
+    """
+    folders = [output / name for name in (FACES, LEFT_OUT, BLOCKS)]
+    for folder in folders:
+        if root.resolve().is_relative_to(folder.resolve()):
+            sentence = f"{folder} is where crops are written, and the photos lie there; choose another output folder."
+            raise UserError(sentence, "photos-in-output")
+    if (output / MANIFEST).exists() or (output / FORMER_NAME).exists():
+        return
+    for folder in folders:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            sentence = f"{folder} holds files that no run of prepare has put there; choose another output folder."
+            raise UserError(sentence, "output-in-use")
 
 
 def _remove_leftovers(output: Path) -> None:

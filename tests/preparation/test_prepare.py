@@ -320,6 +320,9 @@ MISTAKES = {
     "a list without names": ({"names": "bad.csv"}, "bad-list-of-names", "line 1 of bad.csv"),
     "a list that leaves the folder": ({"names": "out.csv"}, "bad-list-of-names", "../a.png"),
     "the output among the photos": ({"output": "flat/out", "names": "good.csv"}, "output-among-photos", "flat/out"),
+    "photos where faces go": ({"photos": "own/faces", "output": "own"}, "photos-in-output", "own/faces"),
+    "photos below left_out": ({"photos": "own/left_out/x", "output": "own"}, "photos-in-output", "own/left_out"),
+    "faces of somebody else": ({"output": "own", "names": "good.csv"}, "output-in-use", "own/faces"),
     "vectors without a network": ({"vectors": True, "names": "good.csv"}, "vectors-need-identity", "--identity"),
     "no detector": ({"detector": "none.onnx", "names": "good.csv"}, None, "none.onnx"),
     "no detector in the file": ({"detector": "text.onnx", "names": "good.csv"}, "not-a-detector", "is not YuNet"),
@@ -333,6 +336,9 @@ def test_mistakes_get_a_sentence(tmp_path, monkeypatch, detector, mistake):
     monkeypatch.chdir(tmp_path)
     Path("flat").mkdir()
     Image.new("RGB", (300, 300)).save("flat/a.png")
+    for folder in ("own/faces/ana", "own/left_out/x/ana"):
+        Path(folder).mkdir(parents=True)
+        shutil.copy("flat/a.png", folder)
     Path("good.csv").write_text("a.png,ana\n")
     Path("bad.csv").write_text("a.png\n")
     Path("out.csv").write_text("../a.png,ana\n")
@@ -346,6 +352,8 @@ def test_mistakes_get_a_sentence(tmp_path, monkeypatch, detector, mistake):
     with pytest.raises(UserError, match=re.escape(named)) as caught:
         prepare(replace(request, **changes))
     assert code in (None, caught.value.code)  # None: of another room
+    assert Path("own/faces/ana/a.png").is_file()
+    assert Path("own/left_out/x/ana/a.png").is_file()
 
 
 def test_other_settings_are_refused_and_a_second_process_too(uninterrupted):
