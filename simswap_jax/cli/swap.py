@@ -19,12 +19,15 @@ from simswap_jax.inference.options import (
     FaceSelection,
     MarkOptions,
     SwapOptions,
+    check_quality,
     check_strength,
 )
 from simswap_jax.inference.photo import DETECTOR
 from simswap_jax.inference.runtime import RUNTIMES
 from simswap_jax.inference.swapper import FaceSwapper
+from simswap_jax.io import animation
 from simswap_jax.io.atomic import say_replaced
+from simswap_jax.io.images import QUALITY
 from simswap_jax.provenance import c2pa, writer
 from simswap_jax.provenance.certificates import Credentials, credentials_here, read_credentials
 from simswap_jax.provenance.options import marks_sentence
@@ -46,9 +49,9 @@ def encoding_options(given: argparse.Namespace) -> EncodingOptions:
     """How a video is encoded.
 
     Raises:
-      UserError: a crf out of its range.
+      UserError: a value out of its range.
     """
-    return EncodingOptions(CRF if given.crf is None else given.crf)
+    return EncodingOptions(CRF if given.crf is None else given.crf, QUALITY if given.quality is None else given.quality)
 
 
 def check_video_arguments(given: argparse.Namespace) -> None:
@@ -62,6 +65,11 @@ def check_video_arguments(given: argparse.Namespace) -> None:
         flag = "--grid" if given.grid else "--aligned"
         raise UserError(f"{videos[0]} is a video or an animation; leave out {flag}.", "video-arguments")
     container_of(given.output, videos[0])
+    still = given.output.suffix.lower() in animation.FORMATS
+    if still and given.crf is not None:
+        raise UserError(f"--crf is for videos, and {given.output} is an animation; leave it out.", "crf-without-video")
+    if not still and given.quality is not None:
+        raise UserError(f"--quality is for pictures, and {given.output} is a video; say --crf.", "quality-of-video")
     if given.output.is_dir():
         raise UserError(f"{given.output} is a folder; name the video to write.", "output-is-folder")
     av_package()
@@ -201,7 +209,7 @@ def add_file_arguments(parse: argparse.ArgumentParser) -> None:
         help="picture, video, or folder where the target is a folder",
     )
     add("--grid", action="store_true", help="every source on every target, as one sheet of faces")
-    add("--quality", type=int, default=95, help="of JPEG and WebP (default 95)")
+    add("--quality", type=int, help=f"of JPEG and WebP (default {QUALITY})")
 
 
 def add_photo_arguments(parse: argparse.ArgumentParser) -> None:
@@ -272,7 +280,7 @@ def swap_request(given: argparse.Namespace) -> SwapRequest:
             source_faces=tuple(given.source_face or (0,)),
         ),
         marks=mark_options(given),
-        quality=given.quality,
+        quality=QUALITY if given.quality is None else given.quality,
     )
 
 
@@ -319,8 +327,8 @@ def check_paths(given: argparse.Namespace) -> None:
     check_strength(given.strength)
     if given.batch_size < 1:
         raise UserError(f"--batch-size is {given.batch_size}; it must be at least 1.", "batch-size-range")
-    if not 1 <= given.quality <= 100:
-        raise UserError(f"--quality is {given.quality}; it goes from 1 to 100.", "quality-range")
+    if given.quality is not None:
+        check_quality(given.quality)
 
 
 def check_photo_arguments(given: argparse.Namespace) -> None:

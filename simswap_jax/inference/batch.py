@@ -1,6 +1,7 @@
 """Picture files swapped: one, a folder of them, or every source on every target as one sheet."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from simswap_jax.io.animation import refuse_animation
 from simswap_jax.io.atomic import say_replaced
 from simswap_jax.io.contact_sheet import grid_sheet
 from simswap_jax.io.folders import warn_of_rest
-from simswap_jax.io.images import read_picture, resized
+from simswap_jax.io.images import QUALITY, read_picture, resized
 from simswap_jax.io.progress import Progress
 from simswap_jax.provenance import writer
 from simswap_jax.provenance.label_xmp import draw_label, provenance_of
@@ -54,7 +55,7 @@ class SwapRequest:
     aligned: bool = False
     swap: SwapOptions = field(default_factory=SwapOptions)
     marks: MarkOptions = field(default_factory=MarkOptions)
-    quality: int = 95
+    quality: int = QUALITY
     source_name: str = ""
 
     @property
@@ -229,6 +230,10 @@ def pair_files(request: SwapRequest, outcome: Outcome) -> list[FileSwap]:
         raise UserError(f"no file of {given[0]} has the name of one in {folder}; name them alike.", "no-equal-names")
     inputs = [*targets, *(path for swap in swaps for path in swap.sources), *request.people]
     outputs = [swap.output for swap in swaps]
+    output, times = Counter(outputs).most_common(1)[0]
+    if times > 1:
+        both = " and ".join(str(swap.target) for swap in swaps if swap.output == output)
+        raise UserError(f"{both} would both become {output}; rename one of them.", "two-of-one-name")
     writer.refuse_overwriting(outputs, inputs)
     say_replaced(outputs, request.output)
     return swaps

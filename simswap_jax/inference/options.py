@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from simswap_jax.errors import UserError
+from simswap_jax.io.images import QUALITY
 from simswap_jax.provenance.options import MarkOptions as MarkOptions  # beside the others for callers
 
 CHOICES = ("largest", "best", "all")
@@ -145,18 +146,21 @@ class Source:
 
 @dataclass(frozen=True)
 class EncodingOptions:
-    """How a video's frames are encoded.
+    """How the frames of a video or an animation are encoded.
 
     Attributes:
       crf: of x264, from 0 (lossless) to 51 (worst).
+      quality: of a WebP animation, 1 to 100.
 
     Raises:
-      UserError: a crf out of its range.
+      UserError: a value out of its range.
     """
 
     crf: int = CRF
+    quality: int = QUALITY
 
     def __post_init__(self) -> None:
+        check_quality(self.quality)
         if not 0 <= self.crf <= 51:
             raise UserError(f"the crf is {self.crf}; it goes from 0 (lossless) to 51 (worst).", "crf-range")
 
@@ -186,6 +190,12 @@ def check_strength(strength: float) -> None:
             f"{STRONGEST:g} (as far again beyond the source's).",
             "strength-range",
         )
+
+
+def check_quality(quality: int) -> None:
+    """A UserError unless it is a quality of JPEG and WebP."""
+    if not 1 <= quality <= 100:
+        raise UserError(f"the quality is {quality}; it goes from 1 to 100.", "quality-range")
 
 
 def check_batch_size(batch_size: int) -> None:

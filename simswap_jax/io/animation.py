@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageSequence, PngImagePlugin
 
 from simswap_jax.errors import UserError
+from simswap_jax.io.images import QUALITY
 
 FORMATS = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".apng": "PNG"}
 MIME = {"GIF": "image/gif", "WEBP": "image/webp", "PNG": "image/png"}
@@ -93,7 +94,12 @@ def stills(path: Path) -> Iterator[Still]:
 
 
 def write_animation(
-    path: Path, pictures: Iterable[Still], kind: str, repeated: int | None, xmp: bytes | None = None
+    path: Path,
+    pictures: Iterable[Still],
+    kind: str,
+    repeated: int | None,
+    xmp: bytes | None = None,
+    quality: int = QUALITY,
 ) -> None:
     """Write an animation.
 
@@ -103,6 +109,7 @@ def write_animation(
       kind: ``"GIF"`` (256 colours a frame), ``"WEBP"`` or ``"PNG"`` (nothing is lost).
       repeated: how often again: 0 for ever, None not at all.
       xmp: an XMP packet, UTF-8.
+      quality: of WebP, 1 to 100.
     """
     images, times = [], []
     for one in pictures:  # what is kept of each is Pillow's picture alone
@@ -112,7 +119,7 @@ def write_animation(
     options: dict[str, Any] = {"append_images": others, "duration": hundredths(times) if kind == "GIF" else times}
     often = 1 if repeated is None else repeated and repeated + 1
     if kind == "WEBP":
-        options |= {"loop": often, "quality": 90, "method": 2}
+        options |= {"loop": often, "quality": quality, "method": 2}
         options |= {} if xmp is None else {"xmp": xmp}
     elif kind == "PNG":
         options |= {"loop": often, "pnginfo": PngImagePlugin.PngInfo()}

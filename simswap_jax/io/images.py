@@ -28,6 +28,7 @@ SUFFIXES = frozenset(
 )
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")  # of a file's first box
 ORIENTATION = 0x0112  # the EXIF tag
+QUALITY = 95  # of JPEG and WebP
 STRIPE = 2**20  # pixels that are converted at once
 # Pillow's own limit counts pixels; ours counts the bytes that they take, and speaks in our own words.
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS
@@ -156,7 +157,7 @@ def encode_png(picture: np.ndarray) -> bytes:
     return data.tobytes()
 
 
-def encode_jpeg(picture: np.ndarray, quality: int = 95) -> bytes:
+def encode_jpeg(picture: np.ndarray, quality: int = QUALITY) -> bytes:
     """A uint8 RGB picture [H,W,3] as the bytes of a JPEG file, colour at full resolution."""
     options = [
         cv2.IMWRITE_JPEG_QUALITY,

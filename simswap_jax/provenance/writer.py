@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 from simswap_jax.errors import UserError
 from simswap_jax.io.atomic import replacing_file
 from simswap_jax.io.folders import describe_rest
-from simswap_jax.io.images import ORIENTATION, as_its_photo, deep_png, is_picture
+from simswap_jax.io.images import ORIENTATION, QUALITY, as_its_photo, deep_png, is_picture
 from simswap_jax.provenance import c2pa
 from simswap_jax.provenance.certificates import credentials_here
 from simswap_jax.provenance.label_xmp import Provenance, draw_label, xmp_packet
@@ -99,7 +99,7 @@ def write_picture(
     path: str | Path,
     picture: np.ndarray,
     xmp: bytes | None = None,
-    quality: int = 95,
+    quality: int = QUALITY,
     finish: Callable[[Path], None] | None = None,
     photo: PhotoMetadata | None = None,
 ) -> None:
@@ -176,7 +176,7 @@ def write_result(
     *,
     labelled: bool = False,
     parent: str | Path | None = None,
-    quality: int = 95,
+    quality: int = QUALITY,
 ) -> tuple[str, ...]:
     """Write one swapped picture with its marks.
 

@@ -49,6 +49,7 @@ class Video:
       width, height: of a frame as it is stored, in pixels.
       rotation: quarter turns counter-clockwise that make a stored frame upright.
       time_base: seconds of a unit of the stream's timestamps.
+      start: seconds on the file's clock when it begins; zero but for broadcasts and discs, whose clock has run before.
       rate: frames a second, on average; 25 where the file does not say.
       length: how many frames there are likely to be; 0 if unknown.
       colours: how they are written, by the first frame.
@@ -71,6 +72,7 @@ class Video:
     alpha: bool = False
     light: str = ""
     damage: Damage = field(default_factory=Damage, compare=False)
+    start: Fraction = Fraction(0)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -87,10 +89,13 @@ class Video:
     def frames(self) -> Generator["Frame", None, None]:
         """The frames in the order they are shown; those that are damaged, too, as well as they can be decoded.
 
+        Their times count from `start`.
+
         Raises:
           UserError: none can be decoded, or one has another size.
         """
         index, last, damage = 0, -math.inf, Damage()
+        start = round(self.start / self.time_base)
         usual = max(1, round(1 / (self.rate * self.time_base)))
         with reading(self.path) as container:
             stream = container.streams[self.stream]
@@ -102,7 +107,7 @@ class Video:
                         "video-size-changes",
                     )
                 # Some files carry no times, or one twice: then the usual pause, so that all frames stay.
-                pts = frame.pts if frame.pts is not None else (0 if index == 0 else int(last) + usual)
+                pts = frame.pts - start if frame.pts is not None else (0 if index == 0 else int(last) + usual)
                 pts = pts if pts > last else int(last) + 1
                 yield Frame(index, pts, frame.duration or usual, frame)
                 index, last = index + 1, pts
@@ -243,7 +248,20 @@ def open_video(path: str | Path) -> Video:
             aspect=Fraction(stream.sample_aspect_ratio or 1) or Fraction(1),
             alpha=has_alpha(stream, first),
             light=light_of(first),
+            start=start_of(container),
         )
+
+
+def start_of(container: Any) -> Fraction:
+    """The second on a container's clock when it begins, where that says nothing to a viewer.
+
+    Broadcasts (MPEG-TS) and discs (MPEG-PS) are cut out of a clock that runs for hours. Anywhere else a late begin is
+    meant: pictures that begin after the sound, say.
+    """
+    import av
+
+    runs_on = container.format.flags & av.format.Flags.ts_discont.value
+    return Fraction(container.start_time or 0, av.time_base) if runs_on else Fraction(0)
 
 
 def open_animation(path: Path) -> Animation:
@@ -273,7 +291,7 @@ def check_size(path: Path, width: int, height: int) -> None:
     """A UserError for frames that are too large."""
     if width * height > MOST_PIXELS:
         raise UserError(
-            f"the frames of {path} are too large ({width}×{height}); 64 million pixels are the most.",
+            f"the frames of {path} are too large ({width}×{height}); 67 million pixels are the most.",
             "video-too-large",
         )
 

@@ -17,6 +17,7 @@ from simswap_jax.inference.options import EncodingOptions
 from simswap_jax.io import animation
 from simswap_jax.io.atomic import write_text
 from simswap_jax.io.image_limits import free_memory
+from simswap_jax.io.images import QUALITY
 from simswap_jax.video.colour import Colours
 from simswap_jax.video.decode import Animation, Video, av_package
 from simswap_jax.video.tracks import Track, carried, open_tracks
@@ -39,6 +40,7 @@ class Encoding:
       colours: how they are written.
       codec: ``H264``, for HDR and wide gamuts ``HEVC``, for an animation ``PNG``.
       light: x265's parameters that say how bright an HDR video was made to be; empty if it does not say.
+      quality: of a WebP animation.
     """
 
     width: int
@@ -49,6 +51,7 @@ class Encoding:
     colours: Colours
     codec: str = H264
     light: str = ""
+    quality: int = QUALITY
 
     @property
     def pixels(self) -> str:
@@ -88,6 +91,7 @@ def encoding_for(video: Video, options: EncodingOptions, output: Path) -> Encodi
         colours=video.colours.as_yuv(video.usual_matrix),
         codec=PNG if still else H264 if video.colours.is_plain else HEVC,
         light=video.light,
+        quality=options.quality,
     )
 
 
@@ -183,7 +187,7 @@ def assemble(
                 packet.stream, packet.time_base = pictures, video.time_base
                 yield float(packet.pts * video.time_base), packet
 
-        others = () if source is None else carried(source, carriers)
+        others = () if source is None else carried(source, carriers, video.start)
         for _, packet in heapq.merge(encoded(), others, key=lambda pair: pair[0]):
             out.mux_one(packet)
 
@@ -205,13 +209,19 @@ def keep_descriptions(source: Any, out: Any, streams: dict[int, Any]) -> None:
 
 
 def assemble_animation(
-    video: Animation, segments: Sequence[tuple[Path, Path]], output: Path, kind: str, xmp: bytes | None
+    video: Animation,
+    segments: Sequence[tuple[Path, Path]],
+    encoding: Encoding,
+    output: Path,
+    kind: str,
+    xmp: bytes | None,
 ) -> None:
     """The whole animation out of its segments.
 
     Args:
       video: the original.
       segments: list and data of each, in order; PNG frames.
+      encoding: as they were made.
       output: where, under its temporary name.
       kind: Pillow's name of the format.
       xmp: a packet to embed, UTF-8.
@@ -220,7 +230,7 @@ def assemble_animation(
         animation.Still(np.asarray(Image.open(io.BytesIO(bytes(packet))).convert("RGB")), packet.duration)
         for packet in read_segments(segments)
     )
-    animation.write_animation(output, stills, kind, animation.repetitions(video.path), xmp)
+    animation.write_animation(output, stills, kind, animation.repetitions(video.path), xmp, encoding.quality)
 
 
 def check_animation(video: Video, output: Path) -> None:

@@ -233,7 +233,8 @@ class Assembly:
         """Write it under its temporary name; returns those of ``MARKS`` that it carries."""
         packet = xmp_packet(self.made_of) if self.marks.xmp else None
         if isinstance(self.video, Animation) and self.encoding.codec == PNG:
-            assemble_animation(self.video, workdir.segments(), workdir.whole, self.container, packet)
+            segments = workdir.segments()
+            assemble_animation(self.video, segments, self.encoding, workdir.whole, self.container, packet)
         else:
             self._put_together(workdir, packet)
         signs = self.marks.c2pa and self.container != "matroska" and c2pa.available()

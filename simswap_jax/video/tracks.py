@@ -176,10 +176,20 @@ def open_tracks(source: Any, out: Any, tracks: Sequence[Track]) -> dict[int, Cop
     return carriers
 
 
-def carried(source: Any, carriers: dict[int, Copy | Sound | Words]) -> Iterator[tuple[float, Any]]:
-    """The packets of the tracks as they go into the new file, each with the second at which it belongs there."""
+def carried(source: Any, carriers: dict[int, Copy | Sound | Words], start: Fraction) -> Iterator[tuple[float, Any]]:
+    """The packets of the tracks as they go into the new file, each with the second at which it belongs there.
+
+    Args:
+      source: the opened original.
+      carriers: of its tracks.
+      start: `Video.start`, from which times count.
+    """
     last = 0.0
     for packet in source.demux([source.streams[index] for index in carriers]) if carriers else ():
+        if start:
+            shift = round(start / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts - shift
+            packet.dts = None if packet.dts is None else packet.dts - shift
         last = last if packet.dts is None else float(packet.dts * packet.time_base)
         for made in carriers[packet.stream.index].packets(packet):
             yield last, made

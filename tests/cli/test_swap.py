@@ -159,6 +159,15 @@ def test_formats_that_are_not_written_become_png(swap, photos):
     assert everything(photos / "out") == ["0.png", "1.png", "2.png", "9.bmp.png"]
 
 
+def test_two_targets_that_would_become_one_file_are_refused(swap, photos):
+    picture = Image.fromarray(faces(1)[0])
+    picture.save(photos / "targets/9.bmp")
+    picture.save(photos / "targets/9.bmp.png")
+    with raises_user_error("two-of-one-name", "targets/9.bmp and ", "targets/9.bmp.png would both", "out/9.bmp.png"):
+        swap("--source", "sources/0.png", "--target", "targets", "--output", str(photos / "out"))
+    assert not (photos / "out").exists()
+
+
 def test_a_grid(swap, photos, caplog):
     words = ["--grid", "--source", "sources/0.png", "sources/1.png", "--target", "targets", "--no-visible-label"]
     assert swap(*words, "--output", str(photos / "grid.png")) == 0

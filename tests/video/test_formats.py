@@ -315,6 +315,38 @@ def test_cameras_and_discs_are_read(unchanged, tmp_path, name):
     assert sound in (("ac3",) if "CAM" in name else ("mp2float", "mp3float"))  # MP4 tells the two not apart
 
 
+def set_clock(path, seconds):
+    """Rewrites a recording as if its clock had run for some seconds before it begins."""
+    with av.open(str(path)) as source, av.open(str(path.with_suffix(".new.ts")), "w", format="mpegts") as out:
+        streams = [out.add_stream_from_template(stream, opaque=True) for stream in source.streams]
+        for packet in source.demux():
+            if packet.dts is not None:
+                shift = round(seconds / packet.time_base)
+                packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    path.with_suffix(".new.ts").replace(path)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_the_clock_of_a_broadcast_is_not_kept(unchanged, tmp_path, ending):
+    write_sound(tmp_path / "a.ts", "ac3", "mpegts")
+    set_clock(tmp_path / "a.ts", 36_000)
+    with av.open(str(tmp_path / "a.ts")) as source:
+        assert source.start_time > 35_000 * av.time_base
+        apart = [float(stream.start_time * stream.time_base) for stream in source.streams]
+    output = tmp_path / f"b.{ending}"
+    assert swap(unchanged, tmp_path / "a.ts", output).frames == 25
+    with av.open(str(output)) as made:
+        times = {stream.type: [] for stream in made.streams}
+        for packet in made.demux():
+            if packet.size:
+                times[packet.stream.type].append(float(packet.pts * packet.time_base))
+    assert 0 <= min(times["video"]) < 0.1
+    assert max(times["video"]) < 1.2
+    assert min(times["video"]) - min(times["audio"]) == pytest.approx(apart[0] - apart[1], abs=0.03)
+
+
 def make_unknown(path):
     """Turns the last sound track of a MOV into 'apac', Apple's spatial sound, which FFmpeg does not know."""
     data = bytearray(path.read_bytes())
@@ -391,6 +423,30 @@ def write_still(path, pictures=None, repeated=0):
     shown = [Still(picture, time) for picture, time in zip(pictures, TIMES)]
     write_animation(path, shown, FORMATS[path.suffix], repeated)
     return path
+
+
+def test_a_webp_animation_has_the_quality_that_was_asked_for(unchanged, tmp_path):
+    source = write_still(tmp_path / "a.webp")
+    sizes = []
+    for quality in (20, 95):
+        swap(unchanged, source, tmp_path / f"{quality}.webp", quality=quality)
+        sizes.append((tmp_path / f"{quality}.webp").stat().st_size)
+    assert sizes[0] < 0.8 * sizes[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--target", "a.gif", "--output", "b.gif", "--crf", "30"], "crf-without-video"),
+        (["--target", "a.gif", "--output", "b.mp4", "--quality", "30"], "quality-of-video"),
+    ],
+)
+def test_a_flag_that_the_output_does_not_have_is_refused(tmp_path, monkeypatch, words, code):
+    monkeypatch.chdir(tmp_path)
+    write_still(tmp_path / "a.gif")
+    Image.fromarray(two(1)[0]).save("source.png")
+    with raises_user_error(code, words[3]):
+        command.main(["--source", "source.png", *words])
 
 
 @pytest.mark.parametrize("ending", ["gif", "webp", "png"])

@@ -35,10 +35,10 @@ from tests.support.errors import raises_user_error
 WHO = np.eye(16, dtype=np.float32)[:3]
 
 
-def swap(swapper, target, output, faces="all", source=2, files=(), marks=NO_MARKS, crf=18, **options):
+def swap(swapper, target, output, faces="all", source=2, files=(), marks=NO_MARKS, crf=18, quality=95, **options):
     giver = Source(None if isinstance(faces, list) else WHO[source], files)
     how = SwapOptions(faces=FaceSelection.of(faces), **options)
-    return swap_video(swapper, target, output, giver, how, marks, EncodingOptions(crf))
+    return swap_video(swapper, target, output, giver, how, marks, EncodingOptions(crf, quality))
 
 
 def nothing_but(folder, *names):
