@@ -141,7 +141,7 @@ class Studio:
                     picture = video.upright(frame.image)
                     faces = self._faces_if_any(picture)
                     if faces:
-                        still = path.with_name("frame.png")
+                        still = path.with_name(f"{path.stem}.frame.png")  # never the upload's own name
                         still.write_bytes(encode_png(picture))
                         height, width = picture.shape[:2]
                         return Target(path, (width, height), tuple(faces), largest(faces), still, frame.index)

@@ -32,6 +32,7 @@ EXTRAS = {
     "torch": ("torch", "tests against PyTorch"),
 }
 SWAPPING = ("face_detection_yunet.onnx", "mobilefacenet_casia.ckpt")  # what the model that ships needs for photos
+UNUSABLE = ("wrong", "unreadable")  # states of files that are here
 ELSEWHERE = {"fetchable": "Fetched when needed", "missing": "Not here, to be brought by whoever wants them"}
 FRAMES = 100  # of a video, from its beginning, in which the invisible watermark is looked for
 
@@ -131,9 +132,9 @@ def _works(states: dict[str, tuple[str, Path | None]]) -> Iterator[Row]:
     for what, package in (("swap videos", "av"), ("web page", "gradio")):
         lacking = importlib.util.find_spec(package) is None
         yield Row(what, f"needs {package}: {install_command(EXTRAS[package][0])}" if lacking else swap)
-    train = [name for name in registry.ready("train") if states[name][0] != "wrong"]
+    train = [name for name in registry.ready("train") if states[name][0] not in UNUSABLE]
     yield Row("train", f"ready, against {', '.join(train)}" if train else "ready, once you have an identity network")
-    judges = [name for name in registry.ready("evaluate") if states[name][0] != "wrong" and _recognises(name)]
+    judges = [name for name in registry.ready("evaluate") if states[name][0] not in UNUSABLE and _recognises(name)]
     first = "; fetched first" if judges and all(states[name][0] == "fetchable" for name in judges) else ""
     by = f"by {', '.join(judges)}{first}" if judges else "with a recogniser of yours (--judge)"
     yield Row("evaluate", f"ready, {by}")
@@ -146,7 +147,7 @@ def _recognises(name: str) -> bool:
 
 def _needs(states: dict[str, tuple[str, Path | None]], names: Sequence[str]) -> str:
     """``ready``, or which of these files it fetches or needs first."""
-    lacking = [name for name in names if states[name][0] in ("missing", "wrong")]
+    lacking = [name for name in names if states[name][0] in ("missing", *UNUSABLE)]
     if lacking:
         return f"needs {' and '.join(f'{name} from {registry.catalogue()[name].origin}' for name in lacking)}"
     fetched = [name for name in names if states[name][0] == "fetchable"]
@@ -154,10 +155,12 @@ def _needs(states: dict[str, tuple[str, Path | None]], names: Sequence[str]) -> 
 
 
 def _state(entry: Entry) -> tuple[str, Path | None]:
-    """``here``, ``unchecked``, ``wrong``, ``fetchable`` (not offline) or ``missing``, and where."""
+    """``here``, ``unchecked``, ``wrong``, ``unreadable``, ``fetchable`` (not offline) or ``missing``, and where."""
     path = registry.locate(entry.name)
     if path is None:
         return ("fetchable" if entry.url and not registry.offline() else "missing"), None
+    if not os.access(path, os.R_OK):
+        return "unreadable", path
     if not entry.sha256:
         return "unchecked", path
     return ("here" if registry.file_sha256(path) == entry.sha256 else "wrong"), path
@@ -168,6 +171,7 @@ def _doctor_lines(entry: Entry, state: str, path: Path | None) -> str:
         "here": f"here, SHA-256 matches: {path}",
         "unchecked": f"here, not checked (no SHA-256 is known): {path}",
         "wrong": f"NOT the known file (its SHA-256 differs), rename or replace it: {path}",
+        "unreadable": f"here, but you may not read it: {path}",
         "fetchable": f"not here; fetched when needed from {entry.origin}",
         "missing": f"missing; get it from {entry.origin}"
         + (" (SIMSWAP_JAX_OFFLINE forbids fetching it)" if entry.url else ""),

@@ -67,6 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     generator, variables = torch_weights.load_generator(content, preset=options.preset, family=options.family)
     config = generator.config
     size, alignment = _crops(config, options)
+    model_folder.check_face_size(families.build(config), size, f"the model for {options.output}")
     identity = None
     if "vector" in families.of_config(config).takes:
         steps.say(f"reading the identity network {options.identity}")

@@ -1,6 +1,7 @@
 """``simswap-jax COMMAND …``: one file a command; nothing heavy is imported before the command is known."""
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import MutableMapping, Sequence
@@ -56,6 +57,7 @@ COMPILING = (
     "app",
     "evaluate",
 )  # commands whose programs are kept for the next time
+REFUSED = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)  # what the system answers to a path of the user's
 MOST_CACHED = 4 * 2**30  # bytes of compiled programs
 MOST_LETTERS = 4000  # of a sentence; longer only where a name is absurd
 
@@ -114,6 +116,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if error.errno not in REFUSED or error.filename is None:
+            raise
+        reason = f"({error.strerror}); check the name, and that you may read or write there."
+        print(f"simswap-jax: {printable(error.filename, MOST_LETTERS)} cannot be used {reason}", file=sys.stderr)
+        return 2
     except RuntimeError as error:
         if "home directory" not in str(error):  # pathlib's words for a ~ that stands for nothing
             raise

@@ -172,10 +172,6 @@ class PhotoSwapper:
         self.check_takes_photos()
         return find_faces(self._detector, photo, self.swapper.model.alignment, self.swapper.face_size, role)
 
-    def largest_face(self, photo: np.ndarray, role: str = "target") -> np.ndarray:
-        """The largest face of a photo, aligned as the model wants it: uint8 RGB [face_size, face_size, 3]."""
-        return self.choose_face(photo, role).picture
-
     def choose_face(self, photo: np.ndarray, role: str = "source", number: int = 0) -> ChosenFace:
         """The face of a photo that stands for a person.
 

@@ -279,7 +279,8 @@ class FaceSwapper:
           output: the file to write; its ending chooses the format.
           options: how.
           marks: which marks the result gets.
-          changes: single fields of ``options``, e.g. ``strength=0.5``; ``faces`` as in ``swap``.
+          changes: single fields of ``options``, e.g. ``strength=0.5``; ``faces`` as in ``swap``, but no pairs: there is
+            one source.
 
         Returns:
           ``output``.

@@ -44,7 +44,8 @@ class CannotWrite(UserError, OSError):
         return str(self.args[0])
 
 
-ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # as gs:// and, once it went through Path, gs:/; not Windows' C:/
+# As gs:// and, once it went through Path, gs:/; neither Windows' C:/ nor net.onnx:/contract.yaml
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+-]+:/")
 
 
 def refuse_address(path: str | os.PathLike) -> None:

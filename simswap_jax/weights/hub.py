@@ -11,7 +11,8 @@ from simswap_jax.io.atomic import is_folder
 from simswap_jax.io.progress import to_terminal
 from simswap_jax.weights.registry import offline
 
-FILES = ["config.json", "*.safetensors", "README.md"]  # of a model folder; nothing else is fetched or put there
+# Of a model folder; nothing else is fetched or put there, not even another .safetensors beside them.
+FILES = ["config.json", "generator.safetensors", "identity.safetensors", "README.md"]
 NAME = re.compile(r"(?P<repository>[\w-][\w.-]*/[\w-][\w.-]*?)(?:@(?P<revision>[\w./-]+))?")
 
 

@@ -272,12 +272,7 @@ def _identity_variables(folder: Path, model: ModelFolder, sums: Mapping[str, str
 def _check_whole(model: ModelFolder, name: str) -> None:
     """Refuses a model whose parts do not fit each other; the sentence names the first part that does not."""
     network = model.network
-    if model.face_size < network.least_size or model.face_size % network.multiple:
-        raise UserError(
-            f"{name} has a face size of {model.face_size}; its generator needs a multiple of {network.multiple}, "
-            f"{network.least_size} or more.",
-            "model-face-size-multiple",
-        )
+    check_face_size(network, model.face_size, name)
     if model.alignment not in ALIGNMENTS:
         raise UserError(
             f"{name} has the alignment '{printable(model.alignment)}'; known are {', '.join(ALIGNMENTS)}.",
@@ -289,6 +284,16 @@ def _check_whole(model: ModelFolder, name: str) -> None:
     if model.identity_variables is not None:
         wanted = layouts.flax_shapes(layouts.identity(model.identity_network.config))
         check_tree(model.identity_variables, wanted, f"the identity network of {name}")
+
+
+def check_face_size(network: SwapNetwork, size: int, name: str) -> None:
+    """A UserError for a side of the crops that a generator cannot draw; ``name`` is the model's, for the sentence."""
+    if size < network.least_size or size % network.multiple:
+        raise UserError(
+            f"{name} has a face size of {size}; its generator needs a multiple of {network.multiple}, "
+            f"{network.least_size} or more.",
+            "model-face-size-multiple",
+        )
 
 
 def _check_vectors(model: ModelFolder, identity_size: int, name: str) -> None:

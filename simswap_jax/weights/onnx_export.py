@@ -131,13 +131,6 @@ def export_identity(network: IdentityNetwork, variables: Mapping[str, Any], path
     return _write(model, Path(path), hashed=False)
 
 
-def generator_difference(
-    path: str | Path, config: FamilyConfig, variables: Mapping[str, Any], contract: str, side: int, batch: int = 1
-) -> float:
-    """`difference_from` Flax's results of random pictures; arguments as of `flax_results`, and the written file."""
-    return difference_from(flax_results(config, variables, contract, side, batch), path)
-
-
 def flax_results(
     config: FamilyConfig, variables: Mapping[str, Any], contract: str, side: int, batch: int = 1
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:

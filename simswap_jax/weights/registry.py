@@ -180,11 +180,12 @@ def _known(sha256: str) -> Entry | None:
 
 def _candidates(names: Sequence[str], size: int) -> Iterator[Path]:
     first = [folder / name for name in dict.fromkeys(names) for folder in folders()]
-    yield from (path for path in first if is_file(path))
+    yield from (path for path in first if is_file(path) and os.access(path, os.R_OK))
     for folder in folders():
         if os.path.isdir(folder) and os.access(folder, os.R_OK):
             files = sorted(path for path in folder.iterdir() if path.suffix in ENDINGS and is_file(path))
-            yield from (path for path in files if path not in first and size in (0, path.stat().st_size))
+            others = (path for path in files if path not in first and size in (0, path.stat().st_size))
+            yield from (path for path in others if os.access(path, os.R_OK))
 
 
 def _missing(name: str, purpose: str, where: str) -> str:

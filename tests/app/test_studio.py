@@ -28,6 +28,7 @@ from simswap_jax.inference import photo as photos
 from simswap_jax.inference.options import MarkOptions, SwapOptions
 from simswap_jax.inference.photo import ChosenFace
 from simswap_jax.inference.swapper import FaceSwapper
+from simswap_jax.io.animation import Still, is_animation, write_animation
 from simswap_jax.io.images import encode_png, read_picture
 from simswap_jax.provenance.label_xmp import read_provenance
 from simswap_jax.provenance.options import LABEL, METADATA
@@ -156,6 +157,14 @@ def test_who_was_clicked_is_followed_through_a_video(studio, tmp_path):
     given = {None: Sources((tmp_path / "source.png",))}
     assert studio.swap(given, clicked, output, SwapOptions(), NO_MANIFEST) == (LABEL, METADATA)
     assert [colours(frame) for frame in read_clip(output)[0]] == [[0, 2]] * 12
+
+
+def test_an_animation_is_not_overwritten_by_its_first_frame(studio, tmp_path):
+    pictures = [Still(picture, 100) for picture in two(2)]
+    write_animation(tmp_path / "frame.png", pictures, "PNG", repeated=0)
+    target = studio.look(tmp_path / "frame.png")
+    assert is_animation(target.path)
+    assert read_picture(target.still).shape == two(1)[0].shape
 
 
 def test_a_face_is_found_however_late_it_comes(studio, tmp_path):

@@ -1,5 +1,6 @@
 """The door of the command line: what it says, where, and in which letters."""
 
+import errno
 import logging
 import os
 import subprocess
@@ -69,6 +70,35 @@ def test_an_address_is_refused_before_the_command_begins(command, capsys, words)
     said = capsys.readouterr().err
     assert "://b/x is an address" in said
     assert len(said.splitlines()) == 1
+
+
+def test_a_file_and_its_contract_are_no_address(command):
+    asked = []
+    command(asked.extend)
+    assert cli.main(["work", "--external", "A=net.onnx:/home/anna/contract.yaml"]) == 0
+    assert asked == ["--external", "A=net.onnx:/home/anna/contract.yaml"]
+
+
+@pytest.mark.parametrize("kind", [errno.EACCES, errno.EPERM, errno.ENAMETOOLONG])
+def test_a_path_that_the_system_refuses_is_one_sentence(command, capsys, kind):
+    def refused(arguments):
+        raise OSError(kind, os.strerror(kind), "/elsewhere/x.png")
+
+    command(refused)
+    assert cli.main(["work"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"simswap-jax: /elsewhere/x.png cannot be used ({os.strerror(kind)}); ")
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EACCES, "no file is named"), OSError(errno.EIO, "a disk", "x.png")])
+def test_other_errors_of_the_system_keep_their_traceback(command, error):
+    def broken(arguments):
+        raise error
+
+    command(broken)
+    with pytest.raises(OSError, match=str(error.strerror)):
+        cli.main(["work"])
 
 
 def test_mistakes_and_interrupts_have_a_status(command, capsys):

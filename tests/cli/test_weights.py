@@ -211,6 +211,7 @@ def test_a_preset_settles_what_it_is_known_for(monkeypatch):
         (["net_G.pth"], "say --face-size and --alignment"),
         (["net_G.pth", *TOLD[2:]], "arcface_checkpoint.tar, needed for the identity vectors of net_G.pth (--identity)"),
         (["net_G.pth", *TOLD[:2], "--face-size", "30", "--alignment", "rendered"], "face size of 30"),
+        (["net_G.pth", *TOLD[:2], "--face-size", "30", "--alignment", "rendered", "--check", "face.png"], "size of 30"),
         (["net_G.pth", *TOLD[:2], "--face-size", "32", "--alignment", "mine"], "the alignment 'mine'"),
         (["net_G.pth", "--part", "ema", *TOLD], "has no part 'ema'"),
         (["face.png", *TOLD], "of no kind known here"),
@@ -412,6 +413,18 @@ def test_doctor_says_what_is_here_and_where_to_get_the_rest(place, capsys, monke
     states = json.loads(capsys.readouterr().out)
     assert states["face_detection_yunet.onnx"]["state"] == "wrong"
     assert states["latest_net_G.pth"] == {"state": "unchecked", "path": str(place / "latest_net_G.pth")}
+
+
+def test_doctor_says_which_files_may_not_be_read(place, capsys, monkeypatch):
+    file = place / "face_detection_yunet.onnx"
+    file.write_bytes(b"a colleague's")
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != file and access(path, mode))
+    assert cli.main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert f"here, but you may not read it: {file}" in said
+    photos = next(line for line in said.splitlines() if line.startswith("swap photos"))
+    assert "needs face_detection_yunet.onnx" in photos
 
 
 def test_doctor_fetches_nothing_offline(place, capsys):

@@ -154,7 +154,7 @@ def test_people_are_matched_one_to_one_the_most_alike_first():
 def test_the_identity_of_a_photo_is_that_of_its_largest_face(swapper):
     vector = swapper.identity(THREE)
     assert vector.argmax() == 2
-    np.testing.assert_allclose(vector, swapper.identity(swapper.photos.largest_face(THREE), aligned=True))
+    np.testing.assert_allclose(vector, swapper.identity(swapper.photos.choose_face(THREE).picture, aligned=True))
     assert swapper.identity([THREE, THREE[:, :128]])[:3].argmin() == 0
 
 

@@ -46,7 +46,7 @@ def store(london_set):
     """Make the stored files again."""
     swapper = FaceSwapper.from_pretrained()
     photos = [read_picture(london_set / person / "neutral.jpg") for person in PEOPLE]
-    targets = np.stack([swapper.photos.largest_face(photo) for photo in photos])
+    targets = np.stack([swapper.photos.choose_face(photo, "target").picture for photo in photos])
     vectors = np.roll(swapper.identity_vectors(list(targets)), -1, axis=0)
     results = swapper.swap_aligned(targets, vectors)
     np.savez(CROPS / "vectors.npz", vectors=vectors)

@@ -1,6 +1,7 @@
 """The Hub, as a server on this machine: models are fetched, checked and put there; what is refused, in which words."""
 
 import json
+import shutil
 
 import pytest
 
@@ -78,10 +79,16 @@ def test_what_is_not_there_is_one_sentence(server, repository, monkeypatch):
     assert find_model("anna/swap") == fetched  # from its cache
 
 
-def test_a_model_is_put_there_and_comes_back(server, folder, capsys):
-    assert cli.main(["push", str(folder), "ben/mine", "--private"]) == 0
+def test_a_model_is_put_there_without_other_files_and_comes_back(server, folder, tmp_path, capsys):
+    ours = {path.name: path.read_bytes() for path in folder.iterdir()}
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    (copy / "old").mkdir()
+    for foreign in ("arcface.safetensors", "old/generator.safetensors", "old/config.json"):
+        (copy / foreign).write_bytes(b"somebody else's")
+    assert cli.main(["push", str(copy), "ben/mine", "--private"]) == 0
     assert f"ben/mine/commit/{COMMIT}" in capsys.readouterr().out
-    assert server.repositories["ben/mine"] == {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert server.repositories["ben/mine"] == ours
     assert server.private == {"ben/mine"}
     assert model_folder.read("ben/mine").card == model_folder.read(folder).card
 

@@ -19,7 +19,13 @@ from simswap_jax.weights import onnx_export
 from simswap_jax.weights import torch_weights as tw
 from simswap_jax.weights.layouts import generator as generator_leaves
 from simswap_jax.weights.layouts import identity as identity_leaves
-from simswap_jax.weights.onnx_export import CONTRACTS, export_generator, export_identity, generator_difference
+from simswap_jax.weights.onnx_export import (
+    CONTRACTS,
+    difference_from,
+    export_generator,
+    export_identity,
+    flax_results,
+)
 from simswap_jax.weights.onnx_precision import PRECISIONS
 from tests.support.errors import raises_user_error
 from tests.support.golden_weights import state_dict
@@ -36,6 +42,11 @@ SHAPES = {
     "colours": {"widths": (8, 8, 16), "blocks": 2, "composition_mask": True, "colour_cell": 2, "light_cell": 8},
     "mask-imagenet": {"widths": (8, 8, 16), "blocks": 2, "convention": "imagenet", "composition_mask": True},
 }
+
+
+def generator_difference(path, config, variables, contract, side, batch=1):
+    """How far a written file's results of random pictures lie from Flax's, over their range."""
+    return difference_from(flax_results(config, variables, contract, side, batch), path)
 
 
 def random_state_dict(leaves, gain=2.0):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import tempfile
 from pathlib import Path
 
@@ -159,6 +160,13 @@ def test_files_of_another_name_are_read_only_where_their_size_fits(place, monkey
     (place / "mine" / "net.pth").write_bytes(CONTENT)
     assert registry.locate_sha256(SHA, "whatever.pth").name == "net.pth"
     assert read == ["b.pth", "net.pth"]
+
+
+def test_files_that_may_not_be_read_are_passed_over(place, monkeypatch):
+    for name in ("theirs.pth", "whatever.pth", "z.pth"):
+        (place / "mine" / name).write_bytes(CONTENT)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name == "z.pth" or Path(path).is_dir())
+    assert registry.locate_sha256(SHA, "whatever.pth") == place / "mine" / "z.pth"
 
 
 def test_a_known_sum_is_fetched(place):
