@@ -5,6 +5,7 @@ import logging
 import shutil
 import sys
 from dataclasses import fields, replace
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -17,11 +18,11 @@ from simswap_jax.errors import UserError
 from simswap_jax.evaluation import gallery, runner
 from simswap_jax.evaluation.candidates import GROUND_TRUTH, ModelCandidate
 from simswap_jax.evaluation.evaluate import RECOGNISER, UNFINISHED, open_evaluators, open_setup
-from simswap_jax.evaluation.gallery import embed_gallery
+from simswap_jax.evaluation.gallery import embed_gallery, gallery_of
 from simswap_jax.evaluation.geometry import crop_template
 from simswap_jax.evaluation.judges.evaluators import Evaluators
 from simswap_jax.evaluation.judges.networks import open_recogniser
-from simswap_jax.evaluation.metrics.summary import identity_metrics, index_pairs
+from simswap_jax.evaluation.metrics.summary import PairIndex, identity_metrics, index_pairs
 from simswap_jax.evaluation.protocols import pairs
 from simswap_jax.evaluation.protocols.pairs import draw_pairs
 from simswap_jax.evaluation.protocols.protocol import EvaluationProtocol, GroundTruth, Pair, PairList, save_pairs
@@ -292,6 +293,20 @@ def test_a_swapper_that_gives_the_source_itself_is_perfect(people, tmp_path):
     index = index_pairs(draw_pairs(gallery.files, gallery.names, 12), gallery, 0.05, exclude_source=True)
     metrics = identity_metrics(gallery, index, gallery.vectors[index.genuine])
     assert all(metrics[name].all() for name in ("retrieval", "retrieval_picture", "nearer_source", "accepted"))
+
+
+def test_identity_is_not_searched_in_the_picture_that_a_result_is_made_of():
+    """Of two pictures of the source's person the result is the one that the pair does not name."""
+    pictures = [("ana", Path("0.png")), ("ana", Path("1.png")), ("bob", Path("0.png")), ("bob", Path("1.png"))]
+    gallery = gallery_of(pictures, np.array([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6], [0.8, 0.6]]))
+    source, made_of, nobody = np.array([0]), np.array([1]), np.array([-1])
+    index = PairIndex(source, np.array([2]), np.array([0]), nobody, nobody, 0.5, excluded=None)
+    result = gallery.vectors[made_of]
+    assert identity_metrics(gallery, index, result)["retrieval"].all()
+    found = identity_metrics(gallery, index, result, made_of)
+    assert not found["retrieval"].any()
+    assert found["retrieval_picture"].all()  # where the protocol excludes no picture, the paper's
+    assert not identity_metrics(gallery, replace(index, excluded=source), result, made_of)["retrieval_picture"].any()
 
 
 def test_broken_pictures_are_left_out_and_named(model, people, tmp_path, caplog):

@@ -1,7 +1,7 @@
 """From predictions to the values of the table: one estimate with its interval for each candidate and metric."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -86,12 +86,12 @@ def identity_metrics(
       index: K pairs.
       vectors: of what is evaluated.
       rows: rows of the gallery that these vectors are, or are made from; they, not the sources, are taken out of the
-        gallery then.
+        gallery then, of single pictures only where ``index`` excludes some.
     """
     out = index.source if rows is None else rows
     centroids = identity.centroids(gallery.vectors, gallery.person, len(gallery.names))
     source, target = gallery.vectors[index.source], gallery.vectors[index.target]
-    excluded = index.excluded if rows is None else rows
+    excluded = index.excluded if rows is None or index.excluded is None else rows
     to_source = identity.cosine(vectors, source)
     return {
         "retrieval": identity.retrieval(vectors, centroids, index.person, gallery.vectors[out]),
@@ -211,8 +211,7 @@ def summarise(measured: Measured, keeps_target: Sequence[str]) -> Scores:
     for key, results in measured.results.items():
         if key == SOURCE.key:
             continue
-        chooses = "used" in results and index.excluded is not None
-        used = gallery.rows(results["used"].tolist()) if chooses else None
+        used = gallery.rows(results["used"].tolist()) if "used" in results else None
         values = identity_metrics(gallery, index, results["vectors"], used)
         values |= attribute_metrics(measured.pairs, results, target, shapes, key not in keeps_target)
         values |= {name: results[name] for name in results if name.startswith(("self_", "truth_", "kept_"))}
@@ -231,6 +230,7 @@ def summarise(measured: Measured, keeps_target: Sequence[str]) -> Scores:
     known = np.flatnonzero(index.genuine >= 0)
     if len(known):
         some = index.subset(known)
+        some = replace(some, excluded=some.genuine)  # the nearest picture to each is itself
         per_pair[GENUINE] = identity_metrics(gallery, some, gallery.vectors[some.genuine], some.genuine)
         summary[GENUINE] = {name: estimate(array, some.person) for name, array in per_pair[GENUINE].items()}
     return Scores(summary, per_pair, binned)

@@ -38,6 +38,7 @@ BENCHMARK = "arXiv 2605.00883"  # measured with CosFace and Hopenet
 FRAMES = "its own paper"  # on FaceForensics++
 
 PUBLISHED = (
+    Published("SimSwap, the paper", FRAMES, 92.83, pose=1.53),
     Published("SimSwap", BENCHMARK, 90.00, 0.61, 2.14, 2.43, 21.75),
     Published("inswapper", BENCHMARK, 96.92, 0.73, 2.84, 2.64, 30.50),
     Published("HifiFace", BENCHMARK, 93.37, 0.62, 3.59, 3.12, 20.40),
