@@ -36,7 +36,7 @@ test-fast: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m fast
 
 test-all: check
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[torch]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[torch,preflight]'
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m ""
 
 clean:

@@ -50,9 +50,9 @@ filled() {
   local text name
   text="$(cat "$here/gke_role.yaml" "$here/gke_jobset.yaml")"
   for name in NAME NAMESPACE IMAGE CLAIM ACCELERATOR TOPOLOGY HOSTS CHIPS RESTARTS; do
-    text="${text//\{\{$name\}\}/${!name}}"
+    text="${text//\{\{$name\}\}/"${!name}"}"
   done
-  printf '%s\n' "${text//\{\{WORDS\}\}/$(listed simswap-jax train "$@")}"
+  printf '%s\n' "${text//\{\{WORDS\}\}/"$(listed simswap-jax train "$@")"}"
 }
 
 case "$verb" in

@@ -33,12 +33,13 @@ if [[ -n "${SBATCH_OPTIONS:-}" ]]; then
 fi
 words="$(printf ' %q' "$VENV/bin/simswap-jax" train "$@")"
 
+# From SLURM 22.05 on srun does not take --cpus-per-task over from sbatch.
 # JAX reads SLURM's variables: as many processes as tasks, the GPU of a task by its number on the node.
 job="#!/usr/bin/env bash
 set -uo pipefail
 asked= training=
 trap 'asked=1; [ -z \"\$training\" ] || kill -TERM \$training' TERM
-srun --kill-on-bad-exit=1$words &
+srun --kill-on-bad-exit=1 --cpus-per-task=${CPUS:-8}$words &
 training=\$!
 [ -z \"\$asked\" ] || kill -TERM \$training
 wait \$training

@@ -58,7 +58,7 @@ create() {
   local spot=()
   [[ -z "${SPOT:-}" ]] || spot=(--spot)
   do_it gcloud compute tpus tpu-vm create "$TPU" "${where[@]}" \
-    "--accelerator-type=$ACCELERATOR" "--version=$SOFTWARE" "${spot[@]}"
+    "--accelerator-type=$ACCELERATOR" "--version=$SOFTWARE" ${spot[@]+"${spot[@]}"}
 }
 
 delete() { do_it gcloud compute tpus tpu-vm delete "$TPU" "${where[@]}" --quiet; }

@@ -314,7 +314,9 @@ def test_every_page_is_linked_from_its_index():
 def test_named_files_and_modules_exist(page):
     here = [path for path in tracked() if "tests/golden" not in path]
     spans = re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8"))
-    for name in (span for span in spans if re.fullmatch(r"[\w./]+\.(py|yaml|toml)", span) and span not in PLACEHOLDERS):
+    names = [span for span in spans if re.fullmatch(r"[\w./]+\.(py|yaml|toml)", span) and span not in PLACEHOLDERS]
+    names += [word for span in spans for word in re.findall(r"(?<!\S)tests/[\w/]+\.py", span)]
+    for name in names:
         assert any(path == name or path.endswith(f"/{name}") for path in here), f"{named(page)} names {name}"
     for name in (span for span in spans if re.fullmatch(r"simswap_jax(\.\w+)+", span)):
         path = ROOT.joinpath(*name.split("."))
@@ -371,9 +373,9 @@ def test_the_python_example_names_what_is_there():
         assert all(hasattr(module, alias.name) for alias in node.names)
 
 
-def tracked():
-    """Paths of the files that git keeps, or would add."""
-    ask = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+def tracked(*options):
+    """Paths of the files that git keeps, or would add; ``"--cached"``: that it keeps."""
+    ask = ["git", "ls-files", *(options or ("--cached", "--others", "--exclude-standard"))]
     listed = subprocess.run(ask, cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
         pytest.skip("this is no git checkout")
@@ -392,7 +394,7 @@ def test_pages_that_code_names_exist():
 
 def test_no_path_of_a_machine_is_named():
     found = []
-    for name in tracked():
+    for name in tracked("--cached"):  # others may be whatever its user made here
         path = ROOT / name
         if not path.is_file() or path.suffix in {".npz", ".safetensors", ".png", ".jpg"}:
             continue

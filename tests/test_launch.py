@@ -14,7 +14,7 @@ from simswap_jax.cli import train as command
 
 LAUNCH = Path(__file__).parents[1] / "launch"
 SCRIPTS = sorted(LAUNCH.glob("*.sh"))
-TRAINING = ["--config", "simswap_224", "--workdir", "a folder/run", '--config.data.root=x"y']
+TRAINING = ["--config", "simswap_224", "--workdir", "a folder/run", '--config.data.root=x"y & z']
 TPU = {"TPU": "swap", "ZONE": "us-west4-a", "PROJECT": "mine", "ACCELERATOR": "v5litepod-256"}
 LOCAL = {"PROCESSES": "2", "DEVICES": "4"}
 SLURM = {"NODES": "4", "GPUS": "8", "HOURS": "24"}
@@ -146,7 +146,7 @@ def test_every_worker_trains_with_the_words_that_were_given():
     words = remote[remote.index("train") + 1 : remote.index("--config.processes.count=-1;")]
     assert words == TRAINING
     config, workdir = command.parse([str(LAUNCH.parent / word) if "/simswap" in word else word for word in words])
-    assert (config.data.root, str(workdir)) == ('x"y', "a folder/run")
+    assert (config.data.root, str(workdir)) == ('x"y & z', "a folder/run")
 
 
 GCLOUD = """#!/usr/bin/env bash
@@ -185,7 +185,9 @@ def test_slurm_gets_a_task_for_every_gpu():
     assert {"--partition=gpu", "--exclusive", "--mem=0"} <= set(options)
     job = said.split("\n", 1)[1]
     (line,) = (line for line in job.splitlines() if line.startswith("srun"))
-    assert shlex.split(line.removesuffix(" &"))[2:] == ["venv/bin/simswap-jax", "train", *TRAINING]
+    _, _, cpus, *words = shlex.split(line.removesuffix(" &"))
+    assert cpus == "--cpus-per-task=8"
+    assert words == ["venv/bin/simswap-jax", "train", *TRAINING]
 
 
 SRUN = """#!/usr/bin/env bash
@@ -241,7 +243,10 @@ def test_kubernetes_gets_a_role_and_a_pod_for_every_host():
         "JobSet",
     ]
     assert {one["metadata"]["namespace"] for one in (account, role, binding, jobset)} == {"faces"}
-    assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]}]
+    assert role["rules"] == [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]},
+        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get"]},
+    ]
     job = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]
     assert (job["parallelism"], job["completions"]) == (64, 64)
     pod = job["template"]["spec"]

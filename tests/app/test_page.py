@@ -1,7 +1,7 @@
 """The page in a real browser: upload, choose, swap, compare, download; mistakes as sentences; nothing leaks.
 
-One server and one browser serve all tests of this file. They need the extra ``app``, playwright and a Chromium; without
-one of them they are skipped.
+One server and one browser serve all tests of this file that a process runs. They need the extra ``app``, playwright and
+a Chromium; without one of them they are skipped.
 """
 
 import os
@@ -25,7 +25,7 @@ from simswap_jax.video.decode import open_video, read_video_provenance
 from simswap_jax.weights import model_folder
 from tests.support.small_model import write_small_model
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 DETECTOR = "face_detection_yunet.onnx"
 NAME = "faces.example"  # that leads the browser here

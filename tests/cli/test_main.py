@@ -1,6 +1,7 @@
 """The door of the command line: what it says, where, and in which letters."""
 
 import errno
+import importlib
 import logging
 import os
 import subprocess
@@ -39,8 +40,7 @@ def test_usage_and_version(capsys):
 def test_every_command_names_a_function():
     for target, _ in cli.VERBS.values():
         module, function = target.split(":")
-        assert module.startswith("simswap_jax.")
-        assert function.isidentifier()
+        assert callable(getattr(importlib.import_module(module), function))
 
 
 def test_log_lines_go_to_the_output_or_beside_json(command, capsys):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from simswap_jax.errors import UserError
 from simswap_jax.faces.alignment import TEMPLATES, align, inverse, transform
 from simswap_jax.inference import parsing
 from simswap_jax.weights import torch_weights as tw
+from tests.support.errors import raises_user_error
 from tests.support.golden_weights import state_dict
 
 
@@ -75,5 +75,5 @@ def test_a_weight_file_becomes_a_parser(tmp_path, monkeypatch):
     mask = made(PHOTO, align(LANDMARKS, "ffhq", 64), [])
     assert mask is None or mask.shape == (64, 64)
     (tmp_path / parsing.WEIGHTS).write_text("no weights")
-    with pytest.raises(UserError):
+    with raises_user_error("unknown", parsing.WEIGHTS):
         parsing.parser_here()

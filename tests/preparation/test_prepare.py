@@ -331,8 +331,12 @@ MISTAKES = {
 }
 
 
+WITH_DETECTOR = {"no face anywhere", "an output that is a file"}
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes_get_a_sentence(tmp_path, monkeypatch, detector, mistake):
+def test_mistakes_get_a_sentence(tmp_path, monkeypatch, request, mistake):
+    detector = request.getfixturevalue("detector") if mistake in WITH_DETECTOR else "none.onnx"
     monkeypatch.chdir(tmp_path)
     Path("flat").mkdir()
     Image.new("RGB", (300, 300)).save("flat/a.png")
@@ -344,13 +348,13 @@ def test_mistakes_get_a_sentence(tmp_path, monkeypatch, detector, mistake):
     Path("out.csv").write_text("../a.png,ana\n")
     Path("text.onnx").write_text("no network")
     changes, code, named = MISTAKES[mistake]
-    request = PrepareRequest(Path("flat"), Path("out"), detector=detector)
+    asked = PrepareRequest(Path("flat"), Path("out"), detector=detector)
     paths = {"photos", "names", "output"}
     changes = {name: Path(value) if name in paths else value for name, value in changes.items()}
     if mistake == "no detector in the file":
         changes["detector"] = str(tmp_path / "text.onnx")
     with pytest.raises(UserError, match=re.escape(named)) as caught:
-        prepare(replace(request, **changes))
+        prepare(replace(asked, **changes))
     assert code in (None, caught.value.code)  # None: of another room
     assert Path("own/faces/ana/a.png").is_file()
     assert Path("own/left_out/x/ana/a.png").is_file()

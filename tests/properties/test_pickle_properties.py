@@ -34,11 +34,11 @@ edits = st.lists(
 
 
 def read(data):
-    start = time.monotonic()
+    start = time.process_time()
     with contextlib.suppress(PickleRefused):
         load(io.BytesIO(data))
     assert BOMB not in sys.modules
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 @few

@@ -1,6 +1,6 @@
 """Reads mutated picture files in a process of its own, where a crash or a hang is seen from outside.
 
-python tests/picture_fuzz.py SEED COUNT FOLDER → one line of JSON: how many were read and how many refused.
+python tests/support/picture_fuzz.py SEED COUNT FOLDER → one line of JSON: how many were read and how many refused.
 """
 
 import faulthandler

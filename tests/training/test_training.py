@@ -428,7 +428,7 @@ def test_one_person_is_refused(config, root, tmp_path):
     for file in (root / "p0000").iterdir():
         (alone / "p0000" / file.name).write_bytes(file.read_bytes())
     config.data.root = str(alone)
-    with pytest.raises(UserError):
+    with raises_user_error("one-person", "p0000"):
         train(config, tmp_path / "run")
 
 
