@@ -4,6 +4,7 @@ On a CPU they can be run too (`pytest -m device tests/device`), as a rehearsal.
 """
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +14,11 @@ import pytest
 from simswap_jax.models.identity import IdentityNetwork
 from simswap_jax.models.ops import convolution, resize
 from simswap_jax.models.ops.platform import lowering_for, traced_for
+from simswap_jax.training import loop
 from simswap_jax.training import runner as runners
 from simswap_jax.training.checkpoints import Checkpoints
 from simswap_jax.weights import torch_weights as tw
+from tests.support.errors import raises_user_error
 from tests.support.golden_weights import assert_golden, golden, image, latent, repeated, state_dict
 from tests.support.small_method import small_batch, small_config, small_method
 
@@ -107,6 +110,15 @@ def test_gradients_of_a_step_are_the_cpus(parallel, on_the_cpu):
     for name, expected in on_the_cpu.items():
         allowed = 1e-3 * np.abs(expected).max() + 1e-5  # a bias before a batch norm has no gradient but rounding
         np.testing.assert_allclose(found[name], expected, rtol=0, atol=allowed, err_msg=name)
+
+
+def test_networks_that_are_not_finite_are_one_sentence_where_nothing_may_be_copied_unasked():
+    config = small_config()
+    runner = runners.build(config, small_method(config))
+    state = runner.init(jax.random.PRNGKey(0))
+    diverged = dataclasses.replace(state, ema=jax.tree.map(lambda leaf: leaf * jnp.nan, state.ema))
+    with jax.transfer_guard("disallow"), raises_user_error("networks-not-finite", "step 0"):
+        loop.require_finite(runner, diverged, SimpleNamespace(latest=None))
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(tmp_path):
