@@ -54,8 +54,8 @@ def test_an_all_reduce_moves_every_byte_twice():
     where = hardware.Slice(hardware.chips()["v5e"], (4, 4), 16)
     reduced = Collective("all-reduce", 10**9, "").seconds(where)
     gathered = Collective("all-gather", 10**9, "").seconds(where)
-    assert reduced == pytest.approx(2e9 * 15 / 16 / 100e9 + 8e-6)
-    assert gathered == pytest.approx(1e9 * 15 / 16 / 100e9 + 8e-6)
+    assert reduced == pytest.approx(2e9 * 15 / 16 / 200e9 + 8e-6)
+    assert gathered == pytest.approx(1e9 * 15 / 16 / 200e9 + 8e-6)
     alone = hardware.Slice(where.chip, (1, 1), 16)
     assert Collective("all-reduce", 10**9, "").seconds(alone) == 0.0
 
