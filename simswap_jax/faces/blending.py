@@ -80,6 +80,7 @@ def paste(
     alignment: Alignment,
     where: Place,
     detail: Float[np.ndarray, "y x 3"] | None = None,
+    original: UInt8[np.ndarray, "h w 3"] | None = None,
 ) -> None:
     """Blend a swapped crop into a photo, in place.
 
@@ -89,15 +90,16 @@ def paste(
       alignment: of the crop.
       where: from `place`.
       detail: what is added to the face, from `fine_detail`.
+      original: the photo before any face was pasted, where it shows several: between faces that overlap each mask
+        takes its part of that, so that the order does not count; None: ``photo`` itself.
     """
     if not where.mask.size:
         return
     colours = _onto(face, alignment, where, cv2.INTER_CUBIC, cv2.BORDER_REPLICATE).astype(np.float32)
     if detail is not None:
         colours += detail
-    old: np.ndarray = photo[where.window].astype(np.float32)
-    blended = old + where.mask[:, :, None] * (colours - old)
-    photo[where.window] = np.round(np.clip(blended, 0.0, 255.0)).astype(np.uint8)
+    old = (photo if original is None else original)[where.window].astype(np.float32)
+    _add_change(photo, where, where.mask[:, :, None] * (colours - old))
 
 
 def fine_detail(
@@ -128,7 +130,11 @@ def fine_detail(
 
 
 def paste_gradients(
-    photo: UInt8[np.ndarray, "h w 3"], face: UInt8[np.ndarray, "s s 3"], alignment: Alignment, where: Place
+    photo: UInt8[np.ndarray, "h w 3"],
+    face: UInt8[np.ndarray, "s s 3"],
+    alignment: Alignment,
+    where: Place,
+    original: UInt8[np.ndarray, "h w 3"] | None = None,
 ) -> None:
     """Blend a swapped crop into a photo by its gradients (Pérez et al. 2003), in place: `paste`'s arguments.
 
@@ -142,14 +148,18 @@ def paste_gradients(
     if not inside.any():
         return
     colours = _onto(face, alignment, where, cv2.INTER_CUBIC, cv2.BORDER_REPLICATE)
-    old = np.ascontiguousarray(photo[where.window])
+    old = np.ascontiguousarray((photo if original is None else original)[where.window])
     left, top, width, height = cv2.boundingRect(inside)
     middle = left + width // 2, top + height // 2
     # It writes into its target and its mask.
     cloned = cv2.seamlessClone(colours, old.copy(), inside.copy(), middle, cv2.NORMAL_CLONE)
     soft = np.minimum(2.0 * where.mask, 1.0)[:, :, None] * (inside > 0)[:, :, None]
-    blended = old + soft * (cloned.astype(np.float32) - old)
-    photo[where.window] = np.round(np.clip(blended, 0.0, 255.0)).astype(np.uint8)
+    _add_change(photo, where, soft * (cloned.astype(np.float32) - old))
+
+
+def _add_change(photo: np.ndarray, where: Place, change: np.ndarray) -> None:
+    """Add grey levels, float [y, x, 3] of a place, to a photo, in place."""
+    photo[where.window] = np.round(np.clip(photo[where.window] + change, 0.0, 255.0)).astype(np.uint8)
 
 
 def match_colour(

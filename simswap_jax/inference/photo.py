@@ -360,8 +360,8 @@ def put_back(
         drawn = match_colour(result, target, masks[i]) if options.match_colour else result
         drawn = match_tone(drawn, target, masks[i])
         if options.blend == "poisson":
-            paste_gradients(picture, drawn, found[i].alignment, places[i])
+            paste_gradients(picture, drawn, found[i].alignment, places[i], photo)
             continue
         detail = fine_detail(photo, target, drawn, found[i].alignment, places[i])
-        paste(picture, drawn, found[i].alignment, places[i], detail)
+        paste(picture, drawn, found[i].alignment, places[i], detail, photo)
     return picture

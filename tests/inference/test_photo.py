@@ -13,7 +13,7 @@ from simswap_jax import FaceSwapper
 from simswap_jax.cli import swap as verb
 from simswap_jax.errors import UserError
 from simswap_jax.faces.alignment import TEMPLATES, align
-from simswap_jax.faces.blending import soft_mask
+from simswap_jax.faces.blending import place, resolve_overlaps, soft_mask
 from simswap_jax.faces.detection import Face, FaceDetector
 from simswap_jax.inference import batch
 from simswap_jax.inference import photo as photos
@@ -459,6 +459,38 @@ def test_a_photo_keeps_its_detail_where_nothing_is_changed_and_its_face_beyond_t
     assert (mask <= whole).all()
     assert (mask > 0).sum() < 0.85 * (whole > 0).sum()
     assert all(mask[round(y), round(x)] == 1.0 for x, y in fit.landmarks[:3])
+
+
+@pytest.mark.parametrize(("blend", "most"), [("feather", 1), ("poisson", 0)])
+def test_the_order_of_faces_that_overlap_does_not_count(blend, most):
+    photo, found, drawn = overlapping()
+    one, other = (
+        photos.put_back(photo, found, {i: drawn[i] for i in order}, SwapOptions(blend=blend))
+        for order in ((0, 1), (1, 0))
+    )
+    assert np.abs(one.astype(int) - other).max() <= most  # levels: what rounding leaves
+
+
+def test_nothing_of_the_photo_stays_between_two_swapped_faces():
+    photo, found, drawn = overlapping()
+    places = resolve_overlaps(
+        [place(photo.shape, one.alignment, photos.face_mask(photo, one.alignment)) for one in found]
+    )
+    masks = np.zeros((2, *photo.shape[:2]))
+    for mask, one in zip(masks, places):
+        mask[one.window] = one.mask
+    seam = (masks.min(axis=0) > 0.3) & (masks.sum(axis=0) > 0.999)
+    assert seam.any()
+    assert photos.put_back(photo, found, drawn)[seam].max() <= 42
+
+
+def overlapping():
+    """A bright photo, two faces in it that overlap, and what is drawn in their places, at most 40 levels."""
+    photo = np.full((200, 260, 3), (220, 170, 150), np.uint8)
+    fits = [align(TEMPLATES[ALIGNMENT][0] * 150 + shift, ALIGNMENT, 64) for shift in ((20, 10), (75, 40))]
+    found = [photos.FoundFace(Face((20, 20, 150, 150), fit.landmarks, 1.0), fit) for fit in fits]
+    waves = (20 + 20 * np.sin(np.arange(64) / 3)).astype(np.uint8)[:, None, None].repeat(64, axis=1).repeat(3, axis=2)
+    return photo, found, {0: waves, 1: np.ascontiguousarray(waves.transpose(1, 0, 2))}
 
 
 @pytest.mark.slow
