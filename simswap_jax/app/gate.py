@@ -12,7 +12,6 @@ import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, Protocol
 from urllib.parse import parse_qs
 
@@ -418,12 +417,9 @@ def paths_in(value: Any) -> Iterator[str]:
 
 
 def cookie(header: str) -> str | None:
-    """The session's secret out of a Cookie header."""
-    try:
-        found = SimpleCookie(header).get(COOKIE)
-    except CookieError:
-        return None
-    return None if found is None else found.value
+    """The session's secret out of a Cookie header; other sites of this host may have put anything beside it."""
+    pairs = (pair.partition("=") for pair in header.split(";"))
+    return {name.strip(): value.strip() for name, _, value in pairs}.get(COOKIE)
 
 
 def with_cookie(send: Any, token: str, root: str, secure: bool) -> Any:

@@ -131,6 +131,12 @@ def test_a_browser_is_known_by_its_cookie(gate, sessions):
     assert sessions.find("forged") is None
 
 
+@pytest.mark.parametrize("others", ['g_state={"i_l":0}; ', "a b=\x01; =; ;", '"; '])
+def test_a_cookie_of_another_page_hides_nothing(others):
+    assert cookie(f"{others}{COOKIE}=secret; last=1") == "secret"
+    assert cookie(f"{others}last=1") is None
+
+
 def test_uploads_go_into_the_browsers_own_folder_under_harmless_names(gate, sessions):
     token = enter(gate)
     status, _, body = upload(gate, token, ("../../Ä b.png", b"one"), ("b.jpg", b"two"))
