@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import parse_qs
 
-from simswap_jax.app.sessions import Session, Sessions
+from simswap_jax.app.sessions import EXPIRED, Session, Sessions
 from simswap_jax.errors import UserError
 
 COOKIE = "simswap_session"
@@ -37,7 +37,6 @@ MOST_UPLOADS, MOST_UPLOADS_EACH = 16, 4  # under way, of all browsers and of one
 UPLOAD_SECONDS = 900.0  # after which one is given up
 LARGEST_EVENT = 2_000_000  # bytes of what a click may send
 MOST_UNREAD = 32  # answers that wait for one tab
-EXPIRED = "This page was not used for an hour, so its files are gone; reload it."
 NO_EVENT = "That is no event of this page; reload it."
 
 _log = logging.getLogger(__name__)
@@ -137,7 +136,11 @@ class Gate:
             tab = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
             if tab not in session.tabs or self._memory.unread(tab) is None:
                 raise Refused(404, "There is no answer waiting; reload the page.")
-            await self._inside(scope, receive, send)
+            session.waiting += 1  # a swap may stand behind a long video
+            try:
+                await self._inside(scope, receive, send)
+            finally:
+                session.waiting -= 1
         elif path.startswith(HEARTBEAT) and reads:
             await self._claim(session, path.removeprefix(HEARTBEAT))
             await self._inside(scope, receive, send)
@@ -258,7 +261,7 @@ async def received(session: Session, scope: Any, receive: Any) -> list[str]:
             raise Refused(400, "The upload has no files.")
         return await run_in_threadpool(keep, session, files)
     except UserError as error:
-        raise Refused(507, str(error)) from error
+        raise Refused(403 if session.ended else 507, str(error)) from error
     except OSError as error:
         raise Refused(507, "The disk is full.") from error
     finally:

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
-from simswap_jax.app.gate import COOKIE, EXPIRED, FILE
+from simswap_jax.app.gate import COOKIE, FILE
 from simswap_jax.app.layout import BLENDINGS, DROPS, EVERYBODY, KEEPS, SHOW_RESULT, Offer, lay_out
-from simswap_jax.app.sessions import Session, Sessions
+from simswap_jax.app.sessions import EXPIRED, Session, Sessions
 from simswap_jax.app.studio import (
     FORMATS,
     Sources,

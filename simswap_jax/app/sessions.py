@@ -18,6 +18,7 @@ MOST = 64  # browsers at once; one more takes the place of the one that was quie
 QUOTA = 1_000_000_000  # bytes that one browser may keep here
 LONGEST_NAME = 80  # characters of an uploaded file's name that are kept
 TABS = 16  # of one browser that are known at once
+EXPIRED = "This page was not used for an hour, so its files are gone; reload it."
 
 
 @dataclass
@@ -30,6 +31,8 @@ class Session:
       used: when the last request came, by ``time.monotonic``.
       busy: how many jobs work on its files; until they end the folder stays.
       uploads: how many are under way.
+      waiting: how many of its tabs wait for an answer now.
+      ended: its files are removed, and no more are taken.
       tabs: gradio's names of the pages that it has open, the latest last.
       outcome: what the last job made, or the sentence why it made nothing; the page's, offered again after a reload.
     """
@@ -38,8 +41,15 @@ class Session:
     used: float
     busy: int = 0
     uploads: int = 0
+    waiting: int = 0
+    ended: bool = False
     tabs: dict[str, None] = field(default_factory=dict)
     outcome: Any = None
+
+    @property
+    def in_use(self) -> bool:
+        """Whether something is under way that needs the folder, however long it takes."""
+        return bool(self.busy or self.uploads or self.waiting)
 
     def owns(self, path: str | Path) -> bool:
         """Whether a path, followed through links and "..", lies in this folder."""
@@ -49,7 +59,7 @@ class Session:
         """Where a new file of that name goes: alone in a folder below this one.
 
         Raises:
-          UserError: there is no room left.
+          UserError: there is no room left, or the session has ended.
         """
         if self.size() > QUOTA:
             raise UserError(
@@ -59,6 +69,9 @@ class Session:
         self.folder.mkdir(mode=0o700, exist_ok=True)
         folder = self.folder / secrets.token_urlsafe(9)
         folder.mkdir()
+        if self.ended:  # looked at last: whoever ends a session removes what is there then
+            remove([self])
+            raise UserError(EXPIRED, "session-expired")
         return folder / harmless(name)
 
     def size(self) -> int:
@@ -86,7 +99,7 @@ class Sessions:
         folder = self.root / secrets.token_urlsafe(16)
         with self._lock:
             quiet = sorted(
-                (each.folder.exists(), each.used, token) for token, each in self._open.items() if not each.busy
+                (each.folder.exists(), each.used, token) for token, each in self._open.items() if not each.in_use
             )
             self._open[new] = Session(folder, time.monotonic())
             ended = self._taken_out([token for *_, token in quiet[: max(0, len(self._open) - self._most)]])
@@ -139,7 +152,7 @@ class Sessions:
         with self._lock:
             oldest = time.monotonic() - self._lifetime
             ended = self._taken_out(
-                [token for token, session in self._open.items() if session.used < oldest and not session.busy]
+                [token for token, session in self._open.items() if session.used < oldest and not session.in_use]
             )
         remove(ended)
         return len(ended)
@@ -151,8 +164,11 @@ class Sessions:
         shutil.rmtree(self.root, ignore_errors=True)
 
     def _taken_out(self, tokens: list[str]) -> list[Session]:
-        """End sessions that nobody works on, under the lock under which that was seen."""
-        return [self._open.pop(token) for token in tokens]
+        """End sessions that are not in use, under the lock under which that was seen."""
+        ended = [self._open.pop(token) for token in tokens]
+        for session in ended:
+            session.ended = True
+        return ended
 
 
 def remove(sessions: list[Session]) -> None:

@@ -27,6 +27,7 @@ from simswap_jax.app.gate import (
 )
 from simswap_jax.app.sessions import TABS, Sessions, harmless
 from simswap_jax.errors import UserError
+from tests.support.errors import raises_user_error
 
 LARGEST = 20_000
 
@@ -367,6 +368,50 @@ def test_files_go_when_they_are_not_used(tmp_path, monkeypatch):
     assert [bool(sessions.find(token)) for token in (second, fourth)] == [False, True]
     sessions.close()
     assert not tmp_path.exists()
+
+
+def test_a_browser_that_uploads_or_waits_for_an_answer_keeps_its_files(tmp_path, monkeypatch):
+    sessions = Sessions(tmp_path, lifetime=0, most=1)
+    receive_files, seen = gate_module.received, []
+
+    def others_come():
+        time_now = module.time.monotonic()
+        with monkeypatch.context() as later:
+            later.setattr(module.time, "monotonic", lambda: time_now + 1)
+            seen.append((sessions.sweep(), sessions.begin()))
+
+    class Answering(Inside):
+        async def __call__(self, scope, receive, send):
+            if scope["path"] == STREAM:
+                others_come()
+            await super().__call__(scope, receive, send)
+
+    async def received(*arguments):
+        others_come()
+        return await receive_files(*arguments)
+
+    monkeypatch.setattr(gate_module, "received", received)
+    gate = Gate(Answering(), sessions, LARGEST, PublicAddress(), Kept())
+    token = enter(gate)
+    status, _, body = upload(gate, token, ("a.png", b"x"))
+    assert status == 200
+    gate._memory.waiting = {"tab": 1}
+    ask(gate, "GET", f"{HEARTBEAT}tab", token)
+    assert ask(gate, "GET", f"{STREAM}?session_hash=tab", token)[0] == 200
+    assert len(seen) == 2
+    assert Path(json.loads(body)[0]).is_file()
+    session = sessions.find(token)
+    assert not session.in_use
+
+
+def test_a_session_that_has_ended_takes_no_more_files(tmp_path):
+    sessions = Sessions(tmp_path, most=1)
+    session = sessions.find(sessions.begin())
+    session.place("a.png").write_bytes(b"x")
+    sessions.begin()
+    with raises_user_error("session-expired"):
+        session.place("b.png")
+    assert not session.folder.exists()
 
 
 @pytest.mark.parametrize(
