@@ -30,7 +30,9 @@ from simswap_jax.video.pipeline import swap_video
 
 SHOWN = 1024  # pixels of the longer side of what is shown to be clicked on
 FORMATS = ("as the photo", "PNG", "JPEG", "WebP")
-EVERY = 10  # frames of a video a face is looked for, later more seldom: at a tenth of those that were seen
+MOST_PICTURES = 32  # of one source
+EVERY = 10  # frames of a video a face is looked for, later more seldom: after a tenth of those that were seen, or
+APART = 2  # seconds
 CHOSEN, OTHER = (60, 200, 90), (235, 235, 235)  # colours of the frames around faces
 
 Say = Callable[[float, str], None]  # how far (0 to 1), and what is done now
@@ -112,7 +114,9 @@ class Studio:
         self.whole_photos = swapper.photos.takes_photos
 
     def look(self, path: Path) -> Target:
-        """Find the faces of a photo, or of the first frame of a video that shows some; the largest is chosen.
+        """Find the faces of a photo, or of a frame of a video; the largest is chosen.
+
+        A video is looked at every `EVERY` frames, later every `APART` seconds; the first frame that shows faces counts.
 
         Raises:
           UserError: it is neither, too large, or shows no face that can be swapped.
@@ -137,7 +141,7 @@ class Studio:
                 for frame in frames:
                     if frame.index < due:
                         continue
-                    due += max(EVERY, due // 10)
+                    due += max(EVERY, min(due // 10, round(APART * video.rate)))
                     picture = video.upright(frame.image)
                     faces = self._faces_if_any(picture)
                     if faces:
@@ -161,22 +165,28 @@ class Studio:
         """The identity of one person, out of their pictures.
 
         Raises:
-          UserError: a picture cannot be read or shows no face.
+          UserError: there are too many pictures, or one cannot be read or shows no face.
         """
-        pictures = [read(path) for path in sources.paths]
-        if not self.whole_photos:
-            for picture in pictures:
-                check_face(picture, "source")
+        if len(sources.paths) > MOST_PICTURES:
+            raise UserError(
+                f"these are {len(sources.paths)} pictures of one person; choose at most {MOST_PICTURES}.",
+                "too-many-source-pictures",
+            )
+        chosen = [self._face_in(path, sources.face) for path in sources.paths]
         with self._turn:
-            choose = self._swapper.photos.choose_face
-            chosen = [
-                choose(picture, "source", sources.face) if self.whole_photos else ChosenFace(picture, 1, 1)
-                for picture in pictures
-            ]
             vector, cosines = self._swapper.one_identity([one.picture for one in chosen])
         odd = [path for path, cosine in zip(sources.paths, cosines) if cosine < LEAST_ALIKE]
         said = [one.sentence(path.name) for path, one in zip(sources.paths, chosen)]
         return Identity(vector, [one.picture for one in chosen], odd, [sentence for sentence in said if sentence])
+
+    def _face_in(self, path: Path, number: int) -> ChosenFace:
+        """The face of a source's picture; the picture itself is not kept."""
+        picture = read(path)
+        if not self.whole_photos:
+            check_face(picture, "source")
+            return ChosenFace(picture, 1, 1)
+        with self._turn:
+            return self._swapper.photos.choose_face(picture, "source", number)
 
     def swap(
         self,

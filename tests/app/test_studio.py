@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -68,6 +69,26 @@ def test_a_source_that_shows_somebody_else_is_left_out_and_named(tmp_path):
     said = describe_sources(Tab(sources), found.odd)
     assert said == "Source: 3 pictures of one person, averaged. Left out, somebody else: 1.png."
     assert describe_sources(Tab(sources)) == "Source: 4 pictures of one person, averaged."
+
+
+def test_many_source_pictures_are_refused_and_others_read_one_at_a_time(monkeypatch):
+    steps, dark = [], Dark()
+
+    def read(path):
+        steps.append("read")
+        return np.zeros((8, 8, 3), np.uint8)
+
+    def choose_face(*arguments):
+        steps.append("cut out")
+        return Dark.choose_face(dark, *arguments)
+
+    monkeypatch.setattr(module, "read", read)
+    dark.photos.choose_face = choose_face
+    with raises_user_error("too-many-source-pictures", "33", "32"):
+        Studio(dark).identity(Sources((Path("a.png"),) * 33))
+    assert steps == []
+    Studio(dark).identity(Sources((Path("a.png"),) * 2))
+    assert steps == ["read", "cut out"] * 2
 
 
 def test_a_source_of_one_face_chooses_it_and_goes_when_it_is_taken_away(tmp_path):
@@ -174,6 +195,12 @@ def test_a_face_is_found_however_late_it_comes(studio, tmp_path):
     assert len(target.faces) == 2
     with raises_user_error("no-face-in-upload", "empty.mp4"):
         studio.look(write_clip(tmp_path / "empty.mp4", empty[:30]))
+
+
+def test_a_face_that_comes_late_for_two_seconds_is_found(studio, tmp_path):
+    pictures = [*[scene()] * 312, *two(20), *[scene()] * 10]
+    target = studio.look(write_clip(tmp_path / "late.mp4", pictures, times=count(0, 60), tone=False))
+    assert 312 <= target.frame < 332
 
 
 def test_results_are_named_after_their_target():
