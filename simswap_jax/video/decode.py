@@ -92,7 +92,7 @@ class Video:
         Their times count from `start`.
 
         Raises:
-          UserError: none can be decoded, or one has another size.
+          UserError: none can be decoded, one has another size, or the clock starts again.
         """
         index, last, damage = 0, -math.inf, Damage()
         start = round(self.start / self.time_base)
@@ -108,6 +108,12 @@ class Video:
                     )
                 # Some files carry no times, or one twice: then the usual pause, so that all frames stay.
                 pts = frame.pts - start if frame.pts is not None else (0 if index == 0 else int(last) + usual)
+                if (back := float((last - pts) * self.time_base)) > 1:
+                    raise UserError(
+                        f"the clock of {self.path} goes back by {back:.0f} seconds at frame {index}, as where recordings "
+                        "were joined; cut it there and swap each part, or convert it with another program first.",
+                        "video-clock-restarts",
+                    )
                 pts = pts if pts > last else int(last) + 1
                 yield Frame(index, pts, frame.duration or usual, frame)
                 index, last = index + 1, pts

@@ -25,7 +25,7 @@ from simswap_jax.io.animation import (
 from simswap_jax.provenance import c2pa
 from simswap_jax.provenance.label_xmp import Provenance, xmp_packet
 from simswap_jax.provenance.options import ALL_MARKS, MANIFEST, NO_MARKS
-from simswap_jax.video import encode
+from simswap_jax.video import encode, pipeline
 from simswap_jax.video.colour import BT2020, HLG, PQ, Colours, SdrMapping
 from simswap_jax.video.decode import (
     SUFFIXES,
@@ -345,6 +345,14 @@ def test_the_clock_of_a_broadcast_is_not_kept(unchanged, tmp_path, ending):
     assert 0 <= min(times["video"]) < 0.1
     assert max(times["video"]) < 1.2
     assert min(times["video"]) - min(times["audio"]) == pytest.approx(apart[0] - apart[1], abs=0.03)
+
+
+def test_joined_recordings_are_refused_before_anything_is_drawn(unchanged, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline.FrameSwapper, "run", lambda *_: pytest.fail("drawn"))
+    one = write_clip(tmp_path / "one.ts", two(30), tone=False).read_bytes()
+    (tmp_path / "a.ts").write_bytes(one + one)
+    with raises_user_error("video-clock-restarts", "a.ts", "frame 30"):
+        swap(unchanged, tmp_path / "a.ts", tmp_path / "b.mp4")
 
 
 def make_unknown(path):
