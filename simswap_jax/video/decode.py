@@ -47,7 +47,8 @@ class Video:
       path: the file.
       stream: index of the stream with the pictures.
       width, height: of a frame as it is stored, in pixels.
-      rotation: quarter turns counter-clockwise that make a stored frame upright.
+      rotation: quarter turns counter-clockwise that make a stored frame upright, and
+      mirrored: whether left and right are exchanged after them.
       time_base: seconds of a unit of the stream's timestamps.
       start: seconds on the file's clock when it begins; zero but for broadcasts and discs, whose clock has run before.
       rate: frames a second, on average; 25 where the file does not say.
@@ -73,6 +74,7 @@ class Video:
     light: str = ""
     damage: Damage = field(default_factory=Damage, compare=False)
     start: Fraction = Fraction(0)
+    mirrored: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -126,7 +128,8 @@ class Video:
         rgb = self._rgb(frame, "rgb24" if self.colours.is_plain else "rgb48le")
         picture = rgb.to_ndarray()
         picture = picture if self.colours.is_plain else self.colours.sdr.to_sdr(picture)
-        return np.ascontiguousarray(np.rot90(picture, self.rotation))
+        picture = np.rot90(picture, self.rotation)
+        return np.ascontiguousarray(picture[:, ::-1] if self.mirrored else picture)
 
     def stored(self, picture: np.ndarray, like: Any, pixels: str) -> Any:
         """An upright picture as a frame of this video again, with the colours written as in ``like``.
@@ -138,6 +141,7 @@ class Video:
         """
         import av
 
+        picture = picture[:, ::-1] if self.mirrored else picture
         turned = np.ascontiguousarray(np.rot90(picture, -self.rotation))
         if pixels == "rgb24":
             return av.VideoFrame.from_ndarray(turned, format=pixels)
@@ -241,12 +245,13 @@ def open_video(path: str | Path) -> Video:
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate or Fraction(25)
         rate = rate if Fraction(1, 100) <= rate <= 1000 else Fraction(25)
         seconds = (stream.duration or 0) * stream.time_base or Fraction(container.duration or 0, 1_000_000)
+        rotation, mirrored = orientation_of(first)
         return Video(
             path=path,
             stream=stream.index,
             width=first.width,
             height=first.height,
-            rotation=round((first.rotation or 0) / 90) % 4,
+            rotation=rotation,
             time_base=stream.time_base,
             rate=rate,
             length=stream.frames or max(0, int(seconds * rate)),
@@ -255,6 +260,7 @@ def open_video(path: str | Path) -> Video:
             alpha=has_alpha(stream, first),
             light=light_of(first),
             start=start_of(container),
+            mirrored=mirrored,
         )
 
 
@@ -311,6 +317,19 @@ def side_data(frame: Any) -> dict[str, bytes]:
     """What stands beside the pixels of a decoded frame, by FFmpeg's names."""
     each = [frame.side_data[i] for i in range(len(frame.side_data))]
     return {one.type.name: bytes(one) for one in each}
+
+
+def orientation_of(frame: Any) -> tuple[int, bool]:
+    """`Video.rotation` and `Video.mirrored` of a decoded frame.
+
+    Its display matrix shows the pixel (x, y) at (a x + c y, b x + d y), but for a shift, and is stored as a, b, 0, c, d, …
+    """
+    matrix = side_data(frame).get("DISPLAYMATRIX", b"")
+    if len(matrix) < 20:
+        return 0, False
+    a, b, _, c, d = struct.unpack_from("<5i", matrix)
+    mirrored = a * d < b * c
+    return round(-math.atan2(b, -a if mirrored else a) / (math.pi / 2)) % 4, mirrored
 
 
 def light_of(frame: Any) -> str:

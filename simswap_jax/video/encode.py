@@ -173,8 +173,9 @@ def assemble(
         encoding.apply(pictures.codec_context)
         pictures.codec_context.open()
         pictures.time_base = video.time_base
-        if video.rotation:
-            pictures.set_display_rotation(90 * video.rotation if video.rotation < 3 else -90)
+        if video.rotation or video.mirrored:
+            degrees = 90 * video.rotation if video.rotation < 3 else -90
+            pictures.set_display_rotation(degrees, hflip=video.mirrored)
         carriers = {} if source is None else open_tracks(source, out, tracks)
         if source is not None:
             streams = {video.stream: pictures, **{index: carrier.stream for index, carrier in carriers.items()}}

@@ -28,7 +28,7 @@ def two(frames=30):
     return [scene((RED, 16 + i % 8, 40), (GREEN, 120, 30 + i % 8)) for i in range(frames)]
 
 
-def write_clip(path, pictures, times=None, rotation=0, tone=True, crf=10, subtitles=None):
+def write_clip(path, pictures, times=None, rotation=0, tone=True, crf=10, subtitles=None, mirrored=False):
     """A clip of these pictures, shown at ``times`` (in 600ths of a second; 25 a second if None), with a tone."""
     pictures = iter(pictures)
     first = next(pictures)
@@ -37,8 +37,8 @@ def write_clip(path, pictures, times=None, rotation=0, tone=True, crf=10, subtit
         height, width = first.shape[:2]
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         video.codec_context.time_base = video.time_base = BASE
-        if rotation:
-            video.set_display_rotation(rotation)
+        if rotation or mirrored:
+            video.set_display_rotation(rotation, hflip=mirrored)
         audio = out.add_stream("aac", rate=16000, layout="mono") if tone else None
         if subtitles is not None:
             with av.open(str(subtitles)) as words:

@@ -72,6 +72,20 @@ def test_turned_videos_are_looked_at_upright(swapper, tmp_path, monkeypatch):
     assert np.abs(seen[0].astype(int) - upright[0]).mean() < 3
 
 
+@pytest.mark.parametrize("rotation", [0, 90, 180, -90])
+def test_mirrored_videos_are_seen_and_written_as_they_are_shown(unchanged, tmp_path, rotation):
+    upright = scene((RED, 20, 60), shape=(128, 192))
+    stored = np.rot90(upright[:, ::-1], -rotation // 90)
+    write_clip(tmp_path / "a.mp4", [stored] * 3, rotation=rotation, mirrored=True)
+    swap(unchanged, tmp_path / "a.mp4", tmp_path / "b.mp4", crf=4)
+    for name in ("a.mp4", "b.mp4"):
+        video = open_video(tmp_path / name)
+        (shown, *_) = (video.upright(frame.image) for frame in video.frames())
+        assert np.abs(shown.astype(int) - upright).mean() < 3
+    pictures, _, _, _, _ = read_clip(tmp_path / "b.mp4")
+    assert np.abs(pictures[0].astype(int) - stored).mean() < 3
+
+
 def test_subtitles_are_kept_or_converted_and_that_is_said(unchanged, tmp_path):
     (tmp_path / "a.srt").write_text("1\n00:00:00,100 --> 00:00:00,500\nHello\n")
     source = write_clip(tmp_path / "a.mkv", two(12), subtitles=tmp_path / "a.srt")
