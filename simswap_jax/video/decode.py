@@ -29,7 +29,7 @@ SUFFIXES = frozenset((
 # fmt: on
 MOST_PIXELS = 8192 * 8192  # of a frame
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-_ISO = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"moof", b"uuid", b"sidx", b"pnot"}
+_ISO = frozenset(b"ftyp moov mdat free skip wide styp moof uuid sidx pnot meta mfra emsg prft".split())
 
 
 @dataclass
@@ -418,8 +418,8 @@ def check_whole(path: Path) -> None:
     """A UserError where an MP4 or MOV ends before its boxes do."""
     size = path.stat().st_size
     for box in boxes(path):
-        if box.kind not in _ISO and box.start == 0:
-            return  # another kind of file
+        if box.kind not in _ISO:
+            return  # another kind of file, or what a program has put behind an MP4
         if box.start + box.size > size:
             missing = box.start + box.size - size
             raise UserError(

@@ -517,6 +517,13 @@ def test_metadata_is_found_wherever_its_box_lies(tmp_path):
     assert read_video_provenance(clip) == expected
 
 
+def test_what_a_program_puts_behind_an_mp4_does_not_make_it_cut_off(tmp_path):
+    clip = write_clip(tmp_path / "a.mp4", two(2), tone=False)
+    with clip.open("ab") as file:
+        file.write(b"SEFH a trailer that is no box")
+    assert open_video(clip).length == 2
+
+
 def test_an_animation_becomes_a_video_by_name(swapper, tmp_path):
     source = write_still(tmp_path / "a.gif")
     result = swap(swapper, source, tmp_path / "b.mp4")
