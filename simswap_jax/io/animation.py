@@ -79,14 +79,18 @@ def stills(path: Path) -> Iterator[Still]:
     """
     try:
         with Image.open(path) as image:
+            rest = 0.0  # what rounding took from the frames before, as a PNG's times are fractions
             for index, frame in enumerate(ImageSequence.Iterator(image)):
                 if index == 0 and _has_default_image(image):
                     continue
                 frame.load()  # a WebP says only now how long it is shown
-                shown = int(frame.info.get("duration") or 0)
+                wanted = float(frame.info.get("duration") or 0)
+                wanted = wanted if wanted > _AT_ONCE else _USUAL
+                shown = round(wanted + rest)
+                rest += wanted - shown
                 picture = Image.new("RGBA", frame.size, "white")
                 picture.alpha_composite(frame.convert("RGBA"))
-                yield Still(np.asarray(picture.convert("RGB")), shown if shown > _AT_ONCE else _USUAL)
+                yield Still(np.asarray(picture.convert("RGB")), shown)
     except UserError:
         raise
     except Exception as error:  # as above

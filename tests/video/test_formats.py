@@ -1,6 +1,8 @@
 """Kinds of videos and animations that people bring: what becomes of colours, sizes, tracks, damage and transparency."""
 
 import re
+import struct
+import zlib
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -602,6 +604,21 @@ def test_a_gif_holds_times_in_tens_that_add_up():
     assert hundredths([40, 70, 100]) == [40, 70, 100]
     assert hundredths([33] * 3) == [30, 40, 30]
     assert hundredths([16, 16]) == [20, 20]  # less is shown as 100 by browsers
+
+
+def test_sixty_frames_a_second_last_a_second(tmp_path):
+    """Of an APNG, whose times are fractions: a 60th is 16.67 ms."""
+    write_animation(tmp_path / "a.png", [Still(np.full((8, 8, 3), i, np.uint8), 20) for i in range(60)], "PNG", 0)
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    place = data.find(b"fcTL")
+    while place >= 0:
+        data[place + 24 : place + 28] = struct.pack(">HH", 1, 60)
+        data[place + 30 : place + 34] = zlib.crc32(data[place : place + 30]).to_bytes(4, "big")
+        place = data.find(b"fcTL", place + 4)
+    (tmp_path / "a.png").write_bytes(bytes(data))
+    times = [still.milliseconds for still in stills(tmp_path / "a.png")]
+    assert set(times) == {16, 17}
+    assert sum(times) == 1000
 
 
 @pytest.mark.parametrize("repeated", [None, 0, 2])
