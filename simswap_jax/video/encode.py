@@ -19,7 +19,7 @@ from simswap_jax.io.atomic import write_text
 from simswap_jax.io.image_limits import free_memory
 from simswap_jax.io.images import QUALITY
 from simswap_jax.video.colour import Colours
-from simswap_jax.video.decode import Animation, Video, av_package
+from simswap_jax.video.decode import TAG, Animation, Video, av_package
 from simswap_jax.video.tracks import Track, carried, open_tracks
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -194,7 +194,7 @@ def assemble(
 
 
 def keep_descriptions(source: Any, out: Any, streams: dict[int, Any]) -> None:
-    """Titles, chapters, languages and dispositions as in the original.
+    """Titles, chapters, languages and dispositions as in the original; what it says of its own making is left out.
 
     Args:
       source: the opened original.
@@ -205,7 +205,7 @@ def keep_descriptions(source: Any, out: Any, streams: dict[int, Any]) -> None:
         original = source.streams[index]
         stream.metadata.update({key: value for key, value in original.metadata.items() if key in ("language", "title")})
         stream.disposition = original.disposition
-    out.metadata.update(source.metadata)
+    out.metadata.update({key: value for key, value in source.metadata.items() if key != TAG})
     out.set_chapters(source.chapters())
 
 

@@ -298,6 +298,15 @@ def test_marks_are_in_the_video_and_dropped_by_their_own_flags(swapper, tmp_path
     assert read_video_provenance(tmp_path / "e.mkv") == made_of
 
 
+@pytest.mark.parametrize("ending", ["mkv", "mp4"])
+def test_an_older_results_metadata_is_dropped_with_ones_own(swapper, tmp_path, ending):
+    source = write_clip(tmp_path / "a.mp4", two(3), tone=False)
+    swap(swapper, source, tmp_path / "b.mkv", marks=replace(NO_MARKS, xmp=True))
+    assert read_video_provenance(tmp_path / "b.mkv") is not None
+    swap(swapper, tmp_path / "b.mkv", tmp_path / f"c.{ending}")
+    assert read_video_provenance(tmp_path / f"c.{ending}") is None
+
+
 def test_the_watermark_is_found_over_frames_after_h264_at_crf_28(tmp_path):
     random = np.random.default_rng(0)
     sizes = [(9, 12), (36, 48), (144, 192), (576, 768)]
