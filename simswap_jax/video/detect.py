@@ -61,11 +61,13 @@ class Detections:
       times: of every frame, in seconds.
       tracks: by number.
       doubtful: sightings of faces of which it cannot be told which way up they are; no track has them.
+      damaged: how many frames are, as of `Video.damage`.
     """
 
     times: list[float] = field(default_factory=list)
     tracks: dict[int, Track] = field(default_factory=dict)
     doubtful: int = 0
+    damaged: int = 0
 
     def add(self, time: float, numbers: list[int], faces: list[Face]) -> None:
         """Take in the next frame: its faces and the track of each."""
@@ -115,6 +117,7 @@ def _look_through(video: Video, swapper: FaceSwapper, first_pass: "_FirstPass", 
             if one.frame.index >= done:
                 first_pass.add(one, float(one.frame.pts * video.time_base), cut)
                 progress.add()
+    first_pass.found.damaged = video.damage.frames
     first_pass.save(end=True)
 
 
@@ -169,6 +172,7 @@ class _FirstPass:
         finished = False
         for chunk in job_cache.recover(self._store):
             finished = finished or bool(chunk.get("end"))
+            self.found.damaged = chunk.get("damaged", 0)
             for row in chunk["frames"]:
                 for number in self._track(
                     row, [*map(_decoded, row["faces"])], [*map(_decoded, row.get("doubtful", []))]
@@ -201,7 +205,12 @@ class _FirstPass:
         pairs = [(number, vector) for (number, _), vector in zip(self._crops, vectors)]
         for number, vector in pairs:
             self.found.tracks[number].vectors.append(vector)
-        chunk = {"frames": self._rows, "vectors": [(number, vector.tolist()) for number, vector in pairs], "end": end}
+        chunk = {
+            "frames": self._rows,
+            "vectors": [(number, vector.tolist()) for number, vector in pairs],
+            "end": end,
+            "damaged": self.found.damaged,
+        }
         job_cache.append(self._store, [chunk])
         self._rows, self._crops = [], []
 

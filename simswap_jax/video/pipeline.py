@@ -129,7 +129,7 @@ def swap_video(
         FrameSwapper(swapper, video, codec, plan, swap, marks, parse, stages, WORKERS).run(
             workdir, len(detections.times)
         )
-        notes += said(damages(video, len(detections.times)))
+        notes += said(damages(video, detections.damaged, len(detections.times)))
         with stages.clock("put together"):
             carried = Assembly(video, codec, container, tracks, marks, made_of).write(workdir)
         os.replace(workdir.signed, output)
@@ -167,10 +167,10 @@ def changes(video: Video, encoding: Encoding, tracks: Sequence[Track], output: P
             yield f"{name}: {track.note(output.suffix)}."
 
 
-def damages(video: Video, frames: int) -> Iterator[str]:
+def damages(video: Video, damaged: int, frames: int) -> Iterator[str]:
     """A sentence where frames of a video are damaged."""
-    if count := video.damage.frames:
-        yield f"{count} of {frames} frames of {video.path.name} are damaged; they are in the result as they were read."
+    if damaged:
+        yield f"{damaged} of {frames} frames of {video.path.name} are damaged; they are in the result as they were read."
 
 
 def growth(video: Video, encoding: Encoding, output: Path) -> Iterator[str]:

@@ -256,6 +256,16 @@ def test_a_lost_packet_is_said_and_no_frame_thrown_away(swapper, tmp_path):
     assert len(seen(tmp_path / "b.mp4")[0]) == 30
 
 
+def test_damage_is_said_by_a_run_that_only_puts_together(swapper, tmp_path, monkeypatch):
+    source = lose_a_packet(tmp_path / "a.ts")
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "assemble", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            swap(swapper, source, tmp_path / "b.mp4")
+    result = swap(swapper, source, tmp_path / "b.mp4")
+    assert "frames of a.ts are damaged" in result.notes[-1]
+
+
 def test_zeros_in_an_mp4_are_said(tmp_path):
     data = bytearray(write_clip(tmp_path / "a.mp4", two(20), tone=False).read_bytes())
     place = (data.find(b"mdat") + len(data)) // 2
@@ -265,7 +275,7 @@ def test_zeros_in_an_mp4_are_said(tmp_path):
     read = sum(1 for _ in video.frames())
     assert read > 0
     assert 0 < video.damage.frames <= read
-    (sentence,) = damages(video, read)
+    (sentence,) = damages(video, video.damage.frames, read)
     assert f"{video.damage.frames} of {read} frames of a.mp4 are damaged" in sentence
 
 
