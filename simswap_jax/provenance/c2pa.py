@@ -16,11 +16,21 @@ from typing import Any
 from PIL import Image
 
 from simswap_jax.errors import UserError, missing_extra
+from simswap_jax.io.images import is_heic
 from simswap_jax.provenance.certificates import AUTHORITY, Credentials, certificate_folder
 from simswap_jax.provenance.label_xmp import Provenance
 
 INPUTS = "org.simswap-jax.inputs"  # our assertion: role and SHA-256 of every input, and the other marks in the file
-_MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+_MIME = {
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "MPO": "image/jpeg",  # a phone's JPEG, with a preview behind it
+    "WEBP": "image/webp",
+    "TIFF": "image/tiff",
+    "AVIF": "image/avif",
+    "HEIF": "image/heif",
+    "GIF": "image/gif",
+}
 _BOX = b"jumdc2pa"  # how a C2PA store begins in any file
 
 
@@ -241,6 +251,8 @@ def _history(parent: str | Path | None) -> bytes | None:
 
 def _kind(content: bytes) -> str:
     """Pillow's name of a picture file's format, from its bytes; empty if it is none."""
+    if is_heic(content):
+        return "HEIF"  # which Pillow knows only once pillow-heif was needed
     try:
         with Image.open(io.BytesIO(content)) as image:
             return str(image.format)

@@ -1,5 +1,6 @@
 """C2PA: what is signed is read back and holds; what is changed is seen; certificates are made once and checked."""
 
+import io
 import json
 import os
 import stat
@@ -19,6 +20,10 @@ from tests.support.errors import raises_user_error
 from tests.support.small_model import faces
 
 MADE_OF = Provenance(inputs=(("source", "ab" * 32), ("target", "cd" * 32)))
+CREATED = {
+    "label": "c2pa.actions.v2",
+    "data": {"actions": [{"action": "c2pa.created", "digitalSourceType": SOURCE_TYPE}]},
+}
 needs_extra = pytest.mark.skipif(not c2pa_manifest.available(), reason="the extra 'provenance' is not installed")
 
 
@@ -85,6 +90,39 @@ def test_the_history_of_a_target_is_kept(place):
     Image.fromarray(faces(1)[0]).save(place / "plain.png")  # without a history there is nothing to keep
     write(place / "x.png", parent=place / "plain.png")
     assert c2pa_manifest.read(place / "x.png").actions[0][0] == "c2pa.created"
+
+
+@needs_extra
+@pytest.mark.parametrize(
+    ("kind", "mime"),
+    [
+        ("MPO", "image/jpeg"),
+        ("TIFF", "image/tiff"),
+        ("AVIF", "image/avif"),
+        ("HEIF", "image/heif"),
+        ("GIF", "image/gif"),
+    ],
+)
+def test_the_history_of_a_target_in_a_format_that_is_only_read_is_kept(place, kind, mime):
+    """The library signs these, too, so that they can be made here."""
+    import c2pa
+
+    if kind == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    plain, signed = io.BytesIO(), io.BytesIO()
+    small, *more = (Image.fromarray(picture) for picture in faces(2))
+    small.save(plain, kind, **({"save_all": True, "append_images": more} if kind == "MPO" else {}))
+    definition = json.dumps({"claim_generator_info": [{"name": "camera"}], "assertions": [CREATED]})
+    credentials = certificates.local_credentials()
+    info = c2pa.C2paSignerInfo(credentials.algorithm.encode(), credentials.chain, credentials.key, None)
+    with c2pa.Builder(definition) as builder:
+        builder.sign(c2pa.Signer.from_info(info), mime, plain, signed)
+    (place / "target").write_bytes(signed.getvalue())
+    assert c2pa_manifest.read(place / "target").tool == "camera"
+    write(place / "x.png", parent=place / "target")
+    manifest = c2pa_manifest.read(place / "x.png")
+    assert [name for name, _ in manifest.actions] == ["c2pa.opened", "c2pa.edited"]
+    assert manifest.state == "trusted"
 
 
 @needs_extra
