@@ -112,8 +112,9 @@ class Video:
                 pts = frame.pts - start if frame.pts is not None else (0 if index == 0 else int(last) + usual)
                 if (back := float((last - pts) * self.time_base)) > 1:
                     raise UserError(
-                        f"the clock of {self.path} goes back by {back:.0f} seconds at frame {index}, as where recordings "
-                        "were joined; cut it there and swap each part, or convert it with another program first.",
+                        f"the clock of {self.path} goes back by {back:.0f} seconds at frame {index}, as where "
+                        "recordings were joined; cut it there and swap each part, or convert it with another program "
+                        "first.",
                         "video-clock-restarts",
                     )
                 pts = pts if pts > last else int(last) + 1
@@ -322,7 +323,7 @@ def side_data(frame: Any) -> dict[str, bytes]:
 def orientation_of(frame: Any) -> tuple[int, bool]:
     """`Video.rotation` and `Video.mirrored` of a decoded frame.
 
-    Its display matrix shows the pixel (x, y) at (a x + c y, b x + d y), but for a shift, and is stored as a, b, 0, c, d, …
+    Its display matrix shows the pixel (x, y) at (a x + c y, b x + d y), but for a shift; it begins with a, b, 0, c, d.
     """
     matrix = side_data(frame).get("DISPLAYMATRIX", b"")
     if len(matrix) < 20:

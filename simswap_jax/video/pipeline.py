@@ -170,7 +170,8 @@ def changes(video: Video, encoding: Encoding, tracks: Sequence[Track], output: P
 def damages(video: Video, damaged: int, frames: int) -> Iterator[str]:
     """A sentence where frames of a video are damaged."""
     if damaged:
-        yield f"{damaged} of {frames} frames of {video.path.name} are damaged; they are in the result as they were read."
+        name = video.path.name
+        yield f"{damaged} of {frames} frames of {name} are damaged; they are in the result as they were read."
 
 
 def growth(video: Video, encoding: Encoding, output: Path) -> Iterator[str]:
