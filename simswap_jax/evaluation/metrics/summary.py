@@ -199,6 +199,9 @@ class Scores:
 def summarise(measured: Measured, keeps_target: Sequence[str]) -> Scores:
     """All metrics of all candidates.
 
+    Candidates that chose other pictures of the sources than the pairs' (``used``) get no leakage, no ``kept_`` metrics
+    and no difference of yaw: these are measured against the pairs' pictures, which their results were not made from.
+
     Args:
       measured: the predictions.
       keeps_target: keys of the candidates that show the target's identity still.
@@ -214,19 +217,22 @@ def summarise(measured: Measured, keeps_target: Sequence[str]) -> Scores:
         used = gallery.rows(results["used"].tolist()) if "used" in results else None
         values = identity_metrics(gallery, index, results["vectors"], used)
         values |= attribute_metrics(measured.pairs, results, target, shapes, key not in keeps_target)
-        values |= {name: results[name] for name in results if name.startswith(("self_", "truth_", "kept_"))}
+        kinds = ("self_", "truth_", "kept_") if used is None else ("self_", "truth_")
+        values |= {name: results[name] for name in results if name.startswith(kinds)}
         per_pair[key] = values
         estimates = means(values, index.person)
         estimates["sharpness"] = ratio(results["laplacian"], target["laplacian"], index.person)
         if shapes is not None:
             estimates |= face_parts.follows(results["landmarks"], target["landmarks"], index.person)
-        estimates |= leakage(results, target, source, index.decoy, index.person)
+        if used is None:
+            estimates |= leakage(results, target, source, index.decoy, index.person)
         if real is not None:
             estimates |= distribution_metrics(results["features"], real, index.person)
         summary[key] = estimates
     binned = None
     if "angles" in source:
-        binned = by_yaw(per_pair, source["angles"][:, 0], target["angles"][:, 0], index.person)
+        of_pairs = {key: values for key, values in per_pair.items() if "used" not in measured.results[key]}
+        binned = by_yaw(of_pairs, source["angles"][:, 0], target["angles"][:, 0], index.person)
     known = np.flatnonzero(index.genuine >= 0)
     if len(known):
         some = index.subset(known)
