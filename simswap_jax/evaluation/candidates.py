@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,8 +15,11 @@ from simswap_jax.errors import UserError
 from simswap_jax.faces.alignment import TEMPLATES, similarity
 from simswap_jax.faces.blending import soft_mask
 from simswap_jax.inference.swapper import FaceSwapper, check_face
+from simswap_jax.io.atomic import json_fingerprint
 from simswap_jax.io.folders import warn_of_rest
 from simswap_jax.io.images import SUFFIXES, read_picture, resized
+from simswap_jax.models import families
+from simswap_jax.weights.model_folder import ModelFolder
 
 MODEL, EXTERNAL, WARPED, BASELINE = "model", "results", "warp", "baseline"
 
@@ -101,7 +105,11 @@ class ModelCandidate:
         self.key, self.title = key, f"{key}, {lacks[:200]}" if isinstance(lacks, str) else key
         self.title += f", strength {strength:g}" if strength != 1.0 else ""
         self.swapper, self.strength = swapper, strength
-        self.sha256 = weights_sha256(swapper.model.variables)
+
+    @cached_property
+    def sha256(self) -> str:
+        """The hash of its weights and settings."""
+        return model_sha256(self.swapper.model)
 
     def results(self, batch: PairBatch) -> list[np.ndarray]:
         """Each target with its source's identity."""
@@ -133,6 +141,13 @@ class ModelCandidate:
             points = None
         vectors = swapper.source_vectors(shown)
         return swapper.swap_faces(batch.targets, vectors, strength=self.strength, target_points=points)
+
+
+def model_sha256(model: ModelFolder) -> str:
+    """The hash of all that a model's swaps depend on: weights, configuration, crops and identity network."""
+    identity = None if model.identity is None else [model.identity_sha256, model.identity.to_dict()]
+    generator = [weights_sha256(model.variables), families.config_to_dict(model.generator)]
+    return json_fingerprint([generator, model.face_size, model.alignment, identity])
 
 
 def weights_sha256(variables: Any) -> str:

@@ -5,11 +5,13 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from simswap_jax.evaluation.candidates import ModelCandidate, PairBatch
+from simswap_jax.evaluation.candidates import ModelCandidate, PairBatch, model_sha256
 from simswap_jax.evaluation.evaluate import reasons_against
 from simswap_jax.evaluation.protocols.protocol import Pair, PairList
 from simswap_jax.evaluation.request import EvaluationRequest
+from simswap_jax.weights import model_folder
 from tests.support.errors import raises_user_error
+from tests.support.small_model import write_small_model
 
 
 class Draws:
@@ -33,6 +35,20 @@ def test_a_model_that_draws_people_by_name_is_given_the_sources_names():
     assert [face[0, 0, 0] for face in candidate.results(batch)] == [1, 0]
     assert [face[0, 0, 0] for face in candidate.self_swaps(batch)] == [0, 1]
     assert candidate.self_swaps(replace(batch, target_people=("anna", "carl"))) is None
+
+
+def test_a_models_hash_is_of_its_settings_too(tmp_path):
+    model = model_folder.read(write_small_model(tmp_path / "m"))
+    others = [
+        replace(model, generator=replace(model.generator, convention="imagenet")),
+        replace(model, identity=replace(model.identity, values="imagenet")),
+        replace(model, identity_sha256="cd" * 32),
+        replace(model, alignment="ffhq"),
+        replace(model, face_size=64),
+        replace(model, variables={}),
+    ]
+    assert len({model_sha256(one) for one in (model, *others)}) == 7
+    assert model_sha256(replace(model, card={"step": 1})) == model_sha256(model)
 
 
 def test_people_whom_a_model_cannot_draw_are_named_and_it_is_left_out(tmp_path):

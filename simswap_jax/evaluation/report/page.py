@@ -118,7 +118,7 @@ def card_line(model: ModelCandidate) -> str:
     loaded = model.swapper.model
     said = [f"{model.swapper.face_size} pixels", f"trained against {loaded.identity_name}"]
     said += [f"{name}: {loaded.card[name]}" for name in CARD if loaded.card.get(name)]
-    return f"{'; '.join(said)}; SHA-256 of the weights {model.sha256[:16]}…"
+    return f"{'; '.join(said)}; SHA-256 of weights and settings {model.sha256[:16]}…"
 
 
 def example_sheet(
