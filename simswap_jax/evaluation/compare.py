@@ -164,6 +164,14 @@ def check(request: CompareRequest) -> None:
             "--config.data.root.",
             "compare-several-roots",
         )
+    alignments = {name: config.data.alignment for name, config in request.experiments.items()}
+    if roots and len({*alignments.values()}) > 1:
+        told = ", ".join(f"{name} '{alignment}'" for name, alignment in alignments.items())
+        raise UserError(
+            f"the experiments name different alignments of the faces ({told}), and all methods get the same crops; "
+            "name one by --config.data.alignment.",
+            "compare-several-alignments",
+        )
     check_evaluation(EvaluationRequest(Path(), request.workdir / "evaluation", pairs=request.pairs))
     recogniser = request.recogniser if brings_no_data(request) else find_recogniser(request.recogniser)
     need_networks(recogniser, request.pose, request.landmarks, request.warp_landmarks, request.features)

@@ -31,6 +31,7 @@ from simswap_jax.evaluation.protocols.protocol import (
     EvaluationProtocol,
     GroundTruth,
     ProtocolData,
+    alignment_of,
     find_protocol,
     save_pairs,
 )
@@ -57,7 +58,6 @@ from simswap_jax.weights.model_names import find_model
 from simswap_jax.weights.onnx_network import open_landmarks
 
 DEFAULT_SIZE = 112  # pixels, where no model says one
-DEFAULT_ALIGNMENT = "simswap-frontal"  # template of the crops, where no model says one
 RECOGNISER = "face_recognition_sface_2021dec.onnx"  # of configs/weights.yaml: measures identity where none is named
 UNFINISHED = ".unfinished"  # folder in the output: what is measured so far
 logger = logging.getLogger(__name__)
@@ -72,6 +72,7 @@ class Setup:
       protocol: which swaps.
       models: those of the request, loaded, that can show these people.
       left_out: name → why a model cannot.
+      alignment: the template of the crops.
       evaluators: the metric networks, loaded.
       data: what the protocol prepared.
       inputs: its pairs at the evaluated size.
@@ -80,6 +81,7 @@ class Setup:
     request: EvaluationRequest
     protocol: EvaluationProtocol
     models: Sequence[ModelCandidate]
+    alignment: str
     evaluators: Evaluators
     data: ProtocolData
     inputs: EvalInputs
@@ -136,7 +138,7 @@ def open_setup(request: EvaluationRequest) -> Setup:
     left_out = reasons_against(request, models, data)
     models = [model for model in models if model.key not in left_out]
     check_clip(request, models)
-    return Setup(request, protocol, models, evaluators, data, inputs, left_out)
+    return Setup(request, protocol, models, alignment, evaluators, data, inputs, left_out)
 
 
 def check_clip(request: EvaluationRequest, models: Sequence[ModelCandidate]) -> None:
@@ -176,11 +178,6 @@ def open_models(request: EvaluationRequest) -> list[ModelCandidate]:
         )
         for name, folder in folders.items()
     ]
-
-
-def alignment_of(request: EvaluationRequest, models: Sequence[ModelCandidate]) -> str:
-    """The template of the crops, a name of `TEMPLATES` or of faces without one."""
-    return request.alignment or next((one.swapper.model.alignment for one in models), DEFAULT_ALIGNMENT)
 
 
 def open_evaluators(request: EvaluationRequest, protocol: EvaluationProtocol, alignment: str) -> Evaluators:
@@ -327,7 +324,7 @@ def job_fingerprint(setup: Setup, candidates: Sequence[Candidate]) -> dict[str, 
 def measure(setup: Setup, candidates: Sequence[Candidate], cache: ChunkCache) -> Measured:
     """Run all networks on all pictures."""
     data, inputs, evaluators = setup.data, setup.inputs, setup.evaluators
-    kept = gallery_cache(evaluators, data.people, alignment_of(setup.request, setup.models)) or cache
+    kept = gallery_cache(evaluators, data.people, setup.alignment) or cache
     gallery, broken = embed_gallery(evaluators, data.people, kept)
     for sentence in broken:
         logger.warning("left out: %s", sentence)

@@ -108,6 +108,15 @@ def test_mistakes_of_the_command_line_get_one_sentence(tmp_path, words, code, na
             {"experiments": {root: with_fields(default_config(), {"data.root": root}) for root in "ab"}},
             "compare-several-roots",
         ),
+        (
+            {
+                "experiments": {
+                    name: with_fields(default_config(), {"data.root": "faces", "data.alignment": name})
+                    for name in ("simswap", "ffhq")
+                }
+            },
+            "compare-several-alignments",
+        ),
         ({"pose": Path("not there.onnx")}, "public-weights-missing"),
         ({"experiments": {"a": with_fields(default_config(), {"data.root": "faces"})}}, "public-weights-offline"),
     ],

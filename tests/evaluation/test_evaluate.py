@@ -6,7 +6,7 @@ import shutil
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,7 +25,14 @@ from simswap_jax.evaluation.judges.networks import open_recogniser
 from simswap_jax.evaluation.metrics.summary import PairIndex, identity_metrics, index_pairs
 from simswap_jax.evaluation.protocols import pairs
 from simswap_jax.evaluation.protocols.pairs import draw_pairs
-from simswap_jax.evaluation.protocols.protocol import EvaluationProtocol, GroundTruth, Pair, PairList, save_pairs
+from simswap_jax.evaluation.protocols.protocol import (
+    EvaluationProtocol,
+    GroundTruth,
+    Pair,
+    PairList,
+    alignment_of,
+    save_pairs,
+)
 from simswap_jax.evaluation.request import EvaluationRequest, check, fingerprint
 from simswap_jax.io.images import read_picture
 from simswap_jax.provenance.label_xmp import SOURCE_TYPE, read_provenance
@@ -348,6 +355,17 @@ def test_without_landmarks_faces_lie_where_the_template_of_the_crops_has_them(pe
     wanted = np.stack([crop_template("ffhq", 32) if known else np.full((5, 2), np.nan)] * 2)
     np.testing.assert_array_equal(batch.source_points, wanted)
     np.testing.assert_array_equal(batch.target_points, wanted)
+
+
+def test_models_of_several_alignments_are_not_shown_the_same_crops(tmp_path):
+    def model(key, alignment):
+        return SimpleNamespace(key=key, swapper=SimpleNamespace(model=SimpleNamespace(alignment=alignment)))
+
+    request = EvaluationRequest(tmp_path, tmp_path / "out")
+    assert alignment_of(request, [model("one", "ffhq"), model("two", "ffhq")]) == "ffhq"
+    assert alignment_of(request, []) == "simswap-frontal"
+    with raises_user_error("models-of-several-alignments", "'one' as 'ffhq'", "'two' as 'simswap'"):
+        alignment_of(request, [model("one", "ffhq"), model("two", "simswap")])
 
 
 def test_counted_are_the_people_who_are_swapped(people, tmp_path):

@@ -22,7 +22,13 @@ from simswap_jax.evaluation.candidates import EXTERNAL, ModelCandidate, PairBatc
 from simswap_jax.evaluation.frames import VIDEOS, frame_count, some_frames
 from simswap_jax.evaluation.gallery import size_and_time
 from simswap_jax.evaluation.protocols.pairs import as_stated
-from simswap_jax.evaluation.protocols.protocol import EvaluationProtocol, Pair, PairList, ProtocolData
+from simswap_jax.evaluation.protocols.protocol import (
+    EvaluationProtocol,
+    Pair,
+    PairList,
+    ProtocolData,
+    alignment_of,
+)
 from simswap_jax.evaluation.request import EvaluationRequest
 from simswap_jax.faces.alignment import TEMPLATES, Alignment, crop
 from simswap_jax.faces.detection import FaceDetector
@@ -36,7 +42,6 @@ from simswap_jax.weights import onnx_session, registry
 
 QUALITIES = ("raw", "c0", "c23", "c40")
 PLACES = "places.json"  # frame → where its crop was cut
-DEFAULT_TEMPLATE = "simswap"  # where no model says one
 Places = Mapping[str, Sequence[float]]  # video/frame.png → the matrix that cut it, six values
 logger = logging.getLogger(__name__)
 
@@ -127,7 +132,7 @@ def prepare(request: EvaluationRequest, models: Sequence[ModelCandidate], size: 
       UserError: another layout than FaceForensics++'s, no pairs, or no face in any frame of a video.
     """
     originals = originals_of(request.data)
-    template = request.alignment or (models[0].swapper.model.alignment if models else DEFAULT_TEMPLATE)
+    template = alignment_of(request, models)
     if template not in TEMPLATES:
         raise UserError(
             f"this model takes crops aligned as '{template}', to which no photo can be aligned; name another --model.",

@@ -26,6 +26,7 @@ PROTOCOLS = {
     "synthetic": "simswap_jax.contrib.rendered.protocol:SYNTHETIC",
     "synthetic_known": "simswap_jax.contrib.rendered.protocol:SYNTHETIC_KNOWN",
 }
+DEFAULT_ALIGNMENT = "simswap-frontal"  # template of the crops, where no model says one
 PAIRS_FILE = "simswap_jax.evaluation.protocols.pairs:PAIRS_FILE"  # the protocol of FILE.json
 
 
@@ -111,6 +112,23 @@ class ProtocolData:
     ground_truth: GroundTruth | None = None
     training: Training = Training.UNKNOWN
     geometry: KnownGeometry | None = None
+
+
+def alignment_of(request: EvaluationRequest, models: Sequence[ModelCandidate]) -> str:
+    """The one template of the crops, a name of `faces.alignment.TEMPLATES` or of faces without one.
+
+    Raises:
+      UserError: the models were trained on several.
+    """
+    wanted = {model.key: model.swapper.model.alignment for model in models}
+    if len({*wanted.values()}) > 1:
+        told = ", ".join(f"'{key}' as '{alignment}'" for key, alignment in wanted.items())
+        raise UserError(
+            f"the models were trained on faces aligned in different ways ({told}), and all get the same crops; evaluate "
+            "them apart, each on crops of its own.",
+            "models-of-several-alignments",
+        )
+    return request.alignment or next(iter(wanted.values()), DEFAULT_ALIGNMENT)
 
 
 @dataclass(frozen=True)
