@@ -5,12 +5,13 @@
     ROOT/splits/{train,val,test}.json                                     [["000", "003"], …], meant both ways
 
 Of each video some frames are cut into aligned crops once, into the evaluation's folder; then these are people and
-pictures like any others. A method's frame is cut at the very place where the target's was.
+pictures like any others. A method's frame is cut at the very place where the target's was. Methods may leave out a
+target's last frames, so frames are chosen among those that the target and all results of it have.
 """
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -64,10 +65,9 @@ class Cutter:
     size: int
     frames: int
 
-    def describe(self, video: Path) -> str:
-        """A hash of what the crops of a video depend on."""
-        files = list_pictures(video) if video.is_dir() else [video]
-        stamps = [[str(file.resolve()), *size_and_time(file)] for file in files]
+    def describe(self, videos: Sequence[Path]) -> str:
+        """A hash of what the crops of a video depend on, it and its results."""
+        stamps = [[str(file.resolve()), *size_and_time(file)] for file in files_of(videos)]
         return json_fingerprint([self.detector_sha256, self.template, self.size, self.frames, stamps])
 
 
@@ -85,34 +85,19 @@ class ExternalVideos:
         """
         self.key = self.title = key
         self._pairs, self._places, self._size = pairs, places, size
-        self._videos = videos_of(folder)
-        needed = {_video_name(pair) for pair in pairs.pairs}
-        missing = sorted(needed - set(self._videos))
-        if missing:
-            raise UserError(
-                f"{folder} lacks {len(missing)} of the {len(needed)} videos of the pairs (the first: {missing[0]}); "
-                "bring them, or name --splits with the pairs that are there.",
-                "videos-incomplete",
-            )
-        used = [self._videos[name] for name in sorted(needed)]
-        files = [file for path in used for file in (list_pictures(path) if path.is_dir() else [path])]
-        self.sha256 = files_sha256(files)
+        self._videos = result_videos(folder, [_names(pair) for pair in pairs.pairs])
+        self.sha256 = files_sha256(files_of(self._videos.values()))
 
     def results(self, batch: PairBatch) -> list[np.ndarray]:
         """The frames, cut where the targets' were."""
-        wanted: dict[str, dict[int, int]] = {}
+        wanted: dict[tuple[str, str], dict[int, int]] = {}
         for position, index in enumerate(batch.indices):
             pair = self._pairs.pairs[index]
-            wanted.setdefault(_video_name(pair), {})[position] = int(Path(pair.target).stem)
+            wanted.setdefault(_names(pair), {})[position] = int(Path(pair.target).stem)
         found: dict[int, np.ndarray] = {}
-        for video, positions in wanted.items():
-            frames = some_frames(self._videos[video], sorted(set(positions.values())))
+        for names, positions in wanted.items():
+            frames = some_frames(self._videos[names], sorted(set(positions.values())))
             for position, frame in positions.items():
-                if frame not in frames:
-                    raise UserError(
-                        f"{self._videos[video]} has no frame {frame}, which its target has; bring it whole.",
-                        "frame-missing",
-                    )
                 place = self._places[self._pairs.pairs[batch.indices[position]].target]
                 found[position] = cut(frames[frame], place, self._size)
         return [found[position] for position in range(len(batch.indices))]
@@ -121,8 +106,14 @@ class ExternalVideos:
         """There are none."""
 
 
-def _video_name(pair: Pair) -> str:
-    return f"{pair.target.split('/')[0]}_{pair.source.split('/')[0]}"
+def _names(pair: Pair) -> tuple[str, str]:
+    """The videos of a pair's target and source."""
+    return pair.target.split("/")[0], pair.source.split("/")[0]
+
+
+def files_of(videos: Iterable[Path]) -> list[Path]:
+    """The files of videos, some of which are folders of frames."""
+    return [file for video in videos for file in (list_pictures(video) if video.is_dir() else [video])]
 
 
 def prepare(request: EvaluationRequest, models: Sequence[ModelCandidate], size: int) -> ProtocolData:
@@ -150,10 +141,12 @@ def prepare(request: EvaluationRequest, models: Sequence[ModelCandidate], size: 
     crops = request.output / "crops"
     detector = registry.find(DETECTOR, "finding faces in frames")
     cutter = Cutter(onnx_session.yunet(detector), file_sha256(detector), template, size, request.frames)
+    results = [result_videos(folder, names_of_pairs) for folder in request.results.values()]
     progress = Progress(len(names), "videos cut", to_terminal)
     places: dict[str, list[float]] = {}
     for name in names:
-        places |= cut_video(originals[name], crops / name, cutter)
+        of_target = [videos[pair] for videos in results for pair in names_of_pairs if pair[0] == name]
+        places |= cut_video(originals[name], crops / name, cutter, of_target)
         progress.add()
     pairs = frame_pairs(names_of_pairs, places)
     people = {name: [crops / picture for picture in theirs] for name, theirs in by_video(places).items()}
@@ -194,6 +187,24 @@ def videos_of(folder: Path) -> dict[str, Path]:
     )
 
 
+def result_videos(folder: Path, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Path]:
+    """Another method's video of each pair, which are (target, source) names: ``<target>_<source>``.
+
+    Raises:
+      UserError: one of the pairs has none.
+    """
+    needed = {f"{target}_{source}": (target, source) for target, source in sorted(pairs)}
+    found = videos_of(folder)
+    missing = [name for name in needed if name not in found]
+    if missing:
+        raise UserError(
+            f"{folder} lacks {len(missing)} of the {len(needed)} videos of the pairs (the first: {missing[0]}); "
+            "bring them, or name --splits with the pairs that are there.",
+            "videos-incomplete",
+        )
+    return {pair: found[name] for name, pair in needed.items()}
+
+
 def pairs_of(files: Sequence[Path], root: Path) -> list[tuple[str, str]]:
     """(target, source) names of all files of pairs, each pair both ways.
 
@@ -219,8 +230,14 @@ def pairs_of(files: Sequence[Path], root: Path) -> list[tuple[str, str]]:
     return list(dict.fromkeys(pairs))
 
 
-def cut_video(video: Path, folder: Path, cutter: Cutter) -> dict[str, list[float]]:
+def cut_video(video: Path, folder: Path, cutter: Cutter, results: Sequence[Path] = ()) -> dict[str, list[float]]:
     """Crops of evenly spaced frames, ``<folder>/<frame, four digits>.png``; frames without a face are left out.
+
+    Args:
+      video: the target.
+      folder: gets the crops.
+      cutter: cuts them.
+      results: other methods' videos of this target; only frames that all of them have are taken.
 
     Returns:
       ``video/frame.png`` → the six values of the matrix that cut it; read, if this cutter's crops are there.
@@ -228,13 +245,13 @@ def cut_video(video: Path, folder: Path, cutter: Cutter) -> dict[str, list[float
     Raises:
       UserError: there is no face in any frame.
     """
-    kept, about = folder / PLACES, cutter.describe(video)
+    kept, about = folder / PLACES, cutter.describe([video, *results])
     if kept.is_file():
         stored = json.loads(kept.read_text(encoding="utf-8"))
         if stored["about"] == about:
             return dict(stored["places"])
         kept.unlink()  # from here on its crops are replaced
-    total = frame_count(video)
+    total = min(frame_count(one) for one in (video, *results))
     indices = sorted({round(i) for i in np.linspace(0, total - 1, min(cutter.frames, total)).tolist()})
     places: dict[str, list[float]] = {}
     for index, frame in some_frames(video, indices).items():

@@ -11,6 +11,7 @@ from PIL import Image
 
 from simswap_jax.evaluation.protocols import faceforensics
 from simswap_jax.evaluation.protocols.protocol import Pair, PairList
+from simswap_jax.evaluation.request import EvaluationRequest
 from simswap_jax.io.images import read_picture
 from tests.evaluation.test_evaluate import evaluate, means, metrics_in
 from tests.support.errors import raises_user_error
@@ -80,13 +81,56 @@ def test_the_data_sets_own_methods_are_rows(tmp_path):
         np.testing.assert_array_equal(row.results(batch)[0], np.full((8, 8, 3), 102 + 10 * number))
 
 
-def test_crops_are_cut_anew_from_another_file_and_with_another_detector(tmp_path, monkeypatch):
+@pytest.fixture
+def whole_frames(monkeypatch):
+    """Every frame is one face."""
+
     def found(detector, frame, template, size):
         matrix = np.array([[1.0, 0, 0], [0, 1, 0]])
         made = SimpleNamespace(matrix=matrix)
         return [SimpleNamespace(face=SimpleNamespace(area=1.0), crop=lambda frame: frame, alignment=made)]
 
     monkeypatch.setattr(faceforensics, "find_faces", found)
+
+
+def frames(folder, count):
+    """A video of grey frames, as a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for frame in range(count):
+        Image.fromarray(np.full((8, 8, 3), frame, np.uint8)).save(folder / f"{frame:04d}.png")
+    return folder
+
+
+def test_frames_are_those_that_the_target_and_all_results_of_it_have(tmp_path, monkeypatch, whole_frames):
+    """FaceForensics++'s methods end with the shorter one of source and target."""
+    root = tmp_path / "ff"
+    monkeypatch.setattr(faceforensics.registry, "find", lambda *words: frames(tmp_path / "detector", 1) / "0000.png")
+    monkeypatch.setattr(faceforensics.onnx_session, "yunet", lambda path: None)
+    for name, count in {"000": 9, "003": 5}.items():
+        frames(root / "original_sequences/youtube/c23/images" / name, count)
+    methods = {name: root / "manipulated_sequences" / name for name in ("Deepfakes", "FaceSwap")}
+    for number, folder in enumerate(methods.values()):
+        for name in ("000_003", "003_000"):
+            frames(folder / "c23/images" / name, 5 - 2 * number)
+    splits = root / "test.json"
+    splits.write_text('[["000", "003"]]')
+    request = EvaluationRequest(root, tmp_path / "out", results=methods, splits=(splits,), frames=2)
+
+    def targets(request):
+        data = faceforensics.prepare(request, [], 8)
+        rows = [data.read_external(name, folder) for name, folder in request.results.items()]
+        batch = SimpleNamespace(indices=range(len(data.pairs.pairs)))
+        told = [pair.target for pair in data.pairs.pairs]
+        for row in rows:
+            assert [int(face[4, 4, 0]) for face in row.results(batch)] == [int(name[-5]) for name in told]
+        return told
+
+    assert targets(request) == ["000/0000.png", "000/0002.png", "003/0000.png", "003/0002.png"]
+    alone = replace(request, results={"Deepfakes": methods["Deepfakes"]})
+    assert targets(alone) == ["000/0000.png", "000/0004.png", "003/0000.png", "003/0004.png"]
+
+
+def test_crops_are_cut_anew_from_another_file_and_with_another_detector(tmp_path, whole_frames):
     cutter = faceforensics.Cutter(None, "one", "simswap", 8, 1)
 
     def grey(cutter, quality):
