@@ -112,6 +112,7 @@ def attribute_metrics(
 ) -> dict[str, np.ndarray]:
     """Pose and expression error against the untouched targets, [K] each, where there are networks for them.
 
+    Where no landmarks were found the expression error is NaN.
     The shape that is taken out of a picture is that of the person whom it should show: the source's if it was swapped.
     """
     values: dict[str, np.ndarray] = {}
@@ -217,6 +218,8 @@ def summarise(measured: Measured, keeps_target: Sequence[str]) -> Scores:
         used = gallery.rows(results["used"].tolist()) if "used" in results else None
         values = identity_metrics(gallery, index, results["vectors"], used)
         values |= attribute_metrics(measured.pairs, results, target, shapes, key not in keeps_target)
+        if shapes is not None:
+            values["landmarks_found"] = np.isfinite(results["landmarks"]).all(axis=(1, 2))
         kinds = ("self_", "truth_", "kept_") if used is None else ("self_", "truth_")
         values |= {name: results[name] for name in results if name.startswith(kinds)}
         per_pair[key] = values

@@ -124,8 +124,8 @@ def alignment_of(request: EvaluationRequest, models: Sequence[ModelCandidate]) -
     if len({*wanted.values()}) > 1:
         told = ", ".join(f"'{key}' as '{alignment}'" for key, alignment in wanted.items())
         raise UserError(
-            f"the models were trained on faces aligned in different ways ({told}), and all get the same crops; evaluate "
-            "them apart, each on crops of its own.",
+            f"the models were trained on faces aligned in different ways ({told}), and all get the same crops; "
+            "evaluate them apart, each on crops of its own.",
             "models-of-several-alignments",
         )
     return request.alignment or next(iter(wanted.values()), DEFAULT_ALIGNMENT)

@@ -76,6 +76,7 @@ IDENTITY = {
 ATTRIBUTES = {
     "pose_error": ("pose error, °", 1.0, 2),
     "expression_error": ("expression error, %", 1.0, 2),
+    "landmarks_found": ("landmarks found, %", 100.0, 1),
     "sharpness": ("sharpness (Laplacian energy)", 1.0, 3),
     "fid": ("FID", 1.0, 2),
     "kid": ("KID × 1000", 1.0, 2),
@@ -119,8 +120,9 @@ def tables(summary: Summary, titles: Mapping[str, str], false_accept_rate: float
         ),
         (
             ATTRIBUTES,
-            "Attributes of the target. Pose and expression: difference from the untouched target. Sharpness inside "
-            "the face: the target's is 1. FID and KID: against real pictures of the same people.",
+            "Attributes of the target. Pose and expression: difference from the untouched target, expression where "
+            "landmarks are found in both. Sharpness inside the face: the target's is 1. FID and KID: against real "
+            "pictures of the same people.",
         ),
         (
             FACE_PARTS,

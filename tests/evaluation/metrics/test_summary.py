@@ -35,12 +35,12 @@ def predictions(seed, **further):
     }
 
 
-def scores_of(**results):
+def scores_of(real=None, **results):
     pictures = [(name, Path(f"{number}.png")) for name in PEOPLE for number in range(2)]
     gallery = gallery_of(pictures, np.random.default_rng(0).normal(size=(len(pictures), 8)))
-    every = {TARGET.key: predictions(1), SOURCE.key: predictions(2), **results}
+    every = {TARGET.key: predictions(1), SOURCE.key: predictions(2)} | results
     index = index_pairs(PAIRS, gallery, 0.5, exclude_source=True)
-    return summarise(Measured(PAIRS, gallery, index, {}, every), [TARGET.key])
+    return summarise(Measured(PAIRS, gallery, index, real or {}, every), [TARGET.key])
 
 
 def test_a_candidate_that_chooses_its_source_picture_is_not_measured_against_the_pairs():
@@ -51,3 +51,16 @@ def test_a_candidate_that_chooses_its_source_picture_is_not_measured_against_the
     assert against_pairs <= scores.summary["given"].keys()
     assert scores.summary["nearest"].keys() == scores.summary["given"].keys() - against_pairs
     assert {"given", TARGET.key} == scores.by_yaw.values.keys()
+
+
+def test_faces_without_landmarks_are_counted_beside_the_expression_error():
+    landmarks = np.random.default_rng(4).random((4, 5, 2))
+    broken = landmarks.copy()
+    broken[0] = np.nan
+    names = np.array([pair.source for pair in PAIRS.pairs])
+    real = {"name": names, "landmarks": landmarks, "angles": np.zeros((4, 3))}
+    every = {TARGET.key: landmarks, SOURCE.key: landmarks, "whole": landmarks, "broken": broken}
+    scores = scores_of(real, **{key: predictions(1, landmarks=points) for key, points in every.items()})
+    assert scores.summary["whole"]["landmarks_found"].mean == 1
+    assert scores.summary["broken"]["landmarks_found"].mean == 0.75
+    assert np.isnan(scores.per_pair["broken"]["expression_error"]).tolist() == [True, False, False, False]
