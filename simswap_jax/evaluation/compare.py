@@ -14,6 +14,7 @@ import ml_collections
 
 from simswap_jax.data.dataset import held_out, list_people
 from simswap_jax.errors import UserError
+from simswap_jax.evaluation import workdir_state
 from simswap_jax.evaluation.budget import Pace, cost, left_of, measured_pace, steps_within, trained_seconds, with_fields
 from simswap_jax.evaluation.entrants import BASELINES, ENTRANTS, Entrant, takes, title_of, what_it_takes
 from simswap_jax.evaluation.evaluate import evaluate, find_recogniser, need_networks
@@ -26,7 +27,6 @@ from simswap_jax.evaluation.warp import NEAREST
 from simswap_jax.io.atomic import write_json
 from simswap_jax.io.job_cache import exclusive_lock
 from simswap_jax.io.progress import StageTimer
-from simswap_jax.training.experiment import flat
 from simswap_jax.training.metrics import read_lines
 from simswap_jax.training.sharding import use_cpu_cores
 from simswap_jax.weights import model_folder
@@ -155,6 +155,7 @@ def check(request: CompareRequest) -> None:
             f"--known-people is {request.known_people}, and people are swapped for each other; give at least 2.",
             "compare-known-people",
         )
+    workdir_state.check_rendered(request.people, request.identity_steps)
     if not request.experiments:
         raise UserError("no method to train is named; --methods names some.", "compare-nothing")
     roots = roots_of(request)
@@ -201,25 +202,8 @@ def open_state(request: CompareRequest) -> dict[str, Any]:
     Raises:
       UserError: the workdir holds another one.
     """
-    path, wanted = request.workdir / STATE, fingerprint(request)
-    if path.exists():
-        try:
-            state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            former = flat(state["request"])
-        except (ValueError, KeyError, AttributeError) as error:
-            raise UserError(f"{path} is damaged ({error}); use another --workdir.", "compare-state-damaged") from error
-        now = flat(wanted)
-        for name in sorted({*former, *now}):
-            if former.get(name) != now.get(name):
-                raise UserError(
-                    f"{request.workdir} holds another comparison: {name} was {former.get(name)!r} and is now "
-                    f"{now.get(name)!r}; use another --workdir, or the old value to resume.",
-                    "compare-another",
-                )
-        return state
-    state = {"request": wanted, "paces": {}, "steps": {}}
-    write_json(path, state)
-    return state
+    state = workdir_state.open_state(request.workdir / STATE, fingerprint(request), "comparison")
+    return {"paces": {}, "steps": {}} | state
 
 
 # ---- Who is swapped ----

@@ -10,8 +10,10 @@ from pathlib import Path
 import ml_collections
 
 from simswap_jax.errors import UserError
+from simswap_jax.evaluation import workdir_state
 from simswap_jax.evaluation.evaluate import evaluate, find_recogniser, need_networks
 from simswap_jax.evaluation.request import EvaluationRequest
+from simswap_jax.evaluation.request import check as check_evaluation
 from simswap_jax.training.loop import train
 from simswap_jax.training.sharding import use_cpu_cores
 from simswap_jax.training.workdir import CONFIG, refuse_another
@@ -62,6 +64,7 @@ def ablated(config: ml_collections.ConfigDict, name: str) -> ml_collections.Conf
 
 # Called with workdir, people, identity_steps and steps; gives the experiment and its protocol, None if it was stopped.
 SMALL_EXPERIMENT = "simswap_jax.contrib.rendered.demo:sweep_experiment"
+STATE = "sweep.json"
 logger = logging.getLogger(__name__)
 
 
@@ -99,8 +102,10 @@ def sweep(request: SweepRequest) -> bool:
       False if it was stopped before its end.
 
     Raises:
-      UserError: a variant is unknown, the recogniser is missing, or a training cannot run.
+      UserError: the request cannot be carried out, or the workdir holds variants of other steps or people.
     """
+    check(request)
+    workdir_state.open_state(request.workdir / STATE, fingerprint(request), "ablation")
     prepared = experiment(request)
     if prepared is None:
         return False
@@ -114,6 +119,36 @@ def sweep(request: SweepRequest) -> bool:
     models = {name: folder / "model" for name, folder in folders.items()}
     evaluate(evaluation_of(request, Path(config.data.root).expanduser(), protocol, models))
     return True
+
+
+def check(request: SweepRequest) -> None:
+    """Refuse what cannot work, before anything is made.
+
+    Raises:
+      UserError: a value out of its range, an unknown variant, networks that are missing, or an experiment of one's own
+        that holds nobody out.
+    """
+    check_evaluation(EvaluationRequest(Path(), request.workdir / "evaluation", pairs=request.pairs))
+    workdir_state.check_rendered(request.people, request.identity_steps)
+    if request.steps is not None and request.steps < 1:
+        raise UserError(f"--steps is {request.steps}; give at least 1.", "sweep-steps")
+    recogniser = request.recogniser
+    if request.config is not None:
+        chosen(request.variants, names(feature_maps(request.config)))
+        if not request.config.data.held_out:
+            raise UserError(
+                "config.data.held_out is 0, so that every variant would be evaluated on people it was trained on; hold "
+                "out a part, such as 0.12.",
+                "sweep-holds-nobody-out",
+            )
+        recogniser = find_recogniser(recogniser)
+    need_networks(recogniser, request.pose, request.landmarks, request.features)
+
+
+def fingerprint(request: SweepRequest) -> dict[str, int | None]:
+    """What all variants of a workdir must agree in, beside their experiments, which their own workdirs hold."""
+    steps = request.steps or (request.config.steps if request.config is not None else None)
+    return {"steps": steps, "people": request.people, "identity_steps": request.identity_steps}
 
 
 def train_each(experiments: Mapping[Path, ml_collections.ConfigDict]) -> bool:
@@ -130,11 +165,7 @@ def train_each(experiments: Mapping[Path, ml_collections.ConfigDict]) -> bool:
 
 
 def experiment(request: SweepRequest) -> tuple[ml_collections.ConfigDict, str] | None:
-    """The experiment to vary and the protocol to evaluate it by; None if preparing it was stopped.
-
-    Raises:
-      UserError: an experiment of one's own that holds nobody out, or without a recogniser here.
-    """
+    """The experiment to vary and the protocol to evaluate it by; None if preparing it was stopped."""
     if request.config is None:
         module, function = SMALL_EXPERIMENT.split(":")
         prepare = getattr(import_module(module), function)
@@ -142,13 +173,6 @@ def experiment(request: SweepRequest) -> tuple[ml_collections.ConfigDict, str] |
             request.workdir, request.people, request.identity_steps, request.steps
         )
         return prepared
-    if not request.config.data.held_out:
-        raise UserError(
-            "config.data.held_out is 0, so that every variant would be evaluated on people it was trained on; hold out "
-            "a part, such as 0.12.",
-            "sweep-holds-nobody-out",
-        )
-    need_networks(find_recogniser(request.recogniser), request.pose, request.landmarks, request.features)
     if request.config.devices == 0 and request.config.fsdp == 1:
         use_cpu_cores(request.config.batch_size // max(1, request.config.accumulate))
     return request.config, "pairs"

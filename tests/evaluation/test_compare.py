@@ -104,6 +104,8 @@ def test_mistakes_of_the_command_line_get_one_sentence(tmp_path, words, code, na
         ({"known_people": 1}, "compare-known-people"),
         ({"experiments": {}}, "compare-nothing"),
         ({"pairs": 0}, "no-pairs"),
+        ({"people": -3}, "people-rendered"),
+        ({"identity_steps": 0}, "identity-steps"),
         (
             {"experiments": {root: with_fields(default_config(), {"data.root": root}) for root in "ab"}},
             "compare-several-roots",
@@ -132,12 +134,12 @@ def test_a_workdir_of_another_comparison_is_refused(tmp_path):
     request = request_of(tmp_path, "--methods", "deepfakes", "--steps", "4")
     state = compare.open_state(request)
     assert compare.open_state(request) == state
-    with raises_user_error("compare-another", "steps was 4 and is now 5"):
+    with raises_user_error("workdir-of-another-request", "comparison: steps was 4 and is now 5"):
         compare.open_state(replace(request, steps=5))
-    with raises_user_error("compare-another", "experiments.deepfakes"):
+    with raises_user_error("workdir-of-another-request", "experiments.deepfakes"):
         compare.open_state(replace(request, experiments={}))
     (tmp_path / compare.STATE).write_text("{")
-    with raises_user_error("compare-state-damaged"):
+    with raises_user_error("workdir-state-damaged"):
         compare.open_state(request)
 
 

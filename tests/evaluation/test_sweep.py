@@ -61,6 +61,12 @@ HOLDS_OUT.data.held_out = 0.12
         ({"config": HOLDS_OUT}, "public-weights-offline", "--judge"),
         ({"config": HOLDS_OUT, "recogniser": "j.onnx"}, "public-weights-missing", "j.onnx"),
         ({"config": default_config()}, "sweep-holds-nobody-out", "config.data.held_out"),
+        ({"config": HOLDS_OUT, "variants": ("xFM",)}, "variant-unknown", "xFM"),
+        ({"pairs": 0}, "no-pairs", "--pairs"),
+        ({"people": -3}, "people-rendered", "--people"),
+        ({"identity_steps": 0}, "identity-steps", 0),
+        ({"steps": 0}, "sweep-steps", 0),
+        ({"pose": "none.onnx"}, "public-weights-missing", "none.onnx"),
     ],
 )
 def test_mistakes_get_one_sentence(request_, code, named, tmp_path, monkeypatch):
@@ -142,8 +148,23 @@ def test_the_data_of_a_sweep_may_lie_in_the_home(trainings, tmp_path, monkeypatc
     assert asked[0].data == tmp_path / "faces"
 
 
+def test_variants_of_other_steps_or_people_do_not_join_a_workdir(trainings, tmp_path, monkeypatch):
+    config = default_config()
+    config.data.root, config.data.held_out = str(tmp_path), 0.12
+    monkeypatch.setattr(sweep, "experiment", lambda request: (config, "pairs"))
+    monkeypatch.setattr(sweep, "evaluate", lambda request: {})
+    asked = SweepRequest(tmp_path / "w", variants=("oFM",), steps=4, people=24)
+    assert sweep.sweep(asked)
+    with raises_user_error("workdir-of-another-request", "ablation: steps was 4 and is now 8"):
+        sweep.sweep(replace(asked, variants=("oFM", "nFM"), steps=8))
+    with raises_user_error("workdir-of-another-request", "people was 24 and is now 600"):
+        sweep.sweep(replace(asked, people=600))
+    assert sweep.sweep(replace(asked, variants=("oFM", "wFM_1"), pairs=8))  # more variants, evaluated by other pairs
+    assert [name for name, _, _ in trainings] == ["oFM", "wFM_1"]
+
+
 @pytest.mark.slow
-def test_a_sweep_trains_each_variant_once_and_ends_in_one_table(trainings, tmp_path, monkeypatch):
+def test_a_sweep_trains_each_variant_once_and_ends_in_one_table(trainings, tmp_path):
     words = ["--workdir", str(tmp_path), "--people", "12", "--pairs", "8", "--variants", "nFM,oFM"]
     assert command.main(words) == 3  # the second training was stopped
     assert [name for name, _, _ in trainings] == ["oFM", "nFM"]
@@ -158,10 +179,6 @@ def test_a_sweep_trains_each_variant_once_and_ends_in_one_table(trainings, tmp_p
     page = (tmp_path / "evaluation/index.html").read_text()
     assert "ID retrieval against reconstruction L1" in page
     assert "SimSwap (published)" in (tmp_path / "evaluation/table.md").read_text()
-    # More steps: both are trained on.
-    monkeypatch.setattr(sweep, "evaluate", lambda request: {})
-    assert command.main([*words, "--steps", "10"]) == 0
-    assert [name for name, _, _ in trainings[3:]] == ["oFM", "nFM"]
 
 
 def test_the_evaluation_gets_the_sweeps_networks(tmp_path):

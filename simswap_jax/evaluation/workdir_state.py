@@ -1,0 +1,53 @@
+"""The file of a workdir of many trainings that says what it was made for; another request is refused there."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from simswap_jax.errors import UserError
+from simswap_jax.io.atomic import write_json
+from simswap_jax.training.experiment import flat
+
+
+def open_state(path: Path, wanted: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """What the file holds, ``request`` and whatever was put beside it; where there is none it is begun.
+
+    Args:
+      path: the file, in the workdir.
+      wanted: all that a resumed request must agree in, as JSON can hold it.
+      what: the workdir holds, for the sentence.
+
+    Raises:
+      UserError: it holds another request, or is damaged.
+    """
+    if not path.exists():
+        begun = {"request": dict(wanted)}
+        write_json(path, begun)
+        return begun
+    try:
+        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        former = flat(state["request"])
+    except (ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error}); use another --workdir.", "workdir-state-damaged") from error
+    now = flat(wanted)
+    for name in sorted({*former, *now}):
+        if former.get(name) != now.get(name):
+            raise UserError(
+                f"{path.parent} holds another {what}: {name} was {former.get(name)!r} and is now {now.get(name)!r}; "
+                "use another --workdir, or the old value to resume.",
+                "workdir-of-another-request",
+            )
+    return state
+
+
+def check_rendered(people: int | None, identity_steps: int | None) -> None:
+    """Refuse sizes of rendered people and their identity network that cannot be; None: their default.
+
+    Raises:
+      UserError: a value out of its range.
+    """
+    if people is not None and people < 2:
+        raise UserError(f"--people is {people}, and people are swapped for each other; render more.", "people-rendered")
+    if identity_steps is not None and identity_steps < 1:
+        raise UserError(f"--identity-steps is {identity_steps}; give at least 1.", "identity-steps")
