@@ -290,6 +290,7 @@ def metrics_file(folder, rows, left_out):
     metrics = {
         "rows": values,
         "protocol": {"pairs": 12, "people": 5},
+        "judge_is_training_network": ["simswap"],
         "left_out": left_out,
         "by_yaw": {"pairs": [6, 0, 6], "degrees": [4.0, None, 30.0], "rows": dict.fromkeys(rows, bins)},
     }
@@ -321,6 +322,8 @@ def test_the_page_has_sentences_budgets_both_tables_and_reasons(tmp_path):
     assert table.count("| spline, nearest pose | – | – |") == 2
     assert "DeepFakes refuses people it was not trained on" in page
     assert "cosine to source against pose error" in page
+    assert "The recogniser is the network that simswap was trained with" in page
+    assert "The recogniser is the network that simswap was trained with" in table
     assert "<details><summary>For orientation, published numbers" in page
     sentences = json.loads((tmp_path / "comparison.json").read_text())["expectations"]
     [refuses] = [one for one in sentences if "refuses" in one["claim"]]

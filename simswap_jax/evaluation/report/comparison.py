@@ -22,7 +22,14 @@ from simswap_jax.evaluation.report.expectations import (
     expectations,
 )
 from simswap_jax.evaluation.report.page import yaw_curves
-from simswap_jax.evaluation.report.tables import PAPER, markdown_page, one_table, published_table, yaw_table
+from simswap_jax.evaluation.report.tables import (
+    PAPER,
+    judge_caution,
+    markdown_page,
+    one_table,
+    published_table,
+    yaw_table,
+)
 from simswap_jax.io.atomic import write_json, write_text
 from simswap_jax.io.html_report import Curve, Figure, Scatter, Table, html_report
 from simswap_jax.io.images import read_picture
@@ -143,6 +150,7 @@ def opening(
         f"no method saw, and as many of people whom all were trained on. Of {len(found)} things that the "
         f"papers claim {counts[SHOWN]} shown here, {counts[NOT_SHOWN]} not shown, {counts[NOT_ASKED]} that could not "
         "be asked. All rows got the same crops and the same evaluators; networks and trainings are small."
+        f"{judge_caution(metrics)}"
     )
     if copied:
         said += f" Above another real picture of the source, and so copied from what is measured: {', '.join(copied)}."

@@ -317,10 +317,12 @@ def opening(metrics: Mapping[str, Any], summary: Summary, key: str) -> str:
     if "pose_error" in row:
         floor = summary["shift"]["pose_error"].mean
         sentence += f", pose error {row['pose_error'].mean:.1f}° (noise floor {floor:.1f}°)"
-    sentence += f".{CAUTIONS[training]}"
-    if metrics["judge_is_training_network"]:
-        names = ", ".join(metrics["judge_is_training_network"])
-        sentence += (
-            f" This recogniser is the network that {names} was trained with, so it flatters the identity metrics."
-        )
-    return sentence
+    return f"{sentence}.{CAUTIONS[training]}{judge_caution(metrics)}"
+
+
+def judge_caution(metrics: Mapping[str, Any]) -> str:
+    """A sentence where the recogniser is what models were trained against; empty where it is not."""
+    if not metrics["judge_is_training_network"]:
+        return ""
+    names = ", ".join(metrics["judge_is_training_network"])
+    return f" The recogniser is the network that {names} was trained with, so it flatters the identity metrics."

@@ -64,7 +64,7 @@ def test_the_opening_says_whether_the_training_saw_these_people(training, whose,
 
 def test_the_opening_names_the_noise_floor_of_pose_and_a_judge_that_flatters():
     said = sentence(Training.HELD_OUT, ["model", "other"], pose_error=2.25)
-    assert "to the target, pose error 2.2° (noise floor 1.5°). This recogniser" in said
+    assert "to the target, pose error 2.2° (noise floor 1.5°). The recogniser" in said
     assert said.endswith("the network that model, other was trained with, so it flatters the identity metrics.")
 
 
