@@ -88,7 +88,7 @@ def measure_clip(
     Raises:
       UserError: too few frames, or no face.
     """
-    targets, vector = clip_inputs(list(islice(frames_of(path), MOST)), read_picture(source), model.swapper, path, size)
+    targets, vector = clip_inputs(path, source, model.swapper, size)
     if model.strength != 1.0:  # as videos do it: one own identity for the whole track
         vector = mixed(model.swapper.identity_vectors(targets).mean(axis=0), vector, model.strength)
     results = model.swapper.swap_faces(targets, np.broadcast_to(vector, (len(targets), len(vector))))
@@ -106,21 +106,30 @@ def measure_clip(
 
 
 def clip_inputs(
-    frames: list[np.ndarray], source: np.ndarray, swapper: FaceSwapper, path: Path, size: int
+    path: Path, source: Path, swapper: FaceSwapper, size: int, most: int = MOST
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Aligned crops of the frames, uint8 RGB [size, size, 3], and the source's identity vector [D].
+    """Aligned crops of a clip's first frames, and the source's identity vector.
+
+    Args:
+      path, source, size: as of `measure_clip`.
+      swapper: the model's.
+      most: so many frames are read, `LEAST` or more; only their crops stay in memory.
+
+    Returns:
+      uint8 RGB [size, size, 3] each; float32 [D].
 
     Raises:
-      UserError: too few frames, or no face.
+      UserError: there is no such clip or picture, too few frames, no face, or the model takes no identity vectors.
     """
-    if len(frames) < LEAST:
-        raise UserError(f"{path} has {len(frames)} frames; stability needs at least {LEAST}.", "clip-too-short")
-    height, width = frames[0].shape[:2]
-    if height == width:
-        aligned = source.shape[0] == source.shape[1]
-        return [resized(frame, size) for frame in frames], swapper.identity(source, aligned=aligned)
-    largest = max(swapper.photos.find_faces(frames[0]), key=lambda face: face.face.area)
-    return [resized(largest.crop(frame), size) for frame in frames], swapper.identity(source)
+    picture, crops = read_picture(source), []
+    for frame in islice(frames_of(path), most):
+        if not crops:
+            square = frame.shape[0] == frame.shape[1]
+            face = None if square else max(swapper.photos.find_faces(frame), key=lambda one: one.face.area)
+        crops.append(resized(face.crop(frame) if face else frame, size))
+    if len(crops) < LEAST:
+        raise UserError(f"{path} has {len(crops)} frames; stability needs at least {LEAST}.", "clip-too-short")
+    return crops, swapper.identity(picture, aligned=face is None and picture.shape[0] == picture.shape[1])
 
 
 def clip_metrics(

@@ -18,7 +18,7 @@ from simswap_jax.evaluation.candidates import (
     Candidate,
     ModelCandidate,
 )
-from simswap_jax.evaluation.clip import measure_clip
+from simswap_jax.evaluation.clip import LEAST, clip_inputs, measure_clip
 from simswap_jax.evaluation.contracts import read_contract
 from simswap_jax.evaluation.external import ExternalNetwork, split_reference
 from simswap_jax.evaluation.gallery import embed_gallery, gallery_cache, size_and_time
@@ -138,6 +138,8 @@ def open_setup(request: EvaluationRequest) -> Setup:
     left_out = reasons_against(request, models, data)
     models = [model for model in models if model.key not in left_out]
     check_clip(request, models)
+    if request.clip is not None and request.clip_source is not None:  # what cannot be measured is told before the rest
+        clip_inputs(request.clip, request.clip_source, models[0].swapper, size, LEAST)
     return Setup(request, protocol, models, alignment, evaluators, data, inputs, left_out)
 
 

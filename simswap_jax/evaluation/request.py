@@ -81,6 +81,8 @@ def check(request: EvaluationRequest) -> None:
         raise UserError(f"{request.output} is a file; name a folder for the results.", "output-is-file")
     if request.pairs < 1:
         raise UserError(f"--pairs is {request.pairs}; evaluate at least one.", "no-pairs")
+    if request.seed < 0:
+        raise UserError(f"--seed is {request.seed}; give 0 or more.", "seed-below-zero")
     check_strength(request.strength)
     if not 0 < request.false_accept_rate < 1:
         raise UserError(f"--far is {request.false_accept_rate}; it lies between 0 and 1.", "rate-out-of-range")

@@ -256,6 +256,18 @@ def test_a_clip_is_measured_beside_itself(model, people, tmp_path):
     assert "Temporal stability over 18 frames" in (tmp_path / "out" / "table.md").read_text()
 
 
+@pytest.mark.parametrize(("clip", "code"), [("none.mp4", "video-missing"), ("short", "clip-too-short")])
+def test_a_clip_that_cannot_be_measured_is_refused_before_the_swaps_are(model, people, tmp_path, clip, code):
+    (tmp_path / "short").mkdir()
+    source = next((people / "person1").iterdir())
+    shutil.copy(source, tmp_path / "short/00.png")
+    words = ["--model", model, "--data", people, "--judge", model, "--held-out-fraction", 1, "--far", 0.05]
+    words += ["--clip", tmp_path / clip, "--clip-source", source, "--output", tmp_path / "out"]
+    with raises_user_error(code, clip):
+        evaluate(*words)
+    assert not (tmp_path / "out").exists()
+
+
 def test_strength_goes_into_the_swaps_that_are_measured(model, people, tmp_path):
     swapper, evaluators = FaceSwapper.from_pretrained(model), Evaluators(open_recogniser(model))
     gallery, _ = embed_gallery(evaluators, gallery_pictures(people))
@@ -414,6 +426,7 @@ MISTAKES = {
     "too few": (["--held-out-fraction", "0.01"], "too-few-people", 6),
     "fraction": (["--held-out-fraction", "12"], "fraction-out-of-range", 12),
     "pairs": (["--pairs", "0"], "no-pairs", 0),
+    "a seed": (["--seed", "-1"], "seed-below-zero", -1),
     "no pose": (["--pose", "none.onnx"], "network-missing", "none.onnx"),
     "no pairs file": (["--protocol", "none.json"], "pairs-unreadable", "none.json"),
     "foreign pairs": (["--protocol", "foreign.json"], "pair-not-in-data", "elsewhere/1.png"),

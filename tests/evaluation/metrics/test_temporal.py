@@ -1,6 +1,5 @@
 """Temporal stability of clips made for it."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -47,16 +46,42 @@ def test_jitter_leaves_steady_motion_alone():
     np.testing.assert_array_equal(clip.blocks(9), [0] * 8 + [1])
 
 
-def test_a_clip_is_long_enough_for_intervals():
+def write(folder, frames):
+    for number, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / f"{number:02d}.png")
+
+
+def test_a_clip_is_long_enough_for_intervals(tmp_path):
     assert list(np.bincount(clip.blocks(clip.LEAST - 2))) == [clip.BLOCK, clip.BLOCK]  # second differences
-    frames = list(moving(clip.LEAST - 1))
-    with raises_user_error("clip-too-short", "clip.mp4", clip.LEAST - 1, clip.LEAST):
-        clip.clip_inputs(frames, frames[0], None, Path("clip.mp4"), 64)
+    write(tmp_path, moving(clip.LEAST - 1))
+    with raises_user_error("clip-too-short", tmp_path, clip.LEAST - 1, clip.LEAST):
+        clip.clip_inputs(tmp_path, tmp_path / "00.png", None, 64)
+
+
+def test_frames_are_cut_while_they_are_read_at_the_largest_face_of_the_first(tmp_path, monkeypatch):
+    write(tmp_path, moving(clip.LEAST)[:, :80])
+    events, read = [], clip.frames_of
+    monkeypatch.setattr(clip, "frames_of", lambda path: (events.append("read") or frame for frame in read(path)))
+
+    def face(start, area):
+        def crop(frame):
+            events.append("cut")
+            return frame[start : start + 16, start : start + 16]
+
+        return SimpleNamespace(face=SimpleNamespace(area=area), crop=crop)
+
+    swapper = SimpleNamespace(
+        photos=SimpleNamespace(find_faces=lambda frame: [face(0, 1), face(8, 2)]),
+        identity=lambda source, aligned: aligned,
+    )
+    crops, aligned = clip.clip_inputs(tmp_path, tmp_path / "00.png", swapper, 16)
+    np.testing.assert_array_equal(crops, moving(clip.LEAST)[:, 8:24, 8:24])
+    assert events == ["read", "cut"] * clip.LEAST
+    assert not aligned
 
 
 def test_a_clip_is_masked_by_the_template_of_the_models_crops(tmp_path, monkeypatch):
-    for number, frame in enumerate(moving(clip.LEAST)):
-        Image.fromarray(frame).save(tmp_path / f"{number:02d}.png")
+    write(tmp_path, moving(clip.LEAST))
     swapper = SimpleNamespace(
         model=SimpleNamespace(alignment="ffhq"),
         identity=lambda source, aligned: np.ones(4),
