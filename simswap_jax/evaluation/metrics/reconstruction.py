@@ -65,7 +65,9 @@ def fid(a: np.ndarray, b: np.ndarray) -> float:
     Raises:
       ValueError: fewer than two rows.
     """
-    a, b = _checked(a, b)
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if min(len(a), len(b)) < 2:
+        raise ValueError(f"a distance of sets needs two pictures in each; there are {len(a)} and {len(b)}.")
     mean = ((a.mean(axis=0) - b.mean(axis=0)) ** 2).sum()
     x, y = (_small((f - f.mean(axis=0)) / np.sqrt(len(f) - 1)) for f in (a, b))
     root = np.linalg.svd(x @ y.T, compute_uv=False).sum()
@@ -83,22 +85,12 @@ def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a @ b.T / a.shape[1] + 1.0) ** 3
 
 
-def kid(a: np.ndarray, b: np.ndarray) -> float:
-    """Kernel distance of two sets of features, unbiased, so it can be below 0: float [N, D], [M, D]."""
-    a, b = _checked(a, b)
-    return kid_of(kernel(a, a), kernel(b, b), kernel(a, b))
-
-
 def kid_of(aa: np.ndarray, bb: np.ndarray, ab: np.ndarray) -> float:
-    """The same from kernels [N, N], [M, M], [N, M]: the squared maximum mean discrepancy without its diagonals."""
+    """Kernel distance of two sets of features, unbiased, so it can be below 0; at least two of each.
+
+    The squared maximum mean discrepancy without its diagonals, from kernels [N, N], [M, M], [N, M].
+    """
     n, m = len(aa), len(bb)
     within_a = (aa.sum() - np.trace(aa)) / (n * (n - 1))
     within_b = (bb.sum() - np.trace(bb)) / (m * (m - 1))
     return float(within_a + within_b - 2.0 * ab.mean())
-
-
-def _checked(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if min(len(a), len(b)) < 2:
-        raise ValueError(f"a distance of sets needs two pictures in each; there are {len(a)} and {len(b)}.")
-    return a, b
