@@ -58,10 +58,11 @@ def stages(asked: argparse.Namespace, training: Sequence[str]) -> list[Stage]:
     what = ["--device", asked.device, "--dtype", asked.dtype, "--batch", str(asked.batch)]
     what += ["--preset", "narrow", "--size", "64"] if small else []
     speed = [python, str(HERE / "train_step.py"), *what, "--json", str(output / "speed.json"), "--steps", "10"]
+    alone = ["--ours"] if asked.device == "tpu" or not asked.torch else []  # torch_step.py knows no TPU
     parity = [*PARITY[: 1 if small else None], "-m", "device or not slow", "-p", "no:cacheprovider"]
     made = [
         Stage("tests", [python, "-m", "pytest", *parity, f"--junitxml={output / 'tests.xml'}"], 0.3),
-        Stage("speed", [*speed, *(() if asked.torch else ("--ours",))], 0.3),
+        Stage("speed", [*speed, *alone], 0.3),
         Stage("profile", [python, str(HERE / "profile_step.py"), *what, "--output", str(output / "profile")], 0.15),
     ]
     if training:
@@ -195,7 +196,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--device", choices=tuple(PLATFORMS), default="gpu")
     made.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the benchmark (bfloat16; on a CPU float32)")
     made.add_argument("--batch", type=int, help="of the benchmark (32; on a CPU 8)")
-    made.add_argument("--no-torch", dest="torch", action="store_false", help="do not measure PyTorch beside it")
+    made.add_argument(
+        "--no-torch", dest="torch", action="store_false", help="do not measure PyTorch beside it (as on a TPU)"
+    )
     made.add_argument("--dry-run", action="store_true", help="print what would be run, and run nothing")
     return made
 

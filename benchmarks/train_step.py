@@ -273,6 +273,8 @@ def main(arguments=None):
         jax_side(asked)
         return 0
     os.environ["JAX_PLATFORMS"] = "cpu"  # this process only prepares; the device is for the two sides
+    if asked.device == "tpu" and not asked.ours:
+        parser().error("PyTorch would run on the host's CPU beside a TPU; add --ours to measure without it.")
     if not asked.ours:
         need_torch(asked.torch_python)
     theirs, ours = measure_in_turn(asked, words)

@@ -6,7 +6,7 @@
 #   --minutes N      minutes in all
 #   --output FOLDER  gets everything: logs, hardware.json, index.html, profile, compilation cache, training
 #   --device DEVICE  gpu (as it is), tpu, or cpu for a rehearsal in small
-#   --no-torch       do not measure PyTorch beside it
+#   --no-torch       do not measure PyTorch beside it (on a TPU it never is)
 #   --dry-run        print what would be run, and run nothing
 #   ARGUMENTS        those of `simswap-jax train` without --workdir; without them nothing is trained
 #

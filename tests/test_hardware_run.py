@@ -66,6 +66,17 @@ def test_a_stage_that_fails_is_noted_and_the_next_one_runs(asked, hardware_run):
     assert "failure" in page
 
 
+@pytest.mark.parametrize(("device", "torch"), [("gpu", True), ("gpu", False), ("cpu", True), ("tpu", True)])
+def test_on_a_tpu_no_pytorch_is_measured(tmp_path, hardware_run, device, torch):
+    asked = Namespace(output=tmp_path, device=device, torch=torch, dtype="bfloat16", batch=32)
+    [speed] = [stage for stage in hardware_run.stages(asked, []) if stage.name == "speed"]
+    assert ("--ours" in speed.command) == (device == "tpu" or not torch)
+    if device == "tpu":
+        alone = [word for word in speed.command if word != "--ours"]
+        done = subprocess.run(alone, capture_output=True, text=True, check=False)
+        assert (done.returncode, "--ours" in done.stderr) == (2, True)
+
+
 def test_what_succeeded_is_not_run_again_but_the_training_is(asked, hardware_run):
     once = python("open('ran', 'a').write('x')".replace("ran", str(asked.output / "ran")))
     planned = [hardware_run.Stage("speed", once, 0.3), hardware_run.Stage("training", once, 0.0)]
