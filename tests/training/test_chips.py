@@ -8,6 +8,7 @@ from simswap_jax.errors import UserError
 from simswap_jax.training import chips
 
 FOLDER = Path(__file__).parents[2] / "configs" / "hardware"
+GOOGLES = {"v4": "v4-{1}", "v5e": "v5litepod-{0}", "v5p": "v5p-{1}", "v6e": "v6e-{0}"}  # of chips, of TensorCores
 SLICES = sorted(path for path in FOLDER.glob("*.yaml") if path.name != chips.CHIPS)
 
 
@@ -19,6 +20,8 @@ def test_a_file_says_what_its_name_says(path):
     assert where.chips == int(count)
     assert where.chip.is_tpu == (platform == "tpu")
     assert f"--hardware configs/hardware/{path.name}" in path.read_text()
+    if where.chip.is_tpu:
+        assert f"(Google's {GOOGLES[chip].format(where.chips, 2 * where.chips)})" in path.read_text()
 
 
 def test_the_slices_that_were_asked_for_are_there():
