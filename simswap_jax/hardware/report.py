@@ -102,6 +102,7 @@ def weak_scaling(
 PAPER_CHIPS = tuple(2**i for i in range(2, 10))  # of the weak scaling on paper: 4 … 512
 NODE = 8  # GPUs that one switch joins
 LIBRARY = 0.02  # of a chip's memory that its runtime keeps for itself, at least
+JAX_SHARE = 0.75  # of a GPU's memory that JAX uses where XLA_PYTHON_CLIENT_MEM_FRACTION says nothing
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,13 @@ class Report:
         return self.memory <= self.available_memory
 
     @property
+    def memory_fraction(self) -> float | None:
+        """What XLA_PYTHON_CLIENT_MEM_FRACTION must be at least, in hundredths; None where JAX's own share is enough."""
+        share = self.memory / self.where.chip.memory
+        needed = not self.where.chip.is_tpu and self.fits and share > JAX_SHARE
+        return math.ceil(100 * share) / 100 if needed else None
+
+    @property
     def largest_batch(self) -> int:
         """Images per chip. Without ``growth`` all temporary memory counts as growing: at least so many."""
         each = self.growth if self.growth > 0 else (self.program.temporary + self.batch) / self.where.batch_per_chip
@@ -215,6 +223,7 @@ class Report:
             "parameters": self.parameters,
             "memory_per_chip": self._memory_per_chip(),
             "fits": self.fits,
+            "memory_fraction": self.memory_fraction,
             "largest_batch_per_chip": self.largest_batch,
             "bytes_per_image": self.growth or None,
             "flops_per_image": {"model": self.model_flops, "program": self.program.flops / self.where.batch_per_chip},
@@ -330,10 +339,12 @@ def _speed_rows(report: Report, said: dict[str, Any]) -> Rows:
         share = 100 * row["exchange_share"]
         speed = f"≤ {row['images_per_second']:.0f} images/s, exchange {share:.1f} % of the step"
         rows.append((f"on paper, {row['chips']} chips", speed))
+    fraction = said["memory_fraction"]
+    setting = f", with XLA_PYTHON_CLIENT_MEM_FRACTION={fraction} or more" if fraction else ""
     return [
         *rows,
         ("compiled in", f"{said['seconds']['lowering']:.0f} + {said['seconds']['compiling']:.0f} s"),
-        ("fits", "yes" if report.fits else "NO"),
+        ("fits", f"yes{setting}" if report.fits else "NO"),
     ]
 
 

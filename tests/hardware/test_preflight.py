@@ -158,6 +158,18 @@ def test_the_table_calls_the_estimate_a_bound(report):
     assert [line.split() for line in table(more).splitlines() if line.startswith("fits ")] == [["fits", "NO"]]
 
 
+@pytest.mark.parametrize(
+    ("where", "share", "fraction"),
+    [("h100:8", 0.74, None), ("h100:8", 0.801, 0.81), ("h100:8", 0.99, None), ("v5e:4x4", 0.801, None)],
+)
+def test_a_step_that_needs_more_of_a_gpu_than_jax_takes_says_the_setting(report, where, share, fraction):
+    there = slice_of(where, 16)
+    temporary = int(share * there.chip.memory) - report.program.arguments
+    made = replace(report, where=there, program=replace(report.program, temporary=temporary))
+    assert made.as_dict()["memory_fraction"] == fraction
+    assert (f"XLA_PYTHON_CLIENT_MEM_FRACTION={fraction} or more" in table(made)) == (fraction is not None)
+
+
 def test_operations_of_a_gpu_follow_each_other(report):
     where = slice_of("h100:8", 16)
     costs = (Cost("a", "fusion", "", "", 3_350_000_000, 0, 0), Cost("b", "fusion", "", "", 0, 1_978_800_000_000, 0))
