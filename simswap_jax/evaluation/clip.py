@@ -121,7 +121,8 @@ def clip_inputs(
     Raises:
       UserError: there is no such clip or picture, too few frames, no face, or the model takes no identity vectors.
     """
-    picture, crops = read_picture(source), []
+    picture = read_picture(source)
+    crops: list[np.ndarray] = []
     for frame in islice(frames_of(path), most):
         if not crops:
             square = frame.shape[0] == frame.shape[1]

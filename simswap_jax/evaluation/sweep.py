@@ -132,7 +132,6 @@ def check(request: SweepRequest) -> None:
     workdir_state.check_rendered(request.people, request.identity_steps)
     if request.steps is not None and request.steps < 1:
         raise UserError(f"--steps is {request.steps}; give at least 1.", "sweep-steps")
-    recogniser = request.recogniser
     if request.config is not None:
         chosen(request.variants, names(feature_maps(request.config)))
         if not request.config.data.held_out:
@@ -141,7 +140,7 @@ def check(request: SweepRequest) -> None:
                 "out a part, such as 0.12.",
                 "sweep-holds-nobody-out",
             )
-        recogniser = find_recogniser(recogniser)
+    recogniser = request.recogniser if request.config is None else find_recogniser(request.recogniser)
     need_networks(recogniser, request.pose, request.landmarks, request.features)
 
 

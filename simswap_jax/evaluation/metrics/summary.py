@@ -219,7 +219,7 @@ def summarise(measured: Measured, keeps_target: Sequence[str]) -> Scores:
         values = identity_metrics(gallery, index, results["vectors"], used)
         values |= attribute_metrics(measured.pairs, results, target, shapes, key not in keeps_target)
         if shapes is not None:
-            values["landmarks_found"] = np.isfinite(results["landmarks"]).all(axis=(1, 2))
+            values["landmarks_found"] = np.asarray(np.isfinite(results["landmarks"]).all(axis=(1, 2)))
         kinds = ("self_", "truth_", "kept_") if used is None else ("self_", "truth_")
         values |= {name: results[name] for name in results if name.startswith(kinds)}
         per_pair[key] = values
