@@ -22,7 +22,7 @@ from simswap_jax.evaluation.protocols.known import unseen_pictures
 from simswap_jax.evaluation.report.comparison import Comparison, Method, write_comparison
 from simswap_jax.evaluation.request import EvaluationRequest
 from simswap_jax.evaluation.request import check as check_evaluation
-from simswap_jax.evaluation.sweep import train_each
+from simswap_jax.evaluation.sweep import check_sizes, train_each
 from simswap_jax.evaluation.warp import NEAREST
 from simswap_jax.io.atomic import write_json
 from simswap_jax.io.job_cache import exclusive_lock
@@ -155,7 +155,7 @@ def check(request: CompareRequest) -> None:
             f"--known-people is {request.known_people}, and people are swapped for each other; give at least 2.",
             "compare-known-people",
         )
-    workdir_state.check_rendered(request.people, request.identity_steps)
+    check_sizes(request.people, request.identity_steps)
     if not request.experiments:
         raise UserError("no method to train is named; --methods names some.", "compare-nothing")
     roots = roots_of(request)

@@ -129,7 +129,7 @@ def check(request: SweepRequest) -> None:
         that holds nobody out.
     """
     check_evaluation(EvaluationRequest(Path(), request.workdir / "evaluation", pairs=request.pairs))
-    workdir_state.check_rendered(request.people, request.identity_steps)
+    check_sizes(request.people, request.identity_steps)
     if request.steps is not None and request.steps < 1:
         raise UserError(f"--steps is {request.steps}; give at least 1.", "sweep-steps")
     if request.config is not None:
@@ -142,6 +142,18 @@ def check(request: SweepRequest) -> None:
             )
     recogniser = request.recogniser if request.config is None else find_recogniser(request.recogniser)
     need_networks(recogniser, request.pose, request.landmarks, request.features)
+
+
+def check_sizes(people: int | None, identity_steps: int | None) -> None:
+    """Refuse sizes that an experiment which comes with the package cannot have; None: its own.
+
+    Raises:
+      UserError: a value out of its range.
+    """
+    if people is not None and people < 2:
+        raise UserError(f"--people is {people}, and people are swapped for each other; give at least 2.", "people-few")
+    if identity_steps is not None and identity_steps < 1:
+        raise UserError(f"--identity-steps is {identity_steps}; give at least 1.", "identity-steps")
 
 
 def fingerprint(request: SweepRequest) -> dict[str, int | None]:

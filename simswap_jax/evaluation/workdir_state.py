@@ -11,7 +11,7 @@ from simswap_jax.training.experiment import flat
 
 
 def open_state(path: Path, wanted: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """What the file holds, ``request`` and whatever was put beside it; where there is none it is begun.
+    """What the file holds, ``request`` and whatever was put beside it; where there is none it is started.
 
     Args:
       path: the file, in the workdir.
@@ -22,9 +22,9 @@ def open_state(path: Path, wanted: Mapping[str, Any], what: str) -> dict[str, An
       UserError: it holds another request, or is damaged.
     """
     if not path.exists():
-        begun = {"request": dict(wanted)}
-        write_json(path, begun)
-        return begun
+        started = {"request": dict(wanted)}
+        write_json(path, started)
+        return started
     try:
         state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         former = flat(state["request"])
@@ -39,15 +39,3 @@ def open_state(path: Path, wanted: Mapping[str, Any], what: str) -> dict[str, An
                 "workdir-of-another-request",
             )
     return state
-
-
-def check_rendered(people: int | None, identity_steps: int | None) -> None:
-    """Refuse sizes of rendered people and their identity network that cannot be; None: their default.
-
-    Raises:
-      UserError: a value out of its range.
-    """
-    if people is not None and people < 2:
-        raise UserError(f"--people is {people}, and people are swapped for each other; render more.", "people-rendered")
-    if identity_steps is not None and identity_steps < 1:
-        raise UserError(f"--identity-steps is {identity_steps}; give at least 1.", "identity-steps")

@@ -104,7 +104,7 @@ def test_mistakes_of_the_command_line_get_one_sentence(tmp_path, words, code, na
         ({"known_people": 1}, "compare-known-people"),
         ({"experiments": {}}, "compare-nothing"),
         ({"pairs": 0}, "no-pairs"),
-        ({"people": -3}, "people-rendered"),
+        ({"people": -3}, "people-few"),
         ({"identity_steps": 0}, "identity-steps"),
         (
             {"experiments": {root: with_fields(default_config(), {"data.root": root}) for root in "ab"}},

@@ -63,7 +63,7 @@ HOLDS_OUT.data.held_out = 0.12
         ({"config": default_config()}, "sweep-holds-nobody-out", "config.data.held_out"),
         ({"config": HOLDS_OUT, "variants": ("xFM",)}, "variant-unknown", "xFM"),
         ({"pairs": 0}, "no-pairs", "--pairs"),
-        ({"people": -3}, "people-rendered", "--people"),
+        ({"people": -3}, "people-few", "--people"),
         ({"identity_steps": 0}, "identity-steps", 0),
         ({"steps": 0}, "sweep-steps", 0),
         ({"pose": "none.onnx"}, "public-weights-missing", "none.onnx"),
