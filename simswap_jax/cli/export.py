@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import tempfile
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +97,19 @@ def _pytorch(options: argparse.Namespace, model: Any, path: Path) -> list[Row]:
     rows = [Row("written", f"{options.output}", f"{options.part}: {len(state_dict)} tensors, PyTorch's names")]
     if options.part == "generator":
         crops = f"{model.network.convention}, faces {model.face_size}×{model.face_size} '{model.alignment}'"
-        rows.append(Row("remember", crops, "PyTorch's file cannot say so itself"))
+        remember = " ".join([crops, *_settings(model)])
+        rows.append(Row("remember", remember, "PyTorch's file cannot say so itself"))
         if getattr(model.generator, "preset", "") == "custom":
             rows.append(Row("note", "no public preset", "PyTorch's SimSwap programs know 224, 224-deep and 512"))
     return rows
+
+
+def _settings(model: Any) -> list[str]:
+    """``--setting NAME=VALUE`` of what `import` would not find in the file, nor assume."""
+    assumed = {field.name: field.default for field in fields(model.generator)}
+    untold = [name for name in model.network.family.torch.settings if name in assumed]
+    values = {name: getattr(model.generator, name) for name in untold}
+    return [f"--setting {name}={value}" for name, value in values.items() if value != assumed[name]]
 
 
 def _onnx(options: argparse.Namespace, model: Any, path: Path, steps: Steps) -> list[Row]:

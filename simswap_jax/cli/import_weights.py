@@ -1,6 +1,7 @@
 """`simswap-jax import`: a generator's PyTorch weights → model folder."""
 
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ EXAMPLES = """\
 released weights:   simswap-jax import latest_net_G.pth --output models/people --convention unit
 your own training:  simswap-jax import latest_net_G.pth --output models/mine --convention imagenet
 not sure which:     … --check face.jpg     (an aligned face crop; draws it under both and says which looks like it)
+export said so:     … --setting colour_cell=4 --setting light_cell=16
 on several faces:   … --check anna.jpg --check ben.jpg     (or a folder; each is told, the average decides)
 """
 
@@ -45,6 +47,13 @@ def parser() -> argparse.ArgumentParser:
     add("--preset", choices=list(HABITS), help="refuse the file unless it is of this preset")
     add("--family", default="simswap", metavar="NAME", help="kind of generator: simswap, or package.module:NAME")
     add("--part", metavar="NAME", help="which set of weights, where the file holds several")
+    add(
+        "--setting",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what the file does not tell of a generator's shape, as export says it; once or more",
+    )
     add("--face-size", type=int, metavar="N", help="crops that it was trained on (assumed from the preset)")
     add("--alignment", help="template of these crops (assumed from the preset)")
     add("--identity", default=IDENTITY, metavar="FILE", help=f"its identity network (assumed: {IDENTITY})")
@@ -64,7 +73,13 @@ def main(arguments: Sequence[str]) -> int:
     known = not is_file(options.file) and options.file.name in registry.catalogue()
     path = registry.find(options.file.name, "import") if known else options.file
     content = files.read(path, options.part, torch_weights.signs(options.family))
-    generator, variables = torch_weights.load_generator(content, preset=options.preset, family=options.family)
+    generator, variables = torch_weights.load_generator(
+        content,
+        options.convention or "unit",
+        preset=options.preset,
+        settings=_settings(options.setting),
+        family=options.family,
+    )
     config = generator.config
     size, alignment = _crops(config, options)
     model_folder.check_face_size(families.build(config), size, f"the model for {options.output}")
@@ -100,6 +115,20 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _settings(words: Sequence[str]) -> dict[str, Any]:
+    """Name → value of NAME=VALUE words; what is no number or true or false is a text."""
+    settings = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (name and equals):
+            raise UserError(f"--setting {printable(word)} is no NAME=VALUE; write it so.", "import-setting")
+        try:
+            settings[name] = json.loads(value)
+        except (ValueError, RecursionError):
+            settings[name] = value
+    return settings
+
+
 def _crops(config: Any, options: argparse.Namespace) -> tuple[int, str]:
     size, alignment = HABITS.get(getattr(config, "preset", ""), (options.face_size, options.alignment))
     size, alignment = options.face_size or size, options.alignment or alignment
@@ -116,6 +145,7 @@ def _checked(options: argparse.Namespace, config: Any, variables: Any, identity:
     """The convention, and how it is known; writes the picture that shows it."""
     from simswap_jax.io.atomic import replacing_file
     from simswap_jax.io.images import encode_png, read_picture
+    from simswap_jax.models.normalization import CONVENTIONS
     from simswap_jax.weights.range_check import check
 
     if identity is None:
@@ -123,6 +153,14 @@ def _checked(options: argparse.Namespace, config: Any, variables: Any, identity:
             "--check draws a face with its own identity vector, and this generator takes none; say --convention.",
             "import-check-without-vector",
         )
+    try:
+        for convention in CONVENTIONS:
+            replace(config, convention=convention)
+    except ValueError as error:
+        raise UserError(
+            "--check draws a face under both conventions, and this generator can have one only; say --convention.",
+            "import-check-one-convention",
+        ) from error
     paths = [path for given in options.check for path in (_first_faces(given) if given.is_dir() else [given])]
     faces = [read_picture(path) for path in paths]
     finding = check(config, variables, identity.network, identity.variables, faces, size)

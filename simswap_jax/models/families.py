@@ -71,15 +71,16 @@ class TorchNames:
     Attributes:
       layout: config → the leaves of the public state dict (`weights.layouts.Leaf`), in its order: all that the
         module's ``init`` makes.
-      config: (named arrays, what to call them, convention, dtype, what no file tells) → config; reads the shape off
-        the keys.
+      config: (named arrays, what to call them, convention, dtype, settings) → config; reads the shape off the keys.
       sign: a key that every one of its state dicts has and no other network's, by which the weights are found among
         others and behind a prefix; empty: they stand alone.
+      settings: fields of the configuration that no key tells, beside convention and dtype; each has a default.
     """
 
     layout: str
     config: str
     sign: str = ""
+    settings: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +198,7 @@ def of_former_fields(fields: Mapping[str, Any]) -> Family:
     return COMPACT if compact_ones and not fields.get("preset") else SIMSWAP
 
 
-_COMPACT = {**FORMER_NAMES, **{name: name for name in FORMER_NAMES.values()}}
+_COMPACT = {**FORMER_NAMES, **{name: name for name in (*FORMER_NAMES.values(), *compact.CELLS)}}
 
 
 # --- applying one ---------------------------------------------------------------------------------------------------
@@ -361,6 +362,7 @@ _TORCH = TorchNames(
     layout="simswap_jax.weights.layouts:generator",
     config="simswap_jax.weights.torch_weights:generator_config",
     sign="first_layer.1.weight",
+    settings=("mask_stride", *compact.CELLS),
 )
 _ONNX = "simswap_jax.weights.onnx_export:export_simswap"
 

@@ -9,7 +9,6 @@ collection of its own where it is not 0.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 from collections import Counter
@@ -71,8 +70,8 @@ def load_generator(
       convention: ``"unit"`` or ``"imagenet"``; nothing in the file tells which, so it is what you say.
       preset: refuse the weights unless they are of this preset.
       dtype: what the generator is to compute in.
-      settings: fields of the configuration that no key tells: a compact generator's ``mask_stride``, ``colour_cell``
-        and ``light_cell``.
+      settings: fields of the configuration that no key tells, of the family's ``TorchNames.settings``: a compact
+        generator's ``mask_stride``, ``colour_cell`` and ``light_cell``.
       family: whose layout the weights are in; the paper's generator and the compact one share theirs, and are told
         apart by the keys.
 
@@ -81,13 +80,13 @@ def load_generator(
 
     Raises:
       UserError: the weights are not a generator's, or not the preset's, or a key is missing, unused or misshapen; or
-        the family has no PyTorch layout.
+        the family has no PyTorch layout, or no such setting.
     """
     try:
         names = _torch_names(families.get(family))
+        _check_settings(settings or {}, names, family)
         tensors, name = _open(src, signs(family))
-        config = families.resolve(names.config)(tensors, name, convention, dtype)
-        config = dataclasses.replace(config, **(settings or {}))
+        config = families.resolve(names.config)(tensors, name, convention, dtype, settings or {})
     except (ValueError, TypeError) as error:
         raise error if isinstance(error, UserError) else UserError(str(error), "generator-config") from error
     found = getattr(config, "preset", "custom")
@@ -102,13 +101,25 @@ def load_generator(
     return families.build(config).module, variables
 
 
-def generator_config(tensors: Mapping[str, np.ndarray], name: str, convention: str, dtype: str) -> GeneratorConfig:
+def _check_settings(settings: Mapping[str, Any], names: families.TorchNames, family: str) -> None:
+    strange = next((name for name in settings if name not in names.settings), None)
+    if strange is not None:
+        known = f"they are {', '.join(names.settings)}" if names.settings else "there are none"
+        raise UserError(
+            f"{printable(strange)} is no setting that a PyTorch file of the family {family} leaves open; {known}.",
+            "generator-setting",
+        )
+
+
+def generator_config(
+    tensors: Mapping[str, np.ndarray], name: str, convention: str, dtype: str, settings: Mapping[str, Any]
+) -> GeneratorConfig:
     """The paper's generator, or a compact one, that has these keys and shapes.
 
     Args:
       tensors: arrays under PyTorch's names.
       name: what to call them in a message.
-      convention, dtype: what no key tells.
+      convention, dtype, settings: what no key tells.
 
     Raises:
       UserError: they are not a generator's.
@@ -133,6 +144,7 @@ def generator_config(tensors: Mapping[str, np.ndarray], name: str, convention: s
             "stem_kernel": _size(tensors, stem, 2, name, kind),
             "composition_mask": _size(tensors, "last_layer.1.weight", 0, name, kind) == 4,
             "dtype": dtype,
+            **settings,
         }
     )
 

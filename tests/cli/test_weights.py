@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 
 import cv2
 import jax
@@ -17,6 +18,7 @@ from simswap_jax.cli import doctor
 from simswap_jax.cli import import_weights as command
 from simswap_jax.cli import main as cli
 from simswap_jax.models import Generator, GeneratorConfig
+from simswap_jax.models.compact import CompactConfig
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
 from simswap_jax.weights import files, identity_folder, model_folder
 from simswap_jax.weights import registry as weights
@@ -283,6 +285,38 @@ def test_export_to_safetensors_is_what_was_imported(place, capsys):
     assert cli.main(["export", "model", "--part", "identity", "--output", "id.safetensors"]) == 0
     assert "id.safetensors is there already and will be replaced." in capsys.readouterr().out
     assert set(files.read("id.safetensors").tensors) == set(files.read("identity.safetensors").tensors)
+
+
+def test_what_export_says_to_remember_makes_the_same_generator_again(place, capsys):
+    imported()
+    config = CompactConfig(widths=(4, 6, 8), blocks=2, identity_size=16, mask_stride=2, colour_cell=4)
+    model_folder.write("kept", replace(model_folder.read("model"), generator=config), include_identity=False)
+    capsys.readouterr()
+    assert cli.main(["export", "kept", "--output", "out.safetensors"]) == 0
+    settings = re.findall(r"--setting \w+=\w+", capsys.readouterr().out)
+    assert settings == ["--setting mask_stride=2", "--setting colour_cell=4"]
+    words = " ".join(settings).split()
+    assert cli.main(["import", "out.safetensors", "--output", "again", *TOLD, *words]) == 0
+    assert model_folder.read("again").generator == config
+    assert cli.main(["import", "out.safetensors", "--output", "again", *TOLD]) == 0
+    assert model_folder.read("again").generator == CONFIG
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "named"),
+    [
+        (["--setting", "colour_cell"], "import-setting", "colour_cell"),
+        (["--setting", "widths=4"], "generator-setting", "widths"),
+        (["--setting", "colour_cell=blue"], "generator-config", "'blue'"),
+        (["--setting", "colour_cell=3"], "generator-config", "colour_cell is 3"),
+        (["--setting", "colour_cell=4", "--convention", "imagenet"], "generator-config", "convention"),
+        (["--setting", "colour_cell=4", "--check", "face.png"], "import-check-one-convention", "--convention"),
+    ],
+)
+def test_a_wrong_setting_is_refused(place, words, code, named):
+    with raises_user_error(code, named):
+        command.main(["net_G.pth", "--output", "model", *TOLD, *words])
+    assert not (place / "model").exists()
 
 
 @pytest.mark.torch
