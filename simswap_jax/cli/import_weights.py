@@ -70,8 +70,8 @@ def main(arguments: Sequence[str]) -> int:
 
     steps = Steps()
     steps.say(f"reading {printable(options.file)}")
-    known = not is_file(options.file) and options.file.name in registry.catalogue()
-    path = registry.find(options.file.name, "import") if known else options.file
+    known = not is_file(options.file) and str(options.file) in registry.catalogue()
+    path = registry.find(options.file, "import") if known else options.file
     content = files.read(path, options.part, torch_weights.signs(options.family))
     generator, variables = torch_weights.load_generator(
         content,

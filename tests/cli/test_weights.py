@@ -207,6 +207,7 @@ def test_a_preset_settles_what_it_is_known_for(monkeypatch):
     ("words", "sentence"),
     [
         (["nothing.pth", *TOLD], "nothing.pth does not exist"),
+        (["runs/mien/latest_net_G.pth", *TOLD], "latest_net_G.pth does not exist"),
         (["latest_net_G.pth", *TOLD], "latest_net_G.pth, needed for import, is missing: get it from"),
         (["net_G.pth", "--preset", "512", *TOLD], "holds a generator of preset custom"),
         (["identity.safetensors", *TOLD], "it looks like an InsightFace iResNet"),
