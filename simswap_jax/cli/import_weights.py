@@ -82,11 +82,13 @@ def main(arguments: Sequence[str]) -> int:
     )
     config = generator.config
     size, alignment = _crops(config, options)
-    model_folder.check_face_size(families.build(config), size, f"the model for {options.output}")
+    network, name = families.build(config), f"the model for {options.output}"
+    model_folder.check_face_size(network, size, name)
     identity = None
-    if "vector" in families.of_config(config).takes:
+    if "vector" in network.takes:
         steps.say(f"reading the identity network {options.identity}")
         identity = identity_folder.read(options.identity, f"the identity vectors of {options.file.name} (--identity)")
+        model_folder.check_identity_size(network, identity.network.config, name)
     convention, how = options.convention, "as you said"
     if options.check:
         steps.say(f"drawing {', '.join(map(str, options.check))} under both conventions")

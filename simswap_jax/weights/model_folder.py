@@ -278,8 +278,7 @@ def _check_whole(model: ModelFolder, name: str) -> None:
             f"{name} has the alignment '{printable(model.alignment)}'; known are {', '.join(ALIGNMENTS)}.",
             "unknown-alignment",
         )
-    if network.identity_size is not None:
-        _check_vectors(model, network.identity_size, name)
+    check_identity_size(network, model.identity, name)
     check_tree(model.variables, _generator_shapes(network, model.face_size, name), name)
     if model.identity_variables is not None:
         wanted = layouts.flax_shapes(layouts.identity(model.identity_network.config))
@@ -296,17 +295,19 @@ def check_face_size(network: SwapNetwork, size: int, name: str) -> None:
         )
 
 
-def _check_vectors(model: ModelFolder, identity_size: int, name: str) -> None:
-    """Refuses a generator that takes vectors without the network that makes them."""
-    if model.identity is None:
+def check_identity_size(network: SwapNetwork, identity: IdentityConfig | None, name: str) -> None:
+    """A UserError for a generator that takes vectors without the network that makes them, or with one of other length."""
+    if network.identity_size is None:
+        return
+    if identity is None:
         raise UserError(
             f"{name} has a generator that takes identity vectors, and no identity network; make the model again.",
             "model-without-identity-network",
         )
-    if model.identity.embedding != identity_size:
+    if identity.embedding != network.identity_size:
         raise UserError(
-            f"{name} has an identity network of {model.identity.embedding} dimensions and a generator that takes "
-            f"{identity_size}; choose the network that the generator was trained with.",
+            f"{name} has an identity network of {identity.embedding} dimensions and a generator that takes "
+            f"{network.identity_size}; choose the network that the generator was trained with.",
             "model-identity-size",
         )
 

@@ -188,6 +188,17 @@ def test_the_check_really_draws_faces_of_files_and_folders(place, capsys, monkey
     assert cv2.imread(str(place / "model-conventions.png")).shape[0] > 3 * 96
 
 
+def test_the_check_wants_vectors_of_the_generators_length(place, capsys):
+    network = IdentityNetwork(replace(NETWORK.config, embedding=24))
+    variables = random(jax.eval_shape(network.init, jax.random.key(0)))
+    files.save(tw.identity_state_dict(network, variables), place / "longer.safetensors")
+    with raises_user_error("model-identity-size", 24, 16):
+        command.main(
+            ["net_G.pth", "--output", "model", *TOLD[2:], "--identity", "longer.safetensors", "--check", "face.png"]
+        )
+    assert not (place / "model-conventions.png").exists()
+
+
 def test_an_identity_network_of_ours_goes_into_the_folder(place):
     identity_folder.write(place / "ours", NETWORK.config, identity_variables(), {})
     assert cli.main(["import", "net_G.pth", "--output", "model", *TOLD[2:], "--identity", "ours"]) == 0
