@@ -11,12 +11,12 @@ from itertools import islice
 from pathlib import Path
 
 from simswap_jax.cli import command_parser
-from simswap_jax.errors import UserError, first_line, install_command
+from simswap_jax.errors import UserError, first_line, install_command, printable
 from simswap_jax.io.atomic import is_file, is_folder
 from simswap_jax.io.progress import Row, table
 from simswap_jax.video.decode import is_video, open_video
 from simswap_jax.weights import registry
-from simswap_jax.weights.model_names import shipped
+from simswap_jax.weights.model_names import find_model
 from simswap_jax.weights.registry import Entry
 
 # package → (its extra, what it adds)
@@ -51,8 +51,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(list(arguments))
     if options.file is None:
         return report_weights(options.json, options.all)
-    is_model = is_folder(options.file) or str(options.file) in shipped()
-    rows = examine_model(options.file) if is_model else examine(options.file)
+    folder = options.file if is_file(options.file) else find_model(options.file)
+    rows = examine_model(folder) if is_folder(folder) else examine(options.file)
     if options.json:
         print(json.dumps({row.what: {"found": row.value, "says": row.how} for row in rows}, indent=1))
     else:
@@ -184,7 +184,7 @@ def _doctor_lines(entry: Entry, state: str, path: Path | None) -> str:
 
 
 def examine_model(folder: Path) -> list[Row]:
-    """What a model folder is, and that its files are the ones that its config.json describes.
+    """What a model folder is, that its files are the ones that its config.json describes, and its identity network's.
 
     Raises:
       UserError: it is no model folder, or damaged.
@@ -194,18 +194,27 @@ def examine_model(folder: Path) -> list[Row]:
     model = model_folder.read(folder, with_identity=False)
     network = model.network
     rows = [
-        Row("model", f"{model_folder.find_model(folder)}", "its files are whole"),
+        Row("model", f"{folder}", "its files are whole"),
         Row("generator", f"{network.family.name}: {network.family.describe(model.generator)}"),
         Row("face crops", f"{model.face_size}×{model.face_size}, aligned as '{model.alignment}'"),
         Row("input normalization", network.convention),
     ]
     if model.identity is not None:
-        entry = registry.catalogue().get(model.identity_name)
-        included = is_file(model_folder.find_model(folder) / model_folder.IDENTITY)
-        state = "here" if included else _state(entry)[0] if entry else "not a known file; found by its SHA-256"
-        how = {"fetchable": "fetched when needed", "here": "here, its SHA-256 matches"}.get(state, state)
-        rows.append(Row("identity network", model.identity_name, "included" if included else how))
-    return [*rows, *(Row(key.replace("_", " "), str(value)) for key, value in model.card.items())]
+        outside = model.identity_variables is None
+        how = _outside(model.identity_sha256, model.identity_name) if outside else "included"
+        rows.append(Row("identity network", model.identity_name, how))
+    card = (Row(printable(key.replace("_", " ")), str(value)) for key, value in model.card.items())
+    return [*map(_printable, [*rows, *card])]
+
+
+def _outside(sha256: str, name: str) -> str:
+    """Where a model's identity network lies that is not in its folder: it is found, as when swapping, by its SHA-256."""
+    path, entry = registry.locate_sha256(sha256, name), registry.known(sha256)
+    if path is not None:
+        return f"here, its SHA-256 matches: {path}"
+    if entry is not None and entry.url and not registry.offline():
+        return "fetched when needed"
+    return "missing: no file with its SHA-256 lies in a folder that is searched"
 
 
 # --- marks of a file ------------------------------------------------------------------------------------------------

@@ -55,7 +55,8 @@ class ModelFolder:
       alignment: the template that crops are aligned to, one of `ALIGNMENTS`.
       identity: shape of the identity network whose vectors it understands; None where it takes no vector and comes
         without one.
-      identity_variables: that network's Flax collections, float32; None where it was not asked for.
+      identity_variables: that network's Flax collections, float32; None where it is not in the folder and was not
+        asked for.
       identity_sha256: of the identity network's weight file: vectors of any other are refused.
       identity_name: that file's name.
       card: licence, training step, experiment, the source file's SHA-256, …; what JSON can hold.
@@ -158,7 +159,7 @@ def read(
     Args:
       folder: what `write` left, or the name of a model that ships (`find_model`).
       face_size, alignment, identity_sha256: what it is to be used with; a folder made for another is refused.
-      with_identity: False leaves the identity network out (export needs none).
+      with_identity: False looks for no identity network outside of the folder.
 
     Raises:
       UserError: it is missing, damaged, made for another use, or its identity network is not here.
@@ -168,7 +169,8 @@ def read(
     model = ModelFolder(variables={}, identity_variables=None, **fields)
     check_use(model, folder, face_size, alignment, identity_sha256)
     variables = _read_weights(folder, GENERATOR, sums)
-    found = _identity_variables(folder, model, sums) if with_identity and model.identity is not None else None
+    wanted = model.identity is not None and (with_identity or IDENTITY in sums)
+    found = _identity_variables(folder, model, sums) if wanted else None
     model = replace(model, variables=variables, identity_variables=found)
     _check_whole(model, str(folder))
     return model

@@ -20,7 +20,7 @@ from simswap_jax.io import user_folders
 from simswap_jax.io.atomic import CannotWrite, file_sha256, is_file, is_folder, replacing_file
 from simswap_jax.io.progress import to_terminal
 
-__all__ = ["Entry", "catalogue", "file_sha256", "find", "find_by_sha256", "folders", "locate", "locate_sha256"]
+__all__ = ["Entry", "catalogue", "file_sha256", "find", "find_by_sha256", "folders", "known", "locate", "locate_sha256"]
 
 ENDINGS = (".pth", ".pt", ".bin", ".tar", ".ckpt", ".safetensors", ".onnx")
 SECONDS = 30.0  # without a byte from the origin
@@ -149,7 +149,7 @@ def find_by_sha256(sha256: str, name: str, purpose: str) -> Path:
     """
     if (path := locate_sha256(sha256, name)) is not None:
         return path
-    entry = _known(sha256)
+    entry = known(sha256)
     if entry is not None and entry.url:
         return find(entry.name, purpose)
     other, entry = locate(name), entry or catalogue().get(name)
@@ -169,12 +169,13 @@ def locate_sha256(sha256: str, name: str) -> Path | None:
     Files called ``name``, or as ``configs/weights.yaml`` calls it, are read first, so that the usual case reads one;
     others only where they are of the known size, or where none is known.
     """
-    entry = _known(sha256)
+    entry = known(sha256)
     names, size = ([name, entry.name], entry.size) if entry else ([name], 0)
     return next((path for path in _candidates(names, size) if file_sha256(path) == sha256), None)
 
 
-def _known(sha256: str) -> Entry | None:
+def known(sha256: str) -> Entry | None:
+    """The public file with this SHA-256."""
     return next((entry for entry in catalogue().values() if entry.sha256 == sha256), None)
 
 

@@ -491,8 +491,45 @@ def test_doctor_says_what_a_model_is_and_whether_it_is_whole(place, capsys):
     (place / "model" / "generator.safetensors").write_bytes(b"another file")
     assert cli.main(["doctor", "model"]) == 2
     assert "is damaged" in capsys.readouterr().err
-    assert cli.main(["doctor", "faces"]) == 0
-    assert "mobilefacenet_casia.ckpt" in capsys.readouterr().out
+    for name in ("faces", "pretrained/faces"):
+        assert cli.main(["doctor", name]) == 0
+        assert "mobilefacenet_casia.ckpt" in capsys.readouterr().out
+
+
+def test_doctor_reads_the_identity_network_of_a_model_folder(place):
+    identity_folder.write(place / "ours", NETWORK.config, identity_variables(), {})
+    assert cli.main(["import", "net_G.pth", "--output", "model", *TOLD[2:], "--identity", "ours"]) == 0
+    rows = {row.what: row for row in doctor.examine_model(place / "model")}
+    assert rows["identity network"].how == "included"
+    path = place / "model" / "identity.safetensors"
+    changed = bytearray(path.read_bytes())
+    changed[-1] ^= 1
+    path.write_bytes(changed)
+    with raises_user_error("model-folder-changed", "identity.safetensors"):
+        doctor.examine_model(place / "model")
+    path.unlink()
+    with raises_user_error("model-folder-incomplete", "identity.safetensors"):
+        doctor.examine_model(place / "model")
+
+
+def test_doctor_knows_an_identity_network_elsewhere_by_its_sha256(place):
+    imported()
+
+    def said():
+        return next(row.how for row in doctor.examine_model(place / "model") if row.what == "identity network")
+
+    (place / "identity.safetensors").rename(place / "renamed.safetensors")
+    (place / "identity.safetensors").write_bytes(b"another file")
+    assert said() == f"here, its SHA-256 matches: {place / 'renamed.safetensors'}"
+    (place / "renamed.safetensors").unlink()
+    assert said().startswith("missing")
+
+
+def test_doctor_writes_out_what_a_card_would_do_to_a_terminal(place, capsys):
+    imported("--licence", "\x1b[31mfree")
+    capsys.readouterr()
+    assert cli.main(["doctor", "model"]) == 0
+    assert "\x1b" not in capsys.readouterr().out
 
 
 def test_a_wrong_use_of_an_imported_folder_is_refused(place):

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from simswap_jax.cli import main as cli
+from simswap_jax.cli import push
 from simswap_jax.weights import hub, model_folder
 from simswap_jax.weights.model_names import find_model, shipped
 from tests.support.errors import raises_user_error
@@ -65,6 +66,11 @@ def test_a_changed_file_is_refused(server, repository):
         model_folder.read("anna/swap")
 
 
+def test_doctor_knows_a_model_by_its_name(server, repository, capsys):
+    assert cli.main(["doctor", "anna/swap"]) == 0
+    assert "its files are whole" in capsys.readouterr().out
+
+
 def test_what_is_not_there_is_one_sentence(server, repository, monkeypatch):
     with raises_user_error("hub-repository", "anna/other"):
         find_model("anna/other")
@@ -91,6 +97,15 @@ def test_a_model_is_put_there_without_other_files_and_comes_back(server, folder,
     assert server.repositories["ben/mine"] == ours
     assert server.private == {"ben/mine"}
     assert model_folder.read("ben/mine").card == model_folder.read(folder).card
+
+
+def test_a_damaged_model_is_not_put_there(server, folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    (copy / "identity.safetensors").unlink()
+    with raises_user_error("model-folder-incomplete", "identity.safetensors"):
+        push.main([str(copy), "ben/mine"])
+    assert server.asked == []
 
 
 @pytest.mark.parametrize("licence", ["unstated", "", None])
