@@ -19,7 +19,7 @@ from simswap_jax.weights import torch_files
 from simswap_jax.weights.pickle_reader import Inert, PickleRefused, TensorRef
 
 MOST_DEPTH = 64
-MOST_MODULES = 1 << 13  # a shared one counts as often as it is reached; a ResNet-200 has about 1,000
+MOST_MEMBERS = 1 << 15  # of all modules; a shared one's count as often as it is reached; a ResNet-200 has about 3,000
 MOST_NAME = 500  # letters of a tensor's name
 MOST_SETS = 32  # of one network's weights, each behind a prefix of its own
 # What frameworks put before every name, and (those that no module is called by) inside of names: DataParallel,
@@ -278,9 +278,11 @@ def _parts(root: Any) -> tuple[list[_Part], list[str]]:
     found: list[_Part] = []
     ignored: list[str] = []
     seen: set[int] = set()
+    left = MOST_MEMBERS
 
     def walk(node: Any, path: str, depth: int) -> None:
-        if depth > MOST_DEPTH:
+        nonlocal left
+        if depth > MOST_DEPTH or len(path) > MOST_NAME:
             raise PickleRefused("its contents are nested beyond measure")
         if isinstance(node, (dict, Inert)):  # the same one under a second name is no second one
             if id(node) in seen:
@@ -288,11 +290,13 @@ def _parts(root: Any) -> tuple[list[_Part], list[str]]:
             seen.add(id(node))
         members = _module_state(node)
         if members is not None:
-            found.append(_Part(path, dict(_named(members)), printable(node.name, 80)))
+            tensors, reached = _named(members, left)
+            left -= reached
+            found.append(_Part(path, tensors, printable(node.name, 80)))
             return
         items = node.entries if isinstance(node, Inert) else node
         if not isinstance(items, dict) or not items or _is_optimiser(items):
-            ignored.append(path)
+            ignored.append(path[:80])
             return
         own = {key: value for key, value in items.items() if isinstance(key, str) and isinstance(value, TensorRef)}
         if own:
@@ -323,27 +327,38 @@ def _as_dict(node: Any) -> Any:
     return node.entries if isinstance(node, Inert) else node
 
 
-def _named(state: dict[str, Any]) -> Iterator[tuple[str, TensorRef]]:
-    """Parameters and persistent buffers in the order of PyTorch's ``state_dict()``: own ones, then member by member."""
-    visited = 0
+def _named(state: dict[str, Any], most: int) -> tuple[dict[str, TensorRef], int]:
+    """Parameters and persistent buffers in the order of PyTorch's ``state_dict()``: own ones, then member by member.
+
+    Args:
+      state: of a module.
+      most: how many members of modules may be reached: parameters, buffers and modules.
+
+    Returns:
+      Name → tensor, and how many members were reached.
+    """
+    named: dict[str, TensorRef] = {}
+    reached = 0
     stack: list[tuple[dict[str, Any], str]] = [(state, "")]
     while stack:
         state, prefix = stack.pop()
-        visited += 1
-        if visited > MOST_MODULES or len(prefix) > 1000:
+        left_out = state.get("_non_persistent_buffers_set")
+        left_out = left_out if isinstance(left_out, (list, tuple)) else ()
+        parameters, buffers, modules = (_as_dict(state[group]) for group in ("_parameters", "_buffers", "_modules"))
+        reached += len(parameters) + len(buffers) + len(modules) + len(left_out)
+        if reached > most or len(prefix) > MOST_NAME:
             raise PickleRefused("its modules are nested beyond measure")
-        left_out = state.get("_non_persistent_buffers_set") or ()
-        left_out = [n for n in left_out if isinstance(n, str)] if isinstance(left_out, (list, tuple)) else []
-        for group in ("_parameters", "_buffers"):
-            for name, value in _as_dict(state[group]).items():
-                if isinstance(value, TensorRef) and isinstance(name, str) and name not in left_out:
-                    yield prefix + name, value
+        left_out = {name for name in left_out if isinstance(name, str)}
+        for name, value in (*parameters.items(), *buffers.items()):
+            if isinstance(value, TensorRef) and isinstance(name, str) and name not in left_out:
+                named[prefix + name[: MOST_NAME + 1]] = value  # a longer one is refused, whatever its end
         members = []
-        for name, member in _as_dict(state["_modules"]).items():
+        for name, member in modules.items():
             inner = _module_state(member)
             if inner is not None:
                 members.append((inner, f"{prefix}{str(name)[:200]}."))
         stack.extend(reversed(members))
+    return named, reached
 
 
 def _choose(path: Path, parts: list[_Part], part: str | None, signs: Sequence[str]) -> _Part:

@@ -8,7 +8,7 @@ file holds. Names of the standard library that no weight file needs (``os.system
 sight all the same: not because they could run here, but because the file's owner should know.
 
 Memory stays in proportion to the file: an instruction that announces more bytes than follow is an error, instructions
-are counted, and shapes are checked against their storage before any array exists (in `torch_files`).
+and the elements that calls copy are counted, and shapes are checked against their storage before any array exists (in `torch_files`).
 """
 
 import pickletools
@@ -139,8 +139,11 @@ def _wholes(value: object, what: str) -> tuple[int, ...]:
     return tuple(whole(v, what) for v in value)
 
 
-def _call(function: object, arguments: object) -> object:
-    """What a call in the file stands for: a tensor, a container, or the record of a call that is not made."""
+def _call(charge: Callable[[int], None], function: object, arguments: object) -> object:
+    """What a call in the file stands for: a tensor, a container, or the record of a call that is not made.
+
+    ``charge`` is told how many elements are copied: a file may name one list in any number of calls.
+    """
     if not isinstance(arguments, tuple):
         raise PickleRefused("a call in it has no arguments")
     if not isinstance(function, Name):
@@ -158,27 +161,32 @@ def _call(function: object, arguments: object) -> object:
         return arguments[0]
     if place == ("torch._tensor", "_rebuild_from_type_v2") and len(arguments) >= 3 and isinstance(arguments[0], Name):
         inner = (arguments[0].module, arguments[0].name)
-        return Inert(function, arguments) if inner == place else _call(arguments[0], arguments[2])
+        return Inert(function, arguments) if inner == place else _call(charge, arguments[0], arguments[2])
     if place in _DICTS:
         result: dict[Any, Any] = {}
         if function.name == "OrderedDict" and arguments and isinstance(arguments[0], (list, tuple)):
+            charge(len(arguments[0]))
             for pair in arguments[0]:  # Python 2 wrote a list of [key, value]
                 if not isinstance(pair, (list, tuple)) or len(pair) != 2:
                     raise PickleRefused("an ordered dictionary in it is misshapen")
                 result[_key(pair[0])] = pair[1]
         return result
     if place == ("torch", "Size") and arguments and isinstance(arguments[0], (tuple, list)):
+        charge(len(arguments[0]))
         return tuple(arguments[0])
     if place in (("__builtin__", "set"), ("builtins", "set"), ("builtins", "frozenset"), ("__builtin__", "frozenset")):
-        return list(arguments[0]) if arguments and isinstance(arguments[0], (tuple, list)) else []
+        elements = arguments[0] if arguments and isinstance(arguments[0], (tuple, list)) else ()
+        charge(len(elements))
+        return list(elements)
     if function.name in ("_reconstructor", "__newobj__") and function.module in ("copy_reg", "copyreg"):
-        return _new(arguments[0] if arguments else None, arguments[1:])
+        charge(len(arguments))
+        return _new(charge, arguments[0] if arguments else None, arguments[1:])
     return Inert(function, arguments)
 
 
-def _new(cls: object, arguments: tuple[object, ...]) -> object:
+def _new(charge: Callable[[int], None], cls: object, arguments: tuple[object, ...]) -> object:
     if isinstance(cls, Name) and ((cls.module, cls.name) in _DICTS or (cls.module, cls.name) in _WRAPPERS):
-        return _call(cls, arguments)
+        return _call(charge, cls, arguments)
     return Inert(cls if isinstance(cls, Name) else None, arguments)
 
 
@@ -227,7 +235,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.persistent = persistent
-        self.most = most
+        self.most = self.left = most
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
@@ -254,10 +262,15 @@ class _Machine:
         del self.stack[at:]
         return values
 
+    def charge(self, count: int) -> None:
+        """Takes what costs as much as so many instructions off those that are left."""
+        self.left -= count
+        if self.left < 0:
+            raise PickleRefused(f"it has more than {self.most:,} instructions")
+
     def run(self, stream: BinaryIO) -> object:
-        for count, (code, argument, _) in enumerate(pickletools.genops(stream)):
-            if count >= self.most:
-                raise PickleRefused(f"it has more than {self.most:,} instructions")
+        for code, argument, _ in pickletools.genops(stream):
+            self.charge(1)
             if code.name == "STOP":
                 return self.pop()
             self.step(code.name, argument)
@@ -314,11 +327,11 @@ class _Machine:
 
     def reduce(self) -> None:
         arguments, function = self.pop(), self.pop()
-        self.push(_call(function, arguments))
+        self.push(_call(self.charge, function, arguments))
 
     def new_object(self) -> None:
         arguments, cls = self.pop(), self.pop()
-        self.push(_new(cls, arguments if isinstance(arguments, tuple) else ()))
+        self.push(_new(self.charge, cls, arguments if isinstance(arguments, tuple) else ()))
 
     def new_object_with_keywords(self) -> None:
         self.pop()  # keyword arguments
@@ -326,11 +339,11 @@ class _Machine:
 
     def object_to_mark(self) -> None:
         values = self.to_mark()
-        self.push(_new(values[0], tuple(values[1:])))
+        self.push(_new(self.charge, values[0], tuple(values[1:])))
 
     def instance(self, argument: str) -> None:
         module, _, attribute = argument.partition(" ")
-        self.push(_new(_name(module, attribute), tuple(self.to_mark())))
+        self.push(_new(self.charge, _name(module, attribute), tuple(self.to_mark())))
 
 
 _Instruction = Callable[[_Machine, Any], object]
@@ -381,7 +394,7 @@ _INSTRUCTIONS: dict[str, _Instruction] = {
 
 
 def instructions_for(size: int) -> int:
-    """How many instructions a file of `size` bytes may have, so that its objects stay within a few times that size."""
+    """How many instructions, and copies, a file of `size` bytes may have: its objects stay within a few times that size."""
     return min(MOST_INSTRUCTIONS, 100_000 + size // 16)
 
 
@@ -391,7 +404,7 @@ def load(stream: BinaryIO, persistent: Callable[[Any], object] | None = None, mo
     Args:
       stream: binary, in memory or mapped (``read`` must clamp to what is there).
       persistent: what stands for a persistent id (PyTorch: a storage); without it such an id is refused.
-      most: the number of instructions beyond which it is refused.
+      most: the number of instructions, and of elements copied by calls, beyond which it is refused.
 
     Returns:
       Numbers, text, None, lists, tuples and dicts, and among them `Name`, `Inert`, `TensorRef` and what `persistent`

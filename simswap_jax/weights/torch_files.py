@@ -70,7 +70,8 @@ class TorchFile:
         self._budget -= count * numbers.dtype.itemsize
         if self._budget < 0:
             raise PickleRefused("its tensors would take many times the file's size")
-        strides = tuple(s * numbers.dtype.itemsize for s in tensor.strides)
+        # An axis of one number may have any stride: no step is taken along it.
+        strides = tuple(s * numbers.dtype.itemsize if n > 1 else 0 for n, s in zip(tensor.shape, tensor.strides))
         return np.lib.stride_tricks.as_strided(numbers[offset:], tensor.shape, strides, writeable=False)
 
 
@@ -92,7 +93,8 @@ def _storage(pid: object) -> StorageRef | Name:
     key = pid[2]
     if not isinstance(key, (str, int)) or isinstance(key, bool):
         raise PickleRefused("a storage in it has no name")
-    ref = StorageRef(str(key), _NUMBERS[kind.name], whole(pid[4], "the length of a storage"))
+    key = key if isinstance(key, str) else str(whole(key, "the name of a storage"))
+    ref = StorageRef(key, _NUMBERS[kind.name], whole(pid[4], "the length of a storage"))
     view = pid[5] if len(pid) > 5 else None
     if view is not None:
         if not isinstance(view, (tuple, list)) or len(view) != 3:

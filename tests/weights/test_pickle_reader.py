@@ -255,6 +255,58 @@ def shared_modules():
     return module
 
 
+LEAF = dict.fromkeys((f"w{i}" for i in range(2000)), Tensor(np.ones(1 << 18, np.float32)))
+
+
+PAIRS = b"".join(b"M" + struct.pack("<H", i) + b"N\x86" for i in range(5_000))
+
+
+def copies(function, elements, close=b"t"):
+    """A call with one long tuple, many times over."""
+    arguments = b"(" + elements + close + b"\x85q\x01"
+    return raw(text("x" * 1_000_000), b"0", function, b"q\x00", arguments, b"(", b"h\x00h\x01R" * 1000, b"l")
+
+
+def new_objects():
+    arguments = b"(cnets\nNet\n" + b"N" * 20_000 + b"tq\x01"
+    return raw(b"ccopyreg\n__newobj__\nq\x00", arguments, b"(", b"h\x00h\x01R" * 1000, b"l")
+
+
+def storages_of_a_long_name():
+    number = b"\x8b" + struct.pack("<i", 1700) + b"\x7f" * 1700
+    pid = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + number + text("cpu") + b"K\x00Ntq\x01"
+    return raw(pid, b"(", b"h\x01Q" * 10_000, b"l")
+
+
+def shared_leaves():
+    leaf = Module(Global("nets", "Leaf"), LEAF)
+    return Module(Global("nets", "Many"), modules={f"{i}": leaf for i in range(500)})
+
+
+def modules_of_one_state():
+    modules = [Module(Global("nets", "Leaf"), LEAF) for _ in range(500)]
+    for module in modules:
+        module.state = modules[0].state
+    return {f"{i}": module for i, module in enumerate(modules)}
+
+
+def modules_in_themselves():
+    module = Module(Global("nets", "Self"), LEAF)
+    module.state["_modules"] = {f"{i}": module for i in range(2000)}
+    return module
+
+
+def shared_long_names():
+    leaf = Module(Global("nets", "Leaf"), {"w" * 100_000: WEIGHTS["w"]})
+    return Module(Global("nets", "Many"), modules={f"{i}": leaf for i in range(500)})
+
+
+def nested(content, depth=60):
+    for _ in range(depth):
+        content = {"a" * 80: content}
+    return content
+
+
 BOMBS = {
     "a text of 2^60 bytes": raw(b"\x8d" + struct.pack("<Q", 1 << 60) + b"x"),
     "a byte array of 2^60 bytes": raw(b"\x96" + struct.pack("<Q", 1 << 60) + b"x"),
@@ -272,6 +324,18 @@ BOMBS = {
     "an expanded tensor": expanded,
     "many views of one storage": many_views,
     "a thousand million laughs": laughs,
+    "many sets of one tuple": copies(b"cbuiltins\nset\n", b"N" * 20_000),
+    "many shapes of one list": copies(b"ctorch\nSize\n", b"N" * 20_000, b"l"),
+    "many dictionaries of one tuple": copies(b"ccollections\nOrderedDict\n", PAIRS),
+    "many objects of one tuple": new_objects(),
+    "many storages of a long name": storages_of_a_long_name(),
+    "many members that are one module": shared_leaves,
+    "many modules of one state": modules_of_one_state,
+    "a module that is all of its members": modules_in_themselves,
+    "many parameters of one long name": shared_long_names,
+    "many values far down": lambda: {"w": WEIGHTS["w"], **nested(dict.fromkeys(range(20_000)))},
+    "many parts far down": lambda: nested({i: {"w": WEIGHTS["w"]} for i in range(4_000)}),
+    "a stride of 2^61": lambda: {"w": Tensor(np.ones(1, np.float32), (2,), (1 << 61,))},
     "modules in modules": shared_modules,
     "a shape of 2^62": lambda: {"w": Tensor(np.ones(1), ((1 << 62) - 1, 2), (1, 1))},
     "a shape of 2^80": lambda: {"w": Tensor(np.ones(1), (1 << 80,), (1,))},
@@ -350,6 +414,12 @@ def test_reading_keeps_to_the_size_of_the_file(place):
     for container in CONTAINERS:
         place.write_bytes(saved(arrays, container))
         assert peak(lambda: files.read(place)) < 1.2 * place.stat().st_size  # windows on the file's bytes
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_an_axis_of_one_number_may_have_any_stride(place, container):
+    place.write_bytes(saved({"w": Tensor(np.arange(3.0), (1, 3), (1 << 61, 1))}, container))
+    np.testing.assert_array_equal(files.read(place).tensors["w"], [[0, 1, 2]])
 
 
 @pytest.mark.filterwarnings("error")
