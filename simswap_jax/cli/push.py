@@ -30,7 +30,8 @@ def main(arguments: Sequence[str]) -> int:
             "folder with one (simswap-jax import … --licence TEXT).",
             "push-without-licence",
         )
-    if not hub.is_repository(options.repository):
+    named = hub.NAME.fullmatch(options.repository)
+    if named is None or named["revision"]:
         raise UserError(f"'{options.repository}' is no name of a repository; write user/name.", "push-repository-name")
     print(f"{hub.upload(folder, options.repository, options.private)}\nlicence: {licence}")
     return 0

@@ -60,7 +60,7 @@ def fetch(name: str, revision: str | None = None) -> Path:
             "`hf auth login`.",
             "hub-repository",
         ) from error
-    except (hub.errors.LocalEntryNotFoundError, hub.errors.HfHubHTTPError, OSError, ValueError) as error:
+    except (hub.errors.LocalEntryNotFoundError, hub.errors.HTTPError, OSError, ValueError) as error:
         why = "SIMSWAP_JAX_OFFLINE forbids fetching it" if offline() else first_line(error)
         raise UserError(
             f"{name} is no folder here, and could not be fetched from the Hub ({why}); name a model folder.",
@@ -73,7 +73,7 @@ def upload(folder: Path, repository: str, private: bool = False) -> str:
     """Put a model folder's files into a repository, which is made where there is none; returns the commit's address.
 
     Raises:
-      UserError: the extra is missing, or the Hub refuses.
+      UserError: the extra is missing, the Hub cannot be reached, or it refuses.
     """
     hub = _package("putting a model on the Hub")
     client = hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
@@ -82,9 +82,10 @@ def upload(folder: Path, repository: str, private: bool = False) -> str:
         done = client.upload_folder(
             repo_id=repository, folder_path=folder, allow_patterns=FILES, commit_message="Upload a simswap_jax model"
         )
-    except (hub.errors.HfHubHTTPError, hub.errors.LocalTokenNotFoundError, OSError, ValueError) as error:
+    except (hub.errors.HTTPError, hub.errors.LocalTokenNotFoundError, OSError, ValueError) as error:
         raise UserError(
-            f"{repository} could not be written to ({first_line(error)}); `hf auth login` with a token that may write.",
+            f"{repository} could not be written to ({first_line(error)}); look at the connection, and `hf auth login` with "
+            "a token that may write.",
             "hub-refused",
         ) from error
     return str(done.commit_url)

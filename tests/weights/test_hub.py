@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 
 import pytest
 
@@ -106,6 +107,27 @@ def test_a_damaged_model_is_not_put_there(server, folder, tmp_path):
     with raises_user_error("model-folder-incomplete", "identity.safetensors"):
         push.main([str(copy), "ben/mine"])
     assert server.asked == []
+
+
+def test_a_name_that_may_be_pushed_to(server, folder, tmp_path):
+    (tmp_path / "ben").mkdir()  # a folder that happens to be called like the user
+    assert push.main([str(folder), "ben/mine"]) == 0
+    for name in ("ben/mine@v1", "mine", "./mine"):
+        with raises_user_error("push-repository-name", name):
+            push.main([str(folder), name])
+
+
+def test_without_a_connection_there_is_one_sentence(folder, tmp_path, monkeypatch):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{closed.getsockname()[1]}")
+    monkeypatch.setenv("HF_TOKEN", "of-a-test")
+    monkeypatch.delenv("SIMSWAP_JAX_OFFLINE", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    with raises_user_error("hub-refused", "ben/mine"):
+        push.main([str(folder), "ben/mine"])
+    with raises_user_error("hub-unreachable", "anna/swap"):
+        hub.fetch("anna/swap")
 
 
 @pytest.mark.parametrize("licence", ["unstated", "", None])
