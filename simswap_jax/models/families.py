@@ -100,7 +100,8 @@ class Family:
         None where they do not fit.
       torch: its PyTorch layout, if it has one.
       onnx: ``"module:function"`` of what writes it as ONNX, if anything does: (config, variables, path, contract=…,
-        facts=…, precision=…) → path, as of `onnx_export.export_generator`.
+        facts=…, precision=…) → path, as of `onnx_export.export_generator`; only of one that takes a vector and nothing
+        else, for that is what such files are run with.
     """
 
     name: str
@@ -118,6 +119,11 @@ class Family:
         strange = sorted(self.takes - set(INPUTS))
         if strange:
             raise ValueError(f"The family {self.name} takes {', '.join(strange)}; known are {', '.join(INPUTS)}.")
+        if self.onnx is not None and self.takes != {"vector"}:
+            raise ValueError(
+                f"The family {self.name} takes {', '.join(sorted(self.takes)) or 'nothing'}; only one that takes a vector "
+                "alone is written as ONNX: leave out onnx."
+            )
 
 
 def get(name: str) -> Family:

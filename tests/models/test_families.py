@@ -158,6 +158,12 @@ def test_wrong_families_and_fields():
         dataclasses.replace(TOY, takes=frozenset({"sound"}))
     with pytest.raises(ValueError, match="The toy's configuration has no field depth"):
         families.config_from_dict({"family": NAME, "depth": 3})
+
+
+def test_only_a_family_of_vectors_is_written_as_onnx():
+    with pytest.raises(ValueError, match="takes person, picture; only one that takes a vector alone"):
+        dataclasses.replace(TOY, onnx="tests.models.test_families:write")
+    assert dataclasses.replace(TOY, takes=frozenset({"vector"}), onnx="tests.models.test_families:write").onnx
     with pytest.raises(ValueError, match="is no configuration of the family"):
         families.build(type("Other", (ToyConfig,), {})())
 
