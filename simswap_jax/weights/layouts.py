@@ -282,7 +282,7 @@ def _mobilefacenet(config: IdentityConfig) -> Leaves:
             inside, index = width, index + 1
     yield from named("conv2", LAST, inside, 1)
     height, breadth = config.size
-    for stride in (2, *STRIDES):
+    for stride in (2, *STRIDES[: len(config.layers)]):
         height, breadth = -(-height // stride), -(-breadth // stride)
     yield from named("linear7", LAST, 1, (height, breadth), prelu=False)
     yield from named("linear1", config.embedding, LAST, 1, prelu=False)

@@ -9,12 +9,15 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from simswap_jax.errors import UserError
 from simswap_jax.models import DiscriminatorConfig, Generator, GeneratorConfig, MultiScaleDiscriminator, families
 from simswap_jax.models.compact import CompactConfig
 from simswap_jax.models.face_parsing import BiSeNet
 from simswap_jax.models.identity import IdentityConfig, IdentityNetwork
+from simswap_jax.models.identity.config import MOBILEFACENET_STAGES
+from simswap_jax.models.identity.mobilefacenet import EXPANSIONS, STRIDES
 from simswap_jax.weights import files
 from simswap_jax.weights import layouts as torch_layouts
 from simswap_jax.weights import torch_weights as tw
@@ -80,6 +83,21 @@ def test_loaded_variables_are_those_the_network_makes(name):
     loaded = {collection: tree for collection, tree in variables.items() if collection != torch_layouts.COUNTS}
     assert jax.tree.structure(loaded) == jax.tree.structure(dict(made))
     jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype) or pytest.fail(f"{a} {b}"), loaded, dict(made))
+
+
+@pytest.mark.parametrize("stages", [1, 3, 5])
+def test_a_mobilefacenet_of_any_number_of_stages_is_as_its_layout_says(stages):
+    config = IdentityConfig(family="mobilefacenet", layers=(1,) * stages, widths=(8,) * stages, size=(30, 24))
+    made = traverse_util.flatten_dict(jax.eval_shape(IdentityNetwork(config).init, jax.random.key(0)), sep="/")
+    assert {name: leaf.shape for name, leaf in made.items()} == torch_layouts.flax_shapes(
+        torch_layouts.identity(config)
+    )
+
+
+def test_a_mobilefacenet_has_no_sixth_stage():
+    assert len(EXPANSIONS) == len(STRIDES) == MOBILEFACENET_STAGES
+    with pytest.raises(ValueError, match="6 stages"):
+        IdentityConfig(family="mobilefacenet", layers=(1,) * 6, widths=(8,) * 6)
 
 
 @pytest.mark.parametrize("name", IDENTITY)

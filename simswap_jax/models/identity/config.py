@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from simswap_jax.models.config import WIDTH, DictConfig, Ranges, check_dtype
 
 FAMILIES = ("arcface", "iresnet", "mobilefacenet")
+MOBILEFACENET_STAGES = 5
 MOST_BLOCKS = 256  # the deepest published network has 98
 VALUES = ("imagenet", "symmetric", "symmetric128")
 _DEPTHS = {
@@ -80,6 +81,10 @@ class IdentityConfig(DictConfig):
         if len(self.layers) != len(self.widths):
             raise ValueError(
                 f"layers {self.layers} and widths {self.widths} differ in length; give one of each a stage."
+            )
+        if self.family == "mobilefacenet" and len(self.layers) > MOBILEFACENET_STAGES:
+            raise ValueError(
+                f"layers {self.layers} are {len(self.layers)} stages; a mobilefacenet has at most {MOBILEFACENET_STAGES}."
             )
         if self.se and self.family == "arcface" and min(self.widths, default=16) < 16:
             raise ValueError(f"Squeeze-excitation takes a sixteenth of the widths {self.widths}; use 16 or more.")
