@@ -208,7 +208,7 @@ def examine_model(folder: Path) -> list[Row]:
 
 
 def _outside(sha256: str, name: str) -> str:
-    """Where a model's identity network lies that is not in its folder: it is found, as when swapping, by its SHA-256."""
+    """Where a model's identity network lies that is not in its folder; by its SHA-256, as when swapping."""
     path, entry = registry.locate_sha256(sha256, name), registry.known(sha256)
     if path is not None:
         return f"here, its SHA-256 matches: {path}"

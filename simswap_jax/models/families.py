@@ -121,8 +121,8 @@ class Family:
             raise ValueError(f"The family {self.name} takes {', '.join(strange)}; known are {', '.join(INPUTS)}.")
         if self.onnx is not None and self.takes != {"vector"}:
             raise ValueError(
-                f"The family {self.name} takes {', '.join(sorted(self.takes)) or 'nothing'}; only one that takes a vector "
-                "alone is written as ONNX: leave out onnx."
+                f"The family {self.name} takes {', '.join(sorted(self.takes)) or 'nothing'}; only one that takes a "
+                "vector alone is written as ONNX: leave out onnx."
             )
 
 

@@ -6,7 +6,7 @@ and without running anything of the file, and ``.safetensors``. Writes ``.safete
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any

@@ -84,8 +84,8 @@ def upload(folder: Path, repository: str, private: bool = False) -> str:
         )
     except (hub.errors.HTTPError, hub.errors.LocalTokenNotFoundError, OSError, ValueError) as error:
         raise UserError(
-            f"{repository} could not be written to ({first_line(error)}); look at the connection, and `hf auth login` with "
-            "a token that may write.",
+            f"{repository} could not be written to ({first_line(error)}); look at the connection, and `hf auth login` "
+            "with a token that may write.",
             "hub-refused",
         ) from error
     return str(done.commit_url)

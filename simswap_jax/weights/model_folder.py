@@ -298,7 +298,7 @@ def check_face_size(network: SwapNetwork, size: int, name: str) -> None:
 
 
 def check_identity_size(network: SwapNetwork, identity: IdentityConfig | None, name: str) -> None:
-    """A UserError for a generator that takes vectors without the network that makes them, or with one of other length."""
+    """A UserError for a generator of vectors without the network that makes them, or with one of another length."""
     if network.identity_size is None:
         return
     if identity is None:

@@ -8,7 +8,8 @@ file holds. Names of the standard library that no weight file needs (``os.system
 sight all the same: not because they could run here, but because the file's owner should know.
 
 Memory stays in proportion to the file: an instruction that announces more bytes than follow is an error, instructions
-and the elements that calls copy are counted, and shapes are checked against their storage before any array exists (in `torch_files`).
+and the elements that calls copy are counted, and shapes are checked against their storage before any array exists (in
+`torch_files`).
 """
 
 import pickletools
@@ -394,7 +395,7 @@ _INSTRUCTIONS: dict[str, _Instruction] = {
 
 
 def instructions_for(size: int) -> int:
-    """How many instructions, and copies, a file of `size` bytes may have: its objects stay within a few times that size."""
+    """How many instructions and copies a file of `size` bytes may have: its objects stay within a few times that."""
     return min(MOST_INSTRUCTIONS, 100_000 + size // 16)
 
 

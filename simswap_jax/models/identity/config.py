@@ -84,7 +84,8 @@ class IdentityConfig(DictConfig):
             )
         if self.family == "mobilefacenet" and len(self.layers) > MOBILEFACENET_STAGES:
             raise ValueError(
-                f"layers {self.layers} are {len(self.layers)} stages; a mobilefacenet has at most {MOBILEFACENET_STAGES}."
+                f"layers {self.layers} are {len(self.layers)} stages; give a mobilefacenet at most "
+                f"{MOBILEFACENET_STAGES}."
             )
         if self.se and self.family == "arcface" and min(self.widths, default=16) < 16:
             raise ValueError(f"Squeeze-excitation takes a sixteenth of the widths {self.widths}; use 16 or more.")
