@@ -45,7 +45,7 @@ class CannotWrite(UserError, OSError):
 
 
 # As gs:// and, once it went through Path, gs:/; neither Windows' C:/ nor net.onnx:/contract.yaml
-ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+-]+:/")
+ADDRESS = re.compile(r"(?![^:]*\.onnx:)[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def refuse_address(path: str | os.PathLike) -> None:
