@@ -13,6 +13,7 @@ from pathlib import Path
 from simswap_jax.cli import command_parser
 from simswap_jax.errors import UserError, first_line, install_command, printable
 from simswap_jax.io.atomic import is_file, is_folder
+from simswap_jax.io.images import has_picture_ending
 from simswap_jax.io.progress import Row, table
 from simswap_jax.video.decode import is_video, open_video
 from simswap_jax.weights import registry
@@ -51,7 +52,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(list(arguments))
     if options.file is None:
         return report_weights(options.json, options.all)
-    folder = options.file if is_file(options.file) else find_model(options.file)
+    marked = is_file(options.file) or has_picture_ending(options.file.name) or is_video(options.file)
+    folder = options.file if marked else find_model(options.file)
     rows = examine_model(folder) if is_folder(folder) else examine(options.file)
     if options.json:
         print(json.dumps({row.what: {"found": row.value, "says": row.how} for row in rows}, indent=1))

@@ -144,6 +144,13 @@ def test_a_card_without_licence_is_not_put_there(server, folder, tmp_path, capsy
     assert server.asked == []
 
 
+@pytest.mark.parametrize("name", ["anna/photo.jpg", "anna/clip.mp4"])
+def test_a_file_that_is_not_there_is_no_model_of_the_hub(server, capsys, name):
+    assert cli.main(["doctor", name]) == 2
+    assert f"{name} cannot be read" in capsys.readouterr().err
+    assert server.asked == []
+
+
 def test_shipped_models_have_names():
     assert {"faces", "rendered"} <= shipped().keys()
     assert find_model("faces") == find_model("pretrained/faces") == shipped()["faces"]
