@@ -46,13 +46,16 @@ listed() {
   printf '[%s]' "$list"
 }
 
+# From Bash 5.2 on & in a replacement would stand for what is replaced; quotes around it, Bash 4.2 would keep.
+shopt -u patsub_replacement 2>/dev/null || true
+
 filled() {
   local text name
   text="$(cat "$here/gke_role.yaml" "$here/gke_jobset.yaml")"
   for name in NAME NAMESPACE IMAGE CLAIM ACCELERATOR TOPOLOGY HOSTS CHIPS RESTARTS; do
-    text="${text//\{\{$name\}\}/"${!name}"}"
+    text="${text//\{\{$name\}\}/${!name}}"
   done
-  printf '%s\n' "${text//\{\{WORDS\}\}/"$(listed simswap-jax train "$@")"}"
+  printf '%s\n' "${text//\{\{WORDS\}\}/$(listed simswap-jax train "$@")}"
 }
 
 case "$verb" in

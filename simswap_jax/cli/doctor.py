@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from simswap_jax.cli import command_parser
-from simswap_jax.errors import UserError, first_line, install_command, printable
+from simswap_jax.errors import UserError, first_line, install_command
 from simswap_jax.io.atomic import is_file, is_folder
 from simswap_jax.io.images import has_picture_ending
 from simswap_jax.io.progress import Row, table
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.json:
         print(json.dumps({row.what: {"found": row.value, "says": row.how} for row in rows}, indent=1))
     else:
-        print(table(rows))
+        print(table([_printable(row) for row in rows]))
     return 0
 
 
@@ -193,7 +193,7 @@ def examine_model(folder: Path) -> list[Row]:
     """
     from simswap_jax.weights import model_folder
 
-    model = model_folder.read(folder, with_identity=False)
+    model = model_folder.read(folder, with_identity=False, with_included=True)
     network = model.network
     rows = [
         Row("model", f"{folder}", "its files are whole"),
@@ -205,8 +205,7 @@ def examine_model(folder: Path) -> list[Row]:
         outside = model.identity_variables is None
         how = _outside(model.identity_sha256, model.identity_name) if outside else "included"
         rows.append(Row("identity network", model.identity_name, how))
-    card = (Row(printable(key.replace("_", " ")), str(value)) for key, value in model.card.items())
-    return [*map(_printable, [*rows, *card])]
+    return [*rows, *(Row(key.replace("_", " "), str(value)) for key, value in model.card.items())]
 
 
 def _outside(sha256: str, name: str) -> str:
@@ -374,4 +373,4 @@ def _printable(row: Row) -> Row:
         shown = "".join(letter if letter.isprintable() else "?" for letter in text[:600])
         return shown.encode(encoding, "replace").decode(encoding)
 
-    return Row(row.what, clean(row.value), clean(row.how))
+    return Row(clean(row.what), clean(row.value), clean(row.how))

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import fields
@@ -109,7 +110,7 @@ def _settings(model: Any) -> list[str]:
     assumed = {field.name: field.default for field in fields(model.generator)}
     untold = [name for name in model.network.family.torch.settings if name in assumed]
     values = {name: getattr(model.generator, name) for name in untold}
-    return [f"--setting {name}={value}" for name, value in values.items() if value != assumed[name]]
+    return [f"--setting {name}={json.dumps(value)}" for name, value in values.items() if value != assumed[name]]
 
 
 def _onnx(options: argparse.Namespace, model: Any, path: Path, steps: Steps) -> list[Row]:

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
     from simswap_jax.weights.model_names import find_model
 
     folder = find_model(options.folder)
-    model = model_folder.read(folder, with_identity=False)  # whole: its files are those of its config.json
+    model = model_folder.read(folder, with_identity=False, with_included=True)  # its files are those of its config.json
     licence = str(model.card.get("licence", "")).strip()
     if licence in ("", "unstated"):
         raise UserError(

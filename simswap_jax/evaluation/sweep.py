@@ -64,6 +64,7 @@ def ablated(config: ml_collections.ConfigDict, name: str) -> ml_collections.Conf
 
 # Called with workdir, people, identity_steps and steps; gives the experiment and its protocol, None if it was stopped.
 SMALL_EXPERIMENT = "simswap_jax.contrib.rendered.demo:sweep_experiment"
+SMALL_MAPS = 4  # of its discriminators
 STATE = "sweep.json"
 logger = logging.getLogger(__name__)
 
@@ -132,14 +133,13 @@ def check(request: SweepRequest) -> None:
     check_sizes(request.people, request.identity_steps)
     if request.steps is not None and request.steps < 1:
         raise UserError(f"--steps is {request.steps}; give at least 1.", "sweep-steps")
-    if request.config is not None:
-        chosen(request.variants, names(feature_maps(request.config)))
-        if not request.config.data.held_out:
-            raise UserError(
-                "config.data.held_out is 0, so that every variant would be evaluated on people it was trained on; hold "
-                "out a part, such as 0.12.",
-                "sweep-holds-nobody-out",
-            )
+    chosen(request.variants, names(feature_maps(request.config) if request.config is not None else SMALL_MAPS))
+    if request.config is not None and not request.config.data.held_out:
+        raise UserError(
+            "config.data.held_out is 0, so that every variant would be evaluated on people it was trained on; hold "
+            "out a part, such as 0.12.",
+            "sweep-holds-nobody-out",
+        )
     recogniser = request.recogniser if request.config is None else find_recogniser(request.recogniser)
     need_networks(recogniser, request.pose, request.landmarks, request.features)
 
@@ -157,9 +157,13 @@ def check_sizes(people: int | None, identity_steps: int | None) -> None:
 
 
 def fingerprint(request: SweepRequest) -> dict[str, int | None]:
-    """What all variants of a workdir must agree in, beside their experiments, which their own workdirs hold."""
-    steps = request.steps or (request.config.steps if request.config is not None else None)
-    return {"steps": steps, "people": request.people, "identity_steps": request.identity_steps}
+    """What all variants of the small experiment share: people, identity network and first stage.
+
+    An experiment of one's own is held by the variants' workdirs, and may be trained for more steps.
+    """
+    if request.config is not None:
+        return {}
+    return {"steps": request.steps, "people": request.people, "identity_steps": request.identity_steps}
 
 
 def train_each(experiments: Mapping[Path, ml_collections.ConfigDict]) -> bool:

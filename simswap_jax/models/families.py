@@ -71,7 +71,8 @@ class TorchNames:
     Attributes:
       layout: config → the leaves of the public state dict (`weights.layouts.Leaf`), in its order: all that the
         module's ``init`` makes.
-      config: (named arrays, what to call them, convention, dtype, settings) → config; reads the shape off the keys.
+      config: (named arrays, what to call them, convention, dtype) → config, reads the shape off the keys; where there
+        are ``settings``, a dictionary of them is its fifth argument.
       sign: a key that every one of its state dicts has and no other network's, by which the weights are found among
         others and behind a prefix; empty: they stand alone.
       settings: fields of the configuration that no key tells, beside convention and dtype; each has a default.

@@ -55,8 +55,7 @@ class ModelFolder:
       alignment: the template that crops are aligned to, one of `ALIGNMENTS`.
       identity: shape of the identity network whose vectors it understands; None where it takes no vector and comes
         without one.
-      identity_variables: that network's Flax collections, float32; None where it is not in the folder and was not
-        asked for.
+      identity_variables: that network's Flax collections, float32; None where it was not asked for.
       identity_sha256: of the identity network's weight file: vectors of any other are refused.
       identity_name: that file's name.
       card: licence, training step, experiment, the source file's SHA-256, …; what JSON can hold.
@@ -153,13 +152,15 @@ def read(
     alignment: str | None = None,
     identity_sha256: str | None = None,
     with_identity: bool = True,
+    with_included: bool = False,
 ) -> ModelFolder:
     """Reads a model folder.
 
     Args:
       folder: what `write` left, or the name of a model that ships (`find_model`).
       face_size, alignment, identity_sha256: what it is to be used with; a folder made for another is refused.
-      with_identity: False looks for no identity network outside of the folder.
+      with_identity: False leaves the identity network out (export needs none).
+      with_included: reads the identity network, too, if it lies in the folder.
 
     Raises:
       UserError: it is missing, damaged, made for another use, or its identity network is not here.
@@ -169,7 +170,7 @@ def read(
     model = ModelFolder(variables={}, identity_variables=None, **fields)
     check_use(model, folder, face_size, alignment, identity_sha256)
     variables = _read_weights(folder, GENERATOR, sums)
-    wanted = model.identity is not None and (with_identity or IDENTITY in sums)
+    wanted = model.identity is not None and (with_identity or (with_included and IDENTITY in sums))
     found = _identity_variables(folder, model, sums) if wanted else None
     model = replace(model, variables=variables, identity_variables=found)
     _check_whole(model, str(folder))

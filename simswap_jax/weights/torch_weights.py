@@ -86,7 +86,8 @@ def load_generator(
         names = _torch_names(families.get(family))
         _check_settings(settings or {}, names, family)
         tensors, name = _open(src, signs(family))
-        config = families.resolve(names.config)(tensors, name, convention, dtype, settings or {})
+        untold = (settings or {},) if names.settings else ()
+        config = families.resolve(names.config)(tensors, name, convention, dtype, *untold)
     except (ValueError, TypeError) as error:
         raise error if isinstance(error, UserError) else UserError(str(error), "generator-config") from error
     found = getattr(config, "preset", "custom")

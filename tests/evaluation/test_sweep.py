@@ -70,8 +70,7 @@ HOLDS_OUT.data.held_out = 0.12
     ],
 )
 def test_mistakes_get_one_sentence(request_, code, named, tmp_path, monkeypatch):
-    experiment = demo.simswap_config(tmp_path, tmp_path, tmp_path), "synthetic"
-    monkeypatch.setattr(demo, "sweep_experiment", lambda *words: experiment)
+    monkeypatch.setattr(demo, "sweep_experiment", lambda *words: pytest.fail("something is made"))
     with raises_user_error(code, named):
         sweep.sweep(SweepRequest(tmp_path / "w", **request_))
 
@@ -83,6 +82,7 @@ def test_at_the_demos_size_feature_matching_weighs_something(tmp_path, monkeypat
     monkeypatch.setattr(demo, "use_cpu_cores", lambda batch: None)
     config, protocol = sweep.experiment(SweepRequest(tmp_path))
     assert protocol == "synthetic"
+    assert sweep.feature_maps(config) == sweep.SMALL_MAPS
     demos = demo.simswap_config(tmp_path, tmp_path, tmp_path).losses.feature_matching
     assert config.losses.feature_matching == 2.0 > 10 * demos
     assert sweep.ablated(config, "oFM_fm5").losses.feature_matching == 1.0
@@ -149,9 +149,8 @@ def test_the_data_of_a_sweep_may_lie_in_the_home(trainings, tmp_path, monkeypatc
 
 
 def test_variants_of_other_steps_or_people_do_not_join_a_workdir(trainings, tmp_path, monkeypatch):
-    config = default_config()
-    config.data.root, config.data.held_out = str(tmp_path), 0.12
-    monkeypatch.setattr(sweep, "experiment", lambda request: (config, "pairs"))
+    config = demo.simswap_config(tmp_path, tmp_path, tmp_path)
+    monkeypatch.setattr(sweep, "experiment", lambda request: (config, "synthetic"))
     monkeypatch.setattr(sweep, "evaluate", lambda request: {})
     asked = SweepRequest(tmp_path / "w", variants=("oFM",), steps=4, people=24)
     assert sweep.sweep(asked)
@@ -161,6 +160,17 @@ def test_variants_of_other_steps_or_people_do_not_join_a_workdir(trainings, tmp_
         sweep.sweep(replace(asked, people=600))
     assert sweep.sweep(replace(asked, variants=("oFM", "wFM_1"), pairs=8))  # more variants, evaluated by other pairs
     assert [name for name, _, _ in trainings] == ["oFM", "wFM_1"]
+
+
+def test_variants_of_an_experiment_of_ones_own_are_trained_on(trainings, tmp_path, monkeypatch):
+    config = default_config()
+    config.data.root, config.data.held_out = str(tmp_path), 0.12
+    (tmp_path / "j.onnx").write_bytes(b"a recogniser")
+    monkeypatch.setattr(sweep, "evaluate", lambda request: {})
+    asked = SweepRequest(tmp_path / "w", config, ("oFM",), steps=4, recogniser=str(tmp_path / "j.onnx"))
+    assert sweep.sweep(asked)
+    assert sweep.sweep(replace(asked, steps=8))
+    assert [(name, steps) for name, _, steps in trainings] == [("oFM", 4), ("oFM", 8)]
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ target's last frames, so frames are chosen among those that the target and all r
 
 import json
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -230,6 +231,23 @@ def pairs_of(files: Sequence[Path], root: Path) -> list[tuple[str, str]]:
     return list(dict.fromkeys(pairs))
 
 
+def result_frames(video: Path) -> int:
+    """How many frames another method's video has.
+
+    Raises:
+      UserError: it is a folder of some frames only, which would be taken for others.
+    """
+    if video.is_dir():
+        stems = [re.findall(r"\d+", file.stem) for file in list_pictures(video)]
+        numbers = [int(found[-1]) for found in stems if found]
+        if numbers != [*range(numbers[0], numbers[0] + len(stems))] if numbers else stems:
+            raise UserError(
+                f"{video} lacks frames between its first and its last, or does not number them; bring them all.",
+                "frames-left-out",
+            )
+    return frame_count(video)
+
+
 def cut_video(video: Path, folder: Path, cutter: Cutter, results: Sequence[Path] = ()) -> dict[str, list[float]]:
     """Crops of evenly spaced frames, ``<folder>/<frame, four digits>.png``; frames without a face are left out.
 
@@ -243,7 +261,7 @@ def cut_video(video: Path, folder: Path, cutter: Cutter, results: Sequence[Path]
       ``video/frame.png`` → the six values of the matrix that cut it; read, if this cutter's crops are there.
 
     Raises:
-      UserError: there is no face in any frame.
+      UserError: there is no face in any frame, or a result lacks some.
     """
     kept, about = folder / PLACES, cutter.describe([video, *results])
     if kept.is_file():
@@ -251,7 +269,10 @@ def cut_video(video: Path, folder: Path, cutter: Cutter, results: Sequence[Path]
         if stored["about"] == about:
             return dict(stored["places"])
         kept.unlink()  # from here on its crops are replaced
-    total = min(frame_count(one) for one in (video, *results))
+    own = frame_count(video)
+    total = min([own, *map(result_frames, results)])
+    if 2 * total < own:
+        logger.warning("of %s only the first %d of %d frames are taken: a result of it has no more", video, total, own)
     indices = sorted({round(i) for i in np.linspace(0, total - 1, min(cutter.frames, total)).tolist()})
     places: dict[str, list[float]] = {}
     for index, frame in some_frames(video, indices).items():

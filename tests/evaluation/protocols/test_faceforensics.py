@@ -126,6 +126,9 @@ def test_frames_are_those_that_the_target_and_all_results_of_it_have(tmp_path, m
         return told
 
     assert targets(request) == ["000/0000.png", "000/0002.png", "003/0000.png", "003/0002.png"]
+    (methods["FaceSwap"] / "c23/images/003_000/0001.png").unlink()
+    with raises_user_error("frames-left-out", "003_000"):
+        targets(request)
     alone = replace(request, results={"Deepfakes": methods["Deepfakes"]})
     assert targets(alone) == ["000/0000.png", "000/0004.png", "003/0000.png", "003/0004.png"]
 
