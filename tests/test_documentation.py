@@ -359,6 +359,19 @@ def test_every_field_of_an_experiment_is_explained():
     assert set(re.findall(r"`([\w.]+)`", free)) == experiment.FREE
 
 
+def test_the_readme_says_of_the_model_that_ships_what_its_card_says():
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    card = (PACKAGE / "pretrained/faces/README.md").read_text(encoding="utf-8")
+    retrieval, pose = (
+        float(re.search(rf"^\| {re.escape(row)} \| ([\d.]+)", card, re.MULTILINE).group(1))
+        for row in ("ID retrieval (top-1 of 227)", "pose error, result against target")
+    )
+    people = sum(int(count.replace(",", "")) for count in re.findall(r"([\d,]+) people(?: of LFW,|;)", card)[:2])
+    assert (
+        f"on {people:,} people. ID retrieval {100 * retrieval:.0f} % (top-1 of 227), pose error {pose:.1f}°" in readme
+    )
+
+
 def test_the_python_example_names_what_is_there():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     imports = [
