@@ -58,11 +58,11 @@ def stages(asked: argparse.Namespace, training: Sequence[str]) -> list[Stage]:
     what = ["--device", asked.device, "--dtype", asked.dtype, "--batch", str(asked.batch)]
     what += ["--preset", "narrow", "--size", "64"] if small else []
     speed = [python, str(HERE / "train_step.py"), *what, "--json", str(output / "speed.json"), "--steps", "10"]
-    alone = ["--ours"] if asked.device == "tpu" or not asked.torch else []  # torch_step.py knows no TPU
+    ours_only = ["--ours"] if asked.device == "tpu" or not asked.torch else []  # torch_step.py knows no TPU
     parity = [*PARITY[: 1 if small else None], "-m", "device or not slow", "-p", "no:cacheprovider"]
     made = [
         Stage("tests", [python, "-m", "pytest", *parity, f"--junitxml={output / 'tests.xml'}"], 0.3),
-        Stage("speed", [*speed, *alone], 0.3),
+        Stage("speed", [*speed, *ours_only], 0.3),
         Stage("profile", [python, str(HERE / "profile_step.py"), *what, "--output", str(output / "profile")], 0.15),
     ]
     if training:

@@ -72,8 +72,8 @@ def test_on_a_tpu_no_pytorch_is_measured(tmp_path, hardware_run, device, torch):
     [speed] = [stage for stage in hardware_run.stages(asked, []) if stage.name == "speed"]
     assert ("--ours" in speed.command) == (device == "tpu" or not torch)
     if device == "tpu":
-        alone = [word for word in speed.command if word != "--ours"]
-        done = subprocess.run(alone, capture_output=True, text=True, check=False)
+        with_torch = [word for word in speed.command if word != "--ours"]
+        done = subprocess.run(with_torch, capture_output=True, text=True, check=False)
         assert (done.returncode, "--ours" in done.stderr) == (2, True)
 
 

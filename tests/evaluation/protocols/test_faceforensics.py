@@ -129,8 +129,8 @@ def test_frames_are_those_that_the_target_and_all_results_of_it_have(tmp_path, m
     (methods["FaceSwap"] / "c23/images/003_000/0001.png").unlink()
     with raises_user_error("frames-left-out", "003_000"):
         targets(request)
-    alone = replace(request, results={"Deepfakes": methods["Deepfakes"]})
-    assert targets(alone) == ["000/0000.png", "000/0004.png", "003/0000.png", "003/0004.png"]
+    one_method = replace(request, results={"Deepfakes": methods["Deepfakes"]})
+    assert targets(one_method) == ["000/0000.png", "000/0004.png", "003/0000.png", "003/0004.png"]
 
 
 def test_crops_are_cut_anew_from_another_file_and_with_another_detector(tmp_path, whole_frames):
