@@ -39,7 +39,7 @@ def is_running(number):
     except ProcessLookupError:
         return False
     except FileNotFoundError:  # just gone, or a system without /proc
-        return Path("/proc").exists() is False
+        return not Path("/proc").exists()
 
 
 def python(text):

@@ -186,7 +186,7 @@ def _doctor_lines(entry: Entry, state: str, path: Path | None) -> str:
 
 
 def examine_model(folder: Path) -> list[Row]:
-    """What a model folder is, that its files are the ones that its config.json describes, and its identity network's.
+    """What a model folder is. Its files, an included identity network's too, are those that its config.json describes.
 
     Raises:
       UserError: it is no model folder, or damaged.

@@ -138,7 +138,8 @@ class PrepareRequest:
 
     Attributes:
       photos, names: as in ``sources.list_photos``.
-      output: the folder that gets everything. It lies not among the photos, nor they where its faces go.
+      output: the folder that gets everything. It must not lie among the photos, and they not in its folders of faces
+        and vectors.
       settings: what is kept.
       detector: YuNet's file.
       identity: a network that checks names and makes vectors; empty: neither.

@@ -132,13 +132,7 @@ def prepare(request: EvaluationRequest, models: Sequence[ModelCandidate], size: 
         )
     names_of_pairs = pairs_of(request.splits or sorted((request.data / "splits").glob("*.json")), request.data)
     names = sorted({name for pair in names_of_pairs for name in pair})
-    absent = [name for name in names if name not in originals]
-    if absent:
-        raise UserError(
-            f"{request.data} lacks {len(absent)} of the {len(names)} original videos of its pairs (the first: "
-            f"{absent[0]}); bring them, or name --splits with the pairs that are there.",
-            "videos-incomplete",
-        )
+    check_complete(request.data, originals, names)
     crops = request.output / "crops"
     detector = registry.find(DETECTOR, "finding faces in frames")
     cutter = Cutter(onnx_session.yunet(detector), file_sha256(detector), template, size, request.frames)
@@ -196,6 +190,12 @@ def result_videos(folder: Path, pairs: Iterable[tuple[str, str]]) -> dict[tuple[
     """
     needed = {f"{target}_{source}": (target, source) for target, source in sorted(pairs)}
     found = videos_of(folder)
+    check_complete(folder, found, list(needed))
+    return {pair: found[name] for name, pair in needed.items()}
+
+
+def check_complete(folder: Path, found: Mapping[str, Path], needed: Sequence[str]) -> None:
+    """A UserError where a folder lacks some of the videos that the pairs need, by name."""
     missing = [name for name in needed if name not in found]
     if missing:
         raise UserError(
@@ -203,7 +203,6 @@ def result_videos(folder: Path, pairs: Iterable[tuple[str, str]]) -> dict[tuple[
             "bring them, or name --splits with the pairs that are there.",
             "videos-incomplete",
         )
-    return {pair: found[name] for name, pair in needed.items()}
 
 
 def pairs_of(files: Sequence[Path], root: Path) -> list[tuple[str, str]]:
@@ -238,9 +237,9 @@ def result_frames(video: Path) -> int:
       UserError: it is a folder of some frames only, which would be taken for others.
     """
     if video.is_dir():
-        stems = [re.findall(r"\d+", file.stem) for file in list_pictures(video)]
-        numbers = [int(found[-1]) for found in stems if found]
-        if numbers != [*range(numbers[0], numbers[0] + len(stems))] if numbers else stems:
+        digits = [re.findall(r"\d+", file.stem) for file in list_pictures(video)]
+        numbers = [int(found[-1]) if found else -1 for found in digits]
+        if numbers != list(range(numbers[0], numbers[0] + len(numbers))) or numbers[0] < 0:
             raise UserError(
                 f"{video} lacks frames between its first and its last, or does not number them; bring them all.",
                 "frames-left-out",

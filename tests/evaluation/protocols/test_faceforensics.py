@@ -102,7 +102,7 @@ def frames(folder, count):
 
 
 def test_frames_are_those_that_the_target_and_all_results_of_it_have(tmp_path, monkeypatch, whole_frames):
-    """FaceForensics++'s methods end with the shorter one of source and target."""
+    """Results may be shorter than their target."""
     root = tmp_path / "ff"
     monkeypatch.setattr(faceforensics.registry, "find", lambda *words: frames(tmp_path / "detector", 1) / "0000.png")
     monkeypatch.setattr(faceforensics.onnx_session, "yunet", lambda path: None)
